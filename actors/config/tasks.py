@@ -1,0 +1,90 @@
+"""Where prompts come from, how they are worded, and which of them are held out."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from actors.config.base import Section
+
+
+class Source(Section):
+    """What all sources share."""
+
+    weight: float = Field(1.0, gt=0, description="share of this source among all sources (relative)")
+
+
+class AdditionSource(Source):
+    """Sums of two numbers with the same number of digits, with digit-by-digit traces for a cold start."""
+
+    source: Literal["addition"]
+    digits: int = Field(3, ge=1, le=9, description="digits of each summand")
+
+
+class ReasoningGymSource(Source):
+    """One family of the reasoning-gym package."""
+
+    source: Literal["reasoning_gym"]
+    family: str = Field(description="name of the family, for example chain_sum")
+    size: int = Field(100_000, ge=1, description="number of distinct problems drawn before they repeat")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the family, as reasoning-gym names them"
+    )
+
+
+class JsonlSource(Source):
+    """A file with one task a line: `prompt` or `messages`, `answer`, and optionally `verifier`."""
+
+    source: Literal["jsonl"]
+    path: Path = Field(description="the file")
+    verifier: str = Field("math", description="verifier of the lines that name none")
+
+
+class Gsm8kSource(Source):
+    """A file in GSM8K's form: `question`, and `answer` whose last line is `#### number`."""
+
+    source: Literal["gsm8k"]
+    path: Path = Field(description="the file")
+    verifier: str = Field("math", description="verifier that compares the answers")
+
+
+class DatasetSource(Source):
+    """A data set of the Hugging Face hub; needs the network, or a warm cache."""
+
+    source: Literal["datasets"]
+    name: str = Field(description="name of the data set, for example openai/gsm8k")
+    subset: str | None = Field(None, description="configuration of the data set")
+    split: str = Field("train", description="split to read")
+    prompt_field: str = Field("question", description="column that holds the prompt")
+    answer_field: str = Field(
+        "answer", description="column that holds the answer; what follows `####` counts, where present"
+    )
+    verifier: str = Field("math", description="verifier that compares the answers")
+
+
+AnySource = Annotated[
+    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | DatasetSource, Field(discriminator="source")
+]
+
+
+class Shot(Section):
+    """One worked example that precedes every prompt."""
+
+    prompt: str = Field(description="what the user says")
+    response: str = Field(description="what the assistant answers")
+
+
+class TasksConfig(Section):
+    """The training and the held-out tasks of a run."""
+
+    sources: list[AnySource] = Field(min_length=1, description="where tasks come from, mixed by weight")
+    held_out: int = Field(256, ge=1, description="number of held-out tasks, never trained on")
+    template: Literal["raw", "chat", "r1_zero"] = Field(
+        "chat",
+        description="raw: the bare prompt; chat: the tokenizer's chat template; r1_zero: the R1-Zero conversation",
+    )
+    system: str | None = Field(None, description="system message of the chat template")
+    shots: list[Shot] = Field(
+        default_factory=list, description="worked examples before every prompt (chat template only)"
+    )
+    max_prompt_tokens: int = Field(1024, ge=1, description="longer prompts are dropped as overlong (tokens)")
