@@ -27,7 +27,7 @@ if [ -n "$torch" ] && ! .venv/bin/python -m pip show torch 2>/dev/null | grep -q
         .venv/bin/python -m pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
 fi
 say "installing $(grep -c == "$lock") exact versions from $lock"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --requirements "$lock"
+.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps --requirements "$lock"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 printf '%s\n' "$want" > "$stamp"
 say "ready"

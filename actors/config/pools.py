@@ -1,0 +1,146 @@
+"""The pools of a run: generators, replay, verifiers, weights, evaluation, and what watches them."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from actors.config.base import Section
+
+
+class SamplingConfig(Section):
+    """How completions are drawn."""
+
+    temperature: float = Field(1.0, gt=0, description="softmax temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the distribution that is sampled from (share)")
+    max_tokens: int = Field(64, ge=1, description="longest completion (tokens)")
+
+
+class VllmConfig(Section):
+    """What reaches vLLM. Anything not named here goes into `engine_args`, as vLLM names it."""
+
+    max_model_len: int | None = Field(
+        None, ge=8, description="longest prompt and completion (tokens); default: the model's"
+    )
+    max_num_seqs: int = Field(256, ge=1, description="most sequences in one engine step")
+    enforce_eager: bool = Field(True, description="no graph capture; graphs need a compiler and a warm-up")
+    tensor_parallel_size: int = Field(1, ge=1, description="workers of one engine")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory")
+    kv_cache_gib: float = Field(1.0, gt=0, description="key-value cache on CPUs (GiB)")
+    prefix_cache: Literal["off", "per_version", "across_versions"] = Field(
+        "off",
+        description="off: none; per_version: emptied at every update, running requests recompute their prefix under "
+        "the new weights; across_versions: kept, so that prefixes of older weights are reused",
+    )
+    engine_args: dict[str, Any] = Field(default_factory=dict, description="further AsyncEngineArgs")
+
+
+class SyntheticConfig(Section):
+    """The synthetic engine: no model, lengths and rewards drawn from distributions. For load tests only."""
+
+    tokens_per_second: float = Field(1000.0, gt=0, description="speed of one sequence (tokens/s)")
+    mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
+    sigma: float = Field(0.5, ge=0, description="standard deviation of the logarithm of the length")
+    pass_rate: float = Field(0.5, ge=0, le=1, description="share of completions that quote the right answer")
+
+
+class GeneratorsConfig(Section):
+    """The pool that draws completions."""
+
+    count: int = Field(1, ge=0, description="number of generators")
+    engine: Literal["vllm", "transformers", "synthetic"] = Field("vllm", description="what draws the completions")
+    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="parameters and activations of the engine")
+    groups_in_flight: int = Field(32, ge=1, description="groups that one generator works on at a time")
+    threads: int = Field(1, ge=1, description="CPU threads of one engine")
+    cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one generator")
+    gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one generator")
+    startup_seconds: float = Field(600.0, gt=0, description="longest wait for an engine to come up (s)")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are drawn")
+    vllm: VllmConfig = Field(default_factory=VllmConfig, description="the vLLM engine")
+    synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
+
+
+class ReplayConfig(Section):
+    """The queue between generation and learning, and its bounds."""
+
+    max_staleness: int = Field(4, ge=0, description="most versions between the learner and a group's oldest token")
+    groups_per_batch: int = Field(32, ge=1, description="groups in one optimizer step's batch")
+    group_size: int = Field(8, ge=1, description="completions of one prompt")
+    drop_zero_variance: bool = Field(
+        True, description="drop groups whose rewards are all equal (DAPO's dynamic sampling)"
+    )
+    lease_seconds: float = Field(
+        120.0, gt=0, description="a task that no group came back for is issued again after this (s)"
+    )
+    verify_lease_seconds: float = Field(
+        30.0, gt=0, description="a group that no verdict came back for is verified again (s)"
+    )
+    verify_attempts: int = Field(
+        3, ge=1, description="attempts after which a group whose verification breaks is dropped"
+    )
+    worker_silence_seconds: float = Field(
+        20.0, gt=0, description="a worker not heard of for this long has its leases revoked (s)"
+    )
+    host: str = Field("127.0.0.1", description="address that the replay binds to and workers connect to")
+    port: int = Field(0, ge=0, le=65535, description="port; 0 picks a free one")
+    max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
+
+
+class VerifiersConfig(Section):
+    """The pool that scores completions."""
+
+    count: int = Field(1, ge=1, description="number of verifier actors")
+    cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
+    groups_per_lease: int = Field(16, ge=1, description="groups that a verifier takes at a time")
+    deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")
+
+
+class WeightsConfig(Section):
+    """How the learner's weights reach the generators."""
+
+    backend: Literal["gloo", "nccl"] = Field(
+        "gloo", description="nccl: vLLM's own engine, on GPUs; gloo: ours, on CPUs"
+    )
+    bucket_bytes: int = Field(
+        64 * 2**20, ge=2**10, description="parameters are packed into buckets of this size (bytes)"
+    )
+    deadline_seconds: float = Field(
+        60.0, gt=0, description="a generator that has not taken an update by then is left out (s)"
+    )
+    host: str = Field("127.0.0.1", description="address of the learner that generators reach")
+
+
+class EvaluationConfig(Section):
+    """How accuracy is measured on the held-out tasks."""
+
+    every_steps: int = Field(
+        20, ge=0, description="optimizer steps between evaluations, while training goes on; 0: none between"
+    )
+    samples: int = Field(
+        4, ge=1, description="completions a task before and after training, for pass@1 and the majority vote"
+    )
+    samples_between: int = Field(1, ge=1, description="completions a task in the evaluations between")
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0.6, top_p=0.95),
+        description="how evaluation completions are drawn; 0.6 and 0.95 are the R1 paper's",
+    )
+
+
+class ControllerConfig(Section):
+    """What starts, watches and ends the pools."""
+
+    host: str = Field("127.0.0.1", description="address of /healthz, /readyz, /status, /metrics and /targets")
+    port: int = Field(0, ge=0, le=65535, description="port; 0 picks a free one")
+    restarts: int = Field(10, ge=0, description="restarts of dead generators and verifiers before the run gives up")
+    interval_seconds: float = Field(1.0, gt=0, description="time between two looks at the pools (s)")
+
+
+class RayConfig(Section):
+    """The Ray cluster of a run."""
+
+    address: str | None = Field(
+        None, description="cluster to join; default: start one on this machine, for this run only"
+    )
+    num_cpus: int = Field(4, ge=1, description="CPUs that a cluster of our own offers (logical)")
+    object_store_bytes: int = Field(
+        128 * 2**20, ge=80 * 2**20, description="object store of a cluster of our own (bytes)"
+    )

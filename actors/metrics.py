@@ -1,0 +1,65 @@
+"""Every metric of Leeway, defined once. Each process serves its own on /metrics.
+
+Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+VERSIONS = tuple(range(0, 17))
+
+BUSY = Counter("leeway_busy_seconds", "Time in which the process had work", ["role"])
+GROUPS = Gauge("leeway_groups", "Groups in the replay, by state", ["state"])
+ISSUED = Counter("leeway_groups_issued", "Groups issued to generators")
+DROPPED = Counter("leeway_groups_dropped", "Groups dropped, by reason", ["reason"])
+COMMITTED = Counter("leeway_groups_committed", "Groups covered by a durable checkpoint")
+PENDING = Gauge("leeway_tasks_pending", "Tasks that wait to be issued again")
+CONSERVED = Gauge("leeway_ledger_conserved", "1 while every issued group is accounted for")
+STALENESS = Histogram("leeway_staleness_versions", "Staleness of delivered groups (versions)", buckets=VERSIONS)
+QUEUE_AGE = Histogram("leeway_queue_age_seconds", "From verdict to delivery", buckets=FAST)
+MESSAGES = Counter("leeway_messages", "Requests answered by the replay", ["kind"])
+MALFORMED = Counter("leeway_messages_malformed", "Requests refused by the replay")
+WORKERS = Gauge("leeway_workers", "Workers that the replay hears of", ["role"])
+
+GENERATED_TOKENS = Counter("leeway_generated_tokens", "Sampled tokens of finished completions")
+COMPLETIONS = Counter("leeway_completions", "Finished completions")
+GROUPS_IN_FLIGHT = Gauge("leeway_generator_groups_in_flight", "Groups that the engine works on")
+GENERATOR_VERSION = Gauge("leeway_generator_version", "Policy version that the engine holds")
+SYNC_PAUSE = Histogram("leeway_weight_sync_pause_seconds", "Generation paused for an update", buckets=FAST)
+SYNC_TRANSFER = Histogram("leeway_weight_sync_transfer_seconds", "Broadcast of an update's bytes", buckets=FAST)
+SYNC_TOTAL = Histogram("leeway_weight_sync_seconds", "From the offer of an update to its commit", buckets=FAST)
+SYNC_BYTES = Counter("leeway_weight_sync_bytes", "Bytes of weights broadcast, counted once for all receivers")
+SYNC_FAILURES = Counter("leeway_weight_sync_failures", "Generators left out of an update")
+WEIGHT_EPOCH = Gauge("leeway_weight_epoch", "Membership epoch of the broadcast group")
+
+VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST)
+VERDICTS = Counter("leeway_verdicts", "Verdicts on completions, by status", ["status"])
+
+LEARNER_VERSION = Gauge("leeway_learner_version", "Policy version of the learner")
+TRAINED_TOKENS = Counter("leeway_trained_tokens", "Completion tokens that went into an optimizer step")
+STEP = Histogram("leeway_step_seconds", "One optimizer step", buckets=FAST)
+BATCH_WAIT = Counter("leeway_learner_wait_seconds", "Time in which the learner waited for a batch")
+STATISTIC = Gauge("leeway_step_statistic", "Statistics of the latest optimizer step", ["name"])
+HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation")
+RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
+
+
+def serve(host: str) -> tuple[int, Any]:
+    """Serve this process's metrics on a free port of `host`; returns the port and the server to shut down."""
+    server, _ = start_http_server(0, addr=host)
+    return server.server_port, server
+
+
+@contextmanager
+def busy(role: str) -> Iterator[None]:
+    """Count the time of the body as work of `role`."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        BUSY.labels(role).inc(time.monotonic() - start)

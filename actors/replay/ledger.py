@@ -1,0 +1,270 @@
+"""The ledger: everything the replay knows about training groups, as a pure state machine.
+
+No I/O, no clock, no threads, no randomness: time is an argument, decisions are return values.
+
+A *task* is a number; the task stream says which problem it stands for. Every time a task is leased it gets a *ticket*,
+and the ticket is the group's identity from then on:
+
+    state      entered by                        leaves by
+    leased     lease                             group_arrived | expiry or loss of the generator -> dropped
+    generated  group_arrived                     lease_verification | expiry or loss of the verifier comes back here
+    verifying  lease_verification                verdict | too many broken attempts -> dropped(infra_error)
+    ready      verdict                           take_batch | too old -> dropped(stale)
+    delivered  take_batch                        trained
+    trained    trained                           committed
+    committed  committed                         -
+    dropped    drop(reason)                      -
+
+Conservation, at every instant:  issued = leased + generated + verifying + ready + delivered + trained + committed
+                                          + sum(dropped).
+
+Versions count batches: the batch that the learner trains at version v makes version v + 1. The *staleness* of a group
+is v minus the version of its oldest token, and it is bounded twice:
+
+- Admission. A generator that holds version w is leased a task only if the group can still be trained in time,
+  that is, if   issued - dropped < (max_staleness + w + 1) * groups_per_batch.
+- Delivery. A batch for version v holds only groups with v - oldest <= max_staleness; older ones are dropped as stale
+  and their tasks are issued again.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    LEASED = "leased"
+    GENERATED = "generated"
+    VERIFYING = "verifying"
+    READY = "ready"
+    DELIVERED = "delivered"
+    TRAINED = "trained"
+
+
+class Reason(StrEnum):
+    """Why a group was dropped."""
+
+    STALE = "stale"
+    ZERO_VARIANCE = "zero_variance"
+    INFRA_ERROR = "infra_error"
+    MALFORMED = "malformed"
+    OVERLONG = "overlong"
+    LEASE_EXPIRED = "lease_expired"
+    WORKER_LOST = "worker_lost"
+
+
+#: The task itself was not at fault, so it is issued again; every other reason would only repeat itself.
+REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The bounds that the ledger keeps; see `ReplayConfig` for their units."""
+
+    max_staleness: int
+    groups_per_batch: int
+    drop_zero_variance: bool = True
+    lease_seconds: float = 120.0
+    verify_lease_seconds: float = 30.0
+    verify_attempts: int = 3
+
+
+@dataclass(slots=True)
+class Entry:
+    """One group that is neither committed nor dropped."""
+
+    ticket: int
+    task: int
+    state: State
+    holder: str | None = None
+    deadline: float = 0.0
+    oldest: int = 0
+    newest: int = 0
+    attempts: int = 0
+    rewards: tuple[float, ...] = ()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """See the module's docstring. Methods that take `now` expect seconds of one monotonic clock."""
+
+    policy: Policy
+    version: int = 0
+    cursor: int = 0
+    issued: int = 0
+    committed: int = 0
+    dropped: Counter[Reason] = field(default_factory=Counter)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    pending: deque[int] = field(default_factory=deque)
+    batches: dict[int, list[int]] = field(default_factory=dict)
+    fresh_drops: list[tuple[int, Reason]] = field(default_factory=list)
+
+    # ---------------------------------------------------------------- generators
+
+    def room(self, version: int) -> int:
+        """How many tasks may be leased to a generator that holds `version`."""
+        outstanding = self.issued - self.dropped.total()
+        return max(0, (self.policy.max_staleness + version + 1) * self.policy.groups_per_batch - outstanding)
+
+    def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
+        """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
+        return [self._issue(worker, now) for _ in range(min(capacity, self.room(version)))]
+
+    def _issue(self, worker: str, now: float) -> Entry:
+        if self.pending:
+            task = self.pending.popleft()
+        else:
+            task, self.cursor = self.cursor, self.cursor + 1
+        entry = Entry(self.issued, task, State.LEASED, worker, now + self.policy.lease_seconds)
+        self.issued += 1
+        self.entries[entry.ticket] = entry
+        return entry
+
+    def group_arrived(self, ticket: int, oldest: int, newest: int) -> bool:
+        """A generator's group is here. False where the lease is over, and the group is to be thrown away."""
+        entry = self.entries.get(ticket)
+        if entry is None or entry.state is not State.LEASED:
+            return False
+        entry.state, entry.holder, entry.oldest, entry.newest = State.GENERATED, None, oldest, newest
+        return True
+
+    # ---------------------------------------------------------------- verifiers
+
+    def lease_verification(self, worker: str, capacity: int, now: float) -> list[Entry]:
+        """The oldest groups that wait for a verdict, at most `capacity`."""
+        waiting = [e for e in self.entries.values() if e.state is State.GENERATED][:capacity]
+        for entry in waiting:
+            entry.state, entry.holder = State.VERIFYING, worker
+            entry.deadline = now + self.policy.verify_lease_seconds
+            entry.attempts += 1
+        return waiting
+
+    def verdict(self, ticket: int, rewards: Sequence[float] | None) -> bool:
+        """A verifier's rewards, or None where verification itself broke. False where nobody waits for them."""
+        entry = self.entries.get(ticket)
+        if entry is None or entry.state not in (State.GENERATED, State.VERIFYING):
+            return False
+        if rewards is None:
+            self._verification_broke(entry)
+        elif self.policy.drop_zero_variance and len(set(rewards)) < 2:
+            self.drop(ticket, Reason.ZERO_VARIANCE)
+        else:
+            entry.state, entry.holder, entry.rewards = State.READY, None, tuple(rewards)
+        return True
+
+    def _verification_broke(self, entry: Entry) -> None:
+        if entry.attempts >= self.policy.verify_attempts:
+            self.drop(entry.ticket, Reason.INFRA_ERROR)
+        else:
+            entry.state, entry.holder = State.GENERATED, None
+
+    # ---------------------------------------------------------------- learner
+
+    def take_batch(self, version: int) -> list[Entry] | None:
+        """The batch that is trained at `version`, or None while too few groups are ready.
+
+        Asked again, for a version that is not committed yet, it is the very same batch in the same order.
+        """
+        if version not in self.batches:
+            self._drop_stale(version)
+            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.ticket))[: self.policy.groups_per_batch]
+            if len(ready) < self.policy.groups_per_batch:
+                return None
+            self.batches[version] = [e.ticket for e in ready]
+            for entry in ready:
+                entry.state = State.DELIVERED
+        return [self.entries[ticket] for ticket in self.batches[version]]
+
+    def _drop_stale(self, version: int) -> None:
+        for entry in list(self._in(State.READY)):
+            if version - entry.oldest > self.policy.max_staleness:
+                self.drop(entry.ticket, Reason.STALE)
+
+    def trained(self, version: int) -> None:
+        """The batch of `version` went into an optimizer step. Raises KeyError where it was never delivered."""
+        for ticket in self.batches[version]:
+            self.entries[ticket].state = State.TRAINED
+        self.version = max(self.version, version + 1)
+
+    def commit(self, version: int) -> list[int]:
+        """A checkpoint that contains every step below `version` is durable; returns the tickets it covers."""
+        covered = [v for v in self.batches if v < version and self._is_trained(v)]
+        tickets = [ticket for v in covered for ticket in self.batches.pop(v)]
+        for ticket in tickets:
+            del self.entries[ticket]
+        self.committed += len(tickets)
+        return tickets
+
+    def _is_trained(self, version: int) -> bool:
+        return all(self.entries[ticket].state is State.TRAINED for ticket in self.batches[version])
+
+    # ---------------------------------------------------------------- time and death
+
+    def expire(self, now: float) -> None:
+        """Revoke what is past its deadline."""
+        self._revoke([e for e in self.entries.values() if e.holder and e.deadline <= now], Reason.LEASE_EXPIRED)
+
+    def worker_lost(self, worker: str) -> None:
+        """Revoke everything that a generator or verifier holds."""
+        self._revoke([e for e in self.entries.values() if e.holder == worker], Reason.WORKER_LOST)
+
+    def _revoke(self, entries: Iterable[Entry], reason: Reason) -> None:
+        for entry in entries:
+            if entry.state is State.LEASED:
+                self.drop(entry.ticket, reason)
+            else:
+                self._verification_broke(entry)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` is next worth calling."""
+        return min((e.deadline for e in self.entries.values() if e.holder), default=None)
+
+    def drop(self, ticket: int, reason: Reason) -> None:
+        """Take a group out. Raises KeyError where the ticket is not in the ledger."""
+        entry = self.entries.pop(ticket)
+        self.dropped[reason] += 1
+        self.fresh_drops.append((ticket, reason))
+        if reason in REISSUED:
+            self.pending.append(entry.task)
+
+    # ---------------------------------------------------------------- looking and resuming
+
+    def _in(self, state: State) -> Iterable[Entry]:
+        return (e for e in self.entries.values() if e.state is state)
+
+    def counts(self) -> dict[State, int]:
+        """Groups in each state that is neither committed nor dropped."""
+        found = Counter(e.state for e in self.entries.values())
+        return {state: found[state] for state in State}
+
+    def conserved(self) -> bool:
+        """Whether every group that was issued is accounted for."""
+        return self.issued == len(self.entries) + self.committed + self.dropped.total()
+
+    def snapshot(self, version: int) -> dict[str, Any]:
+        """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not."""
+        done = {ticket for v, tickets in self.batches.items() if v < version for ticket in tickets}
+        unfinished = [e.task for e in self.entries.values() if e.ticket not in done]
+        return {
+            "version": version,
+            "cursor": self.cursor,
+            "committed": self.committed + len(done),
+            "pending": unfinished + list(self.pending),
+            "dropped": {str(reason): count for reason, count in self.dropped.items()},
+        }
+
+    @classmethod
+    def resume(cls, policy: Policy, snapshot: dict[str, Any]) -> "Ledger":
+        """The ledger of a run that goes on from a checkpoint: unfinished tasks are issued again."""
+        dropped = Counter({Reason(reason): count for reason, count in snapshot["dropped"].items()})
+        return cls(
+            policy=policy,
+            version=snapshot["version"],
+            cursor=snapshot["cursor"],
+            issued=snapshot["committed"] + dropped.total(),
+            committed=snapshot["committed"],
+            dropped=dropped,
+            pending=deque(snapshot["pending"]),
+        )

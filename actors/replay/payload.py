@@ -1,0 +1,87 @@
+"""A group of completions as it travels: flat arrays, validated before use."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.errors import ProtocolError
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """G completions of one prompt, N tokens in all, S spans of one policy version each.
+
+    prompt        int32 [P]    token ids
+    tokens        int32 [N]    sampled token ids, completion after completion
+    logprobs      float32 [N]  of the sampled tokens, under the distribution that was sampled from
+    lengths       int32 [G]    tokens of each completion
+    truncated     uint8 [G]    1 where a completion ran into its length limit
+    spans         int32 [G]    number of version spans of each completion
+    span_versions int32 [S]    policy version of each span
+    span_tokens   int32 [S]    tokens of each span
+    """
+
+    prompt: Int32
+    tokens: Int32
+    logprobs: Float32
+    lengths: Int32
+    truncated: npt.NDArray[np.uint8]
+    spans: Int32
+    span_versions: Int32
+    span_tokens: Int32
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: dict[str, npt.NDArray[Any]], group_size: int) -> "Payload":
+        """Raises ProtocolError unless the arrays are a whole and consistent group of `group_size` completions."""
+        names = {f.name for f in fields(cls)}
+        if set(arrays) != names:
+            raise ProtocolError(f"a group has the arrays {sorted(names)}, not {sorted(arrays)}")
+        for name, array in arrays.items():
+            wanted = {"logprobs": "<f4", "truncated": "|u1"}.get(name, "<i4")
+            if array.dtype.str != wanted or array.ndim != 1:
+                raise ProtocolError(f"{name} is {array.dtype} with {array.ndim} dimensions; expected {wanted} with one")
+        payload = cls(**arrays)
+        payload._check(group_size)
+        return payload
+
+    def _check(self, group_size: int) -> None:
+        def refuse(what: str) -> None:
+            raise ProtocolError(f"the group is inconsistent: {what}")
+
+        if not len(self.lengths) == len(self.truncated) == len(self.spans) == group_size:
+            refuse(f"{len(self.lengths)} completions; expected {group_size}")
+        if len(self.prompt) < 1 or (self.lengths < 1).any() or (self.spans < 1).any() or (self.span_tokens < 1).any():
+            refuse("an empty prompt, completion or version span")
+        if not len(self.tokens) == len(self.logprobs) == int(self.lengths.sum(dtype=np.int64)):
+            refuse("lengths do not add up to the number of tokens")
+        if not len(self.span_versions) == len(self.span_tokens) == int(self.spans.sum(dtype=np.int64)):
+            refuse("spans do not add up to the number of version spans")
+        starts = np.cumsum(self.spans) - self.spans
+        if (np.add.reduceat(self.span_tokens.astype(np.int64), starts) != self.lengths).any():
+            refuse("the version spans of a completion do not cover its tokens")
+        if (self.prompt < 0).any() or (self.tokens < 0).any() or (self.span_versions < 0).any():
+            refuse("a negative token or version")
+        if not np.isfinite(self.logprobs).all() or (self.logprobs > 1e-4).any():
+            refuse("a log-probability is positive or not finite")
+
+    @property
+    def oldest(self) -> int:
+        """Version of the oldest token."""
+        return int(self.span_versions.min())
+
+    @property
+    def newest(self) -> int:
+        """Version of the newest token."""
+        return int(self.span_versions.max())
+
+    def token_versions(self) -> Int32:
+        """Policy version of every token, int32 [N]."""
+        return np.repeat(self.span_versions, self.span_tokens)

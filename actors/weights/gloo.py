@@ -1,0 +1,92 @@
+"""Broadcast of named tensors in packed buckets over a Gloo group that is independent of torch's default group.
+
+Both ends derive the same buckets from the same list of parameters, so nothing but the raw bytes is sent.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Name, wire dtype and full shape of one tensor, as Hugging Face names it."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+def open_group(
+    address: str, port: int, rank: int, world_size: int, deadline_seconds: float
+) -> tuple[ProcessGroupGloo, TCPStore]:
+    """Meet the other ranks at a TCP store that rank 0 serves; every collective of the group has the same deadline.
+
+    The store must outlive the group. Raises torch.distributed.DistError where a rank does not come in time.
+    """
+    deadline = timedelta(seconds=deadline_seconds)
+    store = TCPStore(address, port, world_size, is_master=rank == 0, timeout=deadline, wait_for_workers=False)
+    options = ProcessGroupGloo._Options()
+    options._timeout = deadline
+    options._devices = [ProcessGroupGloo.create_device(hostname=_own_address(address, port))]
+    return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options), store
+
+
+def _own_address(peer: str, port: int) -> str:
+    """The address of the interface that reaches the peer; Gloo would otherwise resolve the host's name."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((peer, port))
+        return str(probe.getsockname()[0])
+
+
+def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list[Parameter]]:
+    """Consecutive parameters, in buckets of at most `bucket_bytes`; a larger parameter has a bucket of its own."""
+    bucket: list[Parameter] = []
+    size = 0
+    for parameter in parameters:
+        if bucket and size + parameter.nbytes > bucket_bytes:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(parameter)
+        size += parameter.nbytes
+    if bucket:
+        yield bucket
+
+
+def send(group: ProcessGroupGloo, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
+    """Broadcast from rank 0, bucket by bucket; the tensors come in the order of the plan. Returns the bytes sent."""
+    total = 0
+    for bucket in plan:
+        parts = []
+        for parameter in bucket:
+            name, tensor = next(tensors)
+            if name != parameter.name or tuple(tensor.shape) != parameter.shape:
+                raise ValueError(f"expected {parameter.name} {parameter.shape}, got {name} {tuple(tensor.shape)}")
+            parts.append(tensor.detach().to("cpu", parameter.dtype).contiguous().flatten().view(torch.uint8))
+        packed = torch.cat(parts)
+        group.broadcast(packed, 0).wait()
+        total += packed.numel()
+    return total
+
+
+def receive(group: ProcessGroupGloo, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
+    """The counterpart of `send`: named tensors in the order of the plan, in host memory."""
+    tensors = []
+    for bucket in plan:
+        packed = torch.empty(sum(p.nbytes for p in bucket), dtype=torch.uint8)
+        group.broadcast(packed, 0).wait()
+        start = 0
+        for parameter in bucket:
+            raw = packed[start : start + parameter.nbytes]
+            tensors.append((parameter.name, raw.view(parameter.dtype).view(parameter.shape)))
+            start += parameter.nbytes
+    return tensors

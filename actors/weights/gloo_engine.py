@@ -1,0 +1,118 @@
+"""The receiving end of a Gloo broadcast, as a weight-transfer engine inside a vLLM worker."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.distributed import ProcessGroupGloo, TCPStore
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from actors.weights import gloo
+
+
+@dataclass
+class GlooInitInfo(WeightTransferInitInfo):
+    """Where the broadcast group meets. `rank_offset` is the rank of this engine's first worker."""
+
+    master_address: str
+    master_port: int
+    rank_offset: int
+    world_size: int
+    bucket_bytes: int
+    deadline_seconds: float
+
+
+@dataclass
+class GlooUpdateInfo(WeightTransferUpdateInfo):
+    """The parameters of one update, in the order in which they are sent."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+
+    def parameters(self) -> list[gloo.Parameter]:
+        return [
+            gloo.Parameter(name, getattr(torch, dtype), tuple(shape))
+            for name, dtype, shape in zip(self.names, self.dtype_names, self.shapes, strict=True)
+        ]
+
+
+class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+    """Receives beside generation: `update_weights` returns at once and a thread fills a staging buffer;
+    `finish_weight_update`, which the caller puts between pause and resume, swaps the staged tensors in.
+    """
+
+    init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
+    defers_processing = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._group: ProcessGroupGloo | None = None
+        self._store: TCPStore | None = None
+        self._info: GlooInitInfo | None = None
+        self._receiver: threading.Thread | None = None
+        self._staged: list[tuple[str, torch.Tensor]] | None = None
+        self._failure: Exception | None = None
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        self.shutdown()
+        parallel = self.parallel_config
+        worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
+        self._group, self._store = gloo.open_group(
+            init_info.master_address,
+            init_info.master_port,
+            init_info.rank_offset + worker,
+            init_info.world_size,
+            init_info.deadline_seconds,
+        )
+        self._info = init_info
+
+    def start_weight_update(self) -> None:
+        self._staged, self._failure = None, None
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        self.receive_weights(self.parse_update_info(update_info))
+
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        if self._group is None or self._info is None:
+            raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
+        plan = list(gloo.buckets(update_info.parameters(), self._info.bucket_bytes))
+        group = self._group
+
+        def stage() -> None:
+            try:
+                self._staged = gloo.receive(group, plan)
+            except Exception as error:  # noqa: BLE001 - raised again by drain_pending, in the caller's thread
+                self._failure = error
+
+        self._receiver = threading.Thread(target=stage, name="weight-receiver", daemon=True)
+        self._receiver.start()
+
+    def drain_pending(self) -> None:
+        if self._receiver is not None:
+            assert self._info is not None
+            self._receiver.join(self._info.deadline_seconds)
+            if self._receiver.is_alive():
+                raise TimeoutError(f"no weights from the learner within {self._info.deadline_seconds:g} s")
+            self._receiver = None
+        if self._failure is not None:
+            raise RuntimeError(f"the broadcast failed: {self._failure}") from self._failure
+
+    def finish_weight_update(self) -> None:
+        self.drain_pending()
+        if self._staged is None:
+            raise RuntimeError("finish_weight_update without update_weights")
+        initialize_layerwise_reload(self.model)
+        self.model.load_weights(self._staged)
+        finalize_layerwise_reload(self.model, self.model_config)
+        self._staged = None
+
+    def shutdown(self) -> None:
+        self._group, self._store = None, None

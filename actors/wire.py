@@ -1,0 +1,86 @@
+"""Messages between processes: a MessagePack header and raw array frames. Never pickle.
+
+frame 0    {"schema": 1, "kind": str, "id": int, "body": {...}, "arrays": [[name, dtype, shape], ...]}
+frame 1..  the arrays in that order, little-endian, C-contiguous
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from actors.errors import ProtocolError
+
+SCHEMA = 1
+DTYPES = {"<i4": np.dtype("<i4"), "<f4": np.dtype("<f4"), "|u1": np.dtype("|u1")}
+#: Enough for a batch of groups with a dozen arrays each; a header that claims more is not ours.
+MAX_ARRAYS = 65_536
+MAX_DIMENSIONS = 2
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request, reply or notice. `id` pairs a reply with its request."""
+
+    kind: str
+    id: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+def encode(message: Message) -> list[bytes]:
+    """The frames of a message. Raises ProtocolError for an array of a dtype that the wire does not carry."""
+    specs, frames = [], []
+    for name, array in message.arrays.items():
+        dtype = array.dtype.newbyteorder("<").str
+        if dtype not in DTYPES:
+            raise ProtocolError(
+                f"{message.kind}: array {name} has dtype {array.dtype}; the wire carries {list(DTYPES)}"
+            )
+        specs.append([name, dtype, list(array.shape)])
+        frames.append(np.ascontiguousarray(array, DTYPES[dtype]).tobytes())
+    header = {"schema": SCHEMA, "kind": message.kind, "id": message.id, "body": message.body, "arrays": specs}
+    return [msgpack.packb(header), *frames]
+
+
+def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
+    """The message in `frames`; its arrays are read-only views. Raises ProtocolError for anything out of form."""
+    size = sum(len(f) for f in frames)
+    if not frames or size > max_bytes:
+        raise ProtocolError(
+            f"a message of {size} bytes in {len(frames)} frames; at most {max_bytes} bytes are accepted"
+        )
+    try:
+        header = msgpack.unpackb(frames[0], strict_map_key=False)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"the header is not MessagePack: {error}") from error
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        raise ProtocolError(f"the header is not of schema {SCHEMA}; are both ends of the same version?")
+    kind, number, body, specs = (header.get(key) for key in ("kind", "id", "body", "arrays"))
+    if not (isinstance(kind, str) and isinstance(number, int) and isinstance(body, dict) and isinstance(specs, list)):
+        raise ProtocolError("the header lacks kind, id, body or arrays")
+    if len(specs) != len(frames) - 1 or len(specs) > MAX_ARRAYS:
+        raise ProtocolError(f"{kind}: {len(specs)} arrays are announced and {len(frames) - 1} frames follow")
+    arrays = dict(_array(kind, spec, frame) for spec, frame in zip(specs, frames[1:], strict=True))
+    if len(arrays) != len(specs):
+        raise ProtocolError(f"{kind}: two arrays have the same name")
+    return Message(kind, number, body, arrays)
+
+
+def _array(kind: str, spec: Any, frame: bytes) -> tuple[str, Array]:
+    match spec:
+        case [str(name), str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= MAX_DIMENSIONS:
+            pass
+        case _:
+            raise ProtocolError(f"{kind}: {str(spec)[:80]} does not describe an array")
+    if not all(type(n) is int and 0 <= n < 2**31 for n in shape):
+        raise ProtocolError(f"{kind}: array {name} has the shape {shape}")
+    count = int(np.prod(shape, dtype=np.int64)) if shape else 1
+    if count * DTYPES[dtype].itemsize != len(frame):
+        raise ProtocolError(f"{kind}: array {name} of {shape} {dtype} cannot have {len(frame)} bytes")
+    return name, np.frombuffer(frame, DTYPES[dtype]).reshape(shape)
