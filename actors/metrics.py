@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-VERSIONS = tuple(range(0, 17))
+VERSIONS = tuple(range(17))
 
 BUSY = Counter("leeway_busy_seconds", "Time in which the process had work", ["role"])
 GROUPS = Gauge("leeway_groups", "Groups in the replay, by state", ["state"])

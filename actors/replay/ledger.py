@@ -91,6 +91,7 @@ class Ledger:
     """See the module's docstring. Methods that take `now` expect seconds of one monotonic clock."""
 
     policy: Policy
+    first_ticket: int = 0
     version: int = 0
     cursor: int = 0
     issued: int = 0
@@ -117,7 +118,7 @@ class Ledger:
             task = self.pending.popleft()
         else:
             task, self.cursor = self.cursor, self.cursor + 1
-        entry = Entry(self.issued, task, State.LEASED, worker, now + self.policy.lease_seconds)
+        entry = Entry(self.first_ticket + self.issued, task, State.LEASED, worker, now + self.policy.lease_seconds)
         self.issued += 1
         self.entries[entry.ticket] = entry
         return entry

@@ -1,0 +1,94 @@
+"""One pass over the held-out tasks: a ledger of its own, without bounds on staleness, and the scores."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.replay.ledger import Entry, Ledger, Policy
+from actors.replay.messages import Scored
+
+#: Evaluations have disjoint tickets, so that a group that comes late is never taken for one of the next evaluation.
+TICKETS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one held-out task came to."""
+
+    scores: Sequence[Scored]
+    tokens: int
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Tasks 0 … tasks-1 of the held-out set, `samples` completions each."""
+
+    number: int
+    name: str
+    version: int
+    tasks: int
+    samples: int
+    ledger: Ledger
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, number: int, name: str, version: int, tasks: int, samples: int, policy: Policy) -> "Evaluation":
+        once = Policy(
+            max_staleness=0,
+            groups_per_batch=tasks,
+            drop_zero_variance=False,
+            lease_seconds=policy.lease_seconds,
+            verify_lease_seconds=policy.verify_lease_seconds,
+            verify_attempts=10 * policy.verify_attempts,
+        )
+        return cls(number, name, version, tasks, samples, Ledger(once, first_ticket=number * TICKETS))
+
+    def lease(self, worker: str, capacity: int, now: float) -> list[Entry]:
+        return self.ledger.lease(worker, 0, capacity, now)
+
+    def task_of(self, entry: Entry) -> int:
+        """Index of the held-out task; a task whose verification kept breaking is replaced by the first ones."""
+        return entry.task % self.tasks
+
+    def verdict(self, ticket: int, scores: Sequence[Scored] | None, tokens: int) -> bool:
+        taken = self.ledger.verdict(ticket, None if scores is None else [s.reward for s in scores])
+        if taken and scores is not None:
+            self.outcomes[ticket] = Outcome(scores, tokens)
+        return taken
+
+    def result(self) -> dict[str, Any] | None:
+        """The evaluation as an event, once every task is scored."""
+        batch = self.ledger.take_batch(0)
+        if batch is None:
+            return None
+        outcomes = [self.outcomes[entry.ticket] for entry in batch]
+        scores = [score for outcome in outcomes for score in outcome.scores]
+        formats = [s.parts["format"] for s in scores if "format" in s.parts]
+        return {
+            "kind": "evaluation",
+            "version": self.version,
+            "name": self.name,
+            "pass_at_1": sum(map(_right, scores)) / len(scores),
+            "maj_at_k": sum(map(majority, outcomes)) / len(outcomes),
+            "k": self.samples,
+            "n": len(outcomes),
+            "format": sum(formats) / len(formats) if formats else None,
+            "mean_length": sum(outcome.tokens for outcome in outcomes) / len(scores),
+            "version_min": min(entry.oldest for entry in batch),
+            "version_max": max(entry.newest for entry in batch),
+        }
+
+
+def _right(score: Scored) -> float:
+    return score.parts.get("accuracy", score.reward)
+
+
+def majority(outcome: Outcome) -> float:
+    """Accuracy of the most frequent answer of a task (the first among equals); no answer counts as one answer."""
+    counts = Counter(score.answer for score in outcome.scores)
+    by_answer = defaultdict(list)
+    for score in outcome.scores:
+        by_answer[score.answer].append(_right(score))
+    winner = by_answer[counts.most_common(1)[0][0]]
+    return sum(winner) / len(winner)

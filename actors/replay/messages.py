@@ -1,0 +1,140 @@
+"""The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.wire`."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from actors.config.base import Section
+
+Purpose = Literal["train", "evaluate"]
+
+
+class Request(Section):
+    """What every request carries."""
+
+    worker: str = Field(min_length=1, max_length=200, description="unique name of the sender")
+    role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
+
+
+class LongPoll(Request):
+    wait_seconds: float = Field(0.0, ge=0, le=60, description="how long the answer may be held back (s)")
+
+
+class Lease(LongPoll):
+    """A generator that holds `version` can take `capacity` more groups."""
+
+    version: int = Field(ge=0)
+    capacity: int = Field(ge=1, le=4096)
+
+
+class GroupArrived(Request):
+    """A group is complete; its arrays are a `Payload`."""
+
+    purpose: Purpose
+    ticket: int = Field(ge=0)
+    prompt: str
+    texts: list[str] = Field(min_length=1, max_length=4096)
+
+
+class GroupRefused(Request):
+    """A leased task cannot become a group."""
+
+    purpose: Purpose
+    ticket: int = Field(ge=0)
+    reason: Literal["overlong", "malformed"]
+
+
+class LeaseVerification(LongPoll):
+    """A verifier can take `capacity` groups."""
+
+    capacity: int = Field(ge=1, le=4096)
+
+
+class Scored(Section):
+    """The verdict on one completion."""
+
+    status: str = Field(max_length=40)
+    reward: float = Field(allow_inf_nan=False)
+    parts: dict[str, float] = Field(default_factory=dict)
+    answer: str | None = None
+
+
+class Verdict(Request):
+    """The verdicts on a group, or none where verification itself broke."""
+
+    purpose: Purpose
+    ticket: int = Field(ge=0)
+    scores: list[Scored] | None
+    detail: str = ""
+
+
+class TakeBatch(LongPoll):
+    version: int = Field(ge=0)
+
+
+class Trained(Request):
+    """The batch of `version` went into an optimizer step, which took `step_seconds`."""
+
+    version: int = Field(ge=0)
+    statistics: dict[str, float]
+    staleness: dict[int, int]
+    step_seconds: float = Field(ge=0)
+
+
+class Snapshot(Request):
+    version: int = Field(ge=0)
+
+
+class Committed(Request):
+    version: int = Field(ge=0)
+
+
+class Evaluate(Request):
+    """Answer and score all held-out tasks, `samples` times each."""
+
+    name: str = Field(min_length=1, max_length=80)
+    version: int = Field(ge=0)
+    samples: int = Field(ge=1, le=4096)
+
+
+class EvaluationResult(LongPoll):
+    evaluation: int = Field(ge=0)
+
+
+class Notice(Request):
+    """An event for whoever watches the run."""
+
+    event: dict[str, Any]
+
+
+class Events(LongPoll):
+    """All events after the one with the number `after`."""
+
+    after: int = Field(ge=0)
+
+
+class Status(Request):
+    """The counters of the ledger."""
+
+
+class Heartbeat(Request):
+    """The sender is alive, though it asks for nothing at the moment."""
+
+
+REQUESTS: dict[str, type[Request]] = {
+    "lease": Lease,
+    "group_arrived": GroupArrived,
+    "group_refused": GroupRefused,
+    "lease_verification": LeaseVerification,
+    "verdict": Verdict,
+    "take_batch": TakeBatch,
+    "trained": Trained,
+    "snapshot": Snapshot,
+    "committed": Committed,
+    "evaluate": Evaluate,
+    "evaluation_result": EvaluationResult,
+    "notice": Notice,
+    "events": Events,
+    "status": Status,
+    "heartbeat": Heartbeat,
+}
