@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from actors import metrics
 from actors.errors import ProtocolError
 from actors.replay import messages as m
 from actors.replay.core import OK, Replay, Reply
+from actors.replay.ledger import Reason
 from actors.wire import Message, decode, encode
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class ReplayService:
         self._silence = silence_seconds
         self._clock = clock
         self._waiting: list[Waiting] = []
+        self._exported: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -81,7 +84,7 @@ class ReplayService:
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            if self._socket.poll(TICK_SECONDS * 1000):
+            if self._socket.poll(int(TICK_SECONDS * 1000)):
                 with metrics.busy("replay"):
                     self._take_all()
             self._replay.expire(self._clock(), self._silence)
@@ -143,19 +146,17 @@ class ReplayService:
         ledger = self._replay.ledger
         for state, count in ledger.counts().items():
             metrics.GROUPS.labels(state).set(count)
-        _raise_to(metrics.ISSUED, ledger.issued)
-        _raise_to(metrics.COMMITTED, ledger.committed)
-        for reason, count in ledger.dropped.items():
-            _raise_to(metrics.DROPPED.labels(reason), count)
+        self._follow(metrics.ISSUED, "issued", ledger.issued)
+        self._follow(metrics.COMMITTED, "committed", ledger.committed)
+        for reason in Reason:
+            self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
         metrics.PENDING.set(len(ledger.pending))
         metrics.CONSERVED.set(ledger.conserved())
-        roles: Mapping[str, int] = {}
-        for role, _ in self._replay.seen.values():
-            roles = {**roles, role: roles.get(role, 0) + 1}
+        roles = Counter(role for role, _ in self._replay.seen.values())
         for role in ("generator", "verifier", "learner"):
-            metrics.WORKERS.labels(role).set(roles.get(role, 0))
+            metrics.WORKERS.labels(role).set(roles[role])
 
-
-def _raise_to(counter: Any, value: float) -> None:
-    """The ledger counts; the exported counter follows it."""
-    counter.inc(max(0.0, value - counter._value.get()))
+    def _follow(self, counter: Any, name: str, value: int) -> None:
+        """The ledger counts; the exported counter follows it."""
+        counter.inc(value - self._exported[name])
+        self._exported[name] = value
