@@ -1,0 +1,47 @@
+"""Advantages A_i of the G completions of one prompt, and DAPO's length punishment. Pure functions of rewards."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.config import Advantage
+
+Float64 = npt.NDArray[np.float64]
+
+# Added to the standard deviation, as in the reference implementations of GRPO.
+STD_OFFSET = 1e-4
+
+
+def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
+    """Advantages [G] of rewards [G].
+
+    - "group":         A_i = (r_i - mean(r)) / std(r)              DeepSeekMath eq. 3 (section 4.1.2), R1 eq. 3
+    - "mean":          A_i = r_i - mean(r)                         Dr. GRPO (Liu et al. 2025), section 3.2
+    - "leave_one_out": A_i = r_i - sum_{j != i} r_j / (G - 1)      RLOO (Ahmadian et al. 2024), eq. 6
+    - "none":          A_i = r_i
+
+    std is the unbiased one (G - 1), and equal rewards give exactly 0. A group of one has no baseline: its advantage
+    is 0 for every kind but "none".
+    """
+    rewards = np.asarray(rewards, dtype=np.float64)
+    if kind == "none":
+        return rewards.copy()
+    # The mean of equal floats may differ from them in the last bit; no signal must stay no signal.
+    if len(rewards) == 1 or np.all(rewards == rewards[0]):
+        return np.zeros_like(rewards)
+    centred: Float64 = rewards - rewards.mean()
+    if kind == "mean":
+        return np.asarray(centred)
+    if kind == "leave_one_out":
+        return np.asarray(centred * len(rewards) / (len(rewards) - 1))
+    return np.asarray(centred / (rewards.std(ddof=1) + STD_OFFSET))
+
+
+def soft_overlong_punishment(length: int, limit: int, cache: int) -> float:
+    """DAPO (Yu et al. 2025) eq. 13: 0 up to limit - cache tokens, then linearly down to -1 at limit, -1 beyond."""
+    if length <= limit - cache:
+        return 0.0
+    if length <= limit:
+        return (limit - cache - length) / cache
+    return -1.0

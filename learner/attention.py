@@ -1,0 +1,102 @@
+"""Attention over packed sequences that cannot leak, as an attention implementation of `transformers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
+
+from learner.errors import ModelError
+from learner.packing import Layout
+
+NAME = "leeway_packed"
+
+
+class _ToRows(torch.autograd.Function):
+    """x [N, F] -> attention rows [R, F]. The backward pass gathers too; only shared prompts need a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return x.index_select(0, layout.rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        layout: Layout = ctx.layout
+        out = gradient.index_select(0, layout.inverse)
+        if len(layout.shared_slots):
+            out.index_add_(0, layout.shared_tokens, gradient.index_select(0, layout.shared_slots))
+        return out, None
+
+
+class _FromRows(torch.autograd.Function):
+    """Attention rows [R, F] -> x [N, F], each token from one of its slots."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, layout: Layout) -> Tensor:
+        ctx.layout, ctx.slots = layout, rows.shape[0]
+        return rows.index_select(0, layout.inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        out = gradient.new_zeros(ctx.slots, gradient.shape[1])
+        return out.index_copy_(0, ctx.layout.inverse, gradient), None
+
+
+def to_rows(x: Tensor, layout: Layout) -> Tensor:
+    rows: Tensor = _ToRows.apply(x, layout)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def from_rows(rows: Tensor, layout: Layout) -> Tensor:
+    x: Tensor = _FromRows.apply(rows, layout)  # type: ignore[no-untyped-call]
+    return x
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    layout: Layout | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention inside every sequence of a packed micro-batch.
+
+    query, key, value: [1, heads, N, head size]; returns [1, N, heads, head size]. Without a `layout` (generation,
+    evaluation) it is the ordinary SDPA implementation with the mask `transformers` made.
+    """
+    if layout is None:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **kwargs
+        )
+        return output, None
+    if sliding_window is not None and max(length for _, length in layout.shapes) > sliding_window:
+        raise ModelError(f"sequences exceed the model's sliding window of {sliding_window}; packed training lacks it")
+    q, k, v = (to_rows(x[0].transpose(0, 1).flatten(1), layout) for x in (query, key, value))
+    head = query.shape[-1]
+    outputs, offset = [], 0
+    for rows, length in layout.shapes:
+        part = slice(offset, offset + rows * length)
+        offset += rows * length
+        row_q, row_k, row_v = (x[part].view(rows, length, -1, head).transpose(1, 2) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(
+            row_q, row_k, row_v, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+        )
+        outputs.append(out.transpose(1, 2).reshape(rows * length, -1))
+    flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return from_rows(flat, layout).view(1, query.shape[2], -1, head), None
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,84 @@
+"""What the learner trains on: groups of completions that answer the same prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.errors import BatchError
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer o_i of T tokens.
+
+    Attributes:
+        tokens: int32 [T], the sampled token ids, the end-of-sequence token included when it was sampled.
+        logprobs: float32 [T], log mu(o_t | q, o_<t) in nats: the engine's logprob of each sampled token under the
+            distribution it was sampled from, i.e. at the sampling temperature (`Trainer.train_step(temperature=...)`).
+        versions: int32 [T], the policy version that sampled each token.
+        reward: scalar reward of the whole completion.
+        truncated: whether the length limit ended it.
+    """
+
+    tokens: Int32
+    logprobs: Float32
+    versions: Int32
+    reward: float
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """G completions of one prompt q: int32 [P] token ids, shared by all of them."""
+
+    prompt: Int32
+    completions: tuple[Completion, ...]
+    id: int = 0
+
+
+def validate_groups(groups: Sequence[Group], vocabulary: int) -> None:
+    """Raise `BatchError` unless every group can be trained on.
+
+    Checks shapes, token ids in [0, vocabulary), finite logprobs that are not positive, and finite rewards.
+    """
+    if not groups:
+        raise BatchError("the batch holds no groups; wait for at least one before calling train_step")
+    for group in groups:
+        where = f"group {group.id}"
+        if group.prompt.ndim != 1 or group.prompt.size == 0:
+            raise BatchError(f"{where}: the prompt must be a non-empty vector, got shape {group.prompt.shape}")
+        if not group.completions:
+            raise BatchError(f"{where}: a group needs at least one completion")
+        _require_ids(group.prompt, vocabulary, f"{where}, prompt")
+        for index, completion in enumerate(group.completions):
+            _validate_completion(completion, vocabulary, f"{where}, completion {index}")
+
+
+def _validate_completion(completion: Completion, vocabulary: int, where: str) -> None:
+    shape = completion.tokens.shape
+    if completion.tokens.ndim != 1 or completion.tokens.size == 0:
+        raise BatchError(f"{where}: tokens must be a non-empty vector, got shape {shape}")
+    if completion.logprobs.shape != shape or completion.versions.shape != shape:
+        raise BatchError(
+            f"{where}: {shape[0]} tokens, but logprobs {completion.logprobs.shape} and versions "
+            f"{completion.versions.shape}; all three must have one entry a token"
+        )
+    _require_ids(completion.tokens, vocabulary, where)
+    logprobs = completion.logprobs
+    # Engines round: a probability of one may come back as a logprob slightly above zero.
+    if not np.isfinite(logprobs).all() or logprobs.max() > 1e-3:
+        raise BatchError(f"{where}: behaviour logprobs must be finite and at most 0")
+    if not np.isfinite(completion.reward):
+        raise BatchError(f"{where}: reward {completion.reward} is not finite")
+
+
+def _require_ids(tokens: Int32, vocabulary: int, where: str) -> None:
+    if tokens.min() < 0 or tokens.max() >= vocabulary:
+        raise BatchError(f"{where}: token ids {tokens.min()}..{tokens.max()} exceed the vocabulary of {vocabulary}")

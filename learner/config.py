@@ -1,0 +1,226 @@
+"""Configuration of the learner: objective, optimizer, supervised stages, execution."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Advantage = Literal["group", "mean", "leave_one_out", "none"]
+Aggregation = Literal["sequence", "token", "constant"]
+Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask"]
+Divergence = Literal["none", "k1", "k2", "k3"]
+Loss = Literal["clipped", "gspo", "cispo", "reinforce"]
+Name = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "decoupled_ppo", "reinforce"]
+
+# An objective's name fixes these parts as its paper does; any of them can be overridden by its own key.
+PRESETS: dict[str, dict[str, Any]] = {
+    "grpo": {"loss": "clipped", "advantage": "group", "aggregation": "sequence"},
+    "dr_grpo": {"loss": "clipped", "advantage": "mean", "aggregation": "constant"},
+    "dapo": {"loss": "clipped", "advantage": "group", "aggregation": "token", "clip_high": 0.28},
+    "gspo": {
+        "loss": "gspo",
+        "advantage": "group",
+        "aggregation": "sequence",
+        "clip_low": 3e-4,
+        "clip_high": 4e-4,
+    },
+    "cispo": {"loss": "cispo", "advantage": "group", "aggregation": "token", "clip_low": 1.0, "clip_high": 4.0},
+    "decoupled_ppo": {
+        "loss": "clipped",
+        "advantage": "group",
+        "aggregation": "token",
+        "old_policy": "proximal",
+        "correction": "token_tis",
+        "correction_high": 5.0,
+    },
+    "reinforce": {
+        "loss": "reinforce",
+        "advantage": "group",
+        "aggregation": "sequence",
+        "old_policy": "proximal",
+        "correction": "token_tis",
+    },
+}
+
+
+class ObjectiveConfig(BaseModel):
+    """The reinforcement-learning objective: a named preset and its parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(
+        default="grpo", description="preset that sets the defaults of loss, advantage, aggregation and clips"
+    )
+    loss: Loss = Field(default="clipped", description="per-token (or, for gspo, per-sequence) surrogate")
+    advantage: Advantage = Field(
+        default="group", description="baseline: group mean and std, group mean, leave-one-out mean, or the bare reward"
+    )
+    aggregation: Aggregation = Field(
+        default="sequence",
+        description="mean per sequence then per group; mean over all tokens; sum over constant_length",
+    )
+    constant_length: int = Field(default=1024, gt=0, description="divisor of the constant aggregation, in tokens")
+    old_policy: Literal["behaviour", "proximal"] = Field(
+        default="behaviour",
+        description="denominator of the ratio: the engine's logprobs, or the learner's own before the first "
+        "optimizer step on the batch",
+    )
+    clip_low: float = Field(default=0.2, ge=0, description="lower clip: the ratio counts down to 1 - clip_low")
+    clip_high: float = Field(default=0.2, ge=0, description="upper clip: the ratio counts up to 1 + clip_high")
+    dual_clip: float | None = Field(
+        default=None,
+        gt=1,
+        description="bound on ratio x |advantage| for negative advantages (dual-clip PPO); null = none",
+    )
+    correction: Correction = Field(
+        default="none",
+        description="weight for the mismatch proximal / behaviour: truncated or masked, per token or sequence",
+    )
+    correction_low: float = Field(
+        default=0.5, ge=0, description="lower bound of the kept ratio (icepop, sequence_mask)"
+    )
+    correction_high: float = Field(
+        default=2.0,
+        gt=0,
+        description="cap C of the truncated weights, or upper bound of the kept ratio (icepop, sequence_mask)",
+    )
+    kl: Divergence = Field(default="none", description="estimator of KL(policy || reference)")
+    kl_coefficient: float = Field(default=0.0, ge=0, description="beta, weight of the KL term")
+    reference_refresh_steps: int = Field(
+        default=0, ge=0, description="copy the policy into the reference every so many steps; 0 = frozen"
+    )
+    entropy_coefficient: float = Field(default=0.0, ge=0, description="weight of the entropy bonus, per nat")
+    max_token_age: int | None = Field(
+        default=None, ge=0, description="tokens older than this many versions get weight 0; null = no bound"
+    )
+    age_half_life: float | None = Field(
+        default=None, gt=0, description="a token's weight halves with every so many versions of age; null = no decay"
+    )
+    overlong_limit: int | None = Field(
+        default=None,
+        gt=0,
+        description="DAPO soft overlong punishment: hard limit on the response, in tokens; null = off",
+    )
+    overlong_cache: int = Field(
+        default=128, gt=0, description="tokens before overlong_limit in which the punishment ramps up"
+    )
+    mask_truncated: bool = Field(default=False, description="give truncated completions no weight in the loss")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {**PRESETS.get(data.get("name", "grpo"), {}), **data}
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> ObjectiveConfig:
+        if self.correction != "none" and self.old_policy == "behaviour":
+            raise ValueError(
+                "correction weighs proximal / behaviour and needs old_policy: proximal; with old_policy: behaviour "
+                "the ratio itself already starts at the behaviour policy and would be corrected twice"
+            )
+        if (self.kl == "none") != (self.kl_coefficient == 0.0):
+            raise ValueError("kl and kl_coefficient go together: set both, or neither")
+        return self
+
+    @property
+    def zero_advantage_is_silent(self) -> bool:
+        """Whether a completion with advantage 0 has no gradient, so that the step may skip it."""
+        return self.kl == "none" and self.entropy_coefficient == 0.0
+
+
+class OptimizerConfig(BaseModel):
+    """AdamW and its schedule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-6, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="AdamW decay rates of the two moments")
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW denominator offset")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="optimizer steps over which the rate rises linearly to its peak"
+    )
+    decay_steps: int = Field(
+        default=0, ge=0, description="optimizer steps of cosine decay after the warm-up; 0 = constant"
+    )
+    final_fraction: float = Field(
+        default=0.1, ge=0, le=1, description="rate after decay_steps as a fraction of the peak"
+    )
+    gradient_clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0 = unclipped")
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters (Hu et al. 2021): W + (alpha / rank) B A, with only A and B trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=16, gt=0, description="rank r of every adapter")
+    alpha: float = Field(default=32.0, gt=0, description="scale: the update is alpha / rank x B A")
+    targets: str | list[str] = Field(default="all-linear", description="module names that get an adapter")
+    broadcast: Literal["merged", "adapters"] = Field(
+        default="merged", description="what named_tensors streams to the engines"
+    )
+
+
+class LearnerConfig(BaseModel):
+    """Everything a `Trainer` needs apart from the model and the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="bfloat16",
+        description="dtype of compute and of the broadcast weights; master weights are always float32",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where to train; auto = cuda where there is one"
+    )
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0 = leave as it is")
+    micro_batch_tokens: int = Field(
+        default=8192, gt=0, description="tokens of one forward and backward pass (peak memory)"
+    )
+    logit_chunk_tokens: int = Field(
+        default=1024, gt=0, description="rows of logits (tokens x vocabulary) that exist at the same time"
+    )
+    minibatches: int = Field(
+        default=1, gt=0, description="optimizer steps a batch; above 1 the later ones are off-policy"
+    )
+    epochs: int = Field(default=1, gt=0, description="passes over a batch")
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
+    fused_kernels: bool = Field(
+        default=True, description="replace norm, rotary and gated-MLP forwards by fused equivalents"
+    )
+    lora: LoraSettings | None = Field(
+        default=None, description="train low-rank adapters instead of all weights; null = all"
+    )
+    checkpoint_keep_last: int = Field(
+        default=2, gt=0, description="checkpoints kept per folder; older ones are deleted"
+    )
+    max_non_finite_steps: int = Field(
+        default=3, gt=0, description="non-finite steps in a row after which training stops"
+    )
+
+
+class SftConfig(BaseModel):
+    """Supervised cold start: cross-entropy on completions only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW decay rates of the two moments")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(default=10, ge=0, description="optimizer steps over which the rate rises linearly")
+    gradient_clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0 = unclipped")
+    batch_size: int = Field(default=32, gt=0, description="examples an optimizer step")
+    epochs: int = Field(default=1, gt=0, description="passes over the examples")
+    max_steps: int | None = Field(default=None, gt=0, description="optimizer steps at most; null = epochs decide")
+    check_every: int = Field(
+        default=10, gt=0, description="optimizer steps between calls of should_stop and held-out losses"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="checks without a better held-out loss before stopping; 0 = never"
+    )

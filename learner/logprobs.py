@@ -1,0 +1,80 @@
+"""Log-probabilities and entropies of a language-model head, in chunks, without tokens x vocabulary in memory.
+
+With hidden state h_t, head W and temperature tau: z_t = W h_t / tau, and for the sampled token y_t
+
+    log pi(y_t) = z_t[y_t] - logsumexp(z_t)                          H_t = logsumexp(z_t) - sum_v p_v z_t[v]
+    d log pi(y_t) / d z_t[v] = 1[v = y_t] - p_v                      d H_t / d z_t[v] = -p_v (log p_v + H_t)
+
+The forward pass keeps only logsumexp and H; the backward pass recomputes each chunk of logits from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _ChunkedLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        count = hidden.shape[0]
+        logprobs, entropy, lse = (hidden.new_empty(count, dtype=_wide(hidden)) for _ in range(3))
+        for part in _chunks(count, chunk):
+            z = _logits(hidden[part], weight, temperature)
+            lse[part] = torch.logsumexp(z, dim=-1)
+            logprobs[part] = z.gather(1, targets[part, None])[:, 0] - lse[part]
+            p = torch.exp(z - lse[part, None])
+            entropy[part] = lse[part] - torch.linalg.vecdot(p, z)
+        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        g_logprobs, g_entropy = gradients
+        hidden, weight, targets, lse, entropy = ctx.saved_tensors
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        with_entropy = bool(g_entropy.any())
+        for part in _chunks(hidden.shape[0], ctx.chunk):
+            log_p = _logits(hidden[part], weight, ctx.temperature).sub_(lse[part, None])
+            p = torch.exp(log_p)
+            d_z = p * -g_logprobs[part, None]
+            d_z.scatter_add_(1, targets[part, None], g_logprobs[part, None])
+            if with_entropy:
+                d_z -= g_entropy[part, None] * p * (log_p + entropy[part, None])
+            d_z = d_z.div_(ctx.temperature).to(hidden.dtype)
+            if d_hidden is not None:
+                torch.mm(d_z, weight, out=d_hidden[part])
+            if d_weight is not None:
+                d_weight.addmm_(d_z.T, hidden[part])
+        return d_hidden, d_weight, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    z = (hidden @ weight.T).to(_wide(hidden))
+    return z if temperature == 1.0 else z.div_(temperature)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _chunks(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def token_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """log pi(y_t) and the entropy H_t of the distribution at `temperature`, both [T], float32 or wider, in nats.
+
+    hidden: [T, hidden size]; weight: [vocabulary, hidden size]; targets: int64 [T]. At most `chunk` rows of logits
+    exist at a time. Differentiable in hidden and weight.
+    """
+    logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
+    return logprobs, entropy

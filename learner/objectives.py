@@ -1,0 +1,57 @@
+"""Policy objectives as small pure functions of per-token quantities, in the symbols of their papers.
+
+Throughout, for token t of completion o_i of prompt q:
+
+    logp    log pi_theta(o_t)     the policy that is trained; the only quantity with a gradient
+    old     log pi_old(o_t)       denominator of the ratio: behaviour mu or proximal policy, by configuration
+    A       A_i, repeated for each token
+    r       exp(logp - old)
+
+All arguments are [T] over the tokens of all completions, one completion after the other. Every function returns the
+objective per token, to be *maximised*; `aggregation.token_weights` turns them into the paper's average.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def clipped(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float, dual: float | None = None) -> Tensor:  # noqa: N803
+    """min(r A, clip(r, 1 - low, 1 + high) A).
+
+    PPO (Schulman et al. 2017) eq. 7, in GRPO: DeepSeekMath eq. 3, R1 eq. 1; with low < high: DAPO eq. 10. With
+    old = proximal and `corrections.token_tis` as a weight it is decoupled PPO, AReaL (Fu et al. 2025) eq. 5.
+    `dual` bounds the loss of unlikely tokens: max(., dual x A) where A < 0 (Ye et al. 2020, eq. 5).
+    """
+    r = torch.exp(logp - old)
+    surrogate = torch.minimum(r * A, torch.clamp(r, 1 - low, 1 + high) * A)
+    if dual is not None:
+        surrogate = torch.where(A < 0, torch.maximum(surrogate, dual * A), surrogate)
+    return surrogate
+
+
+def gspo(logp: Tensor, old: Tensor, A: Tensor, sequence: Tensor, lengths: Tensor, low: float, high: float) -> Tensor:  # noqa: N803
+    """min(s_i A, clip(s_i, 1 - low, 1 + high) A) with s_i = exp(mean_t(logp - old)), repeated for each token of o_i.
+
+    GSPO (Zheng et al. 2025) eq. 5 and 7; averaged per sequence and then over sequences it is the paper's objective.
+    """
+    s = torch.exp(sequence_mean(logp - old, sequence, lengths))[sequence]
+    return torch.minimum(s * A, torch.clamp(s, 1 - low, 1 + high) * A)
+
+
+def cispo(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float) -> Tensor:  # noqa: N803
+    """sg(clip(r, 1 - low, 1 + high)) A logp: clips the weight, not the gradient. MiniMax-M1 (2025) eq. 4 and 5."""
+    r = torch.exp(logp.detach() - old)
+    return torch.clamp(r, 1 - low, 1 + high) * A * logp
+
+
+def reinforce(logp: Tensor, A: Tensor) -> Tensor:  # noqa: N803
+    """A logp (Williams 1992); off policy it needs a weight from `corrections`."""
+    return A * logp
+
+
+def sequence_mean(x: Tensor, sequence: Tensor, lengths: Tensor) -> Tensor:
+    """Mean [S] of x [T] over the tokens of each of the S sequences."""
+    total = torch.zeros(len(lengths), dtype=x.dtype, device=x.device).index_add(0, sequence, x)
+    return total / lengths.to(x.dtype)

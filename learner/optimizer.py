@@ -1,0 +1,46 @@
+"""AdamW with warm-up, decay and a check that a gradient is finite before it is applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from learner.config import OptimizerConfig
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """AdamW (fused; decay on matrices only) and its schedule."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [g for g in groups if g["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=True,
+    )
+    return optimizer, LambdaLR(optimizer, lambda step: rate_fraction(step, config))
+
+
+def rate_fraction(step: int, config: OptimizerConfig) -> float:
+    """Rate of optimizer step `step` (from 0) over its peak: linear warm-up, then constant or a cosine to the end."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.decay_steps == 0:
+        return 1.0
+    progress = min((step - config.warmup_steps) / config.decay_steps, 1.0)
+    return config.final_fraction + (1 - config.final_fraction) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
+    """Global gradient norm before clipping to `largest` (0 = no clipping); nan or inf if any gradient is."""
+    with_gradient = [p for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(with_gradient, largest or math.inf)
+    return float(norm)

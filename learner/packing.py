@@ -1,0 +1,204 @@
+"""Packing without padding: a prompt once, then every completion that answers it.
+
+A packed micro-batch is one long row of N tokens. For a prompt q and its completions o_1 ... o_G it holds
+
+    q  o_1[:-1]  o_2[:-1]  ...  o_G[:-1]        at positions 0..P-1, P.., P.., ..., P..
+
+The last token of a completion is only ever predicted, so it is not fed to the model. Attention is where sequences meet,
+so there, and only there, every sequence gets a row `q o_i[:-1]` of its own (`Layout`), padded at the right to the
+longest row of its bucket; a causal kernel then cannot look into the padding, into another completion, or forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# A row may be padded by a quarter of the shortest row in its bucket: more buckets mean more kernel launches, fewer
+# mean more wasted attention, and attention is a small part of a step until sequences reach thousands of tokens.
+BUCKET_SLACK = 1.25
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A prompt [P] with some of its completions [T_i], and the index of each completion in the batch."""
+
+    prompt: npt.NDArray[np.int32]
+    completions: tuple[npt.NDArray[np.int32], ...]
+    indices: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Tokens fed to the model."""
+        return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the packed tokens lie in the attention rows. R is the number of row slots, padding included.
+
+    Attributes:
+        rows: int64 [R], packed index of every slot; padding repeats the last token of its row.
+        inverse: int64 [N], the slot whose attention output a packed token takes.
+        shared_slots, shared_tokens: int64 [M], the further slots of tokens in more than one row (shared prompts), and
+            the packed index of each.
+        shapes: (rows, length) of every bucket, in slot order.
+    """
+
+    rows: torch.Tensor
+    inverse: torch.Tensor
+    shared_slots: torch.Tensor
+    shared_tokens: torch.Tensor
+    shapes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One micro-batch: N tokens in, T predictions out, S sequences.
+
+    Attributes:
+        tokens, positions: int64 [N].
+        predictors: int64 [T], packed index of the token whose hidden state predicts target t.
+        targets: int64 [T], the completion tokens of all sequences, one sequence after the other.
+        sequence: int64 [T], which of the S sequences of this micro-batch a target belongs to.
+        lengths: int64 [S], targets of each sequence.
+        indices: index of each sequence in the batch it was packed from.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    predictors: torch.Tensor
+    targets: torch.Tensor
+    sequence: torch.Tensor
+    lengths: torch.Tensor
+    indices: tuple[int, ...]
+    layout: Layout
+
+
+def split_segments(segments: Sequence[Segment], budget: int) -> Iterator[Segment]:
+    """Cut segments of more than `budget` tokens between completions; the prompt is repeated in every part."""
+    for segment in segments:
+        if segment.size <= budget or len(segment.completions) == 1:
+            yield segment
+            continue
+        # Long completions with long ones: a bucket of the attention then wastes less.
+        order = sorted(range(len(segment.completions)), key=lambda i: len(segment.completions[i]))
+        chosen: list[int] = []
+        used = len(segment.prompt)
+        for i in order:
+            extra = len(segment.completions[i]) - 1
+            if chosen and used + extra > budget:
+                yield _part(segment, chosen)
+                chosen, used = [], len(segment.prompt)
+            chosen.append(i)
+            used += extra
+        yield _part(segment, chosen)
+
+
+def _part(segment: Segment, chosen: Sequence[int]) -> Segment:
+    return Segment(
+        segment.prompt, tuple(segment.completions[i] for i in chosen), tuple(segment.indices[i] for i in chosen)
+    )
+
+
+def plan_micro_batches(segments: Sequence[Segment], budget: int) -> list[list[Segment]]:
+    """Fill micro-batches of at most `budget` tokens (one segment may exceed it alone), first fit by decreasing size."""
+    bins: list[list[Segment]] = []
+    room: list[int] = []
+    for segment in sorted(split_segments(segments, budget), key=lambda s: -s.size):
+        for i, left in enumerate(room):
+            if segment.size <= left:
+                bins[i].append(segment)
+                room[i] -= segment.size
+                break
+        else:
+            bins.append([segment])
+            room.append(budget - segment.size)
+    return bins
+
+
+def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Packed:
+    """Pack segments into one micro-batch on `device`."""
+    tokens: list[npt.NDArray[np.int32]] = []
+    positions: list[Int64] = []
+    predictors: list[Int64] = []
+    targets: list[npt.NDArray[np.int32]] = []
+    rows: list[tuple[int, int, int, int]] = []  # prompt start, P, completion start, T - 1
+    start = 0
+    for segment in segments:
+        prompt, p = start, len(segment.prompt)
+        tokens.append(segment.prompt)
+        positions.append(np.arange(p))
+        start += p
+        for completion in segment.completions:
+            fed = len(completion) - 1
+            tokens.append(completion[:-1])
+            positions.append(np.arange(p, p + fed))
+            predictors.append(np.concatenate(([prompt + p - 1], np.arange(start, start + fed))))
+            targets.append(completion)
+            rows.append((prompt, p, start, fed))
+            start += fed
+    lengths = np.array([len(t) for t in targets])
+
+    def tensor(parts: Sequence[npt.NDArray[np.integer]]) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+
+    return Packed(
+        tokens=tensor(tokens),
+        positions=tensor(positions),
+        predictors=tensor(predictors),
+        targets=tensor(targets),
+        sequence=tensor([np.repeat(np.arange(len(targets)), lengths)]),
+        lengths=tensor([lengths]),
+        indices=tuple(i for s in segments for i in s.indices),
+        layout=_layout(rows, start, device),
+    )
+
+
+def _buckets(lengths: Int64) -> Iterator[Int64]:
+    """Rows in buckets of similar length; `lengths` is what each row needs."""
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    for i in range(1, len(order) + 1):
+        if i == len(order) or lengths[order[i]] > max(BUCKET_SLACK * lengths[order[first]], lengths[order[first]] + 16):
+            yield order[first:i]
+            first = i
+
+
+def _layout(rows: Sequence[tuple[int, int, int, int]], size: int, device: torch.device | str) -> Layout:
+    """Attention rows of a packed micro-batch of `size` tokens; see `Layout`."""
+    inverse = np.full(size, -1, dtype=np.int64)
+    slots: list[Int64] = []
+    shared_slots: list[Int64] = []
+    shared_tokens: list[Int64] = []
+    shapes: list[tuple[int, int]] = []
+    offset = 0
+    for bucket in _buckets(np.array([p + fed for _, p, _, fed in rows])):
+        length = max(rows[i][1] + rows[i][3] for i in bucket)
+        shapes.append((len(bucket), length))
+        for i in bucket:
+            prompt, p, start, fed = rows[i]
+            packed = np.concatenate((np.arange(prompt, prompt + p), np.arange(start, start + fed)))
+            slots.append(np.pad(packed, (0, length - p - fed), mode="edge"))
+            here = np.arange(offset, offset + p + fed)
+            if inverse[prompt] < 0:
+                inverse[packed] = here
+            else:
+                inverse[packed[p:]] = here[p:]
+                shared_slots.append(here[:p])
+                shared_tokens.append(packed[:p])
+            offset += length
+    empty = np.zeros(0, dtype=np.int64)
+    as_tensor = torch.from_numpy
+    return Layout(
+        rows=as_tensor(np.concatenate(slots)).to(device),
+        inverse=as_tensor(inverse).to(device),
+        shared_slots=as_tensor(np.concatenate([empty, *shared_slots])).to(device),
+        shared_tokens=as_tensor(np.concatenate([empty, *shared_tokens])).to(device),
+        shapes=tuple(shapes),
+    )

@@ -1,0 +1,102 @@
+"""Supervised stages: cold start with cross-entropy on completions only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from learner.config import OptimizerConfig, SftConfig
+from learner.errors import BatchError
+from learner.optimizer import build_optimizer, clip_gradients
+from learner.packing import Segment, pack, plan_micro_batches
+from learner.trainer import Trainer
+
+Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+
+
+def supervise(
+    trainer: Trainer,
+    examples: Sequence[Example],
+    config: SftConfig,
+    should_stop: Callable[[int], bool] | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    held_out: Sequence[Example] = (),
+) -> dict[str, float]:
+    """Train `trainer.model` on (prompt ids, completion ids), with a fresh AdamW; the policy version does not change.
+
+    Every `check_every` steps `should_stop(step)` is asked, and with `held_out` examples their loss is measured;
+    `patience` checks without a better one end training. `on_step(step, statistics)` sees each step. Returns the
+    statistics of the last step: loss (nats a token), gradient_norm, learning_rate, tokens, steps, epochs,
+    held_out_loss (nan without held-out examples).
+    """
+    if not examples:
+        raise BatchError("no examples to train on")
+    optimizer, scheduler = build_optimizer(trainer.model.parameters(), _optimizer_config(config))
+    generator = np.random.default_rng(trainer.seed)
+    statistics: dict[str, float] = {}
+    losses: list[float] = []
+    for step, (epoch, batch) in enumerate(_batches(len(examples), config, generator), start=1):
+        rate = float(scheduler.get_last_lr()[0])
+        optimizer.zero_grad(set_to_none=True)
+        loss, tokens = cross_entropy(trainer, [examples[i] for i in batch], train=True)
+        norm = clip_gradients(trainer.model.parameters(), config.gradient_clip)
+        optimizer.step()
+        scheduler.step()
+        statistics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "tokens": float(tokens)}
+        statistics |= {"steps": float(step), "epochs": float(epoch), "held_out_loss": losses[-1] if losses else np.nan}
+        check = step % config.check_every == 0
+        if check and held_out:
+            losses.append(cross_entropy(trainer, held_out, train=False)[0])
+            statistics["held_out_loss"] = losses[-1]
+        if on_step is not None:
+            on_step(step, statistics)
+        if check and (_exhausted(losses, config.patience) or (should_stop is not None and should_stop(step))):
+            break
+    optimizer.zero_grad(set_to_none=True)
+    return statistics
+
+
+def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) -> tuple[float, int]:
+    """Mean cross-entropy in nats over the completion tokens, and their number; with `train` also its gradient."""
+    total = sum(len(completion) for _, completion in examples)
+    segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
+    loss = 0.0
+    with torch.set_grad_enabled(train):
+        for part in plan_micro_batches(segments, trainer.config.micro_batch_tokens):
+            logp, _ = trainer.policy(pack(part, trainer.device))
+            micro = -logp.sum() / total
+            if train:
+                micro.backward()  # type: ignore[no-untyped-call]
+            loss += float(micro.detach())
+    return loss, total
+
+
+def _batches(
+    count: int, config: SftConfig, generator: np.random.Generator
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    size = min(config.batch_size, count)
+    step = 0
+    for epoch in range(config.epochs):
+        order = generator.permutation(count)
+        for start in range(0, count - size + 1, size):
+            if config.max_steps is not None and step >= config.max_steps:
+                return
+            step += 1
+            yield epoch, order[start : start + size]
+
+
+def _exhausted(losses: Sequence[float], patience: int) -> bool:
+    return bool(patience and len(losses) > patience and min(losses[:-patience]) <= min(losses[-patience:]))
+
+
+def _optimizer_config(config: SftConfig) -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup_steps,
+        gradient_clip=config.gradient_clip,
+    )

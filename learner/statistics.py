@@ -1,0 +1,129 @@
+"""Statistics of a training step: their names, their meaning, and how they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from learner.batch import Group
+from learner.config import ObjectiveConfig
+
+Array = npt.NDArray[np.float64]
+
+# name -> meaning, with its unit. `Trainer.train_step` returns exactly these keys.
+STATISTICS: dict[str, str] = {
+    "loss": "loss of the step, summed over its micro-batches",
+    "reward_mean": "mean reward of all completions",
+    "reward_std": "standard deviation of the rewards of all completions",
+    "advantage_absolute_mean": "mean |A| over all completions",
+    "advantage_min": "smallest advantage",
+    "advantage_max": "largest advantage",
+    "entropy": "mean entropy of the policy at trained tokens, nats",
+    "behaviour_entropy": "minus the mean engine logprob over all tokens: entropy of the sampling policy, nats",
+    "kl": "mean estimate of KL(policy || reference) at trained tokens, nats; 0 without a reference",
+    "behaviour_kl": "mean log mu - log pi at trained tokens: KL(behaviour || policy), nats",
+    "ratio_min": "smallest ratio pi / pi_old of a trained token",
+    "ratio_mean": "mean ratio pi / pi_old",
+    "ratio_max": "largest ratio pi / pi_old",
+    "clip_fraction_low": "share of trained tokens with a ratio below 1 - clip_low and a negative advantage",
+    "clip_fraction_high": "share of trained tokens with a ratio above 1 + clip_high and a positive advantage",
+    "effective_sample_size": "(sum r)^2 / (T sum r^2) of the ratios policy / behaviour, 0..1",
+    "logprob_difference_mean": "mean |engine - learner| logprob on tokens of the current version, nats",
+    "logprob_difference_p99": "99th percentile of the same",
+    "logprob_difference_max": "maximum of the same",
+    "logprob_difference_tokens": "number of tokens of the current version that were compared",
+    "staleness_mean": "mean age of the trained tokens, versions",
+    "staleness_max": "largest age of a trained token, versions",
+    "gradient_norm": "global gradient norm before clipping",
+    "learning_rate": "learning rate of the step",
+    "tokens": "completion tokens in the batch",
+    "trained_tokens": "completion tokens that went through the model (the others had no gradient)",
+    "tokens_per_second": "completion tokens of the batch a second of this step",
+    "seconds": "wall time of the step",
+    "response_length_mean": "mean completion length, tokens",
+    "response_length_max": "longest completion, tokens",
+    "truncated_fraction": "share of completions that the length limit ended",
+    "mixed_groups_fraction": "share of groups whose rewards are not all equal",
+    "optimizer_steps": "optimizer steps taken on the batch; 0 when nothing had a gradient or it was not finite",
+    "non_finite": "1 when an optimizer step was skipped because its loss or gradient was not finite",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """Per-token values of what was trained on, [T] each: `loss.TokenQuantities` after the fact."""
+
+    logp: Array
+    entropy: Array
+    old: Array
+    behaviour: Array
+    advantages: Array
+    age: Array
+    kl: Array
+    comparable: npt.NDArray[np.bool_]
+
+    @classmethod
+    def concatenate(cls, records: Sequence[TokenRecord]) -> TokenRecord:
+        return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
+
+
+def batch_statistics(groups: Sequence[Group], advantages: Sequence[Array]) -> dict[str, float]:
+    """What rewards and lengths say, over all completions of the batch."""
+    completions = [c for g in groups for c in g.completions]
+    rewards = np.array([c.reward for c in completions])
+    lengths = np.array([len(c.tokens) for c in completions])
+    flat = np.concatenate(advantages)
+    mixed = [len({c.reward for c in g.completions}) > 1 for g in groups]
+    return {
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        "advantage_absolute_mean": float(np.abs(flat).mean()),
+        "advantage_min": float(flat.min()),
+        "advantage_max": float(flat.max()),
+        "behaviour_entropy": float(-np.concatenate([c.logprobs for c in completions]).mean(dtype=np.float64)),
+        "tokens": float(lengths.sum()),
+        "response_length_mean": float(lengths.mean()),
+        "response_length_max": float(lengths.max()),
+        "truncated_fraction": float(np.mean([c.truncated for c in completions])),
+        "mixed_groups_fraction": float(np.mean(mixed)),
+    }
+
+
+def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) -> dict[str, float]:
+    """What the trained tokens say. Without any, ratios are 1 and everything else is 0."""
+    names = ["entropy", "kl", "behaviour_kl", "clip_fraction_low", "clip_fraction_high", "staleness_mean"]
+    names += ["staleness_max", "trained_tokens"]
+    if not records:
+        ones = ("ratio_min", "ratio_mean", "ratio_max", "effective_sample_size")
+        return {**dict.fromkeys(names, 0.0), **dict.fromkeys(ones, 1.0), **_differences(np.zeros(0))}
+    x = TokenRecord.concatenate(records)
+    ratio = np.exp(np.minimum(x.logp - x.old, 50.0))
+    weight = np.exp(np.minimum(x.logp - x.behaviour, 50.0))
+    return {
+        "entropy": float(x.entropy.mean()),
+        "kl": float(x.kl.mean()),
+        "behaviour_kl": float((x.behaviour - x.logp).mean()),
+        "ratio_min": float(ratio.min()),
+        "ratio_mean": float(ratio.mean()),
+        "ratio_max": float(ratio.max()),
+        "clip_fraction_low": float(np.mean((ratio < 1 - config.clip_low) & (x.advantages < 0))),
+        "clip_fraction_high": float(np.mean((ratio > 1 + config.clip_high) & (x.advantages > 0))),
+        "effective_sample_size": float(weight.sum() ** 2 / (len(weight) * np.square(weight).sum())),
+        "staleness_mean": float(x.age.mean()),
+        "staleness_max": float(x.age.max()),
+        "trained_tokens": float(len(ratio)),
+        **_differences(np.abs(x.behaviour - x.logp)[x.comparable]),
+    }
+
+
+def _differences(absolute: Array) -> dict[str, float]:
+    some = absolute if len(absolute) else np.zeros(1)
+    return {
+        "logprob_difference_mean": float(some.mean()),
+        "logprob_difference_p99": float(np.percentile(some, 99)),
+        "logprob_difference_max": float(some.max()),
+        "logprob_difference_tokens": float(len(absolute)),
+    }

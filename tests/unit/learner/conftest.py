@@ -1,0 +1,68 @@
+"""A tiny Llama folder and random groups, shared by the learner's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from learner import Completion, Group
+
+VOCABULARY = 64
+
+GroupFactory = Callable[..., list[Group]]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with grouped-query attention and tied embeddings, sharp enough to have an opinion."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=96,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def make_groups() -> GroupFactory:
+    """Random ragged groups; `lengths` bounds the completions, `age` the versions behind `version`."""
+
+    def make(
+        count: int = 4, size: int = 4, lengths: tuple[int, int] = (1, 20), seed: int = 0, version: int = 0, age: int = 0
+    ) -> list[Group]:
+        random = np.random.default_rng(seed)
+
+        def completion() -> Completion:
+            length = int(random.integers(lengths[0], lengths[1] + 1))
+            return Completion(
+                tokens=random.integers(0, VOCABULARY, length).astype(np.int32),
+                logprobs=-random.gamma(4.0, 1.0, length).astype(np.float32),
+                versions=(version - random.integers(0, age + 1, length)).astype(np.int32),
+                reward=float(random.integers(0, 2)),
+                truncated=bool(random.random() < 0.2),
+            )
+
+        def group(index: int) -> Group:
+            prompt = random.integers(0, VOCABULARY, int(random.integers(1, 12))).astype(np.int32)
+            return Group(prompt, tuple(completion() for _ in range(size)), index)
+
+        return [group(i) for i in range(count)]
+
+    return make
