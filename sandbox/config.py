@@ -1,0 +1,100 @@
+"""Configuration of rewards and of the pool."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MIB = 1024 * 1024
+
+
+class RewardWeights(BaseModel):
+    """Weights of the parts of a reward; the reward is the weighted sum of the parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accuracy: float = Field(default=1.0, description="weight of the verifier's score (0 to 1)")
+    format: float = Field(default=0.0, description="weight of the format check (0 or 1)")
+    language: float = Field(
+        default=0.0, description="weight of the share of target-language words in the reasoning (0 to 1)"
+    )
+    overlong: float = Field(default=0.0, description="weight of DAPO's soft overlong part (-1 to 0)")
+    repetition: float = Field(default=0.0, description="weight of the repetition part (-1 to 0)")
+
+
+class RewardConfig(BaseModel):
+    """Which parts a reward has and how they are computed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: RewardWeights = Field(default=RewardWeights(), description="weights of the parts")
+    format: Literal["none", "r1_zero", "boxed"] = Field(
+        default="none",
+        description="format checker: r1_zero is <think>…</think><answer>…</answer>, boxed asks for one \\boxed{}",
+    )
+    language: str | None = Field(
+        default=None, description="target language of the reasoning as ISO 639-1 code; none: the part is not computed"
+    )
+    overlong_max_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="length in tokens at which the soft overlong part reaches -1; none: not computed",
+    )
+    overlong_cache_tokens: int = Field(
+        default=512,
+        gt=0,
+        description="width in tokens of the interval before overlong_max_tokens in which the part falls to -1",
+    )
+    repetition_ngram: int | None = Field(
+        default=None, ge=2, description="words per n-gram of the repetition part; none: not computed"
+    )
+
+    @model_validator(mode="after")
+    def _interval_fits(self) -> RewardConfig:
+        if self.overlong_max_tokens is not None and self.overlong_cache_tokens > self.overlong_max_tokens:
+            raise ValueError("overlong_cache_tokens must not exceed overlong_max_tokens")
+        return self
+
+
+class SandboxConfig(BaseModel):
+    """Processes, deadlines and limits of a pool. Durations are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(
+        default=2, ge=1, description="submissions checked at the same time; also worker processes at most"
+    )
+    start_seconds: float = Field(
+        default=60.0, gt=0, description="deadline of a worker process's start and imports, seconds"
+    )
+    answer_seconds: float = Field(
+        default=2.0, gt=0, description="deadline of one answer check (math, reasoning_gym), seconds"
+    )
+    answer_memory_bytes: int = Field(default=1024 * MIB, gt=0, description="address space of an answer worker, bytes")
+    answer_recycle_checks: int = Field(
+        default=2000, ge=1, description="checks after which an answer worker is replaced"
+    )
+    test_seconds: float = Field(
+        default=10.0, gt=0, description="wall-clock limit of one test case of a program, seconds"
+    )
+    cpu_seconds: float = Field(default=10.0, gt=0, description="CPU limit of one test case of a program, seconds")
+    memory_bytes: int = Field(default=512 * MIB, gt=0, description="address space of a model-written program, bytes")
+    output_bytes: int = Field(
+        default=4 * MIB, gt=0, description="output kept of one test case; more ends the program, bytes"
+    )
+    scratch_bytes: int = Field(
+        default=0, ge=0, description="size of a program's writable tmpfs, bytes; 0: no writable path"
+    )
+    preload: tuple[str, ...] = Field(
+        default=(), description="modules imported before programs run, such as numpy or sympy"
+    )
+    partial_credit: bool = Field(default=False, description="score the share of tests passed instead of all or nothing")
+    cache_entries: int = Field(default=4096, ge=0, description="verdicts of identical programs remembered; 0: none")
+    canary_seconds: float = Field(
+        default=300.0, gt=0, description="age at which the isolation canaries are run again, seconds"
+    )
+    unsafe: bool = Field(
+        default=False,
+        description="run model-written programs even where nothing isolates them; recorded in every verdict",
+    )

@@ -1,0 +1,74 @@
+"""Finds the final answer and the program in a model's response."""
+
+from __future__ import annotations
+
+import re
+
+_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?![\w])")
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<box>(?=\{))|\s(?P<bare>[^\s{}\\]+))|\\.|[{}]", re.DOTALL)
+_FENCE = re.compile(r"(`{3,}|~{3,})[^`]*\Z")
+
+
+def answer_of(response: str, *, last_number: bool = False) -> str | None:
+    r"""The final answer of a response, or None if it has none.
+
+    The content of the last `<answer>…</answer>` counts (of a `\boxed{}` inside it, the last), otherwise the content of
+    the last `\boxed{}`, otherwise, with `last_number`, the last number in the text. Only the last one ever counts, so
+    naming several candidates gains nothing.
+    """
+    tagged = None
+    for match in _ANSWER.finditer(response):
+        tagged = match
+    if tagged is not None:
+        inside = tagged.group(1)
+        boxed = last_boxed(inside)
+        return (inside if boxed is None else boxed).strip()
+    boxed = last_boxed(response)
+    if boxed is not None:
+        return boxed.strip()
+    if last_number:
+        numbers = _NUMBER.findall(response)
+        if numbers:
+            return str(numbers[-1])
+    return None
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last `\boxed{…}` (or `\fbox{…}`, or `\boxed 7`) whose braces balance, or None.
+
+    One pass with a stack: model text may hold thousands of unclosed boxes.
+    """
+    found, found_at = None, -1
+    opened: list[tuple[int, bool]] = []
+    box_at = -1
+    for token in _TOKEN.finditer(text):
+        if token.group() == "{":
+            opened.append((token.end(), token.start() == box_at))
+        elif token.group() == "}":
+            start, boxed = opened.pop() if opened else (0, False)
+            if boxed and start > found_at:
+                found, found_at = text[start : token.start()], start
+        elif token["box"] is not None:
+            box_at = token.end()
+        elif token["bare"] is not None:
+            found, found_at = token["bare"].rstrip("$.,"), token.start()
+    return found
+
+
+def last_program(response: str) -> str | None:
+    """The content of the last closed fenced block of a response, or None if there is no such block."""
+    program = None
+    fence, block = "", list[str]()
+    for line in response.splitlines(keepends=True):
+        stripped = line.strip()
+        if fence:
+            if stripped == fence:
+                program, fence = "".join(block), ""
+            else:
+                block.append(line)
+            continue
+        opening = _FENCE.match(stripped)
+        if opening is not None:
+            fence, block = opening.group(1), []
+    return program

@@ -1,0 +1,30 @@
+"""Prometheus metrics of the verifier pool (base units; process-wide, as usual with prometheus_client)."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from sandbox.verdict import Status
+
+_SECONDS = (0.00001, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+VERDICTS = Counter("leeway_sandbox_verdicts", "Verdicts by verifier and status", ["verifier", "status"])
+CHECK_SECONDS = Histogram(
+    "leeway_sandbox_check_seconds", "Wall time of one check without queueing", ["verifier"], buckets=_SECONDS
+)
+QUEUE_SECONDS = Histogram("leeway_sandbox_queue_seconds", "Wait of a check for a free worker", buckets=_SECONDS)
+QUEUED = Gauge("leeway_sandbox_queued_checks", "Checks that wait for a worker or run in one")
+WORKERS = Gauge("leeway_sandbox_worker_processes", "Answer worker processes alive")
+WORKER_STARTS = Counter("leeway_sandbox_worker_starts", "Answer worker processes started")
+KILLS = Counter("leeway_sandbox_kills", "Processes killed by the pool", ["reason"])
+CACHE_HITS = Counter("leeway_sandbox_cache_hits", "Programs whose verdict was already known")
+
+
+def seed(verifiers: list[str]) -> None:
+    """Create every labelled series at zero, so that rates and panels start at the first scrape."""
+    for name in verifiers:
+        CHECK_SECONDS.labels(name)
+        for status in Status:
+            VERDICTS.labels(name, status.value)
+    for reason in ("deadline", "recycled", "died"):
+        KILLS.labels(reason)

@@ -1,0 +1,109 @@
+"""The registry of verifiers.
+
+A verifier is a function from a submission to a `Grade`, a bool or a score from 0 to 1:
+
+    from sandbox import Submission, answer_of, verifier
+
+    @verifier("palindrome")
+    def palindrome(submission: Submission) -> bool:
+        answer = answer_of(submission.response) or ""
+        return len(answer) >= submission.reference["length"] and answer == answer[::-1]
+
+That runs in the pool's own process and must be quick. With `isolated=True` it runs in a worker process that is killed
+at its deadline: use that for everything that parses model text with code you did not write. The worker imports the
+module that defines the function by name, so it must be importable (not `__main__`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from sandbox.errors import SandboxError, UnknownVerifierError
+from sandbox.verdict import Grade, Submission
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Kind(StrEnum):
+    """Where a verifier's function runs."""
+
+    INLINE = "inline"
+    ISOLATED = "isolated"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """One entry of the registry.
+
+    Attributes:
+        name: what submissions and recipes call it.
+        function: `(Submission) -> Grade | bool | float`; of kind `PROGRAM` it also gets a `ProgramRunner`.
+        kind: where the function runs.
+        warm_up: modules a worker imports before its first check, outside the deadline of the check.
+        quick: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    kind: Kind
+    warm_up: tuple[str, ...] = ()
+    quick: Callable[..., Any] | None = None
+
+
+_verifiers: dict[str, Verifier] = {}
+
+
+def verifier(
+    name: str,
+    *,
+    isolated: bool = False,
+    program: bool = False,
+    warm_up: tuple[str, ...] = (),
+    quick: Callable[[Submission], Grade | None] | None = None,
+) -> Callable[[Function], Function]:
+    """Register the decorated function under `name`.
+
+    Raises:
+        SandboxError: the name is taken by another function.
+    """
+    kind = Kind.PROGRAM if program else Kind.ISOLATED if isolated else Kind.INLINE
+
+    def register(function: Function) -> Function:
+        known = _verifiers.get(name)
+        if known is not None and _origin(known.function) != _origin(function):
+            raise SandboxError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
+        _verifiers[name] = Verifier(name, function, kind, warm_up, quick)
+        return function
+
+    return register
+
+
+def lookup(name: str) -> Verifier:
+    """The verifier called `name`.
+
+    Raises:
+        UnknownVerifierError: there is none; the message lists the known names.
+    """
+    importlib.import_module("sandbox.verifiers")
+    try:
+        return _verifiers[name]
+    except KeyError:
+        raise UnknownVerifierError(
+            f"no verifier is called {name!r}; known are {', '.join(names())}. "
+            "Import the module that registers yours before the pool is used."
+        ) from None
+
+
+def names() -> list[str]:
+    """Names of all verifiers, sorted."""
+    importlib.import_module("sandbox.verifiers")
+    return sorted(_verifiers)
+
+
+def _origin(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
