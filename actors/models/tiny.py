@@ -1,0 +1,73 @@
+"""A small Llama with a character tokenizer, made from scratch: it learns within minutes on two cores."""
+
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.config.model import TinyModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+_CHARACTERS = string.digits + string.ascii_letters + "+-*/=<>^%.,:;?!'\"()[]{}\\_&#$@~|` \n"
+_VOCABULARY = 128  # a multiple of 64, as matrix products like it
+_CHAT = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def write(config: TinyModel, folder: Path, seed: int) -> None:
+    """Write a float32 model with random weights and its tokenizer into `folder`. Equal seeds give equal weights."""
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    llama = LlamaConfig(
+        vocab_size=_VOCABULARY,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=config.max_length,
+        tie_word_embeddings=True,
+        pad_token_id=_SPECIAL.index("<pad>"),
+        bos_token_id=_SPECIAL.index("<bos>"),
+        eos_token_id=_SPECIAL.index("<eos>"),
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(llama)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        pad_token_id=llama.pad_token_id, bos_token_id=llama.bos_token_id, eos_token_id=llama.eos_token_id
+    )
+    model.save_pretrained(folder)
+    _tokenizer(config.max_length).save_pretrained(folder)
+
+
+def _tokenizer(max_length: int) -> "PreTrainedTokenizerFast":
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [*_SPECIAL, *TAGS, *_CHARACTERS]
+    # every id a model can sample must stand for something
+    tokens += [f"<reserved{number}>" for number in range(_VOCABULARY - len(tokens))]
+    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    # not special: a verifier must see the tags in the decoded text
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        chat_template=_CHAT,
+    )

@@ -1,0 +1,84 @@
+"""Lines of JSONL files, checked one by one; every complaint names the file and the line."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from actors.errors import RecipeError
+from actors.tasks.task import Messages
+
+Record = Mapping[str, Any]
+_ROLES = ("system", "user", "assistant")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, Record]]:
+    """(place, object) of every line that is not blank; the place reads "file, line 3".
+
+    Raises RecipeError for a file that cannot be read and for a line that is no JSON object.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `path` in the recipe") from error
+    for number, line in enumerate(lines, start=1):
+        place = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
+        except ValueError as error:
+            raise RecipeError(f"{place}: not JSON ({error}); each line must hold one JSON object") from error
+        if not isinstance(record, dict):
+            raise RecipeError(f"{place}: a {type(record).__name__}, but each line must hold one JSON object")
+        yield place, record
+
+
+def text_field(record: Record, key: str, place: str) -> str:
+    """The text under a key. A number counts as text: answers are often written as numbers."""
+    if key not in record:
+        raise RecipeError(f"{place}: the key `{key}` is missing; there are {_names(record)}")
+    value = record[key]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = json.dumps(value)
+    if not isinstance(value, str) or not value.strip():
+        raise RecipeError(f"{place}: `{key}` must be a text that is not empty, not {_short(value)}")
+    return value
+
+
+def messages_of(record: Record, place: str) -> Messages:
+    """The conversation under `messages`, or one user message from `prompt`."""
+    if ("prompt" in record) == ("messages" in record):
+        raise RecipeError(f"{place}: give either `prompt` or `messages`; there are {_names(record)}")
+    if "prompt" in record:
+        return (("user", text_field(record, "prompt", place)),)
+    messages = record["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise RecipeError(f"{place}: `messages` must be a list of objects with `role` and `content`")
+    pairs = []
+    for message in messages:
+        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+            raise RecipeError(f"{place}: each of `messages` needs `role` and `content` alone, not {_short(message)}")
+        if message["role"] not in _ROLES:
+            raise RecipeError(f"{place}: a role must be one of {', '.join(_ROLES)}, not {_short(message['role'])}")
+        pairs.append((message["role"], text_field(message, "content", place)))
+    if pairs[-1][0] != "user":
+        raise RecipeError(f"{place}: the last of `messages` must be the user's, since the model speaks next")
+    return tuple(pairs)
+
+
+def final_answer(text: str) -> str:
+    """What follows the last `####` (GSM8K's mark for the result), without thousands separators; else the text."""
+    _, mark, result = text.rpartition("####")
+    return result.strip().replace(",", "") if mark else text.strip()
+
+
+def _names(record: Record) -> str:
+    return ", ".join(f"`{key}`" for key in list(record)[:8]) or "no keys"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

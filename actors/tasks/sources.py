@@ -1,0 +1,150 @@
+"""Where tasks come from: each source is a fixed sequence of tasks; order and split are the stream's."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from actors.config.tasks import (
+    AdditionSource,
+    AnswerForm,
+    AnySource,
+    DatasetSource,
+    Gsm8kSource,
+    JsonlSource,
+    ReasoningGymSource,
+)
+from actors.errors import RecipeError
+from actors.tasks.gym import ReasoningGymProblems
+from actors.tasks.records import final_answer, messages_of, read_jsonl, text_field
+from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
+
+_INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
+_SUM = re.compile(r"(\d+)\+(\d+)=")
+
+
+class Problems(Protocol):
+    """A sequence of tasks that depends on the configuration alone.
+
+    `label` names the source in messages. `listed` says that the tasks are in memory, so that looking at all of them
+    costs nothing.
+    """
+
+    label: str
+    listed: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Task: ...
+
+    def key_of(self, messages: Messages) -> str:
+        """The key this source would give to a problem, whether or not the problem is one of its own."""
+
+
+class AdditionProblems:
+    """All ordered pairs of numbers with the given number of digits (0 to 9 for one digit)."""
+
+    listed = False
+
+    def __init__(self, config: AdditionSource):
+        self.label = f"addition (digits: {config.digits})"
+        self._low: int = 10 ** (config.digits - 1) if config.digits > 1 else 0
+        self._count: int = 10**config.digits - self._low
+
+    def __len__(self) -> int:
+        return self._count**2
+
+    def __getitem__(self, index: int) -> Task:
+        first, second = (self._low + offset for offset in divmod(index, self._count))
+        asked = (("user", f"{first}+{second}="),)
+        return Task(self.key_of(asked), asked, "exact", {"answer": str(first + second)})
+
+    def key_of(self, messages: Messages) -> str:
+        """a+b and b+a are one problem: who has practised the one knows the other."""
+        if summands := _SUM.fullmatch(messages[-1][1].strip()):
+            return problem_key((("user", "{}+{}=".format(*sorted(summands.groups()))),))
+        return problem_key(messages)
+
+
+class ListedProblems:
+    """Tasks held in memory."""
+
+    listed = True
+
+    def __init__(self, label: str, tasks: Sequence[Task], instruction: str = ""):
+        if not tasks:
+            raise RecipeError(f"{label}: holds no task; give a file or split with at least one")
+        self.label = label
+        self._tasks = tasks
+        self._instruction = instruction
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        return self._tasks[index]
+
+    def key_of(self, messages: Messages) -> str:
+        return problem_key(without_instruction(messages, self._instruction))
+
+
+def open_source(config: AnySource) -> Problems:
+    """The tasks of one configured source.
+
+    Raises RecipeError for a bad file, line, family, option or data set.
+    """
+    match config:
+        case AdditionSource():
+            return AdditionProblems(config)
+        case ReasoningGymSource():
+            return ReasoningGymProblems(config, _INSTRUCTIONS.get(config.answer, ""))
+        case JsonlSource():
+            label, tasks = str(config.path), [_from_line(config, *line) for line in read_jsonl(config.path)]
+        case Gsm8kSource():
+            label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_jsonl(config.path)]
+        case DatasetSource():
+            label, tasks = _label(config), list(_from_dataset(config))
+    return ListedProblems(label, tasks, _INSTRUCTIONS.get(config.answer, ""))
+
+
+def _task(config: JsonlSource | Gsm8kSource | DatasetSource, messages: Messages, verifier: str, answer: str) -> Task:
+    reference: dict[str, Any] = {"answer": answer}
+    if config.answer == "last_number":
+        reference["last_number"] = True
+    asked = with_instruction(messages, _INSTRUCTIONS.get(config.answer, ""))
+    return Task(problem_key(messages), asked, verifier, reference)
+
+
+def _from_line(config: JsonlSource, place: str, record: Mapping[str, Any]) -> Task:
+    verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
+    return _task(config, messages_of(record, place), verifier, text_field(record, "answer", place))
+
+
+def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> Task:
+    solution = text_field(record, "answer", place)
+    if "####" not in solution or not final_answer(solution):
+        raise RecipeError(f"{place}: `answer` must end in `#### result`, as GSM8K's lines do; else use `source: jsonl`")
+    question = text_field(record, "question", place)
+    return _task(config, (("user", question),), config.verifier, final_answer(solution))
+
+
+def _label(config: DatasetSource) -> str:
+    return f"{config.name} ({config.subset + ', ' if config.subset else ''}{config.split})"
+
+
+def _from_dataset(config: DatasetSource) -> Iterator[Task]:
+    import datasets
+
+    label = _label(config)
+    try:
+        rows = datasets.load_dataset(config.name, config.subset, split=config.split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise RecipeError(
+            f"{label}: the data set cannot be loaded ({reason}); check name, subset and split, and that this machine "
+            "reaches huggingface.co or has the data set in its cache, or point `source: jsonl` at a local file"
+        ) from error
+    for number, row in enumerate(rows):
+        place = f"{label}, row {number}"
+        question = text_field(row, config.prompt_field, place)
+        answer = final_answer(text_field(row, config.answer_field, place))
+        yield _task(config, (("user", question),), config.verifier, answer)
