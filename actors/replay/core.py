@@ -67,6 +67,9 @@ class Replay:
         self.events: list[dict[str, Any]] = []
         self.events_gone = 0
         self.seen: dict[str, tuple[str, float]] = {}
+        self.versions: dict[str, int] = {}
+        self.directory: dict[str, str] = {}
+        self.since_step: list[list[float]] = []
 
     # ---------------------------------------------------------------- one request
 
@@ -117,7 +120,14 @@ class Replay:
             case m.Status():
                 return Reply(self.status(), {})
             case m.Heartbeat():
+                if request.version is not None:
+                    self.versions[request.worker] = request.version
                 return OK
+            case m.Announce():
+                self.directory[request.service] = request.address
+                return OK
+            case m.Directory():
+                return Reply({"services": self.directory}, {})
         raise ProtocolError(f"{type(request).__name__} has no answer")
 
     # ---------------------------------------------------------------- generators
@@ -129,7 +139,9 @@ class Replay:
                 task = self.tasks.evaluate(self.evaluation.task_of(entry))
                 tasks.append(self._hold("evaluate", entry, task) | {"samples": self.evaluation.samples})
         if len(tasks) < request.capacity:
-            for entry in self.ledger.lease(request.worker, request.version, request.capacity - len(tasks), now):
+            # The generator may have taken an update while its long poll was held back.
+            version = max(request.version, self.versions.get(request.worker, 0))
+            for entry in self.ledger.lease(request.worker, version, request.capacity - len(tasks), now):
                 task = self.tasks.train(entry.task)
                 tasks.append(self._hold("train", entry, task) | {"samples": self.group_size})
         return Reply({"tasks": tasks}, {}) if tasks else None
@@ -194,8 +206,8 @@ class Replay:
             if self.evaluation:
                 self.evaluation.verdict(request.ticket, scores, int(held.payload.lengths.sum()))
                 self._finish_evaluation()
-        else:
-            self.ledger.verdict(request.ticket, None if scores is None else [s.reward for s in scores])
+        elif self.ledger.verdict(request.ticket, None if scores is None else [s.reward for s in scores]) and scores:
+            self.since_step.append([s.reward for s in scores])
         if scores is not None:
             held.scores, held.ready_at = tuple(scores), now
         return Reply({"accepted": True}, {})
@@ -230,13 +242,24 @@ class Replay:
                     "kind": "step",
                     "step": request.version + 1,
                     "version": request.version + 1,
-                    "statistics": request.statistics,
+                    "statistics": request.statistics | self._since_step(),
                     "staleness": request.staleness,
                     "step_seconds": request.step_seconds,
                 }
             )
             self._sample(self.ledger.batches[request.version][0])
         return OK
+
+    def _since_step(self) -> dict[str, float]:
+        """What the groups verified since the last step say; those dropped for equal rewards count here."""
+        groups, self.since_step = self.since_step, []
+        if not groups:
+            return {}
+        rewards = [reward for group in groups for reward in group]
+        return {
+            "reward": sum(rewards) / len(rewards),
+            "mixed_groups": sum(len(set(group)) > 1 for group in groups) / len(groups),
+        }
 
     def _sample(self, ticket: int) -> None:
         """The best and the worst completion of a group, for people to read."""
@@ -336,6 +359,7 @@ class Replay:
             ledger.fresh_drops.clear()
         for worker in silent:
             del self.seen[worker]
+            self.versions.pop(worker, None)
 
     def _ledger(self, purpose: m.Purpose) -> Ledger | None:
         if purpose == "train":

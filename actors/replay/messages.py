@@ -118,7 +118,20 @@ class Status(Request):
 
 
 class Heartbeat(Request):
-    """The sender is alive, though it asks for nothing at the moment."""
+    """The sender is alive, though it asks for nothing at the moment; a generator says which version it holds now."""
+
+    version: int | None = Field(None, ge=0)
+
+
+class Announce(Request):
+    """Where a service of the run is to be found."""
+
+    service: Literal["weights"]
+    address: str = Field(max_length=200)
+
+
+class Directory(Request):
+    """Asks for all announced addresses."""
 
 
 REQUESTS: dict[str, type[Request]] = {
@@ -137,4 +150,6 @@ REQUESTS: dict[str, type[Request]] = {
     "events": Events,
     "status": Status,
     "heartbeat": Heartbeat,
+    "announce": Announce,
+    "directory": Directory,
 }

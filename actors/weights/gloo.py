@@ -3,6 +3,7 @@
 Both ends derive the same buckets from the same list of parameters, so nothing but the raw bytes is sent.
 """
 
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,25 +25,31 @@ class Parameter:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-def open_group(
-    address: str, port: int, rank: int, world_size: int, deadline_seconds: float
-) -> tuple[ProcessGroupGloo, TCPStore]:
-    """Meet the other ranks at a TCP store that rank 0 serves; every collective of the group has the same deadline.
-
-    The store must outlive the group. Raises torch.distributed.DistError where a rank does not come in time.
-    """
+def serve(address: str, world_size: int, deadline_seconds: float) -> TCPStore:
+    """The meeting point of a new group, on a free port of `address`; it must outlive the group."""
     deadline = timedelta(seconds=deadline_seconds)
-    store = TCPStore(address, port, world_size, is_master=rank == 0, timeout=deadline, wait_for_workers=False)
+    return TCPStore(address, 0, world_size, is_master=True, timeout=deadline, wait_for_workers=False)
+
+
+def reach(address: str, port: int, world_size: int, deadline_seconds: float) -> TCPStore:
+    """The same meeting point as seen by the other ranks. Raises torch.distributed.DistError where it is not there."""
+    deadline = timedelta(seconds=deadline_seconds)
+    return TCPStore(address, port, world_size, is_master=False, timeout=deadline, wait_for_workers=False)
+
+
+def join(store: TCPStore, rank: int, world_size: int, deadline_seconds: float) -> ProcessGroupGloo:
+    """Meet the other ranks; every collective of the group has the same deadline.
+
+    Raises torch.distributed.DistError where a rank does not come in time.
+    """
     options = ProcessGroupGloo._Options()
-    options._timeout = deadline
-    options._devices = [ProcessGroupGloo.create_device(hostname=_own_address(address, port))]
-    return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options), store
+    options._timeout = timedelta(seconds=deadline_seconds)
+    options._devices = [ProcessGroupGloo.create_device(hostname=_own_address(store.host, store.port))]
+    return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options)
 
 
 def _own_address(peer: str, port: int) -> str:
     """The address of the interface that reaches the peer; Gloo would otherwise resolve the host's name."""
-    import socket
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((peer, port))
         return str(probe.getsockname()[0])

@@ -65,13 +65,10 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self.shutdown()
         parallel = self.parallel_config
         worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
-        self._group, self._store = gloo.open_group(
-            init_info.master_address,
-            init_info.master_port,
-            init_info.rank_offset + worker,
-            init_info.world_size,
-            init_info.deadline_seconds,
-        )
+        deadline = init_info.deadline_seconds
+        world = init_info.world_size
+        self._store = gloo.reach(init_info.master_address, init_info.master_port, world, deadline)
+        self._group = gloo.join(self._store, init_info.rank_offset + worker, world, deadline)
         self._info = init_info
 
     def start_weight_update(self) -> None:

@@ -1,0 +1,139 @@
+"""One YAML recipe is one run: the root of the configuration tree, and how it is read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from actors.config.base import Section
+from actors.config.model import ModelConfig
+from actors.config.pools import (
+    ControllerConfig,
+    EvaluationConfig,
+    GeneratorsConfig,
+    RayConfig,
+    ReplayConfig,
+    VerifiersConfig,
+    WeightsConfig,
+)
+from actors.config.tasks import TasksConfig
+from actors.errors import RecipeError
+from learner.config import LearnerConfig, SftConfig
+from sandbox.config import RewardConfig, SandboxConfig
+
+
+class ColdStartConfig(Section):
+    """Supervised training before the reinforcement learning."""
+
+    traces: Literal["addition"] | Path = Field(
+        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
+    )
+    examples: int = Field(20_000, ge=1, description="most examples that are drawn")
+    development: int = Field(
+        128, ge=1, description="tasks on which the accuracy is measured meanwhile; never trained on"
+    )
+    stop_at_accuracy: float | None = Field(
+        None, gt=0, le=1, description="end once this share of the development tasks is right; default: after all steps"
+    )
+    supervised: SftConfig = Field(default_factory=SftConfig, description="the optimizer and its schedule")
+
+
+class Recipe(Section):
+    """Everything that a run needs."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="name of the run's folder, with a time stamp")
+    seed: int = Field(0, ge=0, description="seed of tasks, weights made from scratch, sampling and training")
+    steps: int = Field(ge=0, description="optimizer steps of the reinforcement learning")
+    output: Path = Field(Path("runs"), description="folder of the run folders")
+    model: ModelConfig = Field(description="the model that is trained")
+    tasks: TasksConfig = Field(description="training and held-out tasks")
+    rewards: RewardConfig = Field(default_factory=RewardConfig, description="parts of the reward and their weights")
+    cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
+    generators: GeneratorsConfig = Field(
+        default_factory=GeneratorsConfig, description="the pool that draws completions"
+    )
+    replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
+    verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
+    sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
+    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="objective and optimizer")
+    learner_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for the learner")
+    learner_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for the learner")
+    weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
+    checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
+    controller: ControllerConfig = Field(default_factory=ControllerConfig, description="what watches the run")
+    ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        if self.replay.lease_seconds <= self.verifiers.deadline_seconds:
+            raise ValueError("replay.lease_seconds must be longer than verifiers.deadline_seconds")
+        if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner_gpus):
+            raise ValueError("weights.backend: nccl needs generators.gpus and learner_gpus; use gloo on CPUs")
+        if self.weights.backend == "nccl" and self.generators.engine != "vllm":
+            raise ValueError("weights.backend: nccl needs generators.engine: vllm")
+        return self
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with overrides such as `learner.optimizer.learning_rate=1e-5`.
+
+    Raises RecipeError with one line that names the file, the key and what is wrong with it.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys such as name, model and tasks")
+    for override in overrides:
+        _set(tree, override)
+    return parse(tree, str(path))
+
+
+def parse(tree: dict[str, Any], origin: str) -> Recipe:
+    """Raises RecipeError with one line that names the first wrong key."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        key = ".".join(str(part) for part in first["loc"]) or "recipe"
+        more = f" (and {len(others)} more)" if others else ""
+        given = "" if first["type"] in ("missing", "value_error") else f", not {str(first['input'])[:60]!r}"
+        raise RecipeError(f"{origin}: {key}: {first['msg']}{given}{more}") from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"-s {override}: write key=value, for example -s replay.max_staleness=0")
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"-s {override}: {parent} is not a section")
+        node = child
+    try:
+        node[last] = _scalar(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"-s {override}: {value!r} is not a YAML value") from error
+
+
+def _scalar(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as text; people who type it mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved tree as YAML; reading it again gives the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,40 @@
+"""What a generator asks of the thing that draws completions."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.config.pools import SamplingConfig
+from actors.weights.subscriber import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One completion of T tokens.
+
+    tokens    int32 [T], the end-of-sequence token included where it was sampled
+    logprobs  float32 [T], of the sampled tokens under the distribution that was sampled from
+    spans     (policy version, tokens) in order; the tokens add up to T
+    """
+
+    tokens: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    spans: tuple[tuple[int, int], ...]
+    truncated: bool
+    text: str
+
+
+class Engine(Receiver, Protocol):
+    """Draws completions and takes weights while it does. `version` is None until the first weights are here."""
+
+    version: int | None
+
+    async def start(self) -> None: ...
+
+    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+        """`samples` completions of one prompt."""
+        ...
+
+    async def close(self) -> None: ...

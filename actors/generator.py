@@ -1,0 +1,204 @@
+"""The generator: one actor around one engine, which it keeps saturated with groups of completions."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors import metrics, process
+from actors.config.recipe import Recipe
+from actors.engines.protocol import Drawn, Engine
+from actors.errors import PeerTimeoutError
+from actors.replay.client import Client, Heartbeat
+from actors.replay.payload import Payload
+from actors.tasks.task import Task
+from actors.tasks.templates import Renderer
+from actors.weights.subscriber import Subscriber
+
+log = logging.getLogger(__name__)
+
+#: How long the replay may hold a lease request back (s). Short, so that a stop is noticed.
+POLL_SECONDS = 1.0
+
+
+def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engine:
+    """The engine that the recipe names."""
+    config = recipe.generators
+    if config.engine == "vllm":
+        from actors.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(config, model, tokenizer, recipe.weights.backend, seed)
+    if config.engine == "transformers":
+        from actors.engines.transformers_engine import TransformersEngine
+
+        return TransformersEngine(config, model, tokenizer, seed)
+    from actors.engines.synthetic_engine import SyntheticEngine
+
+    return SyntheticEngine(config, tokenizer, seed)
+
+
+class Generator:
+    """`run` works until `stop` is called; it is the body of a Ray actor, and needs no Ray itself."""
+
+    def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, folder: Path, seed: int) -> None:
+        self._recipe, self._name, self._replay, self._model = recipe, name, replay, model
+        self._seed = seed
+        self._stopping = False
+        self.metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        from transformers import AutoTokenizer
+
+        tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
+        self._renderer = Renderer(self._recipe.tasks, tokenizer)
+        self._engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
+        await self._engine.start()
+        log.info("the engine is up")
+        self._leases = Client(self._replay, self._name, "generator")
+        self._groups = Client(self._replay, self._name, "generator")
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
+        beat = Heartbeat(self._replay, self._name, "generator", self._recipe.replay.worker_silence_seconds / 4)
+        weights = asyncio.create_task(self._subscribe())
+        try:
+            await self._work()
+        finally:
+            weights.cancel()
+            await asyncio.gather(weights, return_exceptions=True)
+            await self._engine.close()
+            beat.close()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # ---------------------------------------------------------------- work
+
+    async def _work(self) -> None:
+        """Lease as many groups as fit, and let each run on its own."""
+        running: set[asyncio.Task[None]] = set()
+        busy_since = 0.0
+        clock = asyncio.get_running_loop().time
+        while not self._stopping:
+            if running:
+                metrics.BUSY.labels("generator").inc(clock() - busy_since)
+            busy_since = clock()
+            free = self._recipe.generators.groups_in_flight - len(running)
+            metrics.GROUPS_IN_FLIGHT.set(len(running))
+            if free == 0 or self._engine.version is None:
+                await asyncio.wait(
+                    running or {asyncio.create_task(asyncio.sleep(0.05))},
+                    timeout=POLL_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            else:
+                for leased in await self._lease(free):
+                    running.add(asyncio.create_task(self._group(leased)))
+            for task in [t for t in running if t.done()]:
+                running.discard(task)
+                task.result()
+        for task in running:
+            task.cancel()
+
+    async def _lease(self, capacity: int) -> list[dict[str, Any]]:
+        body = {"version": self._engine.version, "capacity": capacity}
+        try:
+            reply = await self._in_thread(self._leases.request, "lease", body, None, POLL_SECONDS)
+        except PeerTimeoutError as error:
+            log.warning("%s; asking again", error)
+            return []
+        return list(reply.body.get("tasks", []))
+
+    async def _group(self, leased: dict[str, Any]) -> None:
+        """Draw one group and hand it in."""
+        evaluate = leased["purpose"] == "evaluate"
+        sampling = self._recipe.evaluation.sampling if evaluate else self._recipe.generators.sampling
+        messages = tuple((role, content) for role, content in leased["messages"])
+        task = Task(leased["key"], messages, "", {})
+        prompt = self._renderer.render(task)
+        identity = {"purpose": leased["purpose"], "ticket": leased["ticket"]}
+        if len(prompt) > self._recipe.tasks.max_prompt_tokens:
+            await self._hand_in("group_refused", identity | {"reason": "overlong"}, {})
+            return
+        drawn = await self._engine.draw(prompt, leased["samples"], sampling)
+        metrics.COMPLETIONS.inc(len(drawn))
+        metrics.GENERATED_TOKENS.inc(sum(len(d.tokens) for d in drawn))
+        body = identity | {"prompt": self._renderer.text(task), "texts": [d.text for d in drawn]}
+        await self._hand_in("group_arrived", body, payload_of(prompt, drawn).arrays())
+
+    async def _hand_in(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """A group that cannot be handed in is lost here; its lease expires and the task is issued again."""
+        try:
+            await self._in_thread(self._groups.request, kind, body, arrays)
+        except PeerTimeoutError as error:
+            log.warning("%s; the group is lost and its task will be issued again", error)
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    # ---------------------------------------------------------------- weights
+
+    async def _subscribe(self) -> None:
+        """Follow the publisher that the replay's directory names; a restarted learner has a new address."""
+        client = Client(self._replay, self._name, "generator")
+        address, subscription = None, None
+        try:
+            while True:
+                reply = await self._in_thread(client.request, "directory")
+                found = reply.body["services"].get("weights")
+                if found != address:
+                    if subscription is not None:
+                        subscription.cancel()
+                    address = found
+                    receiver = Announcing(self._engine, client, self._threads)
+                    subscription = asyncio.create_task(Subscriber(found, self._name, receiver).run())
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            if subscription is not None:
+                subscription.cancel()
+                await asyncio.gather(subscription, return_exceptions=True)
+            client.close()
+
+
+class Announcing:
+    """An engine's receiving side that tells the replay about every new version, for the bound on staleness."""
+
+    def __init__(self, engine: Engine, client: Client, threads: ThreadPoolExecutor) -> None:
+        self._engine, self._client, self._threads = engine, client, threads
+        self.workers = engine.workers
+
+    async def open_group(self, info: dict[str, Any]) -> None:
+        await self._engine.open_group(info)
+
+    async def start_update(self) -> None:
+        await self._engine.start_update()
+
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        await self._engine.receive_update(info)
+
+    async def finish_update(self, version: int) -> float:
+        pause = await self._engine.finish_update(version)
+        metrics.GENERATOR_VERSION.set(version)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._client.request, "heartbeat", {"version": version})
+        return pause
+
+
+def payload_of(prompt: list[int], drawn: list[Drawn]) -> Payload:
+    """The completions of one prompt in the form in which they travel."""
+    spans = [span for d in drawn for span in d.spans]
+    return Payload(
+        prompt=np.asarray(prompt, np.int32),
+        tokens=np.concatenate([d.tokens for d in drawn]),
+        logprobs=np.concatenate([d.logprobs for d in drawn]),
+        lengths=np.asarray([len(d.tokens) for d in drawn], np.int32),
+        truncated=np.asarray([d.truncated for d in drawn], np.uint8),
+        spans=np.asarray([len(d.spans) for d in drawn], np.int32),
+        span_versions=np.asarray([version for version, _ in spans], np.int32),
+        span_tokens=np.asarray([tokens for _, tokens in spans], np.int32),
+    )

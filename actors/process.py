@@ -1,0 +1,26 @@
+"""What every process of a run does first: a name, a log file, metrics."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from actors import metrics
+
+log = logging.getLogger(__name__)
+
+
+def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
+    """Name this process, log to `folder`/logs/`name`.log, and serve its metrics; returns the port and the server."""
+    from setproctitle import setproctitle
+
+    setproctitle(f"leeway {name}")
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(logs / f"{name}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    log.info("process %d", os.getpid())
+    return metrics.serve(host)
