@@ -21,10 +21,12 @@ from learner.batch import Completion, Group, validate_groups
 from learner.config import LearnerConfig
 from learner.divergences import kl_estimate
 from learner.errors import NonFiniteError
+from learner.fused import fuse
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, load_model
+from learner.runtime import keep_freed_memory, matmul_precision
 from learner.statistics import Array, TokenRecord, batch_statistics, token_statistics
 
 
@@ -48,6 +50,7 @@ class Trainer:
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
+        keep_freed_memory()
         torch.manual_seed(seed)
         self.config = config
         self.seed = seed
@@ -60,6 +63,8 @@ class Trainer:
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
+        if config.fused_kernels:
+            fuse(self.model)
         self.policy = Policy(self.model, self.dtype, config.logit_chunk_tokens)
         self.reference = self._frozen_copy() if config.objective.kl != "none" else None
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
@@ -146,7 +151,8 @@ class Trainer:
             packed = pack(segments, self.device)
             x = self._score(packed, [sequences[i] for i in packed.indices], temperature)
             micro_loss = micro_batch_loss(x, self.config.objective)
-            micro_loss.backward()  # type: ignore[no-untyped-call]
+            with matmul_precision(self.config.backward_precision):
+                micro_loss.backward()  # type: ignore[no-untyped-call]
             loss += float(micro_loss.detach())
             records.append(self._record(x, comparable=first))
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
