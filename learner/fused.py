@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learner.runtime import bfloat16_products
+
 
 class _RmsNorm(torch.autograd.Function):
     """y = x r w with r = 1 / sqrt(mean(x^2) + eps)."""
@@ -79,6 +81,24 @@ class _Rotary(torch.autograd.Function):
         return out, None, None
 
 
+class _Linear(torch.autograd.Function):
+    """x W^T in float32, with the two matrix products of its backward pass on bfloat16 inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return F.linear(x, w)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (g,) = gradients
+        x, w = ctx.saved_tensors
+        with bfloat16_products():
+            dx = g @ w if ctx.needs_input_grad[0] else None
+            dw = g.flatten(0, -2).T @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        return dx, dw
+
+
 def rms_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2, -1) + eps) * w (Zhang & Sennrich 2019, eq. 4)."""
     return _RmsNorm.apply(x, w, eps)  # type: ignore[no-any-return, no-untyped-call]
@@ -94,6 +114,17 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _Rotary.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def fast_backward(model: nn.Module) -> None:
+    """Let every bias-free linear layer of `model` round the inputs of its backward products to bfloat16.
+
+    With AMX units such a product is three to five times as fast; losses, logprobs, gradients' sums and weights stay
+    float32. Only the layers, because the small products inside attention become many times slower.
+    """
+    for module in model.modules():
+        if type(module) is nn.Linear and module.bias is None:
+            _replace_forward(module, _linear_forward)
+
+
 def fuse(model: nn.Module) -> None:
     """Swap the fused functions into the modules of `model` that compute the same thing.
 
@@ -103,17 +134,23 @@ def fuse(model: nn.Module) -> None:
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             _replace_forward(module, _norm_forward)
-        elif kind.endswith("MLP") and isinstance(getattr(module, "act_fn", None), nn.SiLU) and _is_gated(module):
+        elif kind.endswith("MLP") and _is_gated(module):
             _replace_forward(module, _mlp_forward)
     _fuse_rotary(sys.modules[type(model).__module__])
 
 
 def _is_gated(module: nn.Module) -> bool:
-    return all(isinstance(getattr(module, name, None), nn.Linear) for name in ("gate_proj", "up_proj", "down_proj"))
+    silu = type(getattr(module, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation")
+    projections = ("gate_proj", "up_proj", "down_proj")
+    return silu and all(isinstance(getattr(module, name, None), nn.Linear) for name in projections)
 
 
 def _replace_forward(module: Any, forward: Any) -> None:
     module.forward = forward.__get__(module)
+
+
+def _linear_forward(self: Any, x: Tensor) -> Tensor:
+    return _Linear.apply(x, self.weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from learner.config import OptimizerConfig, SftConfig
 from learner.errors import BatchError
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import Segment, pack, plan_micro_batches
-from learner.runtime import matmul_precision
 from learner.trainer import Trainer
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -70,8 +69,7 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
             logp, _ = trainer.policy(pack(part, trainer.device))
             micro = -logp.sum() / total
             if train:
-                with matmul_precision(trainer.config.backward_precision):
-                    micro.backward()
+                micro.backward()
             loss += float(micro.detach())
     return loss, total
 

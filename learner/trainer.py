@@ -21,12 +21,12 @@ from learner.batch import Completion, Group, validate_groups
 from learner.config import LearnerConfig
 from learner.divergences import kl_estimate
 from learner.errors import NonFiniteError
-from learner.fused import fuse
+from learner.fused import fast_backward, fuse
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, load_model
-from learner.runtime import keep_freed_memory, matmul_precision
+from learner.runtime import keep_freed_memory
 from learner.statistics import Array, TokenRecord, batch_statistics, token_statistics
 
 
@@ -65,6 +65,8 @@ class Trainer:
         self.model.train()
         if config.fused_kernels:
             fuse(self.model)
+        if config.backward_precision == "bfloat16" and config.dtype == "float32" and self.device.type == "cpu":
+            fast_backward(self.model)
         self.policy = Policy(self.model, self.dtype, config.logit_chunk_tokens)
         self.reference = self._frozen_copy() if config.objective.kl != "none" else None
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
@@ -151,8 +153,7 @@ class Trainer:
             packed = pack(segments, self.device)
             x = self._score(packed, [sequences[i] for i in packed.indices], temperature)
             micro_loss = micro_batch_loss(x, self.config.objective)
-            with matmul_precision(self.config.backward_precision):
-                micro_loss.backward()  # type: ignore[no-untyped-call]
+            micro_loss.backward()  # type: ignore[no-untyped-call]
             loss += float(micro_loss.detach())
             records.append(self._record(x, comparable=first))
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
