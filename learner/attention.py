@@ -83,15 +83,17 @@ def packed_attention(
         return output, None
     if sliding_window is not None and max(length for _, length in layout.shapes) > sliding_window:
         raise ModelError(f"sequences exceed the model's sliding window of {sliding_window}; packed training lacks it")
-    q, k, v = (to_rows(x[0].transpose(0, 1).flatten(1), layout) for x in (query, key, value))
     head = query.shape[-1]
-    outputs, offset = [], 0
-    for rows, length in layout.shapes:
-        part = slice(offset, offset + rows * length)
-        offset += rows * length
-        row_q, row_k, row_v = (x[part].view(rows, length, -1, head).transpose(1, 2) for x in (q, k, v))
+    sizes = [rows * length for rows, length in layout.shapes]
+    # One split, not one slice a bucket: the gradient of a slice is a full-sized tensor of zeros around it.
+    buckets = zip(
+        *(to_rows(x[0].transpose(0, 1).flatten(1), layout).split(sizes) for x in (query, key, value)), strict=True
+    )
+    outputs = []
+    for (rows, length), bucket in zip(layout.shapes, buckets, strict=True):
+        q, k, v = (x.view(rows, length, -1, head).transpose(1, 2) for x in bucket)
         out = F.scaled_dot_product_attention(
-            row_q, row_k, row_v, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
         )
         outputs.append(out.transpose(1, 2).reshape(rows * length, -1))
     flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)

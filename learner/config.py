@@ -190,6 +190,11 @@ class LearnerConfig(BaseModel):
         default=1, gt=0, description="optimizer steps a batch; above 1 the later ones are off-policy"
     )
     epochs: int = Field(default=1, gt=0, description="passes over a batch")
+    backward_precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="inputs of the backward pass's matrix products when dtype is float32: bfloat16 is about twice as "
+        "fast on CPUs with AMX and leaves losses, logprobs and master weights in float32",
+    )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
     fused_kernels: bool = Field(
         default=True, description="replace norm, rotary and gated-MLP forwards by fused equivalents"

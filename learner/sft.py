@@ -69,7 +69,7 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
             logp, _ = trainer.policy(pack(part, trainer.device))
             micro = -logp.sum() / total
             if train:
-                micro.backward()  # type: ignore[no-untyped-call]
+                micro.backward()
             loss += float(micro.detach())
     return loss, total
 

@@ -21,10 +21,12 @@ from learner.batch import Completion, Group, validate_groups
 from learner.config import LearnerConfig
 from learner.divergences import kl_estimate
 from learner.errors import NonFiniteError
+from learner.fused import fast_backward, fuse
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, load_model
+from learner.runtime import keep_freed_memory
 from learner.statistics import Array, TokenRecord, batch_statistics, token_statistics
 
 
@@ -48,6 +50,7 @@ class Trainer:
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
+        keep_freed_memory()
         torch.manual_seed(seed)
         self.config = config
         self.seed = seed
@@ -60,6 +63,10 @@ class Trainer:
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
+        if config.fused_kernels:
+            fuse(self.model)
+        if config.backward_precision == "bfloat16" and config.dtype == "float32" and self.device.type == "cpu":
+            fast_backward(self.model)
         self.policy = Policy(self.model, self.dtype, config.logit_chunk_tokens)
         self.reference = self._frozen_copy() if config.objective.kl != "none" else None
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
