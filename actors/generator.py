@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How long the replay may hold a lease request back (s). Short, so that a stop is noticed.
 POLL_SECONDS = 1.0
+#: How often an engine without weights looks whether they have come (s).
+IDLE_SECONDS = 0.05
 
 
 def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engine:
@@ -47,7 +49,11 @@ class Generator:
         self._recipe, self._name, self._replay, self._model = recipe, name, replay, model
         self._seed = seed
         self._stopping = False
-        self.metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+
+    def describe(self) -> dict[str, Any]:
+        """Where this process is to be found."""
+        return {"metrics_port": self._metrics_port}
 
     def stop(self) -> None:
         self._stopping = True
@@ -82,28 +88,24 @@ class Generator:
     async def _work(self) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
-        busy_since = 0.0
-        clock = asyncio.get_running_loop().time
         while not self._stopping:
-            if running:
-                metrics.BUSY.labels("generator").inc(clock() - busy_since)
-            busy_since = clock()
             free = self._recipe.generators.groups_in_flight - len(running)
-            metrics.GROUPS_IN_FLIGHT.set(len(running))
-            if free == 0 or self._engine.version is None:
-                await asyncio.wait(
-                    running or {asyncio.create_task(asyncio.sleep(0.05))},
-                    timeout=POLL_SECONDS,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+            if self._engine.version is None:
+                await asyncio.sleep(IDLE_SECONDS)
+            elif free == 0:
+                await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
-                for leased in await self._lease(free):
-                    running.add(asyncio.create_task(self._group(leased)))
+                running |= {asyncio.create_task(self._counted(leased)) for leased in await self._lease(free)}
             for task in [t for t in running if t.done()]:
                 running.discard(task)
                 task.result()
+            metrics.GROUPS_IN_FLIGHT.set(len(running))
         for task in running:
             task.cancel()
+
+    async def _counted(self, leased: dict[str, Any]) -> None:
+        with metrics.busy("generator"):
+            await self._group(leased)
 
     async def _lease(self, capacity: int) -> list[dict[str, Any]]:
         body = {"version": self._engine.version, "capacity": capacity}

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +33,11 @@ class Learner:
     def __init__(self, recipe: Recipe, replay: str, model: Path, folder: Path, resume: Path | None) -> None:
         self._recipe, self._replay, self._model, self._folder, self._resume = recipe, replay, model, folder, resume
         self._stopping = False
-        self.metrics_port, self._metrics_server = process.begin("learner", folder, recipe.controller.host)
+        self._metrics_port, self._metrics_server = process.begin("learner", folder, recipe.controller.host)
+
+    def describe(self) -> dict[str, Any]:
+        """Where this process is to be found."""
+        return {"metrics_port": self._metrics_port}
 
     def stop(self) -> None:
         self._stopping = True
@@ -197,12 +201,14 @@ class Learner:
 
 def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:
     """The groups of a delivered batch, in order. Raises ProtocolError where one is out of form."""
-    groups = []
-    for position, head in enumerate(heads):
-        prefix = f"{position}."
-        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        groups.append(_group(int(head["ticket"]), head["rewards"], Payload.of(own, group_size)))
-    return groups
+    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
+    for key, array in arrays.items():
+        position, _, name = key.partition(".")
+        own[position][name] = array
+    return [
+        _group(int(head["ticket"]), head["rewards"], Payload.of(own[str(position)], group_size))
+        for position, head in enumerate(heads)
+    ]
 
 
 def _group(ticket: int, rewards: list[float], payload: Payload) -> Group:

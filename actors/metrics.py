@@ -3,17 +3,19 @@
 Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
 
-BUSY = Counter("leeway_busy_seconds", "Time in which the process had work", ["role"])
 GROUPS = Gauge("leeway_groups", "Groups in the replay, by state", ["state"])
 ISSUED = Counter("leeway_groups_issued", "Groups issued to generators")
 DROPPED = Counter("leeway_groups_dropped", "Groups dropped, by reason", ["reason"])
@@ -55,11 +57,51 @@ def serve(host: str) -> tuple[int, Any]:
     return server.server_port, server
 
 
+class BusyClock(Collector):
+    """Seconds in which each role of this process had work, counted up to the moment of the scrape.
+
+    A counter that only grew when work ended would show a pool with long steps as idle, then as overworked.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total: dict[str, float] = {}
+        self._active: dict[str, tuple[int, float]] = {}
+
+    def enter(self, role: str) -> None:
+        with self._lock:
+            depth, since = self._active.get(role, (0, time.monotonic()))
+            self._active[role] = depth + 1, since
+
+    def leave(self, role: str) -> None:
+        with self._lock:
+            depth, since = self._active.pop(role)
+            if depth > 1:
+                self._active[role] = depth - 1, since
+            else:
+                self._total[role] = self._total.get(role, 0.0) + time.monotonic() - since
+
+    def seconds(self, role: str) -> float:
+        with self._lock:
+            running = time.monotonic() - self._active[role][1] if role in self._active else 0.0
+            return self._total.get(role, 0.0) + running
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily("leeway_busy_seconds", "Time in which the process had work", labels=["role"])
+        for role in sorted({*self._total, *self._active}):
+            family.add_metric([role], self.seconds(role))
+        yield family
+
+
+BUSY = BusyClock()
+REGISTRY.register(BUSY)
+
+
 @contextmanager
 def busy(role: str) -> Iterator[None]:
-    """Count the time of the body as work of `role`."""
-    start = time.monotonic()
+    """Count the time of the body as work of `role`; bodies of several threads that overlap count once."""
+    BUSY.enter(role)
     try:
         yield
     finally:
-        BUSY.labels(role).inc(time.monotonic() - start)
+        BUSY.leave(role)

@@ -24,7 +24,11 @@ class Verifier:
         self._recipe, self._name, self._replay = recipe, name, replay
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self.metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+
+    def describe(self) -> dict[str, Any]:
+        """Where this process is to be found."""
+        return {"metrics_port": self._metrics_port}
 
     def stop(self) -> None:
         self._stopping.set()

@@ -41,6 +41,15 @@ def save(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any]) -> Non
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def read_extra(folder: Path) -> dict[str, Any]:
+    """What the caller of `Trainer.save` stored beside the tensors, without loading them. Raises `CheckpointError`."""
+    try:
+        meta = json.loads((folder / META).read_text())
+        return dict(meta["extra"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote") from error
+
+
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     """Fill the tensors of `state` from `folder`; returns the meta data. Raises `CheckpointError`."""
     missing = [name for name in (META, ".metadata") if not (folder / name).is_file()]

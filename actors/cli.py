@@ -1,0 +1,68 @@
+"""The command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from actors.errors import LeewayError, RecipeError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+complaints = Console(stderr=True)
+
+Overrides = Annotated[list[str] | None, typer.Option("-s", "--set", help="override a key, such as learner.threads=2")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path | None, typer.Argument(help="recipe to run (YAML)")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(help="go on from the newest checkpoint of this run folder")] = None,
+) -> None:
+    """Run a recipe from beginning to end, or go on with a run."""
+    from actors import run as runs
+    from actors.config.recipe import load
+
+    if (recipe is None) == (resume is None):
+        raise RecipeError("name a recipe, or a run folder with --resume, and not both")
+    if resume is not None:
+        folder = resume.absolute()
+        tree, checkpoint, step = runs.reopen(folder, overrides or ())
+    else:
+        assert recipe is not None
+        tree, checkpoint, step = load(recipe, overrides or ()), None, 0
+        folder = runs.new_folder(tree)
+    runs.show(tree, folder, checkpoint, step, console)
+
+
+@app.command()
+def check(
+    recipe: Annotated[Path, typer.Argument(help="recipe to check (YAML)")],
+    overrides: Overrides = None,
+) -> None:
+    """Print the resolved configuration of a recipe; start nothing."""
+    from actors.config.recipe import dump, load
+
+    console.print(dump(load(recipe, overrides or ())), highlight=False, markup=False, soft_wrap=True, end="")
+
+
+def main() -> None:
+    """Run the command line and translate errors into exit codes."""
+    try:
+        app(standalone_mode=False)
+    except RecipeError as error:
+        complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except LeewayError as error:
+        complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        complaints.print("leeway: interrupted; go on with `leeway run --resume`", highlight=False, markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""One run from the command line's point of view: a folder, a cluster, a controller, a display, and an end."""
+
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actors import guardian
+from actors.config.recipe import Recipe, dump, load
+from actors.errors import RecipeError, RunError
+
+log = logging.getLogger(__name__)
+
+MODELS = Path("models")
+#: How often the display asks the controller for news (s).
+REFRESH_SECONDS = 0.5
+#: How long the controller has to wind a run down after Ctrl-C (s).
+WIND_DOWN_SECONDS = 60.0
+
+
+def new_folder(recipe: Recipe) -> Path:
+    """A fresh run folder that holds the resolved recipe."""
+    folder = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    if folder.exists():
+        folder = folder.with_name(f"{folder.name}-{secrets.token_hex(2)}")
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(dump(recipe))
+    return folder
+
+
+def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
+    """The recipe of an earlier run, its newest checkpoint and that checkpoint's step.
+
+    Raises RecipeError where the folder is no run folder, or holds no checkpoint.
+    """
+    if not (folder / "recipe.yaml").exists():
+        raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml)")
+    checkpoints = sorted((folder / "checkpoints").glob("step-*"))
+    if not checkpoints:
+        raise RecipeError(f"{folder}: there is no checkpoint yet; start over with `leeway run {folder}/recipe.yaml`")
+    return load(folder / "recipe.yaml", overrides), checkpoints[-1], int(checkpoints[-1].name.removeprefix("step-"))
+
+
+@contextmanager
+def guarded() -> Iterator[Path]:
+    """A mark on this process and all that it starts, and a guardian that ends them with it.
+
+    Yields a temporary folder for sockets, which goes with the run.
+    """
+    run = secrets.token_hex(8)
+    folder = Path(tempfile.mkdtemp(prefix="leeway-"))
+    environment = {k: v for k, v in os.environ.items() if k != guardian.MARK}
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-S", guardian.__file__, run, str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+    )
+    assert watcher.stdin is not None
+    os.set_inheritable(watcher.stdin.fileno(), False)
+    # libraries put their sockets where these say; Unix socket paths must be short, and so is the folder's
+    os.environ |= {guardian.MARK: run, "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
+    tempfile.tempdir = None
+    try:
+        yield folder
+    finally:
+        del os.environ[guardian.MARK], os.environ["TMPDIR"], os.environ["VLLM_RPC_BASE_PATH"]
+        tempfile.tempdir = None
+        watcher.stdin.close()
+        try:
+            watcher.wait(guardian.SWEEP_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            log.warning("the guardian has not finished; processes of this run may be left")
+
+
+@contextmanager
+def cluster(recipe: Recipe, temporary: Path) -> Iterator[None]:
+    """Join the recipe's Ray cluster, or start a small one that ends with this process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if recipe.ray.address:
+        options["address"] = recipe.ray.address
+    else:
+        options |= {
+            "num_cpus": recipe.ray.num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": recipe.ray.object_store_bytes,
+            "_temp_dir": str(temporary / "ray"),
+        }
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def execute(recipe: Recipe, folder: Path, resume: Path | None, step: int, screen: Any) -> None:
+    """Run to the end. Raises RunError where the run fails, KeyboardInterrupt after an orderly end on Ctrl-C.
+
+    `screen(event)` sees every event as a dictionary.
+    """
+    with guarded() as temporary, cluster(recipe, temporary):
+        import ray
+
+        from actors.controller import ControllerActor
+        from actors.pool import first_line
+
+        arguments = (recipe.model_dump(mode="json"), folder, MODELS.absolute(), resume, step)
+        controller = ControllerActor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
+        running = controller.run.remote()
+        seen = 0
+
+        def watch(seconds: float | None) -> bool:
+            """Show news until the run ends (True) or the time is over (False)."""
+            nonlocal seen
+            deadline = None if seconds is None else time.monotonic() + seconds
+            while deadline is None or time.monotonic() < deadline:
+                done, _ = ray.wait([running], timeout=REFRESH_SECONDS)
+                fresh = ray.get(controller.events.remote(seen), timeout=30)
+                seen += len(fresh)
+                for event in fresh:
+                    screen(event)
+                if done:
+                    return True
+            return False
+
+        try:
+            watch(None)
+            ray.get(running, timeout=30)
+        except KeyboardInterrupt:
+            controller.stop.remote()
+            watch(WIND_DOWN_SECONDS)
+            raise
+        except ray.exceptions.RayTaskError as error:
+            raise RunError(first_line(error)) from error
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"the controller died: {first_line(error)}; see {folder}/logs/controller.log, then go on with "
+                f"`leeway run --resume {folder}`"
+            ) from error
+
+
+def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Any) -> None:
+    """Run with a display on the terminal."""
+
+    def screen(event: dict[str, Any]) -> None:
+        console.print({k: v for k, v in event.items() if k not in ("prompt",)})
+
+    execute(recipe, folder, resume, step, screen)
