@@ -13,6 +13,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 _CHARACTERS = string.digits + string.ascii_letters + "+-*/=<>^%.,:;?!'\"()[]{}\\_&#$@~|` \n"
 _VOCABULARY = 128  # a multiple of 64, as matrix products like it
+_INITIALIZER_RANGE = 0.05  # at this width the cold start learns in fewer steps than from Llama's 0.02
 _CHAT = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
@@ -33,7 +34,8 @@ def write(config: TinyModel, folder: Path, seed: int) -> None:
         num_attention_heads=config.heads,
         num_key_value_heads=config.heads,
         max_position_embeddings=config.max_length,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
+        initializer_range=_INITIALIZER_RANGE,
         pad_token_id=_SPECIAL.index("<pad>"),
         bos_token_id=_SPECIAL.index("<bos>"),
         eos_token_id=_SPECIAL.index("<eos>"),
