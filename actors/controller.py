@@ -71,6 +71,7 @@ class Controller:
 
     # ---------------------------------------------------------------- the life of a run
 
+    @process.logged
     def run(self) -> None:
         """Raises RunError, or what broke the learner, once everything is recorded and ended."""
         end, detail = "failed", ""

@@ -43,25 +43,37 @@ def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engi
 
 
 class Generator:
-    """`run` works until `stop` is called; it is the body of a Ray actor, and needs no Ray itself."""
+    """`run` works until `stop` is called; it is the body of a Ray actor, and needs no Ray itself.
+
+    Ray calls every method of a class with coroutines in an event loop of its own, which a stopped engine could block;
+    hence the session beside it.
+    """
 
     def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, folder: Path, seed: int) -> None:
-        self._recipe, self._name, self._replay, self._model = recipe, name, replay, model
-        self._seed = seed
-        self._stopping = False
         self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        self._session = Session(recipe, name, replay, model, seed)
 
     def describe(self) -> dict[str, Any]:
         """Where this process is to be found."""
         return {"metrics_port": self._metrics_port}
 
     def stop(self) -> None:
-        self._stopping = True
+        self._session.stopping = True
 
+    @process.logged
     def run(self) -> None:
-        asyncio.run(self._run())
+        asyncio.run(self._session.run())
 
-    async def _run(self) -> None:
+
+class Session:
+    """One engine's life: up, at work, down."""
+
+    def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, seed: int) -> None:
+        self._recipe, self._name, self._replay, self._model = recipe, name, replay, model
+        self._seed = seed
+        self.stopping = False
+
+    async def run(self) -> None:
         from transformers import AutoTokenizer
 
         tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
@@ -88,7 +100,7 @@ class Generator:
     async def _work(self) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
-        while not self._stopping:
+        while not self.stopping:
             free = self._recipe.generators.groups_in_flight - len(running)
             if self._engine.version is None:
                 await asyncio.sleep(IDLE_SECONDS)

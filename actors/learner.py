@@ -42,6 +42,7 @@ class Learner:
     def stop(self) -> None:
         self._stopping = True
 
+    @process.logged
     def run(self) -> None:
         recipe = self._recipe
         self._client = Client(self._replay, "learner", "learner")

@@ -1,7 +1,9 @@
 """What every process of a run does first: a name, a log file, metrics."""
 
+import functools
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +26,17 @@ def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
     root.setLevel(logging.INFO)
     log.info("process %d", os.getpid())
     return metrics.serve(host)
+
+
+def logged(run: Callable[..., None]) -> Callable[..., None]:
+    """A process's main function that leaves its traceback in the log before it dies of it."""
+
+    @functools.wraps(run)
+    def wrapper(*arguments: Any) -> None:
+        try:
+            run(*arguments)
+        except Exception:
+            log.exception("this process ends")
+            raise
+
+    return wrapper

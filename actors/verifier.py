@@ -33,6 +33,7 @@ class Verifier:
     def stop(self) -> None:
         self._stopping.set()
 
+    @process.logged
     def run(self) -> None:
         """Raises what broke a scoring thread."""
         silence = self._recipe.replay.worker_silence_seconds

@@ -25,7 +25,7 @@ class VllmConfig(Section):
     enforce_eager: bool = Field(True, description="no graph capture; graphs need a compiler and a warm-up")
     tensor_parallel_size: int = Field(1, ge=1, description="workers of one engine")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory")
-    kv_cache_gib: float = Field(1.0, gt=0, description="key-value cache on CPUs (GiB)")
+    kv_cache_gib: int = Field(1, ge=1, description="key-value cache on CPUs (GiB)")
     prefix_cache: Literal["off", "per_version", "across_versions"] = Field(
         "off",
         description="off: none; per_version: emptied at every update, running requests recompute their prefix under "

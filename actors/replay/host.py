@@ -67,6 +67,7 @@ class ReplayHost:
     def stop(self) -> None:
         self._stopping.set()
 
+    @process.logged
     def run(self) -> None:
         """Raises RunError where the service's thread ends by itself."""
         while not self._stopping.is_set():
