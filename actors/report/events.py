@@ -1,0 +1,168 @@
+"""The events a run consists of, as seen by whoever reports on it.
+
+The controller creates them; everything in this package only reads them. Every event carries `seconds`, the time since
+the run's start (a resumed run goes on counting where it stopped). An event is one line of JSON in `metrics.jsonl`
+(samples: in `samples.jsonl`), told apart by `kind`. JSON knows no NaN: a number that is not finite is written as null
+and read back as NaN.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+
+def _null_is_nan(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _share(value: Any) -> Any:
+    """Clip to [0, 1]: two clocks that disagree by a microsecond must not end a run."""
+    return min(1.0, max(0.0, value)) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def _encodable(value: Any) -> Any:
+    """Replace lone surrogates, which a model's output may hold and no file can."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_null_is_nan)]
+Share = Annotated[float, BeforeValidator(_share)]
+HostileText = Annotated[str, BeforeValidator(_encodable)]
+
+
+class _Event(BaseModel):
+    # A line may come from a newer version of the program: fields it does not know are passed over.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seconds: float = Field(ge=0, description="time since the run's start (s)")
+
+
+class Phase(_Event):
+    """The run entered a phase. `finished`, `interrupted` and `failed` end it."""
+
+    kind: Literal["phase"] = "phase"
+    name: str = Field(description="starting, cold start, evaluation, training, finished, interrupted, failed, …")
+    detail: str = Field("", description="what is being done, in a few words")
+
+
+class StepDone(_Event):
+    """An optimizer step was taken. A step that is taken again after a resume replaces the earlier one."""
+
+    kind: Literal["step"] = "step"
+    step: int = Field(ge=1, description="number of the step, counted from 1")
+    version: int = Field(ge=0, description="policy version that this step produced")
+    statistics: dict[str, Number] = Field(description="see actors.report.statistics for the known names")
+    staleness: dict[int, int] = Field(description="trained tokens by how many versions old they were")
+    step_seconds: float = Field(ge=0, description="time the step took, without waiting for its batch (s)")
+
+
+class EvaluationDone(_Event):
+    """The held-out tasks were answered and scored."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    version: int = Field(ge=0, description="policy version the evaluation stands for")
+    name: str = Field(description="before, step N, or after")
+    pass_at_1: Number = Field(description="share of right answers, averaged over all samples")
+    maj_at_k: Number | None = Field(None, description="share of tasks whose most frequent answer is right")
+    k: int = Field(1, ge=1, description="samples a task")
+    n: int = Field(ge=1, description="number of held-out tasks")
+    format: Number | None = Field(None, description="share of responses in the asked format")
+    mean_length: Number | None = Field(None, description="mean length of a response (tokens)")
+    version_min: int = Field(ge=0, description="oldest policy version of any token")
+    version_max: int = Field(ge=0, description="newest policy version of any token")
+
+
+class WeightSync(_Event):
+    """A policy version reached the generators."""
+
+    kind: Literal["weight_sync"] = "weight_sync"
+    version: int = Field(ge=0, description="the version")
+    members: int = Field(ge=0, description="generators that took it")
+    bytes: int = Field(ge=0, description="size of the weights, counted once (bytes)")
+    transfer_seconds: float = Field(ge=0, description="time the weights travelled (s)")
+    pause_seconds: float = Field(ge=0, description="longest time any generator stood still for it (s)")
+    total_seconds: float = Field(ge=0, description="from the request until the last generator went on (s)")
+
+
+class Restart(_Event):
+    """A process of the run was replaced."""
+
+    kind: Literal["restart"] = "restart"
+    role: str = Field(description="generator, verifier, learner, replay")
+    member: str = Field(description="name of the process")
+    reason: str = Field(description="why it was replaced")
+
+
+class GroupCounters(BaseModel):
+    """The ledger's states. issued = in_flight + ready + delivered + trained + committed + Σ dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    issued: int = Field(0, ge=0, description="groups whose task was leased")
+    in_flight: int = Field(0, ge=0, description="being generated or verified")
+    ready: int = Field(0, ge=0, description="verified, waiting for the learner")
+    delivered: int = Field(0, ge=0, description="handed to the learner, not trained yet")
+    trained: int = Field(0, ge=0, description="trained, but in no durable checkpoint yet")
+    committed: int = Field(0, ge=0, description="trained and in a durable checkpoint")
+    dropped: dict[str, int] = Field(default_factory=dict, description="groups given up, by reason")
+
+
+class Tick(_Event):
+    """The state of the pools, taken at a regular interval."""
+
+    kind: Literal["tick"] = "tick"
+    interval_seconds: float = Field(gt=0, description="time this tick covers (s)")
+    queues: dict[str, int] = Field(default_factory=dict, description="depth of each queue (groups)")
+    busy: dict[str, Share] = Field(default_factory=dict, description="share of the interval a role worked")
+    waits: dict[str, str] = Field(default_factory=dict, description="what a role waits for; absent while it works")
+    tokens_per_second: dict[Literal["generation", "learning"], float] = Field(
+        default_factory=dict, description="tokens generated and tokens trained in the interval, per second"
+    )
+    groups: GroupCounters = Field(default_factory=GroupCounters, description="the ledger's counters")
+
+
+class Sample(_Event):
+    """One rollout, kept for people to read."""
+
+    kind: Literal["sample"] = "sample"
+    task_key: HostileText = Field(description="key of the task")
+    prompt: HostileText = Field(description="the prompt as text")
+    response: HostileText = Field(description="what the model wrote")
+    reward: Number = Field(description="reward of the response")
+    parts: dict[str, Number] = Field(default_factory=dict, description="parts of the reward")
+    version_min: int = Field(ge=0, description="policy version of the oldest token")
+    version_max: int = Field(ge=0, description="policy version of the newest token")
+    truncated: bool = Field(description="ended by the token limit")
+    verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
+
+
+Event = Phase | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def merge_ticks(ticks: list[Tick]) -> Tick:
+    """One tick for several in a row: shares and rates are means weighted by time, the rest is the last tick's.
+
+    Raises:
+        ValueError: if `ticks` is empty.
+    """
+    if not ticks:
+        raise ValueError("there is no tick to merge")
+    total = sum(tick.interval_seconds for tick in ticks)
+    last = ticks[-1]
+
+    def mean(values: list[tuple[float, float]]) -> float:
+        return sum(value * weight for value, weight in values) / total
+
+    roles = {role for tick in ticks for role in tick.busy}
+    kinds = {kind for tick in ticks for kind in tick.tokens_per_second}
+    return last.model_copy(
+        update={
+            "interval_seconds": total,
+            "busy": {role: mean([(t.busy.get(role, 0.0), t.interval_seconds) for t in ticks]) for role in roles},
+            "tokens_per_second": {
+                kind: mean([(t.tokens_per_second.get(kind, 0.0), t.interval_seconds) for t in ticks]) for kind in kinds
+            },
+        }
+    )

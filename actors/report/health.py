@@ -1,0 +1,167 @@
+"""Signs that a run goes wrong, while there is still time to stop it.
+
+Reinforcement learning with a rule-based reward fails quietly: the loss looks fine while the policy collapses to answers
+of a few tokens, or every group gets one and the same reward and nothing is learned any more. Each check below reads the
+state of a run and answers with a warning or nothing. A check never ends a run.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from actors.report import statistics as names
+from actors.report.events import EvaluationDone
+from actors.report.state import RunState
+
+WINDOW = 5  # steps averaged, so that one odd batch raises no alarm
+EARLY = 10  # steps that stand for how the run began
+MIN_ENTROPY = 0.01  # nats/token: collapsed quickstart runs fell from 0.05 to 0.001, healthy ones stayed above
+SOLVED = 0.95  # held-out accuracy from which low entropy and equal rewards are what one hopes for
+MIN_MIXED_GROUPS = 0.10  # below it nine of ten groups are generated and verified for nothing
+MIN_LENGTH_RATIO = 0.5  # half the early length: collapsed runs went to a few tokens, healthy ones moved by a tenth
+MAX_TRUNCATED = 0.30  # from here the token limit, not the model, decides what is learned
+STANDARD_ERRORS = 3.0  # an accuracy drop smaller than this is noise of a finite held-out set
+MIN_DROP = 0.05  # and one smaller than five points bothers nobody
+MIN_REWARD_RATIO = 0.6  # training reward against its best window: batches differ by a fifth, collapses lose all
+MAX_LOGPROB_DIFFERENCE = 0.10  # nats: bfloat16 on both sides costs 0.04 at most; more is a bug or broken weights
+MAX_STALE_SHARE = 0.10  # of the issued groups: generation thrown away, admission should prevent it
+MAX_INFRA_SHARE = 0.02  # of the issued groups: verifiers break, not answers
+MIN_ISSUED = 50  # groups, before a share of them means anything
+
+
+@dataclass(frozen=True)
+class Warning:
+    """A sign of trouble: what was seen and what to do, in words."""
+
+    sign: str
+    text: str
+    advice: str
+
+
+def warnings(state: RunState) -> list[Warning]:
+    """All warnings that hold for the state of the run now, gravest first."""
+    found = (
+        _bound_broken(state),
+        _not_finite(state),
+        _accuracy_drop(state),
+        _reward_drop(state),
+        _short(state),
+        _entropy(state),
+        _same_rewards(state),
+        _truncated(state),
+        _mismatch(state),
+        *_wasted(state),
+    )
+    return [warning for warning in found if warning]
+
+
+def _recent(state: RunState, name: str, window: int = WINDOW) -> float | None:
+    """Mean of the last `window` points of a statistic; None while there are fewer."""
+    series = state.statistics.get(name)
+    values = series.last(window) if series else []
+    return sum(values) / window if len(values) == window else None
+
+
+def _solved(state: RunState) -> bool:
+    return bool(state.evaluations) and state.evaluations[-1].pass_at_1 >= SOLVED
+
+
+def _bound_broken(state: RunState) -> Warning | None:
+    oldest = max(state.staleness, default=0)
+    if oldest <= state.info.max_staleness:
+        return None
+    text = f"Tokens {oldest} versions old were trained on, but the bound is {state.info.max_staleness}."
+    return Warning("staleness", text, "This must never happen. Stop the run and report it with its run folder.")
+
+
+def _not_finite(state: RunState) -> Warning | None:
+    if not state.not_finite:
+        return None
+    text = f"{state.not_finite} step(s) had a statistic that is not a finite number."
+    return Warning("not_finite", text, "Lower learner.lr, or look at the gradient norm before it happened.")
+
+
+def _accuracy_drop(state: RunState) -> Warning | None:
+    if len(state.evaluations) < 2:
+        return None
+    best, latest = max(state.evaluations, key=lambda done: done.pass_at_1), state.evaluations[-1]
+    drop = best.pass_at_1 - latest.pass_at_1
+    if drop <= max(MIN_DROP, STANDARD_ERRORS * sqrt(_variance(best) + _variance(latest))):
+        return None
+    text = f"Held-out accuracy fell from {best.pass_at_1:.0%} ({best.name}) to {latest.pass_at_1:.0%} ({latest.name})."
+    return Warning("accuracy", text, "Resume from an earlier checkpoint with a lower learner.lr or a lower staleness.")
+
+
+def _variance(done: EvaluationDone) -> float:
+    return done.pass_at_1 * (1 - done.pass_at_1) / done.n
+
+
+def _reward_drop(state: RunState) -> Warning | None:
+    series = state.statistics.get(names.REWARD)
+    if series is None or len(series) < 2 * WINDOW:
+        return None
+    values = series.last(len(series))
+    means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
+    if max(means) <= 0 or means[-1] >= MIN_REWARD_RATIO * max(means):
+        return None
+    text = f"Training reward fell from {max(means):.2f} at its best to {means[-1]:.2f}."
+    return Warning("reward", text, "The policy is likely collapsing: stop, and lower learner.lr.")
+
+
+def _short(state: RunState) -> Warning | None:
+    series, now = state.statistics.get(names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
+    if series is None or now is None or len(series) < EARLY + WINDOW:
+        return None
+    values = series.last(len(series))[:EARLY]
+    early = sum(values) / len(values)
+    if now >= MIN_LENGTH_RATIO * early:
+        return None
+    text = f"Responses shrank from {early:.0f} to {now:.0f} tokens."
+    return Warning(
+        "length", text, "Read the latest samples: the model may have stopped reasoning to please the format."
+    )
+
+
+def _entropy(state: RunState) -> Warning | None:
+    now = _recent(state, names.ENTROPY)
+    if now is None or now >= MIN_ENTROPY or _solved(state):
+        return None
+    text = f"Entropy is {now:.4f} nats a token (below {MIN_ENTROPY}): the policy hardly explores any more."
+    return Warning("entropy", text, "Lower learner.lr, raise the temperature, or clip higher.")
+
+
+def _same_rewards(state: RunState) -> Warning | None:
+    now = _recent(state, names.MIXED_GROUPS)
+    if now is None or now >= MIN_MIXED_GROUPS or _solved(state):
+        return None
+    text = f"Only {now:.0%} of the groups have mixed rewards: there is almost nothing to learn from."
+    return Warning("mixed_groups", text, "Choose easier or harder tasks, or more samples a prompt.")
+
+
+def _truncated(state: RunState) -> Warning | None:
+    now = _recent(state, names.TRUNCATED)
+    if now is None or now <= MAX_TRUNCATED:
+        return None
+    text = f"{now:.0%} of the responses are cut off by the token limit."
+    return Warning("truncated", text, "Raise the token limit of a response, or penalise length.")
+
+
+def _mismatch(state: RunState) -> Warning | None:
+    now = _recent(state, names.LOGPROB_DIFFERENCE)
+    if now is None or now <= MAX_LOGPROB_DIFFERENCE:
+        return None
+    text = f"Engine and learner disagree by {now:.2f} nats a token on the same weights."
+    return Warning("logprob_difference", text, "Use the same dtype on both sides; check that weights arrive whole.")
+
+
+def _wasted(state: RunState) -> list[Warning]:
+    groups, found = state.groups, []
+    if groups.issued < MIN_ISSUED:
+        return []
+    stale, infra = (groups.dropped.get(reason, 0) / groups.issued for reason in ("stale", "infra_error"))
+    if stale > MAX_STALE_SHARE:
+        text = f"{stale:.0%} of the groups were dropped because they came too late."
+        found.append(Warning("stale", text, "Use fewer generators, smaller groups in flight, or a higher staleness."))
+    if infra > MAX_INFRA_SHARE:
+        text = f"{infra:.1%} of the groups were dropped because a verifier broke."
+        found.append(Warning("infra_error", text, "Read the verifiers' log; answers were not at fault."))
+    return found

@@ -1,0 +1,66 @@
+"""The one object a controller talks to: it takes events and keeps state, files and screen up to date."""
+
+from typing import Protocol, Self
+
+from actors.report.events import Event
+from actors.report.html import render
+from actors.report.state import RunInfo, RunState
+from actors.report.summary import RunSummary, summarise, to_json
+from actors.report.writer import RunFolder
+
+PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
+
+
+class Screen(Protocol):
+    """Whatever shows a run while it goes on."""
+
+    def show(self, state: RunState, event: Event) -> None:
+        """Show the state after `event`."""
+
+
+class RunRecorder:
+    """Folds events into `state` and writes the run folder. Use as a context manager; not for several threads.
+
+    A run that resumes from the checkpoint of step `resumed_at` reads its own files back first: `state` then is that of
+    the earlier session at that step, and the new session's events count their seconds from `state.seconds` on.
+    """
+
+    def __init__(self, info: RunInfo, screen: Screen | None = None, resumed_at: int | None = None) -> None:
+        self.state = RunState(info)
+        self.screen = screen
+        self._folder = RunFolder(info.folder, resumed_at)
+        self._published: float | None = None
+        for event in self._folder.recovered:
+            self.state.fold(event)
+        if resumed_at is not None:
+            self.state.rewind(resumed_at)
+
+    def record(self, event: Event) -> None:
+        """Take in one event; every 30 s of the run's time, summary and report are written anew."""
+        self.state.fold(event)
+        self._folder.write(event)
+        if self.screen is not None:
+            self.screen.show(self.state, event)
+        if self._published is None or event.seconds - self._published >= PUBLISH_SECONDS:
+            self.publish()
+
+    def publish(self) -> RunSummary:
+        """Write `summary.json` and `report.html` as of now."""
+        summary = summarise(self.state)
+        self._folder.replace(RunFolder.SUMMARY, to_json(summary))
+        self._folder.replace(RunFolder.REPORT, render(self.state))
+        self._published = self.state.seconds
+        return summary
+
+    def close(self) -> None:
+        """Publish a last time and close the files."""
+        try:
+            self.publish()
+        finally:
+            self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

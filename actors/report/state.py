@@ -1,0 +1,208 @@
+"""Everything display, report and summary need to know about a run: a fold of its events in bounded memory.
+
+No clock, no files. The same events always give the same state, so a resumed run reads its own `metrics.jsonl` back and
+goes on as if it had never stopped.
+"""
+
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import assert_never
+
+from actors.report.events import (
+    EvaluationDone,
+    Event,
+    GroupCounters,
+    Phase,
+    Restart,
+    Sample,
+    StepDone,
+    Tick,
+    WeightSync,
+)
+from actors.report.series import Series
+
+ENDS = ("finished", "interrupted", "failed")
+REWINDABLE_STEPS = 1000  # more than any run takes between two checkpoints
+FIRST_SAMPLES = 4
+LAST_SAMPLES = 8
+KEPT_EVALUATIONS = 512
+KEPT_RESTARTS = 50
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known about a run before it starts."""
+
+    recipe: str
+    seed: int
+    folder: Path
+    total_steps: int
+    max_staleness: int
+    configuration: str = ""  # the resolved recipe as YAML, for the report
+
+
+class RunState:
+    """The state of a run after the events so far."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self.info = info
+        self.seconds = 0.0
+        self.phase = Phase(seconds=0.0, name="starting")
+        self.step = 0
+        self.version = 0
+        self.last_step: StepDone | None = None
+        self.statistics: dict[str, Series] = {}
+        self.not_finite = 0
+        self.step_seconds = Series()
+        self.staleness: Counter[int] = Counter()
+        self.staleness_mean = Series()
+        self.evaluations: list[EvaluationDone] = []
+        self.transfer = Series()
+        self.pause = Series()
+        self.sync_total = Series()
+        self.sync_bytes = Series()
+        self.sync_members = 0
+        self.tick: Tick | None = None
+        self.tick_seconds = 0.0
+        self.generated = 0.0
+        self.busy_seconds: defaultdict[str, float] = defaultdict(float)
+        self.busy: dict[str, Series] = {}
+        self.queues: dict[str, Series] = {}
+        self.rates: dict[str, Series] = {}
+        self.restarts = 0
+        self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
+        self.first_samples: list[Sample] = []
+        self.last_samples: deque[Sample] = deque(maxlen=LAST_SAMPLES)
+        self._recent_steps: deque[StepDone] = deque(maxlen=REWINDABLE_STEPS)
+
+    def fold(self, event: Event) -> None:
+        """Take one event in."""
+        self.seconds = max(self.seconds, event.seconds)
+        match event:
+            case Phase():
+                self.phase = event
+            case StepDone():
+                self._fold_step(event)
+            case EvaluationDone():
+                self._fold_evaluation(event)
+            case WeightSync():
+                self._fold_sync(event)
+            case Tick():
+                self._fold_tick(event)
+            case Restart():
+                self.restarts += 1
+                self.last_restarts.append(event)
+            case Sample():
+                if len(self.first_samples) < FIRST_SAMPLES:
+                    self.first_samples.append(event)
+                else:
+                    self.last_samples.append(event)
+            case _:
+                assert_never(event)
+
+    def _fold_step(self, event: StepDone) -> None:
+        if event.step <= self.step:
+            self.rewind(event.step - 1)
+        self.step, self.version, self.last_step = event.step, event.version, event
+        self._recent_steps.append(event)
+        for name, value in event.statistics.items():
+            self.statistics.setdefault(name, Series()).add(event.step, event.seconds, value)
+        self.not_finite += _not_finite(event)
+        self.step_seconds.add(event.step, event.seconds, event.step_seconds)
+        self.staleness.update(event.staleness)
+        tokens = sum(event.staleness.values())
+        if tokens:
+            mean = sum(age * count for age, count in event.staleness.items()) / tokens
+            self.staleness_mean.add(event.step, event.seconds, mean)
+
+    def rewind(self, step: int) -> None:
+        """Undo every step after `step`: the learner goes on from the checkpoint of `step`."""
+        lost = None
+        while self._recent_steps and self._recent_steps[-1].step > step:
+            lost = self._recent_steps.pop()
+            self.staleness.subtract(lost.staleness)
+            self.not_finite -= _not_finite(lost)
+        if lost is None:
+            return
+        self.staleness = +self.staleness
+        self.last_step = self._recent_steps[-1] if self._recent_steps else None
+        self.step = step
+        self.version = self.last_step.version if self.last_step else max(0, lost.version - 1)
+        for series in (*self.statistics.values(), self.step_seconds, self.staleness_mean):
+            series.cut(lost.step)
+        for series in (self.transfer, self.pause, self.sync_total, self.sync_bytes):
+            series.cut(lost.version)
+        self.evaluations = [done for done in self.evaluations if done.version < lost.version]
+
+    def _fold_evaluation(self, event: EvaluationDone) -> None:
+        self.evaluations = [done for done in self.evaluations if done.name != event.name]
+        if len(self.evaluations) == KEPT_EVALUATIONS:
+            self.evaluations = [self.evaluations[0], *islice(self.evaluations, 1, None, 2)]
+        self.evaluations.append(event)
+
+    def _fold_sync(self, event: WeightSync) -> None:
+        self.sync_members = event.members
+        self.transfer.add(event.version, event.seconds, event.transfer_seconds)
+        self.pause.add(event.version, event.seconds, event.pause_seconds)
+        self.sync_total.add(event.version, event.seconds, event.total_seconds)
+        self.sync_bytes.add(event.version, event.seconds, event.bytes)
+
+    def _fold_tick(self, event: Tick) -> None:
+        self.tick = event
+        self.tick_seconds += event.interval_seconds
+        self.generated += event.tokens_per_second.get("generation", 0.0) * event.interval_seconds
+        for role, share in event.busy.items():
+            self.busy_seconds[role] += share * event.interval_seconds
+            self.busy.setdefault(role, Series()).add(self.step, event.seconds, share)
+        for name, depth in event.queues.items():
+            self.queues.setdefault(name, Series()).add(self.step, event.seconds, depth)
+        for name, rate in event.tokens_per_second.items():
+            self.rates.setdefault(name, Series()).add(self.step, event.seconds, rate)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of the responses that were trained on; a step that was lost and taken again counts once."""
+        return sum(self.staleness.values())
+
+    @property
+    def groups(self) -> GroupCounters:
+        """The ledger's counters as last reported."""
+        return self.tick.groups if self.tick else GroupCounters()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, well or not."""
+        return self.phase.name in ENDS
+
+    @property
+    def samples(self) -> list[Sample]:
+        """A few of the first and of the latest rollouts, oldest first."""
+        return [*self.first_samples, *self.last_samples]
+
+    def evaluation(self, name: str) -> EvaluationDone | None:
+        """The evaluation called `name`, if it took place."""
+        return next((done for done in self.evaluations if done.name == name), None)
+
+    def busy_share(self, role: str) -> float | None:
+        """Share of the observed time that `role` worked."""
+        if role not in self.busy_seconds or not self.tick_seconds:
+            return None
+        return self.busy_seconds[role] / self.tick_seconds
+
+    def rate(self, kind: str) -> float | None:
+        """Tokens a second over the observed time, for `generation` or `learning`."""
+        if not self.tick_seconds:
+            return None
+        return (self.generated if kind == "generation" else self.trained_tokens) / self.tick_seconds
+
+
+def middle(series: Series) -> float | None:
+    """Median of a series' points; None if it is empty."""
+    return median(point.value for point in series) if len(series) else None
+
+
+def _not_finite(event: StepDone) -> int:
+    return int(any(value != value or abs(value) == float("inf") for value in event.statistics.values()))

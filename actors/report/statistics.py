@@ -1,0 +1,51 @@
+"""The statistics of a step that the display, the report and the health checks know by name.
+
+A learner may report more; unknown ones are recorded, drawn in the report's appendix, and nothing depends on them.
+"""
+
+from typing import NamedTuple
+
+
+class Statistic(NamedTuple):
+    """How to show a statistic."""
+
+    label: str
+    unit: str
+    meaning: str
+
+
+REWARD = "reward"
+ENTROPY = "entropy"
+MIXED_GROUPS = "mixed_groups"
+RESPONSE_LENGTH = "response_length"
+TRUNCATED = "truncated"
+LOGPROB_DIFFERENCE = "logprob_difference_mean"
+
+KNOWN: dict[str, Statistic] = {
+    REWARD: Statistic("Training reward", "", "Mean reward of the rollouts a step trained on."),
+    ENTROPY: Statistic("Entropy", "nats/token", "How undecided the policy is. Near zero it no longer explores."),
+    MIXED_GROUPS: Statistic(
+        "Groups with mixed rewards", "share", "Only groups with better and worse answers teach anything."
+    ),
+    RESPONSE_LENGTH: Statistic("Response length", "tokens", "Mean length of the responses a step trained on."),
+    TRUNCATED: Statistic("Truncated", "share", "Responses that the token limit cut off."),
+    LOGPROB_DIFFERENCE: Statistic(
+        "Engine and learner disagree by",
+        "nats",
+        "Mean |logprob(engine) − logprob(learner)| on tokens of the current policy. Correction handles small values.",
+    ),
+    "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
+    "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
+    "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
+    "learning_rate": Statistic("Learning rate", "", ""),
+    "ratio_mean": Statistic("Importance ratio, mean", "", "Current policy over behaviour policy; 1 is on-policy."),
+    "ratio_max": Statistic("Importance ratio, maximum", "", ""),
+    "clip_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
+    "clip_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
+    "effective_sample_size": Statistic("Effective sample size", "share", "Of the tokens, after importance weights."),
+}
+
+
+def describe(name: str) -> Statistic:
+    """How to show the statistic `name`, known or not."""
+    return KNOWN.get(name) or Statistic(name.replace("_", " ").replace("/", " / ").capitalize(), "", "")

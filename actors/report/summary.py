@@ -1,0 +1,162 @@
+"""`summary.json`: the outcome of a run in a fixed shape that other programs rely on.
+
+Keys are never renamed or removed. A value that does not exist (yet) is null; counters start at 0.
+`RunSummary.model_json_schema()` is the contract in machine-readable form.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.report import statistics as names
+from actors.report.events import EvaluationDone
+from actors.report.state import RunState, middle
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accuracy(_Part):
+    """The result of one evaluation on the held-out tasks."""
+
+    pass_at_1: float | None = Field(None, description="share of right answers, averaged over all samples")
+    maj_at_k: float | None = Field(None, description="share of tasks whose most frequent answer is right")
+    n: int | None = Field(None, description="number of held-out tasks")
+
+
+class HeldOut(_Part):
+    """Held-out accuracy at both ends of the run."""
+
+    before: Accuracy = Field(default_factory=Accuracy, description="before the first reinforcement step")
+    after: Accuracy = Field(default_factory=Accuracy, description="after the last step")
+
+
+class Tokens(_Part):
+    """Tokens of responses."""
+
+    generated: int = Field(0, description="tokens the generators produced, including evaluations")
+    trained: int = Field(0, description="tokens that entered an optimizer step")
+
+
+class TokensPerSecond(_Part):
+    """Means over the time in which the pools were observed (s), waiting included."""
+
+    generation: float | None = Field(None, description="tokens generated per second")
+    learning: float | None = Field(None, description="tokens trained per second")
+
+
+class Staleness(_Part):
+    """Age of the trained tokens: learner version minus the version that sampled the token."""
+
+    max: int | None = Field(None, description="oldest trained token (versions)")
+    mean: float | None = Field(None, description="mean over all trained tokens (versions)")
+    histogram: dict[int, int] = Field(default_factory=dict, description="trained tokens by age (versions)")
+
+
+class BusyShare(_Part):
+    """Share of the observed time a pool worked, averaged over its members."""
+
+    generator: float | None = Field(None, description="share of the time at least one sequence was being generated")
+    verifier: float | None = Field(None, description="share of the time answers were being checked")
+    learner: float | None = Field(None, description="share of the time a step was being computed")
+
+
+class WeightSyncs(_Part):
+    """Medians over all weight updates."""
+
+    transfer_seconds: float | None = Field(None, description="time the weights travelled (s)")
+    pause_seconds: float | None = Field(None, description="longest time a generator stood still (s)")
+    bytes: int | None = Field(None, description="size of the weights, counted once (bytes)")
+
+
+class Groups(_Part):
+    """Where every issued group is. issued = in_flight + trained + committed + Σ dropped."""
+
+    issued: int = Field(0, description="groups whose task was leased by a generator")
+    trained: int = Field(0, description="trained on, but in no durable checkpoint yet")
+    committed: int = Field(0, description="trained on and in a durable checkpoint")
+    dropped: dict[str, int] = Field(default_factory=dict, description="groups given up, by reason")
+    in_flight: int = Field(0, description="being generated, verified, or waiting for the learner")
+
+
+class RunSummary(_Part):
+    """The outcome of a run."""
+
+    recipe: str = Field(description="name of the recipe")
+    seed: int = Field(description="seed of the run")
+    wall_seconds: float = Field(description="time since the run's start, over all resumes (s)")
+    steps: int = Field(description="optimizer steps taken")
+    held_out: HeldOut = Field(description="accuracy on held-out tasks")
+    tokens: Tokens = Field(description="tokens of responses")
+    tokens_per_second: TokensPerSecond = Field(description="throughput")
+    staleness: Staleness = Field(description="age of the trained tokens")
+    busy_share: BusyShare = Field(description="how much of the time each pool worked")
+    weight_sync: WeightSyncs = Field(description="cost of a weight update")
+    logprob_difference_mean: float | None = Field(
+        None, description="mean |logprob(engine) - logprob(learner)| on tokens of the current policy (nats)"
+    )
+    groups: Groups = Field(description="conservation of groups")
+    restarts: int = Field(description="processes that had to be replaced")
+
+
+def summarise(state: RunState) -> RunSummary:
+    """The summary of a run in its present state."""
+    groups, bytes_ = state.groups, middle(state.sync_bytes)
+    difference = state.statistics.get(names.LOGPROB_DIFFERENCE)
+    return RunSummary(
+        recipe=state.info.recipe,
+        seed=state.info.seed,
+        wall_seconds=state.seconds,
+        steps=state.step,
+        held_out=HeldOut(before=_accuracy(state.evaluation("before")), after=_accuracy(state.evaluation("after"))),
+        tokens=Tokens(generated=round(state.generated), trained=state.trained_tokens),
+        tokens_per_second=TokensPerSecond(generation=state.rate("generation"), learning=state.rate("learning")),
+        staleness=_staleness(state.staleness),
+        busy_share=BusyShare(**{role: state.busy_share(role) for role in BusyShare.model_fields}),
+        weight_sync=WeightSyncs(
+            transfer_seconds=middle(state.transfer),
+            pause_seconds=middle(state.pause),
+            bytes=None if bytes_ is None else round(bytes_),
+        ),
+        logprob_difference_mean=difference.mean() if difference else None,
+        groups=Groups(
+            issued=groups.issued,
+            trained=groups.trained,
+            committed=groups.committed,
+            dropped=dict(groups.dropped),
+            in_flight=groups.in_flight + groups.ready + groups.delivered,
+        ),
+        restarts=state.restarts,
+    )
+
+
+def to_json(summary: RunSummary) -> str:
+    """The text of `summary.json`, in the order of the fields."""
+    return summary.model_dump_json(indent=2) + "\n"
+
+
+def schema() -> Mapping[str, Any]:
+    """The JSON schema of `summary.json`."""
+    return RunSummary.model_json_schema()
+
+
+def _accuracy(done: EvaluationDone | None) -> Accuracy:
+    if done is None:
+        return Accuracy()
+    return Accuracy(pass_at_1=_finite(done.pass_at_1), maj_at_k=_finite(done.maj_at_k), n=done.n)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _staleness(counts: Mapping[int, int]) -> Staleness:
+    histogram = {age: counts[age] for age in sorted(counts) if counts[age]}
+    tokens = sum(histogram.values())
+    if not tokens:
+        return Staleness()
+    mean = sum(age * count for age, count in histogram.items()) / tokens
+    return Staleness(max=max(histogram), mean=mean, histogram=histogram)

@@ -1,0 +1,37 @@
+"""A run's numbers as TensorBoard event files, without torch."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event as EventProto
+from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+class TensorBoard:
+    """Scalars in `folder`."""
+
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
+        """Start an event file. With `resumed_at`, TensorBoard hides what earlier files hold of later steps."""
+        self._writer = EventFileWriter(str(folder), flush_secs=10)
+        self._epoch: float | None = None
+        if resumed_at is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.add_event(EventProto(step=resumed_at + 1, wall_time=time.time(), session_log=start))
+
+    def scalars(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Record one value a tag at `step`, which is `seconds` after the run's start."""
+        if self._epoch is None:
+            self._epoch = time.time() - seconds
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        self._writer.add_event(EventProto(step=step, wall_time=self._epoch + seconds, summary=summary))
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and end the writer's thread."""
+        self._writer.close()

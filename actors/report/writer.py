@@ -1,0 +1,178 @@
+"""The files of a run: what happened goes in line by line, what it amounts to is replaced whole.
+
+| file | content |
+|---|---|
+| `metrics.jsonl` | one event a line (all but samples; ticks merged to ten seconds) |
+| `samples.jsonl` | one rollout a line |
+| `tensorboard/` | the same numbers as TensorBoard event files |
+| `summary.json` | the outcome, see `actors.report.summary` |
+| `report.html` | the report, see `actors.report.html` |
+"""
+
+import os
+from io import BufferedWriter
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from actors.errors import RunError
+from actors.report.events import EVENT, EvaluationDone, Event, Sample, StepDone, Tick, WeightSync, merge_ticks
+from actors.report.tensorboard import TensorBoard
+
+TICK_SECONDS = 10.0  # a day of ticks is then a few megabytes
+READ_BACK_BYTES = 1 << 20  # of samples.jsonl: enough for the few that the report shows
+
+
+class RunFolder:
+    """The files of one run, open for appending. Not safe for use from several threads."""
+
+    METRICS, SAMPLES, SUMMARY, REPORT, TENSORBOARD = (
+        "metrics.jsonl",
+        "samples.jsonl",
+        "summary.json",
+        "report.html",
+        "tensorboard",
+    )
+
+    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
+        """Create the folder, or continue the one that is there from the checkpoint of step `resumed_at`.
+
+        What the folder holds already is in `recovered`. Of a step that is taken again the later line counts.
+
+        Raises:
+            RunError: if the folder's `metrics.jsonl` is damaged anywhere but in its last line.
+        """
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.recovered: list[Event] = _read(path / self.METRICS)
+        self.recovered += _read(path / self.SAMPLES, READ_BACK_BYTES)
+        self._metrics = _append_to(path / self.METRICS)
+        self._samples = _append_to(path / self.SAMPLES)
+        self._ticks: list[Tick] = []
+        self._training = TensorBoard(path / self.TENSORBOARD / "training", resumed_at)
+        # Pools are charted by second, which must not be mistaken for a step when a resume hides lost steps.
+        self._pools = TensorBoard(path / self.TENSORBOARD / "pools")
+
+    def write(self, event: Event) -> None:
+        """Append one event and hand it to the operating system; ticks once ten seconds are full."""
+        if isinstance(event, Tick):
+            self._ticks.append(event)
+            if sum(tick.interval_seconds for tick in self._ticks) >= TICK_SECONDS:
+                self._write_ticks()
+            return
+        _write_line(self._samples if isinstance(event, Sample) else self._metrics, event)
+        self._chart(event)
+
+    def _write_ticks(self) -> None:
+        if self._ticks:
+            merged = merge_ticks(self._ticks)
+            self._ticks.clear()
+            _write_line(self._metrics, merged)
+            self._chart(merged)
+
+    def _chart(self, event: Event) -> None:
+        values = _scalars(event)
+        if isinstance(event, StepDone):
+            self._training.scalars(event.step, event.seconds, values)
+        elif isinstance(event, EvaluationDone | WeightSync):
+            self._training.scalars(event.version, event.seconds, values)
+        elif values:
+            self._pools.scalars(round(event.seconds), event.seconds, values)
+
+    def replace(self, name: str, text: str) -> None:
+        """Write a whole file so that a reader sees the old or the new one, never half of it."""
+        write_atomically(self.path / name, text)
+
+    def close(self) -> None:
+        """Write what is pending and close every file."""
+        self._write_ticks()
+        for file in (self._metrics, self._samples, self._training, self._pools):
+            file.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8; after a crash the file holds either the old or the new text."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("wb") as file:
+        file.write(text.encode("utf-8", "replace"))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _append_to(path: Path) -> BufferedWriter:
+    """Open for appending, at the end of the last whole line: a torn line would swallow the next one."""
+    file = path.open("ab")
+    end = _end_of_last_line(path)
+    if end < file.tell():
+        file.truncate(end)
+        file.seek(end)
+    return file
+
+
+def _end_of_last_line(path: Path) -> int:
+    with path.open("rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        while position:
+            start = max(0, position - 65536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            position = start
+    return 0
+
+
+def _write_line(file: BufferedWriter, event: Event) -> None:
+    file.write(event.model_dump_json().encode() + b"\n")
+    file.flush()
+
+
+def _read(path: Path, last_bytes: int | None = None) -> list[Event]:
+    """The events of a file, or of its last bytes. A last line without its end was torn by a crash and is left out."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - last_bytes) if last_bytes else 0
+        file.seek(start)
+        lines = file.read().split(b"\n")
+    lines = lines[1:] if start else lines
+    events: list[Event] = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            events.append(EVENT.validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "one of its last lines" if start else f"line {number}"
+            raise RunError(
+                f"{path}: {where} is no event of a run ({first['msg']}). "
+                "Repair or remove the line, or start a new run folder."
+            ) from error
+    return events
+
+
+def _scalars(event: Event) -> dict[str, float]:
+    """The numbers of an event by TensorBoard tag."""
+    match event:
+        case StepDone():
+            values = {f"train/{name}": value for name, value in event.statistics.items()}
+            tokens = sum(event.staleness.values())
+            if tokens:
+                ages = event.staleness.items()
+                values["staleness/mean"] = sum(age * count for age, count in ages) / tokens
+                values["staleness/max"] = max(age for age, count in ages if count)
+            return {**values, "train/step_seconds": event.step_seconds}
+        case EvaluationDone():
+            optional = {"held_out/maj_at_k": event.maj_at_k, "held_out/format": event.format}
+            optional["held_out/mean_length"] = event.mean_length
+            return {"held_out/pass_at_1": event.pass_at_1, **{k: v for k, v in optional.items() if v is not None}}
+        case WeightSync():
+            fields = ("transfer_seconds", "pause_seconds", "total_seconds")
+            return {f"weight_sync/{field}": getattr(event, field) for field in fields}
+        case Tick():
+            values = {f"busy_share/{role}": share for role, share in event.busy.items()}
+            values |= {f"tokens_per_second/{kind}": rate for kind, rate in event.tokens_per_second.items()}
+            return values | {f"queue/{name}": depth for name, depth in event.queues.items()}
+        case _:
+            return {}
