@@ -17,8 +17,8 @@ class Statistic(NamedTuple):
 REWARD = "reward"
 ENTROPY = "entropy"
 MIXED_GROUPS = "mixed_groups"
-RESPONSE_LENGTH = "response_length"
-TRUNCATED = "truncated"
+RESPONSE_LENGTH = "response_length_mean"
+TRUNCATED = "truncated_fraction"
 LOGPROB_DIFFERENCE = "logprob_difference_mean"
 
 KNOWN: dict[str, Statistic] = {
@@ -40,8 +40,8 @@ KNOWN: dict[str, Statistic] = {
     "learning_rate": Statistic("Learning rate", "", ""),
     "ratio_mean": Statistic("Importance ratio, mean", "", "Current policy over behaviour policy; 1 is on-policy."),
     "ratio_max": Statistic("Importance ratio, maximum", "", ""),
-    "clip_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
-    "clip_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
+    "clip_fraction_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
+    "clip_fraction_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
     "effective_sample_size": Statistic("Effective sample size", "share", "Of the tokens, after importance weights."),
 }
 

@@ -1,0 +1,35 @@
+"""Runs inside vLLM's workers during tests: hashes of the engine's real parameters, under their Hugging Face names."""
+
+import hashlib
+from typing import Any
+
+import torch
+
+
+def digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+class Digest:
+    """A vLLM worker extension; `model_runner` is the worker's."""
+
+    model_runner: Any
+
+    def parameter_digests(self) -> dict[str, str]:
+        """vLLM fuses q, k, v and gate, up; here they are taken apart again."""
+        model = self.model_runner.get_model()
+        config = model.config
+        width = config.hidden_size // config.num_attention_heads
+        q, kv = config.num_attention_heads * width, config.num_key_value_heads * width
+        found = {}
+        for name, parameter in model.named_parameters():
+            if "qkv_proj" in name:
+                parts = parameter.split([q, kv, kv])
+                for part, tensor in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+                    found[name.replace("qkv_proj", part)] = digest(tensor)
+            elif "gate_up_proj" in name:
+                for part, tensor in zip(("gate_proj", "up_proj"), parameter.chunk(2), strict=True):
+                    found[name.replace("gate_up_proj", part)] = digest(tensor)
+            else:
+                found[name] = digest(parameter)
+        return found

@@ -1,0 +1,140 @@
+"""Real vLLM engines: the weights they hold, and the version of each token they sample."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from actors.config.model import TinyModel
+from actors.config.pools import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
+from actors.engines.protocol import Drawn
+from actors.engines.vllm_engine import VllmEngine
+from actors.models import prepare
+from actors.weights.publisher import Publisher
+from actors.weights.subscriber import Subscriber
+from tests.e2e.digest import digest
+
+pytestmark = pytest.mark.e2e
+
+SAMPLING = SamplingConfig(max_tokens=100)
+PROMPT = [8, 9, 10, 11]
+
+
+def engine(model: Path, tokenizer: Any) -> VllmEngine:
+    v = VllmConfig(max_model_len=128, max_num_seqs=64, engine_args={"worker_extension_cls": "tests.e2e.digest.Digest"})
+    return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v), model, tokenizer, "gloo", seed=1)
+
+
+def policies(model: Path, count: int) -> list[Any]:
+    """Versions of the model that differ in every parameter."""
+    made = []
+    for version in range(count):
+        torch.manual_seed(version)
+        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        made.append(policy)
+    return made
+
+
+async def published(publisher: Publisher, version: int, policy: Any) -> None:
+    publisher.publish(version, [(name, p.detach()) for name, p in policy.named_parameters()])
+    assert await asyncio.to_thread(publisher.wait, version, 60)
+
+
+async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) -> list[Drawn]:
+    """Completions that are being drawn while version 1 arrives."""
+    going = [asyncio.create_task(drawing.draw(PROMPT, 4, SAMPLING)) for _ in range(8)]
+    await asyncio.sleep(0.15)  # into the middle of the completions; nothing depends on where exactly
+    await published(publisher, 1, policy)
+    return [d for group in await asyncio.gather(*going) for d in group]
+
+
+async def scenario(model: Path) -> dict[str, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    engines = [engine(model, tokenizer) for _ in range(2)]
+    versions = policies(model, 3)
+    seen: dict[str, Any] = {"policies": versions, "digests": []}
+    for e in engines:
+        await e.start()
+    syncs: list[Mapping[str, Any]] = []
+    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), torch.float32, syncs.append)
+    subscriptions = [
+        asyncio.create_task(Subscriber(publisher.address, f"g{i}", e).run()) for i, e in enumerate(engines)
+    ]
+    try:
+        await published(publisher, 0, versions[0])
+        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
+        seen["drawn"] = await draw_across(publisher, engines[0], versions[1])
+        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
+        await published(publisher, 2, versions[2])
+        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
+    finally:
+        for subscription in subscriptions:
+            subscription.cancel()
+        await asyncio.gather(*subscriptions, return_exceptions=True)
+        publisher.close()
+        for e in engines:
+            await e.close()
+    seen["syncs"] = syncs
+    return seen
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    model = prepare(TinyModel(kind="tiny"), tmp_path_factory.mktemp("models"), 0)
+    return asyncio.run(scenario(model))
+
+
+def test_after_every_update_every_engine_holds_the_learners_parameters(seen: dict[str, Any]) -> None:
+    for policy, engines in zip(seen["policies"], seen["digests"], strict=True):
+        expected = {name: digest(parameter) for name, parameter in policy.named_parameters()}
+        for workers in engines:
+            for found in workers:
+                assert found == expected
+
+
+def test_a_completion_spans_two_versions(seen: dict[str, Any]) -> None:
+    assert any([version for version, _ in d.spans] == [0, 1] for d in seen["drawn"])
+    assert all(sum(tokens for _, tokens in d.spans) == len(d.tokens) for d in seen["drawn"])
+
+
+def test_the_boundary_is_at_the_right_token(seen: dict[str, Any]) -> None:
+    """Each version's logprobs, over the cache that the versions before it left, are those that the engine reported;
+    a boundary that is off by one is visibly wrong."""
+    spanning = [d for d in seen["drawn"] if len(d.spans) == 2 and min(n for _, n in d.spans) > 2][:6]
+    assert spanning
+    for d in spanning:
+        boundary = d.spans[0][1]
+        error = {
+            shift: np.abs(expected(seen["policies"], d, boundary + shift) - d.logprobs).max() for shift in (-1, 0, 1)
+        }
+        assert error[0] < 1e-3
+        assert min(error[-1], error[1]) > 10 * error[0]
+
+
+@torch.no_grad()
+def expected(policies: list[Any], d: Drawn, boundary: int) -> np.ndarray:
+    """Logprobs of the completion where its tokens from `boundary` on are sampled by version 1."""
+    ids = torch.tensor([PROMPT + d.tokens.tolist()])
+    # token t is sampled from the logits at the position before it
+    split = len(PROMPT) + boundary - 1
+    first = policies[0](ids[:, :split], use_cache=True)
+    second = policies[1](ids[:, split:-1], past_key_values=first.past_key_values)
+    logits = torch.cat([first.logits[:, len(PROMPT) - 1 :], second.logits], 1)
+    return logits.log_softmax(-1)[0].gather(1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def test_measured_times_are_reported(seen: dict[str, Any]) -> None:
+    whole = [s for s in seen["syncs"] if s["members"] == 2]
+    assert whole
+    for sync in whole:
+        assert 0 < sync["pause_seconds"] < sync["total_seconds"]
+        assert 0 < sync["transfer_seconds"] < sync["total_seconds"]
+        assert sync["bytes"] == sum(p.numel() * 4 for p in seen["policies"][0].parameters())
