@@ -47,7 +47,9 @@ def read_extra(folder: Path) -> dict[str, Any]:
         meta = json.loads((folder / META).read_text())
         return dict(meta["extra"])
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote") from error
+        raise CheckpointError(
+            f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote"
+        ) from error
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:

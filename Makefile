@@ -1,0 +1,26 @@
+# Two commands for a fresh machine with Python 3.11 to 3.13: `make quickstart` and `make test`.
+SHELL := /bin/bash
+STRICT := sandbox learner actors/config actors/replay actors/report actors/tasks actors/models actors/wire.py \
+	actors/metrics.py actors/scrape.py actors/guardian.py actors/deadline.py
+
+.PHONY: setup quickstart test test-unit lint clean
+
+setup:
+	@requirements/install.sh cpu
+
+quickstart: setup
+	@.venv/bin/leeway run recipes/quickstart.yaml
+
+test: setup
+	@.venv/bin/python -m pytest
+
+test-unit: setup
+	@.venv/bin/python -m pytest tests/unit
+
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy $(STRICT)
+
+clean:
+	@rm -rf .venv build runs models *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
