@@ -53,7 +53,7 @@ def main() -> None:
     """Run the command line and translate errors into exit codes."""
     try:
         app(standalone_mode=False)
-    except RecipeError as error:
+    except (RecipeError, typer.TyperException) as error:
         complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except LeewayError as error:

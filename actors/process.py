@@ -1,4 +1,4 @@
-"""What every process of a run does first: a name, a log file, metrics."""
+"""What every process of a run does first: a log file, and metrics."""
 
 import functools
 import logging
@@ -13,10 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
-    """Name this process, log to `folder`/logs/`name`.log, and serve its metrics; returns the port and the server."""
-    from setproctitle import setproctitle
-
-    setproctitle(f"leeway {name}")
+    """Log to `folder`/logs/`name`.log, and serve its metrics; returns the port and the server."""
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(logs / f"{name}.log")

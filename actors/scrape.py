@@ -60,5 +60,5 @@ def busy_shares(
 
 def rate(before: Mapping[str, Reading], now: Mapping[str, Reading], seconds: float, counter: str) -> float:
     """Growth of a counter over all processes that answered both times (1/s)."""
-    grown = sum(getattr(now[name], counter) - getattr(before[name], counter) for name in now if name in before)
+    grown = sum(float(getattr(now[name], counter) - getattr(before[name], counter)) for name in now if name in before)
     return max(0.0, grown / seconds)

@@ -1,0 +1,136 @@
+"""Runs of the real program, watched and killed from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from actors.guardian import MARK
+
+ROOT = Path(__file__).resolve().parents[2]
+#: A small and quick version of the quickstart recipe; each test says what it changes.
+SMALL = {
+    "steps": "4",
+    "generators.engine": "transformers",
+    "cold_start.supervised.max_steps": "10",
+    "cold_start.stop_at_accuracy": "null",
+    "tasks.held_out": "8",
+    "evaluation.samples": "2",
+    "evaluation.every_steps": "2",
+    "replay.groups_per_batch": "4",
+    "replay.group_size": "4",
+    "generators.groups_in_flight": "4",
+    "generators.sampling.max_tokens": "24",
+    "checkpoint_every_steps": "2",
+    "replay.worker_silence_seconds": "5",
+}
+
+
+class Run:
+    """One `leeway run` in a process of its own."""
+
+    def __init__(self, folder: Path, arguments: list[str], seconds: float) -> None:
+        self.output = folder / "output"
+        self._deadline = time.monotonic() + seconds
+        self._log = (folder / f"leeway-{time.monotonic_ns()}.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "actors.cli", "run", *arguments],
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._marks: set[bytes] = set()
+
+    @property
+    def folder(self) -> Path:
+        (only,) = self.output.glob("*")
+        return only
+
+    def text(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def events(self) -> list[dict[str, Any]]:
+        files = list(self.output.glob("*/metrics.jsonl"))
+        lines = files[0].read_text().splitlines() if files else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
+        """Poll until the condition is true; fails with the run's output where it ends or takes too long."""
+        while not (found := condition()):
+            assert time.monotonic() < self._deadline, f"{what} did not happen in time:\n{self.text()[-3000:]}"
+            assert self.process.poll() is None, f"the run ended before {what}:\n{self.text()[-3000:]}"
+            time.sleep(0.1)
+        return found
+
+    def wait_for_step(self, step: int) -> None:
+        self.wait_for(f"step {step}", lambda: any(e["kind"] == "step" and e["step"] >= step for e in self.events()))
+
+    def end(self) -> int:
+        """The exit code, once the run has ended by itself."""
+        try:
+            return self.process.wait(max(1.0, self._deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the run did not end:\n{self.text()[-3000:]}")
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that the run started, by the mark in the environment."""
+        if not self._marks:
+            try:
+                environment = psutil.Process(self.process.pid).children()[-1].environ()
+                self._marks = {environment[MARK].encode()} if MARK in environment else set()
+            except (psutil.Error, IndexError):
+                return []
+        return [p for p in psutil.process_iter() if self._marked(p)]
+
+    def _marked(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK, "").encode() in self._marks and process.status() != "zombie"
+        except psutil.Error:
+            return False
+
+    def named(self, title: str) -> psutil.Process:
+        """The process of the run whose title contains a text; it waits for it to appear."""
+
+        def find() -> psutil.Process | None:
+            return next((p for p in self.processes() if title in " ".join(p.cmdline())), None)
+
+        found: psutil.Process = self.wait_for(f"a process {title!r}", find)
+        return found
+
+    def temporary(self) -> Path:
+        return Path(self.named("Controller").environ()["TMPDIR"])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        os.kill(self.process.pid, number)
+
+    def tidy(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Start a run: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended."""
+    runs: list[Run] = []
+
+    def begin(arguments: list[str] | None = None, seconds: float = 110.0, **changes: str) -> Run:
+        if arguments is None:
+            settings = SMALL | {"output": str(tmp_path / "output")} | changes
+            arguments = ["recipes/quickstart.yaml", *(f"-s{key}={value}" for key, value in settings.items())]
+        runs.append(Run(tmp_path, arguments, seconds))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.tidy()

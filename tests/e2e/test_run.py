@@ -1,0 +1,143 @@
+"""Whole runs of the real program: what they leave behind, and what survives which death."""
+
+import json
+import signal
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.deadline import until
+from tests.e2e.conftest import Run
+
+pytestmark = pytest.mark.e2e
+
+Start = Callable[..., Run]
+
+
+def nothing_left(processes: list[psutil.Process]) -> bool:
+    return until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 20)
+
+
+def usable(run: Run) -> dict[str, Any]:
+    """The summary of a run folder in which everything can be read."""
+    folder = run.folder
+    assert (folder / "recipe.yaml").read_text()
+    assert "<html" in (folder / "report.html").read_text()
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
+    run = start(**{"generators.engine": "vllm"})
+    assert run.end() == 0, run.text()[-3000:]
+    summary = usable(run)
+    assert summary["steps"] == 4
+    assert summary["held_out"]["before"]["n"] == summary["held_out"]["after"]["n"] == 8
+    assert summary["staleness"]["max"] <= 4
+    assert summary["tokens"]["trained"] > 0
+    assert summary["weight_sync"]["bytes"] > 1_000_000
+    assert summary["groups"]["committed"] == 4 * 4
+    assert (run.folder / "model" / "config.json").exists()
+    assert (run.folder / "samples.jsonl").read_text().count("\n") >= 4
+    fresh = [e for e in run.events() if e["kind"] == "step" and e["statistics"]["logprob_difference_tokens"] > 0]
+    assert fresh
+    assert all(e["statistics"]["logprob_difference_mean"] < 1e-3 for e in fresh), "engine and learner disagree"
+
+
+def test_staleness_zero_is_on_policy(start: Start) -> None:
+    run = start(**{"replay.max_staleness": "0"})
+    assert run.end() == 0, run.text()[-3000:]
+    steps = [e for e in run.events() if e["kind"] == "step"]
+    assert len(steps) == 4
+    assert all(set(e["staleness"]) == {"0"} for e in steps)
+
+
+def test_ctrl_c_ends_everything_and_the_run_can_go_on(start: Start) -> None:
+    run = start(steps="500")
+    run.wait_for_step(3)
+    processes = run.processes()
+    assert len(processes) > 4
+    run.kill(signal.SIGINT)
+    assert run.end() == 130
+    assert nothing_left(processes)
+    assert usable(run)["steps"] >= 3
+    again = start(["--resume", str(run.folder), "-s", "steps=8"])
+    again.output = run.output
+    assert again.end() == 0, again.text()[-3000:]
+    summary = usable(again)
+    assert summary["steps"] == 8
+    assert summary["held_out"]["before"]["n"] == 8, "what was measured before the interruption is lost"
+    assert summary["groups"]["committed"] == 8 * 4
+
+
+@pytest.mark.parametrize("victim", ["leeway run", "Controller"])
+def test_a_killed_parent_leaves_nothing(start: Start, victim: str) -> None:
+    run = start(steps="500")
+    run.wait_for_step(2)
+    processes, temporary = run.processes(), run.temporary()
+    assert temporary.exists()
+    if victim == "leeway run":
+        run.kill(signal.SIGKILL)
+    else:
+        run.named("Controller").kill()
+        assert run.end() == 1
+        assert "--resume" in run.text()
+    assert nothing_left(processes)
+    assert until(lambda: not temporary.exists(), 10), "sockets are left behind"
+    usable(run)
+    assert list((run.folder / "checkpoints").glob("step-*"))
+
+
+def test_a_dead_generator_is_replaced_and_the_run_ends_well(start: Start) -> None:
+    run = start(steps="8")
+    run.wait_for_step(2)
+    run.named("ray::Generator").kill()
+    assert run.end() == 0, run.text()[-3000:]
+    summary = usable(run)
+    assert summary["restarts"] >= 1
+    assert summary["steps"] == 8
+    assert summary["staleness"]["max"] <= 4
+
+
+def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
+    run = start(steps="500", **{"controller.port": "0"})
+    run.wait_for_step(1)
+    port = run.wait_for("the controller's port", lambda: _listening(run))
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return str(response.read().decode())
+
+    assert json.loads(get("/healthz")) == {"status": "ok"}
+    assert json.loads(get("/readyz"))["ready"]
+    status = json.loads(get("/status"))
+    assert status["replay"]["conserved"] is True
+    targets = json.loads(get("/targets"))
+    assert {t["labels"]["role"] for t in targets} == {"controller", "replay", "learner", "generator", "verifier"}
+    names = set()
+    for target in targets:
+        with urllib.request.urlopen(f"http://{target['targets'][0]}/metrics", timeout=10) as response:
+            names |= {family.name for family in text_string_to_metric_families(response.read().decode())}
+    assert {"leeway_staleness_versions", "leeway_busy_seconds", "leeway_weight_sync_pause_seconds"} <= names
+    run.kill(signal.SIGINT)
+    assert run.end() == 130
+
+
+def _listening(run: Run) -> int | None:
+    """The port on which /healthz answers; the controller also listens for Ray."""
+    for connection in run.named("Controller").net_connections():
+        if connection.status == "LISTEN":
+            try:
+                url = f"http://127.0.0.1:{connection.laddr.port}/healthz"
+                with urllib.request.urlopen(url, timeout=1) as response:
+                    if b"ok" in response.read():
+                        return int(connection.laddr.port)
+            except OSError:
+                continue
+    return None
