@@ -17,12 +17,16 @@ class Statistic(NamedTuple):
 REWARD = "reward"
 ENTROPY = "entropy"
 MIXED_GROUPS = "mixed_groups"
-RESPONSE_LENGTH = "response_length"
-TRUNCATED = "truncated"
+RESPONSE_LENGTH = "response_length_mean"
+TRUNCATED = "truncated_fraction"
 LOGPROB_DIFFERENCE = "logprob_difference_mean"
+LOGPROB_DIFFERENCE_TOKENS = "logprob_difference_tokens"
+NON_FINITE = "non_finite"
 
 KNOWN: dict[str, Statistic] = {
-    REWARD: Statistic("Training reward", "", "Mean reward of the rollouts a step trained on."),
+    REWARD: Statistic(
+        "Training reward", "", "Mean reward of all rollouts verified since the step before, dropped groups included."
+    ),
     ENTROPY: Statistic("Entropy", "nats/token", "How undecided the policy is. Near zero it no longer explores."),
     MIXED_GROUPS: Statistic(
         "Groups with mixed rewards", "share", "Only groups with better and worse answers teach anything."
@@ -35,13 +39,14 @@ KNOWN: dict[str, Statistic] = {
         "Mean |logprob(engine) − logprob(learner)| on tokens of the current policy. Correction handles small values.",
     ),
     "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
+    "reward_mean": Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
     "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
     "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
     "learning_rate": Statistic("Learning rate", "", ""),
     "ratio_mean": Statistic("Importance ratio, mean", "", "Current policy over behaviour policy; 1 is on-policy."),
     "ratio_max": Statistic("Importance ratio, maximum", "", ""),
-    "clip_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
-    "clip_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
+    "clip_fraction_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
+    "clip_fraction_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
     "effective_sample_size": Statistic("Effective sample size", "share", "Of the tokens, after importance weights."),
 }
 
