@@ -14,7 +14,7 @@ from actors.report.state import RunState
 
 WINDOW = 5  # steps averaged, so that one odd batch raises no alarm
 EARLY = 10  # steps that stand for how the run began
-MIN_ENTROPY = 0.01  # nats/token: collapsed quickstart runs fell from 0.05 to 0.001, healthy ones stayed above
+MIN_ENTROPY = 0.005  # nats/token: collapsed runs fell from 0.05 to 0.001, healthy ones stay above 0.01
 SOLVED = 0.95  # held-out accuracy from which low entropy and equal rewards are what one hopes for
 MIN_MIXED_GROUPS = 0.10  # below it nine of ten groups are generated and verified for nothing
 MIN_LENGTH_RATIO = 0.5  # half the early length: collapsed runs went to a few tokens, healthy ones moved by a tenth
@@ -76,7 +76,7 @@ def _bound_broken(state: RunState) -> Warning | None:
 def _not_finite(state: RunState) -> Warning | None:
     if not state.not_finite:
         return None
-    text = f"{state.not_finite} step(s) had a statistic that is not a finite number."
+    text = f"{state.not_finite} step(s) were skipped or had a statistic that is not a finite number."
     return Warning("not_finite", text, "Lower learner.lr, or look at the gradient norm before it happened.")
 
 

@@ -6,7 +6,7 @@ from actors.report.events import Event
 from actors.report.html import render
 from actors.report.state import RunInfo, RunState
 from actors.report.summary import RunSummary, summarise, to_json
-from actors.report.writer import RunFolder
+from actors.report.writer import RunFolder, read_back
 
 PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
 
@@ -18,6 +18,20 @@ class Screen(Protocol):
         """Show the state after `event`."""
 
 
+def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
+    """The state that a run resumes with from the checkpoint of step `resumed_at`; a fresh one for None.
+
+    Raises:
+        RunError: if the run folder's files are damaged anywhere but in their last line.
+    """
+    state = RunState(info)
+    if resumed_at is not None:
+        for event in read_back(info.folder):
+            state.fold(event)
+        state.rewind(resumed_at)
+    return state
+
+
 class RunRecorder:
     """Folds events into `state` and writes the run folder. Use as a context manager; not for several threads.
 
@@ -26,14 +40,10 @@ class RunRecorder:
     """
 
     def __init__(self, info: RunInfo, screen: Screen | None = None, resumed_at: int | None = None) -> None:
-        self.state = RunState(info)
+        self.state = reopened(info, resumed_at)
         self.screen = screen
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
-        for event in self._folder.recovered:
-            self.state.fold(event)
-        if resumed_at is not None:
-            self.state.rewind(resumed_at)
 
     def record(self, event: Event) -> None:
         """Take in one event; every 30 s of the run's time, summary and report are written anew."""

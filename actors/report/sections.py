@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from actors.report import statistics as names
-from actors.report.events import Sample
+from actors.report.events import EvaluationDone, Sample
 from actors.report.health import MIN_ENTROPY, MIN_MIXED_GROUPS
 from actors.report.markup import Html, join, tag
 from actors.report.series import Series
@@ -13,12 +13,14 @@ from actors.report.svg import Axes, Dot, Lane, Line, histogram, line_chart, time
 from actors.report.units import duration, number, percent
 
 POINTS = 150  # a chart shows: more cannot be told apart at its width
-LANE_POINTS = 300
+SMALL_POINTS = 60  # of the appendix
+LANE_POINTS = 240
 SHOWN_CHARACTERS = 4000  # of a prompt or response
 COLOURS = ("c1", "c2", "c3", "c4", "c5")
 ROLE_COLOURS = {"generator": "c1", "verifier": "c2", "learner": "c3"}
 RATE_COLOURS = {"generation": "c1", "learning": "c3"}
-SHARES = {names.MIXED_GROUPS, names.TRUNCATED, "format", "accuracy", "clip_low", "clip_high", "effective_sample_size"}
+WHOLE_SHARES = {names.MIXED_GROUPS, "effective_sample_size"}  # drawn from 0 to 100 %
+SHARES = WHOLE_SHARES | {names.TRUNCATED, "clip_fraction_low", "clip_fraction_high", "mixed_groups_fraction"}
 
 
 def learning(state: RunState) -> Html:
@@ -200,7 +202,7 @@ def appendix(state: RunState) -> Html:
         names.MIXED_GROUPS,
         names.TRUNCATED,
     }
-    others = [_statistic(state, name, 170.0) for name in sorted(state.statistics) if name not in drawn]
+    others = [_statistic(state, name, 170.0, SMALL_POINTS) for name in sorted(state.statistics) if name not in drawn]
     restarts = [(_clock(r.seconds), r.role, r.member, r.reason) for r in state.last_restarts]
     parts = []
     if restarts:
@@ -238,17 +240,17 @@ def _key(colour: str, text: str) -> Html:
     return tag("span", tag("i"), tag("b", text), class_=colour)
 
 
-def _statistic(state: RunState, name: str, height: float = 200.0) -> Html:
+def _statistic(state: RunState, name: str, height: float = 200.0, limit: int = POINTS) -> Html:
     about, series = names.describe(name), state.statistics.get(name, Series())
     y_text = percent if name in SHARES else number
     low = 0.0 if all(point.low >= 0 for point in series) else None
-    axes = Axes("step", _whole, y_text, low, 1.0 if name in SHARES else None, height)
+    axes = Axes("step", _whole, y_text, low, 1.0 if name in WHOLE_SHARES else None, height)
     title = f"{about.label} ({about.unit})" if about.unit not in ("", "share") else about.label
-    return _card(title, about.meaning, line_chart(about.label, [Line(about.label, "c1", _dots(series))], axes))
+    return _card(title, about.meaning, line_chart(about.label, [Line(about.label, "c1", _dots(series, limit))], axes))
 
 
-def _dots(series: Series) -> list[Dot]:
-    return [Dot(p.step, p.value, *((p.low, p.high) if p.count > 1 else ())) for p in series.thinned(POINTS)]
+def _dots(series: Series, limit: int = POINTS) -> list[Dot]:
+    return [Dot(p.step, p.value, *((p.low, p.high) if p.count > 1 else ())) for p in series.thinned(limit)]
 
 
 def _by_time(series: Series) -> list[Dot]:
@@ -264,7 +266,7 @@ def _spans(series: Series) -> list[tuple[float, float, float]]:
     return [(start, point.seconds, point.value) for start, point in zip(starts, points, strict=False)]
 
 
-def _by_version(state: RunState) -> list:  # type: ignore[type-arg]
+def _by_version(state: RunState) -> list[EvaluationDone]:
     return sorted(state.evaluations, key=lambda done: done.version)
 
 

@@ -7,10 +7,12 @@ goes on as if it had never stopped.
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite, nan
 from pathlib import Path
 from statistics import median
 from typing import assert_never
 
+from actors.report import statistics as names
 from actors.report.events import (
     EvaluationDone,
     Event,
@@ -76,6 +78,7 @@ class RunState:
         self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
         self.first_samples: list[Sample] = []
         self.last_samples: deque[Sample] = deque(maxlen=LAST_SAMPLES)
+        self._difference_sum = self._difference_tokens = 0.0
         self._recent_steps: deque[StepDone] = deque(maxlen=REWINDABLE_STEPS)
 
     def fold(self, event: Event) -> None:
@@ -108,7 +111,11 @@ class RunState:
             self.rewind(event.step - 1)
         self.step, self.version, self.last_step = event.step, event.version, event
         self._recent_steps.append(event)
+        self._count_difference(event, 1)
+        nothing_compared = event.statistics.get(names.LOGPROB_DIFFERENCE_TOKENS) == 0
         for name, value in event.statistics.items():
+            if nothing_compared and name.startswith("logprob_difference"):
+                continue  # a mean over no tokens is reported as 0, which would look like perfect agreement
             self.statistics.setdefault(name, Series()).add(event.step, event.seconds, value)
         self.not_finite += _not_finite(event)
         self.step_seconds.add(event.step, event.seconds, event.step_seconds)
@@ -125,6 +132,7 @@ class RunState:
             lost = self._recent_steps.pop()
             self.staleness.subtract(lost.staleness)
             self.not_finite -= _not_finite(lost)
+            self._count_difference(lost, -1)
         if lost is None:
             return
         self.staleness = +self.staleness
@@ -136,6 +144,11 @@ class RunState:
         for series in (self.transfer, self.pause, self.sync_total, self.sync_bytes):
             series.cut(lost.version)
         self.evaluations = [done for done in self.evaluations if done.version < lost.version]
+
+    def _count_difference(self, event: StepDone, sign: int) -> None:
+        total, tokens = _difference(event)
+        self._difference_sum += sign * total
+        self._difference_tokens += sign * tokens
 
     def _fold_evaluation(self, event: EvaluationDone) -> None:
         self.evaluations = [done for done in self.evaluations if done.name != event.name]
@@ -166,6 +179,11 @@ class RunState:
     def trained_tokens(self) -> int:
         """Tokens of the responses that were trained on; a step that was lost and taken again counts once."""
         return sum(self.staleness.values())
+
+    @property
+    def logprob_difference(self) -> float | None:
+        """Mean |logprob(engine) - logprob(learner)| over the tokens of the whole run that could be compared (nats)."""
+        return self._difference_sum / self._difference_tokens if self._difference_tokens > 0 else None
 
     @property
     def groups(self) -> GroupCounters:
@@ -205,4 +223,12 @@ def middle(series: Series) -> float | None:
 
 
 def _not_finite(event: StepDone) -> int:
-    return int(any(value != value or abs(value) == float("inf") for value in event.statistics.values()))
+    skipped = event.statistics.get(names.NON_FINITE, 0.0) > 0
+    return int(skipped or not all(map(isfinite, event.statistics.values())))
+
+
+def _difference(event: StepDone) -> tuple[float, float]:
+    """Sum of |logprob difference| over the compared tokens, and their number (1 where it is not reported)."""
+    mean = event.statistics.get(names.LOGPROB_DIFFERENCE, nan)
+    tokens = event.statistics.get(names.LOGPROB_DIFFERENCE_TOKENS, 1.0)
+    return (mean * tokens, tokens) if isfinite(mean) and isfinite(tokens) else (0.0, 0.0)

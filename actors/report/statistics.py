@@ -20,9 +20,13 @@ MIXED_GROUPS = "mixed_groups"
 RESPONSE_LENGTH = "response_length_mean"
 TRUNCATED = "truncated_fraction"
 LOGPROB_DIFFERENCE = "logprob_difference_mean"
+LOGPROB_DIFFERENCE_TOKENS = "logprob_difference_tokens"
+NON_FINITE = "non_finite"
 
 KNOWN: dict[str, Statistic] = {
-    REWARD: Statistic("Training reward", "", "Mean reward of the rollouts a step trained on."),
+    REWARD: Statistic(
+        "Training reward", "", "Mean reward of all rollouts verified since the step before, dropped groups included."
+    ),
     ENTROPY: Statistic("Entropy", "nats/token", "How undecided the policy is. Near zero it no longer explores."),
     MIXED_GROUPS: Statistic(
         "Groups with mixed rewards", "share", "Only groups with better and worse answers teach anything."
@@ -35,6 +39,7 @@ KNOWN: dict[str, Statistic] = {
         "Mean |logprob(engine) − logprob(learner)| on tokens of the current policy. Correction handles small values.",
     ),
     "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
+    "reward_mean": Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
     "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
     "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
     "learning_rate": Statistic("Learning rate", "", ""),

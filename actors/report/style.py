@@ -35,7 +35,7 @@ details { margin-top: 10px; }
 """
 
 BOXES = """
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 226px), 1fr)); gap: 12px;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); gap: 12px;
   margin-top: 18px; }
 .tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; min-width: 0; }
 .tile { padding: 10px 14px; }

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.report import statistics as names
 from actors.report.events import EvaluationDone
 from actors.report.state import RunState, middle
 
@@ -105,7 +104,6 @@ class RunSummary(_Part):
 def summarise(state: RunState) -> RunSummary:
     """The summary of a run in its present state."""
     groups, bytes_ = state.groups, middle(state.sync_bytes)
-    difference = state.statistics.get(names.LOGPROB_DIFFERENCE)
     return RunSummary(
         recipe=state.info.recipe,
         seed=state.info.seed,
@@ -121,7 +119,7 @@ def summarise(state: RunState) -> RunSummary:
             pause_seconds=middle(state.pause),
             bytes=None if bytes_ is None else round(bytes_),
         ),
-        logprob_difference_mean=difference.mean() if difference else None,
+        logprob_difference_mean=state.logprob_difference,
         groups=Groups(
             issued=groups.issued,
             trained=groups.trained,

@@ -37,15 +37,10 @@ class RunFolder:
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
         """Create the folder, or continue the one that is there from the checkpoint of step `resumed_at`.
 
-        What the folder holds already is in `recovered`. Of a step that is taken again the later line counts.
-
-        Raises:
-            RunError: if the folder's `metrics.jsonl` is damaged anywhere but in its last line.
+        Of a step that is taken again the later line counts.
         """
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self.recovered: list[Event] = _read(path / self.METRICS)
-        self.recovered += _read(path / self.SAMPLES, READ_BACK_BYTES)
         self._metrics = _append_to(path / self.METRICS)
         self._samples = _append_to(path / self.SAMPLES)
         self._ticks: list[Tick] = []
@@ -88,6 +83,15 @@ class RunFolder:
         self._write_ticks()
         for file in (self._metrics, self._samples, self._training, self._pools):
             file.close()
+
+
+def read_back(folder: Path) -> list[Event]:
+    """What earlier sessions of a run wrote: every metric, and the latest samples.
+
+    Raises:
+        RunError: if a file is damaged anywhere but in its last line.
+    """
+    return _read(folder / RunFolder.METRICS) + _read(folder / RunFolder.SAMPLES, READ_BACK_BYTES)
 
 
 def write_atomically(path: Path, text: str) -> None:

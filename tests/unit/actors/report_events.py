@@ -120,13 +120,14 @@ def learning_run(steps: int = 60, seed: int = 0) -> Iterator[Event]:
             reward=0.5 + 0.5 * share + draw.gauss(0, 0.04),
             entropy=0.12 * (1 - 0.7 * share) + abs(draw.gauss(0, 0.006)),
             mixed_groups=0.85 - 0.5 * share + draw.gauss(0, 0.05),
-            response_length=29.3 + draw.gauss(0, 0.5),
-            truncated=max(0.0, draw.gauss(0.01, 0.01)),
+            response_length_mean=29.3 + draw.gauss(0, 0.5),
+            truncated_fraction=max(0.0, draw.gauss(0.01, 0.01)),
             logprob_difference_mean=abs(draw.gauss(4e-5, 1e-5)),
+            logprob_difference_tokens=400.0,
             loss=draw.gauss(0, 0.01),
             gradient_norm=abs(draw.gauss(0.6, 0.2)),
             ratio_mean=draw.gauss(1, 0.01),
-            clip_high=abs(draw.gauss(0.02, 0.01)),
+            clip_fraction_high=abs(draw.gauss(0.02, 0.01)),
         )
         pause = abs(draw.gauss(0.05, 0.02))
         yield WeightSync(

@@ -1,0 +1,243 @@
+"""What a terminal shows of a run: a live page on a screen, one line an event everywhere else."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from actors.report import statistics as names
+from actors.report.events import EVENT, EvaluationDone, Event, Phase, Restart, StepDone, Tick
+from actors.report.health import warnings
+from actors.report.markup import visible
+from actors.report.series import Series
+from actors.report.state import RunState
+from actors.report.units import NONE, duration, number, percent, plural
+
+WIDTH = 78  # fits a terminal of 80 columns
+AGES = 6  # rows of the staleness histogram; the last one holds all older tokens
+SHOWN_WARNINGS = 3  # with them the page has 24 lines
+BLOCKS = " ▏▎▍▌▋▊▉█"
+SPARKS = "▁▂▃▄▅▆▇█"
+ROLES = {"generator": "blue", "verifier": "green", "learner": "yellow"}
+
+
+class Display:
+    """Shows a run on `console`. Call it with each event, in order; it folds them into `state` itself.
+
+    On a terminal it redraws one page; elsewhere (a file, a CI log) it prints one plain line for each step, evaluation,
+    phase, restart and new warning. It starts no thread: a page is as fresh as the last tick.
+    """
+
+    def __init__(self, state: RunState, console: Console | None = None) -> None:
+        self.state = state
+        self._console = console or Console()
+        self._warned: set[str] = set()
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Event | Mapping[str, Any]) -> None:
+        """Show the state after `event`, which may be an event's JSON form."""
+        known = EVENT.validate_python(event) if isinstance(event, Mapping) else event
+        self.state.fold(known)
+        if self._live:
+            self._live.update(page(self.state), refresh=isinstance(known, Tick | Phase | EvaluationDone))
+            return
+        for line in self._lines(known):
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _lines(self, event: Event) -> Iterable[str]:
+        line = plain(self.state, event)
+        if line:
+            yield line
+        if isinstance(event, StepDone | EvaluationDone):
+            now = {warning.sign: warning for warning in warnings(self.state)}
+            for sign in now.keys() - self._warned:
+                yield f"warning: {now[sign].text} {now[sign].advice}"
+            self._warned = set(now)
+
+
+def plain(state: RunState, event: Event) -> str | None:
+    """An event as one line of a log; None for those that a log does not need."""
+    match event:
+        case Phase():
+            return visible(f"{event.name}: {event.detail}" if event.detail else event.name)
+        case StepDone():
+            return _plain_step(state, event)
+        case EvaluationDone():
+            majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
+            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
+        case Restart():
+            return visible(f"restarted {event.member}: {event.reason}")
+        case _:
+            return None
+
+
+def _plain_step(state: RunState, event: StepDone) -> str:
+    ages = [age for age, count in event.staleness.items() if count]
+    rates = state.tick.tokens_per_second if state.tick else {}
+    parts = [
+        f"step {event.step}/{state.info.total_steps}",
+        f"reward {number(event.statistics.get(names.REWARD))}",
+        f"held-out {_accuracy(state)}",
+        f"staleness <= {max(ages) if ages else 0}",
+        f"generated {number(rates.get('generation'))} tokens/s",
+        f"trained {number(rates.get('learning'))} tokens/s",
+        f"entropy {number(event.statistics.get(names.ENTROPY))}",
+        duration(event.step_seconds),
+    ]
+    return "  ".join(parts)
+
+
+def page(state: RunState) -> RenderableType:
+    """The live page: at most 24 lines of 78 columns."""
+    columns = Table.grid(padding=(0, 3))
+    columns.add_column(width=36)
+    columns.add_column(width=39)
+    columns.add_row(_staleness(state), _progress(state))
+    return Group(_title(state), _bar(state), Text(), columns, Text(), _pools(state), _flow(state), *_alerts(state))
+
+
+def _title(state: RunState) -> RenderableType:
+    line = Table.grid(expand=False)
+    line.add_column(width=WIDTH - 34, no_wrap=True)
+    line.add_column(width=34, justify="right", no_wrap=True)
+    name = Text.assemble(("leeway ", "bold"), visible(state.info.recipe), (f"  seed {state.info.seed}", "dim"))
+    line.add_row(name, Text.assemble(visible(state.phase.name), "  ", (duration(state.seconds), "bold")))
+    return line
+
+
+def _bar(state: RunState) -> RenderableType:
+    total, line = max(1, state.info.total_steps), Table.grid(padding=(0, 1))
+    line.add_column(width=18, no_wrap=True)
+    line.add_column(width=34)
+    line.add_column(width=24, justify="right", no_wrap=True)
+    bar = ProgressBar(total=total, completed=min(state.step, total), width=34)
+    line.add_row(f"step {state.step} of {state.info.total_steps}", bar, Text(_left(state), "dim"))
+    return line
+
+
+def _left(state: RunState) -> str:
+    """How long the remaining steps take at the pace of the last ones; what goes on, before there is a pace."""
+    ends = list(state.step_seconds)[-20:]
+    if state.phase.name != "training" or len(ends) < 5:
+        return visible(state.phase.detail)[:24]
+    pace = (ends[-1].seconds - ends[0].seconds) / max(1, ends[-1].step - ends[0].step)
+    return f"about {duration(pace * max(0, state.info.total_steps - state.step))} left"
+
+
+def _staleness(state: RunState) -> RenderableType:
+    table, total = _rows(), state.trained_tokens
+    bound = state.info.max_staleness
+    table.add_row(Text("staleness", "bold"), Text(f"of trained tokens, bound {bound}", "dim"))
+    last = min(max([bound, *state.staleness]), AGES - 1)
+    for age in range(last + 1):
+        older = age == last and max([bound, *state.staleness]) > last
+        count = sum(n for a, n in state.staleness.items() if a == age or (older and a > age))
+        share = count / total if total else 0.0
+        table.add_row(
+            f"{age}{'+' if older else ''}", Text(f"{_block(share, 18)} {percent(share)}", "red" if age > bound else "")
+        )
+    return table
+
+
+def _progress(state: RunState) -> RenderableType:
+    table, shown = _rows(16), state.statistics
+    table.add_row(Text("held-out", "bold"), Text(_accuracy(state), "bold"))
+    for label, name, text in (
+        ("reward", names.REWARD, number),
+        ("entropy", names.ENTROPY, number),
+        ("mixed groups", names.MIXED_GROUPS, percent),
+        ("response length", names.RESPONSE_LENGTH, number),
+    ):
+        table.add_row(label, _trend(shown.get(name), text))
+    for kind, label in (("generation", "generated/s"), ("learning", "trained/s")):
+        table.add_row(label, _trend(state.rates.get(kind), number, " tokens"))
+    return table
+
+
+def _rows(width: int = 9) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=width, no_wrap=True)
+    table.add_column(no_wrap=True)
+    return table
+
+
+def _trend(series: Series | None, text: Any, unit: str = "") -> Text:
+    if series is None or not len(series):
+        return Text(NONE, "dim")
+    return Text.assemble(f"{text(series.last()[0]) + unit:<13}", (spark(series.last(8)), "cyan"))
+
+
+def _pools(state: RunState) -> RenderableType:
+    table = _rows(10)
+    table.add_column(no_wrap=True, width=38, overflow="ellipsis")
+    table.add_row(Text("pool", "bold"), Text("busy now", "dim"), Text("waits for", "dim"))
+    busy, waits = (state.tick.busy, state.tick.waits) if state.tick else ({}, {})
+    for role, colour in ROLES.items():
+        share = busy.get(role)
+        drawn = Text.assemble((f"{_block(share or 0.0, 18)}", colour), f" {percent(share):>5}")
+        table.add_row(role, drawn, Text(visible(waits.get(role, "")), "dim"))
+    return table
+
+
+def _flow(state: RunState) -> RenderableType:
+    queues, groups = state.tick.queues if state.tick else {}, state.groups
+    waiting = "  ".join(f"{name} {depth}" for name, depth in queues.items()) or NONE
+    dropped = ", ".join(f"{reason} {count}" for reason, count in groups.dropped.items() if count) or "none"
+    trained = groups.trained + groups.committed
+    restarts = f"  {plural(state.restarts, 'restart')}" if state.restarts else ""
+    table = _rows(10)
+    table.add_row("queues", _fit(waiting))
+    table.add_row("groups", _fit(f"issued {groups.issued}  trained {trained}  dropped {dropped}{restarts}"))
+    return table
+
+
+def _fit(text: str) -> Text:
+    line = Text(visible(text))
+    line.truncate(WIDTH - 12, overflow="ellipsis")
+    return line
+
+
+def _alerts(state: RunState) -> list[Text]:
+    lines = [Text(f"! {warning.text}", "yellow") for warning in warnings(state)[:SHOWN_WARNINGS]]
+    for line in lines:
+        line.truncate(WIDTH, overflow="ellipsis")
+    return lines
+
+
+def _accuracy(state: RunState) -> str:
+    before, latest = state.evaluation("before"), state.evaluations[-1] if state.evaluations else None
+    if latest is None:
+        return NONE
+    if before is None or latest is before:
+        return f"{percent(latest.pass_at_1)} ({latest.name})"
+    return f"{percent(before.pass_at_1)} -> {percent(latest.pass_at_1)} ({latest.name})"
+
+
+def _block(share: float, width: int) -> str:
+    """A horizontal bar in eighths of a character, padded to `width`."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (BLOCKS[rest] if rest else "")).ljust(width)
+
+
+def spark(values: list[float]) -> str:
+    """A line of small bars, from the smallest to the largest value."""
+    low, high = min(values), max(values)
+    if high <= low:
+        return SPARKS[3] * len(values)
+    return "".join(SPARKS[round((value - low) / (high - low) * (len(SPARKS) - 1))] for value in values)
