@@ -47,15 +47,8 @@ class Controller:
         self._readings: dict[str, Reading] = {}
         self._read_at = time.monotonic()
         self._status: dict[str, Any] = {}
-        info = RunInfo(
-            recipe=self._recipe.name,
-            seed=self._recipe.seed,
-            folder=folder,
-            total_steps=self._recipe.steps,
-            max_staleness=self._recipe.replay.max_staleness,
-            configuration=dump(self._recipe),
-        )
-        self._recorder = RunRecorder(info, resumed_at=step if resume else None)
+        self._recorder = RunRecorder(run_info(self._recipe, folder), resumed_at=step if resume else None)
+        self._events += [e.model_dump(mode="json") for e in self._recorder.recovered if not _undone(e, step)]
         self._origin = time.monotonic() - self._recorder.state.seconds
         self._server = Server(self, self._recipe.controller.host, self._recipe.controller.port)
 
@@ -267,6 +260,23 @@ class Controller:
 
     def page(self) -> str:
         return render(self._recorder.state)
+
+
+def run_info(recipe: Recipe, folder: Path) -> RunInfo:
+    """What displays and reports know of a run before it starts."""
+    return RunInfo(
+        recipe=recipe.name,
+        seed=recipe.seed,
+        folder=folder,
+        total_steps=recipe.steps,
+        max_staleness=recipe.replay.max_staleness,
+        configuration=dump(recipe),
+    )
+
+
+def _undone(event: Event, step: int) -> bool:
+    """A step after the checkpoint, which a resumed run takes again."""
+    return event.kind == "step" and event.step > step
 
 
 ControllerActor = ray.remote(Controller)

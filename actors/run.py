@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from actors import guardian
 from actors.config.recipe import Recipe, dump, load
@@ -23,6 +25,8 @@ MODELS = Path("models")
 REFRESH_SECONDS = 0.5
 #: How long the controller has to wind a run down after Ctrl-C (s).
 WIND_DOWN_SECONDS = 60.0
+#: How long the controller's process may take to start (s).
+START_SECONDS = 120.0
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -104,10 +108,17 @@ def cluster(recipe: Recipe, temporary: Path) -> Iterator[None]:
         ray.shutdown()
 
 
-def execute(recipe: Recipe, folder: Path, resume: Path | None, step: int, screen: Any) -> None:
+def execute(
+    recipe: Recipe,
+    folder: Path,
+    resume: Path | None,
+    step: int,
+    screen: Callable[[dict[str, Any]], None],
+    announce: Callable[[str], None],
+) -> None:
     """Run to the end. Raises RunError where the run fails, KeyboardInterrupt after an orderly end on Ctrl-C.
 
-    `screen(event)` sees every event as a dictionary.
+    `screen` sees every event as a dictionary, `announce` the address of the live page.
     """
     with guarded() as temporary, cluster(recipe, temporary):
         import ray
@@ -119,6 +130,10 @@ def execute(recipe: Recipe, folder: Path, resume: Path | None, step: int, screen
         controller = ControllerActor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
         running = controller.run.remote()
         seen = 0
+
+        def introduce() -> None:
+            port = ray.get(controller.describe.remote(), timeout=START_SECONDS)["port"]
+            announce(f"http://{recipe.controller.host}:{port}/")
 
         def watch(seconds: float | None) -> bool:
             """Show news until the run ends (True) or the time is over (False)."""
@@ -135,6 +150,7 @@ def execute(recipe: Recipe, folder: Path, resume: Path | None, step: int, screen
             return False
 
         try:
+            introduce()
             watch(None)
             ray.get(running, timeout=30)
         except KeyboardInterrupt:
@@ -150,10 +166,20 @@ def execute(recipe: Recipe, folder: Path, resume: Path | None, step: int, screen
             ) from error
 
 
-def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Any) -> None:
-    """Run with a display on the terminal."""
+def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Console) -> None:
+    """Run with a display on the terminal, and print the outcome. Raises what `execute` raises."""
+    from actors.controller import run_info
+    from actors.report.display import Display
+    from actors.report.health import warnings
+    from actors.report.outcome import final
+    from actors.report.state import RunState
+    from actors.report.summary import summarise
 
-    def screen(event: dict[str, Any]) -> None:
-        console.print({k: v for k, v in event.items() if k not in ("prompt",)})
-
-    execute(recipe, folder, resume, step, screen)
+    state = RunState(run_info(recipe, folder))
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    try:
+        with Display(state, console) as display:
+            execute(recipe, folder, resume, step, display, lambda url: console.print(f"watch it at {url}"))
+    finally:
+        if state.step:
+            console.print(final(summarise(state), folder, warnings(state)))

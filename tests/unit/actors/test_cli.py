@@ -26,7 +26,7 @@ def test_check_prints_the_resolved_tree(monkeypatch: pytest.MonkeyPatch, capsys:
         (["run", "no-such-recipe.yaml"], "no-such-recipe.yaml"),
         (["run"], "name a recipe"),
         (["run", "--resume", "recipes"], "not a run folder"),
-        (["check"], "RECIPE"),
+        (["check"], "recipe"),
         (["fly"], "fly"),
     ],
 )
