@@ -39,5 +39,9 @@ class WorkerDiedError(SandboxError):
         self.signal = signal
 
 
+class DeadlineError(SandboxError):
+    """The deadline the caller gave passed before a verdict was reached."""
+
+
 class PoolClosedError(SandboxError):
     """The pool was used after `close()`."""

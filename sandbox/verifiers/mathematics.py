@@ -22,7 +22,12 @@ def quick_math(submission: Submission) -> Grade | None:
     return None
 
 
-@verifier("math", isolated=True, warm_up=("math_verify",), quick=quick_math)
+def answer_text(submission: Submission) -> str:
+    """What of a response decides its grade."""
+    return given_answer(submission) or ""
+
+
+@verifier("math", isolated=True, warm_up=("math_verify",), quick=quick_math, identity=answer_text)
 def math(submission: Submission) -> Grade:
     """`{"answer", "last_number"?}`: the answer is mathematically equal to the expected one."""
     import math_verify
