@@ -20,6 +20,7 @@ from sandbox.verdict import Status
 from sandbox.zygotes import Run, Usage, Zygote
 
 ATTEMPTS = 3
+_MAX_LINES = 8
 
 _BY_EXCEPTION = {
     "MemoryError": Status.MEMORY,
@@ -220,7 +221,8 @@ def outcome_of(run: Run, usage: Usage, limit: float) -> Outcome:
         if locked.startswith(b'{"unlocked"'):
             raise IsolationError(f"a child could not lock itself down: {locked.decode(errors='replace')[:300]}")
         raise WorkerDiedError(f"a child ended before it was locked down (status {code})")
-    lines = rest.split(b"\n")[:-1]
+    # Honest children send one or two lines; a flood of empty ones must not become millions of objects.
+    lines = rest.split(b"\n", _MAX_LINES)[:-1]
     ended, detail = _ending(run, usage, code, lines, limit)
     if run.killed or code < 0:
         metrics.KILLS.labels("deadline" if ended is Status.TIMEOUT else "limit").inc()

@@ -236,8 +236,8 @@ class Run:
         return bytes(self._buffers.get(fd, b""))
 
     def wait(self) -> Usage:
-        """Read everything until the child has ended, was killed at its deadline, or exceeded a cap."""
-        while self._step():
+        """Read everything until the child has ended, was killed at its deadline, or exceeded a cap. Idempotent."""
+        while self._usage is None and self._step():
             pass
         return self.finish()
 
