@@ -1,9 +1,9 @@
 """The attacks. Each is a whole model answer's program and the task it claims to solve.
 
-An attack has succeeded if its verdict is `ok`, or if it did damage that `World.damage` sees. Programs of kind "stdio" are
-to print `@TOKEN@` (which they can only read where they must not), or REACHED after something they must not be able to do;
-"function" and "assert" programs are to return `@NUMBER@` without being told. `control` says that the attack succeeds
-against a naive judge.
+An attack has succeeded if its verdict is `ok`, or if it did damage that `World.damage` sees. Programs of kind "stdio"
+are to print `@TOKEN@` (which they can only read where they must not), or REACHED after something they must not be able
+to do; "function" and "assert" programs are to return `@NUMBER@` without being told. `control` says that the attack
+succeeds against a naive judge.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ATTACKS: list[Attack] = []
 
 def attack(name: str, family: str, kind: str, source: str, *, control: bool = True, goal: str = "@TOKEN@") -> None:
     """Add one attack."""
-    ATTACKS.append(Attack(name, family, kind, source, control, goal))
+    ATTACKS.append(Attack(name, family, kind, source.lstrip("\n"), control, goal))
 
 
 def forge(

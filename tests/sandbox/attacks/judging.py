@@ -8,6 +8,9 @@ from pathlib import Path
 
 import escaping  # noqa: F401 - importing it adds its attacks
 import forging  # noqa: F401
+import kernel  # noqa: F401
+import poisoning  # noqa: F401
+import reading  # noqa: F401
 import starving  # noqa: F401
 from cases import ATTACKS, Attack
 from world import World, planted
@@ -16,7 +19,9 @@ from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 CONFIG = SandboxConfig(workers=1, test_seconds=0.6, cpu_seconds=0.6, memory_bytes=128 * 1024 * 1024, cache_entries=0)
 # After every attack this must still be right: nothing of the attack lives on in the zygote.
-HONEST = Submission("stdio", "```python\nprint(sum(map(int, input().split())))\n```", {"tests": [{"stdin": "2 3", "stdout": "5"}]})  # fmt: skip
+HONEST = Submission(
+    "stdio", "```python\nprint(sum(map(int, input().split())))\n```", {"tests": [{"stdin": "2 3", "stdout": "5"}]}
+)
 
 
 def submission_of(attack: Attack, world: World) -> Submission:

@@ -11,62 +11,335 @@ def starve(name: str, source: str, family: str = "starving") -> None:
 
 
 starve("endless loop", "while True: pass\n")
-starve("endless sleep", "import time\ntime.sleep(10**6)\n")
-starve("waits for input that is not there", "import sys, time\nsys.stdin.read()\ntime.sleep(10**6)\n")
-starve("ignores every signal", "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nwhile True: pass\n")  # fmt: skip
-starve("swallows every exception", "while True:\n    try:\n        while True: pass\n    except BaseException: pass\n")
-starve("stops itself", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n")
-starve("closes its streams and stays", "import os, time\nfor fd in range(5):\n    try: os.close(fd)\n    except OSError: pass\ntime.sleep(10**6)\n")  # fmt: skip
+starve(
+    "endless sleep",
+    """
+import time
+time.sleep(10**6)
+""",
+)
+starve(
+    "waits for input that is not there",
+    """
+import sys, time
+sys.stdin.read()
+time.sleep(10**6)
+""",
+)
+starve(
+    "ignores every signal",
+    """
+import signal
+for s in range(1, 65):
+    try: signal.signal(s, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+while True: pass
+""",
+)
+starve(
+    "swallows every exception",
+    """
+while True:
+    try:
+        while True: pass
+    except BaseException: pass
+""",
+)
+starve(
+    "stops itself",
+    """
+import os, signal
+os.kill(os.getpid(), signal.SIGSTOP)
+""",
+)
+starve(
+    "closes its streams and stays",
+    """
+import os, time
+for fd in range(5):
+    try: os.close(fd)
+    except OSError: pass
+time.sleep(10**6)
+""",
+)
 starve("big integer in C", "10 ** (10 ** 9)\n")
-starve("catastrophic regular expression", "import re\nre.match(r'(a+)+$', 'a' * 64 + 'b')\n")
+starve(
+    "catastrophic regular expression",
+    """
+import re
+re.match(r'(a+)+$', 'a' * 64 + 'b')
+""",
+)
 starve("compiles a bomb", "exec(compile('(' * 90 + '1' + ')' * 90 + '+' + '+'.join(['x'] * 10**6), 'b', 'exec'))\n")
-starve("sorts for ever", "class C:\n    def __lt__(self, o):\n        while True: pass\nsorted([C(), C()])\n")
-starve("waits at exit", "import atexit, time\natexit.register(time.sleep, 10**6)\n")
-starve("waits in a thread", "import threading, time\nthreading.Thread(target=time.sleep, args=(10**6,)).start()\n")
+starve(
+    "sorts for ever",
+    """
+class C:
+    def __lt__(self, o):
+        while True: pass
+sorted([C(), C()])
+""",
+)
+starve(
+    "waits at exit",
+    """
+import atexit, time
+atexit.register(time.sleep, 10**6)
+""",
+)
+starve(
+    "waits in a thread",
+    """
+import threading, time
+threading.Thread(target=time.sleep, args=(10**6,)).start()
+""",
+)
 starve(
     "busy in many threads",
-    "import threading\ndef spin():\n    while True: pass\nfor _ in range(8): threading.Thread(target=spin).start()\n",
+    """
+import threading
+def spin():
+    while True: pass
+for _ in range(8): threading.Thread(target=spin).start()
+""",
 )
-starve("thread bomb", "import threading, time\nthreading.stack_size(32768)\nwhile True: threading.Thread(target=time.sleep, args=(10**6,)).start()\n")  # fmt: skip
-starve("fork bomb", "import os\nwhile True: os.fork()\n")
-starve("memory", "a = bytearray(1 << 40)\n", "memory")
-starve("memory bit by bit", "a = []\nwhile True: a.append(bytearray(1 << 20))\n", "memory")
-starve("memory by mmap", "import mmap\na = []\nwhile True:\n    m = mmap.mmap(-1, 1 << 24)\n    m[::4096] = b'x' * (1 << 12)\n    a.append(m)\n", "memory")  # fmt: skip
-starve("memory in the compiler", "x = [0] * (1 << 40)\n", "memory")
-starve("memory kept in caught errors", "a = []\nwhile True:\n    try:\n        while True: a.append('x' * (1 << 16))\n    except MemoryError: pass\n", "memory")  # fmt: skip
-starve("memory in pipes", "import os\nwhile True:\n    r, w = os.pipe()\n    os.set_blocking(w, False)\n    try:\n        while True: os.write(w, b'x' * 65536)\n    except BlockingIOError: pass\n", "memory")  # fmt: skip
-starve("floods stdout", "while True: print('x' * 65536)\n", "floods")
-starve("floods stderr", "import sys\nwhile True: sys.stderr.write('x' * 65536)\n", "floods")
-starve("floods the result", "import os\nwhile True: os.write(4, b'x' * 65536)\n", "floods")
-starve("floods with empty lines", "import os\nwhile True: os.write(4, b'\\n' * 65536)\n", "floods")
-starve("prints binary", "import os\nos.write(1, bytes(range(256)) * 1000)\n", "floods")
-starve("deep nesting in the result", "import os\nos.write(4, b'[' * 10**6 + b'\\n')\nos._exit(0)\n", "floods")
 starve(
-    "long number in the result",
-    "import os\nos.write(4, b'{\"end\":' + b'9' * 10**6 + b'}\\n')\nos._exit(0)\n",
+    "thread bomb",
+    """
+import threading, time
+threading.stack_size(32768)
+while True: threading.Thread(target=time.sleep, args=(10**6,)).start()
+""",
+)
+starve(
+    "fork bomb",
+    """
+import os
+while True: os.fork()
+""",
+)
+starve("memory", "a = bytearray(1 << 40)\n", "memory")
+starve(
+    "memory bit by bit",
+    """
+a = []
+while True: a.append(bytearray(1 << 20))
+""",
+    "memory",
+)
+starve(
+    "memory by mmap",
+    """
+import mmap
+a = []
+while True:
+    m = mmap.mmap(-1, 1 << 24)
+    m[::4096] = b'x' * (1 << 12)
+    a.append(m)
+""",
+    "memory",
+)
+starve("memory in the compiler", "x = [0] * (1 << 40)\n", "memory")
+starve(
+    "memory kept in caught errors",
+    """
+a = []
+while True:
+    try:
+        while True: a.append('x' * (1 << 16))
+    except MemoryError: pass
+""",
+    "memory",
+)
+starve(
+    "memory in pipes",
+    """
+import os
+while True:
+    r, w = os.pipe()
+    os.set_blocking(w, False)
+    try:
+        while True: os.write(w, b'x' * 65536)
+    except BlockingIOError: pass
+""",
+    "memory",
+)
+starve("floods stdout", "while True: print('x' * 65536)\n", "floods")
+starve(
+    "floods stderr",
+    """
+import sys
+while True: sys.stderr.write('x' * 65536)
+""",
     "floods",
 )
-starve("recursion", "def f(): f()\nimport sys\nsys.setrecursionlimit(10**9)\nf()\n", "crashes")
-starve("recursion in C", "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __getattr__(self, n): return getattr(self, n + 'x')\nA().a\n", "crashes")  # fmt: skip
-starve("null pointer", "import ctypes\nctypes.string_at(0)\n", "crashes")
-starve("abort", "import os\nos.abort()\n", "crashes")
-starve("crashes in another thread", "import ctypes, threading, time\nthreading.Thread(target=ctypes.string_at, args=(0,)).start()\ntime.sleep(100)\n", "crashes")  # fmt: skip
-starve("not Python", '#include <stdio.h>\nint main() { puts("REACHED"); }\n', "bad source")
-starve("wrong encoding declared", "# -*- coding: rot13 -*-\ncevag('REACHED')\n", "bad source")
+starve(
+    "floods the result",
+    """
+import os
+while True: os.write(4, b'x' * 65536)
+""",
+    "floods",
+)
+starve(
+    "floods with empty lines",
+    r"""
+import os
+while True: os.write(4, b'\n' * 65536)
+""",
+    "floods",
+)
+starve(
+    "prints binary",
+    """
+import os
+os.write(1, bytes(range(256)) * 1000)
+""",
+    "floods",
+)
+starve(
+    "deep nesting in the result",
+    r"""
+import os
+os.write(4, b'[' * 10**6 + b'\n')
+os._exit(0)
+""",
+    "floods",
+)
+starve(
+    "long number in the result",
+    r"""
+import os
+os.write(4, b'{"end":' + b'9' * 10**6 + b'}\n')
+os._exit(0)
+""",
+    "floods",
+)
+starve(
+    "recursion",
+    """
+def f(): f()
+import sys
+sys.setrecursionlimit(10**9)
+f()
+""",
+    "crashes",
+)
+starve(
+    "recursion in C",
+    """
+import sys
+sys.setrecursionlimit(10**9)
+class A:
+    def __getattr__(self, n): return getattr(self, n + 'x')
+A().a
+""",
+    "crashes",
+)
+starve(
+    "null pointer",
+    """
+import ctypes
+ctypes.string_at(0)
+""",
+    "crashes",
+)
+starve(
+    "abort",
+    """
+import os
+os.abort()
+""",
+    "crashes",
+)
+starve(
+    "crashes in another thread",
+    """
+import ctypes, threading, time
+threading.Thread(target=ctypes.string_at, args=(0,)).start()
+time.sleep(100)
+""",
+    "crashes",
+)
+starve(
+    "not Python",
+    """
+#include <stdio.h>
+int main() { puts("REACHED"); }
+""",
+    "bad source",
+)
+starve(
+    "wrong encoding declared",
+    """
+# -*- coding: rot13 -*-
+cevag('REACHED')
+""",
+    "bad source",
+)
 starve("deeply nested source", "-" * 50_000 + "1\n", "bad source")
 starve("many brackets", "[" * 50_000 + "\n", "bad source")
-starve("fills the disk", "import os\nfor d in ('.', '/tmp', '/dev/shm', '/var/tmp'):\n    try:\n        f = open(d + '/fill', 'wb')\n        while True: f.write(b'x' * (1 << 20))\n    except OSError: pass\n", "disk")  # fmt: skip
 starve(
-    "undeletable directories",
-    "import os\nos.chdir('/tmp')\nfor _ in range(5000):\n    os.mkdir('d', 0)\n    os.chdir('d')\n",
+    "fills the disk",
+    """
+import os
+for d in ('.', '/tmp', '/dev/shm', '/var/tmp'):
+    try:
+        f = open(d + '/fill', 'wb')
+        while True: f.write(b'x' * (1 << 20))
+    except OSError: pass
+""",
     "disk",
 )
-starve("descriptors", "import os\nwhile True: os.dup(0)\n", "descriptors")
-forge("endless call", "starving", "def solve(x):\n    while True: pass\n", control=False)
+starve(
+    "undeletable directories",
+    """
+import os
+os.chdir('/tmp')
+for _ in range(5000):
+    os.mkdir('d', 0)
+    os.chdir('d')
+""",
+    "disk",
+)
+starve(
+    "descriptors",
+    """
+import os
+while True: os.dup(0)
+""",
+    "descriptors",
+)
+forge(
+    "endless call",
+    "starving",
+    """
+def solve(x):
+    while True: pass
+""",
+    control=False,
+)
 forge(
     "answers, then never again",
     "starving",
-    "n = 0\ndef solve(x):\n    global n\n    n += 1\n    while n > 0: pass\n",
+    """
+n = 0
+def solve(x):
+    global n
+    n += 1
+    while n > 0: pass
+""",
     control=False,
 )
-forge("value that takes for ever to encode", "starving", "class L(list):\n    def __iter__(self):\n        while True: yield 1\ndef solve(x):\n    return L([1])\n", control=False)  # fmt: skip
+forge(
+    "value that takes for ever to encode",
+    "starving",
+    """
+class L(list):
+    def __iter__(self):
+        while True: yield 1
+def solve(x):
+    return L([1])
+""",
+    control=False,
+)
