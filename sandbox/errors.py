@@ -24,7 +24,15 @@ class WorkerStartError(SandboxError):
 
 
 class WorkerTimeoutError(SandboxError):
-    """A worker process exceeded its deadline and was killed."""
+    """A worker process exceeded its deadline and was killed.
+
+    Attributes:
+        starved: it got so little CPU time that the machine, not the request, is to blame.
+    """
+
+    def __init__(self, message: str, *, starved: bool = False) -> None:
+        super().__init__(message)
+        self.starved = starved
 
 
 class WorkerDiedError(SandboxError):
