@@ -83,8 +83,10 @@ class SandboxConfig(BaseModel):
     output_bytes: int = Field(
         default=4 * MIB, gt=0, description="output kept of one test case; more ends the program, bytes"
     )
-    scratch_bytes: int = Field(
-        default=0, ge=0, description="size of a program's writable tmpfs, bytes; 0: no writable path"
+    uid_base: int = Field(
+        default=64000,
+        gt=0,
+        description="when root: programs of slot i run as user id uid_base + i, which must be unused",
     )
     preload: tuple[str, ...] = Field(
         default=(), description="modules imported before programs run, such as numpy or sympy"

@@ -24,7 +24,15 @@ class WorkerStartError(SandboxError):
 
 
 class WorkerTimeoutError(SandboxError):
-    """A worker process exceeded its deadline and was killed."""
+    """A worker process exceeded its deadline and was killed.
+
+    Attributes:
+        starved: it got so little CPU time that the machine, not the request, is to blame.
+    """
+
+    def __init__(self, message: str, *, starved: bool = False) -> None:
+        super().__init__(message)
+        self.starved = starved
 
 
 class WorkerDiedError(SandboxError):
@@ -37,6 +45,10 @@ class WorkerDiedError(SandboxError):
     def __init__(self, message: str, signal: int | None = None) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+class DeadlineError(SandboxError):
+    """The deadline the caller gave passed before a verdict was reached."""
 
 
 class PoolClosedError(SandboxError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import time
@@ -56,6 +57,38 @@ def receive(connection: socket.socket, deadline: float | None) -> dict[str, Any]
     if not isinstance(message, dict):
         raise FrameError("frame is not an object")
     return message
+
+
+def read(fd: int) -> dict[str, Any] | None:
+    """The next message on a descriptor, waiting for ever: for workers, whose filter has no socket calls.
+
+    None if the peer closed the connection. Raises FrameError as `receive`.
+    """
+    header = _read_exactly(fd, _LENGTH.size)
+    if header is None:
+        return None
+    body = _read_exactly(fd, _LENGTH.unpack(header)[0])
+    if body is None:
+        raise FrameError("connection closed in mid-frame")
+    message: dict[str, Any] = json.loads(body)
+    return message
+
+
+def _read_exactly(fd: int, size: int) -> bytes | None:
+    received = bytearray()
+    while len(received) < size:
+        chunk = os.read(fd, min(size - len(received), 1 << 20))
+        if not chunk:
+            return None
+        received += chunk
+    return bytes(received)
+
+
+def write(fd: int, frame: bytes) -> None:
+    """Write a whole frame to a descriptor; the counterpart of `read`."""
+    view = memoryview(frame)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def send(connection: socket.socket, frame: bytes, deadline: float | None) -> None:

@@ -17,7 +17,9 @@ QUEUED = Gauge("leeway_sandbox_queued_checks", "Checks that wait for a worker or
 WORKERS = Gauge("leeway_sandbox_worker_processes", "Answer worker processes alive")
 WORKER_STARTS = Counter("leeway_sandbox_worker_starts", "Answer worker processes started")
 KILLS = Counter("leeway_sandbox_kills", "Processes killed by the pool", ["reason"])
-CACHE_HITS = Counter("leeway_sandbox_cache_hits", "Programs whose verdict was already known")
+ZYGOTE_STARTS = Counter("leeway_sandbox_zygote_starts", "Zygote processes started")
+CANARY_LEAKS = Counter("leeway_sandbox_canary_leaks", "Canary runs that found a hole in the isolation")
+CACHE_HITS = Counter("leeway_sandbox_cache_hits", "Checks answered by the result of an identical one")
 
 
 def seed(verifiers: list[str]) -> None:
@@ -26,5 +28,5 @@ def seed(verifiers: list[str]) -> None:
         CHECK_SECONDS.labels(name)
         for status in Status:
             VERDICTS.labels(name, status.value)
-    for reason in ("deadline", "recycled", "died"):
+    for reason in ("deadline", "limit", "recycled", "died"):
         KILLS.labels(reason)

@@ -46,6 +46,8 @@ class Verifier:
         kind: where the function runs.
         warm_up: modules a worker imports before its first check, outside the deadline of the check.
         quick: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
+        identity: what of a response decides its grade, besides reference and prompt. Submissions with the same identity
+            are checked once.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Verifier:
     kind: Kind
     warm_up: tuple[str, ...] = ()
     quick: Callable[..., Any] | None = None
+    identity: Callable[..., str] | None = None
 
 
 _verifiers: dict[str, Verifier] = {}
@@ -65,6 +68,7 @@ def verifier(
     program: bool = False,
     warm_up: tuple[str, ...] = (),
     quick: Callable[[Submission], Grade | None] | None = None,
+    identity: Callable[[Submission], str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
 
@@ -77,7 +81,7 @@ def verifier(
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise SandboxError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = Verifier(name, function, kind, warm_up, quick)
+        _verifiers[name] = Verifier(name, function, kind, warm_up, quick, identity)
         return function
 
     return register

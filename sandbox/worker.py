@@ -1,22 +1,26 @@
-"""The process that runs isolated verifiers: one request, one reply, for ever.
+"""The process that runs one isolated verifier: one request, one reply, for ever.
 
-Started by `sandbox.processes` with its limits as arguments. It never sees
-model-written code, only model-written text, which third-party parsers may nevertheless evaluate: hence its limits, its
-lockdown and a deadline that is enforced from outside. It imports what its verifiers need before it locks itself down.
+Started by `sandbox.answers` with its settings as an argument. It never runs model-written programs, only parsers of
+model-written text, which may nevertheless evaluate it: hence limits, Landlock, seccomp and a deadline that is enforced
+from outside. It imports what its verifier needs before it locks itself down.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import resource
 import signal
+import site
 import socket
+import sys
 import time
 from typing import Any
 
 from sandbox import frames
 from sandbox.errors import BadReferenceError
+from sandbox.jail import lockdown
 from sandbox.registry import lookup
 from sandbox.verdict import Grade, Status, Submission
 
@@ -24,38 +28,39 @@ from sandbox.verdict import Grade, Status, Submission
 ORPHAN_SECONDS = 1.0
 
 
-def main(connection_fd: int, memory_bytes: int) -> None:
-    """Serve requests on the inherited socket until the pool closes it."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+def main(settings_json: str) -> None:
+    """Serve requests on the inherited socket until the pool closes it.
+
+    The settings: `{"fd", "modules", "memory_bytes", "check_seconds", "uid", "enforce"}`.
+    """
+    settings = json.loads(settings_json)
     # Ctrl-C goes to the whole foreground process group; the pool decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = socket.socket(fileno=connection_fd)
-    frames.send(connection, frames.encode({"ready": os.getpid()}), None)
-    while True:
-        request = frames.receive(connection, None)
-        if request is None:
-            return
-        frames.send(connection, frames.encode(_answer(request)), None)
-
-
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
     # The default action of SIGALRM ends the process even while C code holds the interpreter lock.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, float(request["seconds"]) + ORPHAN_SECONDS)
+    connection = socket.socket(fileno=settings["fd"])
     try:
-        return _import(request) if "import" in request else _check(request)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _import(request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        for module in request["import"]:
+        for module in settings["modules"]:
             importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 - whatever an import raises is reported to the pool, which raises it
-        return {"failure": f"cannot import {request['import']}: {type(error).__name__}: {error}"}
-    return {"imported": True}
+        _lock(settings)
+    except Exception as error:  # noqa: BLE001 - whatever keeps a worker from starting is reported to the pool
+        frames.send(connection, frames.encode({"failure": f"{type(error).__name__}: {error}"}), None)
+        return
+    frames.write(settings["fd"], frames.encode({"ready": os.getpid()}))
+    while (request := frames.read(settings["fd"])) is not None:
+        signal.setitimer(signal.ITIMER_REAL, settings["check_seconds"] + ORPHAN_SECONDS)
+        reply = _check(request)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        frames.write(settings["fd"], frames.encode(reply))
+
+
+def _lock(settings: dict[str, Any]) -> None:
+    lockdown.hide()
+    packages = [*site.getsitepackages(), *sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/etc/ld.so.cache"]
+    walls = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
+    room = max(settings["memory_bytes"] - walls.base_bytes, settings["memory_bytes"] // 4)
+    lockdown.enter(walls, None, room, None)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,203 @@
-"""Model-written programs."""
+"""Model-written programs: stdin/stdout, function calls, and assert-style tests.
+
+The process that runs the program emits values; expected values stay here (or, for assert-style tests, in a second
+sandbox that runs the trusted tests) and never meet it.
+"""
 
 from __future__ import annotations
 
-from sandbox.errors import IsolationError
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sandbox.dialogue import run_tests
+from sandbox.errors import BadReferenceError
+from sandbox.extraction import last_program
+from sandbox.jail import values
+from sandbox.matching import DEFAULT_TOLERANCE, output_matches, value_matches
 from sandbox.registry import verifier
-from sandbox.verdict import Grade, Submission
+from sandbox.runner import Outcome, ProgramRunner
+from sandbox.verdict import Grade, Status, Submission
 
-_REFUSAL = "model-written programs are refused: this version has no isolation backend yet"
-
-
-@verifier("stdio", program=True)
-def stdio(_: Submission) -> Grade:
-    """`{"tests": [{"stdin", "stdout"}]}`."""
-    raise IsolationError(_REFUSAL)
+MAX_PROGRAM_CHARS = 200_000
 
 
-@verifier("function", program=True)
-def function(_: Submission) -> Grade:
-    """`{"entry", "tests": [[args, expected], ...]}`."""
-    raise IsolationError(_REFUSAL)
+def program_of(submission: Submission) -> str | None:
+    """The program of a response: its last fenced block, or with the reference's `raw` a response without fences."""
+    program = last_program(submission.response)
+    if program is None and submission.reference.get("raw") is True and "```" not in submission.response:
+        program = submission.response
+    return program
 
 
-@verifier("assert", program=True)
-def assertion(_: Submission) -> Grade:
-    """`{"entry", "test"}`."""
-    raise IsolationError(_REFUSAL)
+def unusable(submission: Submission) -> Grade | None:
+    """The grade of a response that holds no program worth a process; None if it holds one."""
+    program = program_of(submission)
+    if program is None:
+        return Grade(Status.UNPARSEABLE, detail="no fenced block with a program")
+    if not program.strip():
+        return Grade(Status.UNPARSEABLE, detail="the program is empty")
+    if "\0" in program:
+        return Grade(Status.UNPARSEABLE, detail="the program contains NUL characters")
+    if len(program) > MAX_PROGRAM_CHARS:
+        return Grade(Status.UNPARSEABLE, detail=f"the program is longer than {MAX_PROGRAM_CHARS} characters")
+    return None
+
+
+def identity(submission: Submission) -> str:
+    """What decides a program's verdict besides reference and prompt."""
+    return program_of(submission) or ""
+
+
+@verifier("stdio", program=True, quick=unusable, identity=identity)
+def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
+    """`{"tests": [{"stdin", "stdout"}], "tolerance"?, "checker"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
+
+    Output is compared token by token (see `sandbox.matching.output_matches`), unless `checker` holds the source of a
+    trusted function `check(stdin, output, expected)` that returns a bool or a score; it runs in a sandbox of its own.
+    """
+    tests = _tests(submission)
+    if not all(isinstance(test, dict) and isinstance(test.get("stdout"), str) for test in tests):
+        raise BadReferenceError('every test of a stdio reference needs "stdin" and "stdout" as text')
+    program, seconds = program_of(submission), _seconds(submission)
+    checker, tolerance = submission.reference.get("checker"), _tolerance(submission)
+
+    def passes(test: Any) -> Grade:
+        job = {"kind": "stdio", "source": program}
+        stdin = str(test.get("stdin", ""))
+        outcome = runner.run(job, stdin.encode("utf-8", "surrogatepass"), streams=True, seconds=seconds)
+        if outcome.ended is not None:
+            return Grade(outcome.ended, detail=outcome.detail)
+        if checker is not None:
+            return _checked(runner, str(checker), stdin, outcome.stdout, test["stdout"])
+        expected = test["stdout"].encode("utf-8", "surrogatepass")
+        return Grade.of(output_matches(expected, outcome.stdout, tolerance), "wrong output")
+
+    return _all(submission, runner, tests, passes)
+
+
+@verifier("function", program=True, quick=unusable, identity=identity)
+def function(submission: Submission, runner: ProgramRunner) -> Grade:
+    """`{"entry", "tests": [[args, expected], …], "tolerance"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
+
+    `entry` names a function, a method as `Solution.name`, or a method of the class `Solution`.
+    """
+    tests = _tests(submission)
+    if not all(
+        isinstance(test, list | tuple) and len(test) == 2 and isinstance(test[0], list | tuple) for test in tests
+    ):
+        raise BadReferenceError("every test of a function reference is [args, expected], args being a list")
+    job = {"kind": "function", "sources": _sources(submission), "entry": _entry(submission)}
+    seconds, tolerance = _seconds(submission), _tolerance(submission)
+
+    def passes(test: Any) -> Grade:
+        args, expected = test
+        outcome = runner.run({**job, "args": values.encode(list(args))}, seconds=seconds)
+        if outcome.ended is not None:
+            return Grade(outcome.ended, detail=outcome.detail)
+        result = result_of(outcome)
+        return Grade.of(result is not None and value_matches(expected, result, tolerance), "wrong result")
+
+    return _all(submission, runner, tests, passes)
+
+
+@verifier("assert", program=True, quick=unusable, identity=identity)
+def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
+    """`{"entry", "test": "<source with check(candidate), or plain asserts>", "time_limit_seconds"?, "raw"?}`.
+
+    The test source is trusted. It runs in a sandbox of its own, where `entry` and `candidate` are proxies whose calls
+    are answered by a second sandbox with the program. The submission's prompt (HumanEval's form) may precede it.
+    """
+    test = submission.reference.get("test")
+    if isinstance(test, list) and all(isinstance(line, str) for line in test):
+        test = "\n".join(test)
+    if not isinstance(test, str) or not test.strip():
+        raise BadReferenceError('an assert reference needs "test", the source of the tests')
+    setup = submission.reference.get("setup", "")
+    program = {"kind": "serve", "sources": _sources(submission), "entry": _entry(submission)}
+    tests = {
+        "kind": "test",
+        "setup": [submission.prompt, ""],
+        "source": f"{setup}\n{test}",
+        "entry": _entry(submission),
+    }
+    return run_tests(runner, program, tests, _seconds(submission))
+
+
+def result_of(outcome: Outcome) -> bytes | str | None:
+    """The encoded result in a finished function run, or None if there is not exactly one."""
+    if len(outcome.lines) != 1:
+        return None
+    try:
+        message = json.loads(outcome.lines[0])
+    except (ValueError, RecursionError):
+        return None
+    encoded = message.get("value") if isinstance(message, dict) else None
+    return encoded if isinstance(encoded, str) else None
+
+
+def _all(submission: Submission, runner: ProgramRunner, tests: Sequence[Any], passes: Callable[[Any], Grade]) -> Grade:
+    """All tests, up to the first failure unless partial credit is asked for."""
+    partial = bool(submission.reference.get("partial_credit", runner.config.partial_credit))
+    failure: Grade | None = None
+    score = 0.0
+    for number, test in enumerate(tests, 1):
+        grade = passes(test)
+        score += grade.accuracy
+        if grade.status is not Status.OK and failure is None:
+            failure = Grade(grade.status, detail=f"test {number} of {len(tests)}: {grade.detail}")
+            if not partial:
+                return failure
+    if failure is None:
+        return Grade(Status.OK, 1.0)
+    return Grade(failure.status, score / len(tests), failure.detail)
+
+
+def _checked(runner: ProgramRunner, checker: str, stdin: str, output: bytes, expected: str) -> Grade:
+    args = values.encode([stdin, output.decode("utf-8", "replace"), expected])
+    outcome = runner.run({"kind": "function", "sources": [checker], "entry": "check", "args": args})
+    result = result_of(outcome)
+    if outcome.ended is not None or result is None:
+        raise BadReferenceError(f"the checker failed: {outcome.detail}")
+    verdict = values.decode(result)
+    if not isinstance(verdict, bool | int | float):
+        raise BadReferenceError(f"the checker returned a {type(verdict).__name__}, not a bool or a score")
+    return Grade.of(verdict, "refused by the checker")
+
+
+def _sources(submission: Submission) -> list[str]:
+    """What to run, the first that compiles: the program after its prompt if that is code, or the program alone."""
+    program = program_of(submission) or ""
+    if not submission.prompt.strip():
+        return [program]
+    return [submission.prompt.rstrip("\n") + "\n" + program, program]
+
+
+def _entry(submission: Submission) -> str:
+    entry = submission.reference.get("entry")
+    if not isinstance(entry, str) or not all(part.isidentifier() for part in entry.split(".")):
+        raise BadReferenceError('the reference needs "entry", the name of the function under test')
+    return entry
+
+
+def _tests(submission: Submission) -> Sequence[Any]:
+    tests = submission.reference.get("tests")
+    if not isinstance(tests, list | tuple) or not tests:
+        raise BadReferenceError('the reference needs "tests", a list with at least one test')
+    return tests
+
+
+def _tolerance(submission: Submission) -> float:
+    tolerance = submission.reference.get("tolerance", DEFAULT_TOLERANCE)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+        raise BadReferenceError(f"tolerance must be a number from 0 to below 1, it is {tolerance!r:.80}")
+    return float(tolerance)
+
+
+def _seconds(submission: Submission) -> float | None:
+    seconds = submission.reference.get("time_limit_seconds")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise BadReferenceError(f"time_limit_seconds must be a positive number, it is {seconds!r:.80}")
+    return float(seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import Grade, RewardConfig, Status, Submission, answer_of, lookup
@@ -39,6 +39,7 @@ def test_last_number_is_the_last_resort(response: str, answer: str | None) -> No
 
 
 @given(st.text(alphabet="\\boxed{}<answer>/1 ", max_size=60))
+@settings(deadline=None)
 def test_extraction_never_raises(text: str) -> None:
     answer_of(text, last_number=True)
     last_program(text)
@@ -83,11 +84,13 @@ def test_numbers_cost_nothing_however_they_are_written() -> None:
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_parse_number_never_raises(text: str) -> None:
     parse_number(text)
 
 
 @given(st.integers(-(10**12), 10**12))
+@settings(deadline=None)
 def test_integers_survive_however_they_are_grouped(value: int) -> None:
     assert parse_number(f"{value:,}") == value == parse_number(str(value))
 

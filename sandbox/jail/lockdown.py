@@ -1,0 +1,224 @@
+"""Locks a forked child down before any model-written code runs in it: limits, identity, Landlock, seccomp.
+
+Order matters and is the reason for this module: the identity can only be changed before capabilities are gone, the
+parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import stat
+import struct
+import sys
+from dataclasses import dataclass
+
+from sandbox.jail import landlock, seccomp, syscalls
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 1, 4, 8, 38
+_CAP_SETUID = 7
+_CAPABILITY_VERSION_3 = 0x20080522
+_CLONE_NEWIPC, _CLONE_NEWUTS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x08000000, 0x04000000, 0x10000000, 0x40000000
+
+STACK_BYTES = 64 * 1024 * 1024
+OPEN_FILES = 64
+# Of a uid that only this slot uses; without one, on top of what the user runs already.
+THREADS = 64
+SHARED_UID_THREADS = 512
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What a zygote prepares once and every child puts itself behind.
+
+    Attributes:
+        landlock: ruleset descriptor, or None where the kernel has no Landlock: then no file can be opened at all.
+        uid: user (and group) a child becomes, or None to keep the zygote's.
+        keep_file_access: the interpreter lies in a directory that only the zygote's user may enter, so children keep
+            its file-system uid (Landlock still decides what they may read).
+        threads: RLIMIT_NPROC of a child.
+        base_bytes: address space of the zygote itself, which children inherit.
+        enforce: False only with `unsafe: true`: limits without walls.
+    """
+
+    landlock: int | None
+    uid: int | None
+    keep_file_access: bool
+    threads: int
+    base_bytes: int
+    enforce: bool
+
+
+def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
+    """Build the walls of this zygote's children.
+
+    Raises:
+        OSError: there is neither a system-call table for this architecture nor permission to go without walls.
+    """
+    if enforce and syscalls.native() is None:
+        raise OSError(f"no system-call table for {os.uname().machine}")
+    rules = [(path, landlock.READ_FILE | landlock.READ_DIRECTORY) for path in readable]
+    rules += [(path, landlock.READ_DIRECTORY) for path in sys.path if path]
+    rules += [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
+    rules += [("/dev/zero", landlock.READ_FILE)]
+    with_landlock = enforce and landlock.abi(libc) > 0
+    if uid is not None and not _may_change_identity():
+        uid = None
+    return Walls(
+        landlock=landlock.ruleset(libc, rules) if with_landlock else None,
+        uid=uid,
+        keep_file_access=uid is not None and not all(_world_readable(path) for path in (os.__file__, *sys.path)),
+        threads=THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS,
+        base_bytes=_address_space(),
+        enforce=enforce,
+    )
+
+
+def separate_namespaces() -> bool:
+    """Move this single-threaded process into network, IPC and host-name namespaces of its own, where that is allowed.
+
+    A second wall only: nothing relies on it. Unprivileged processes need a user namespace first.
+    """
+    flags = _CLONE_NEWIPC | _CLONE_NEWUTS | _CLONE_NEWNET
+    if libc.unshare(flags) == 0:
+        return True
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0 or libc.unshare(flags | _CLONE_NEWUSER) != 0:
+        return False
+    for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
+            file.write(line)
+    return True
+
+
+def hide() -> None:
+    """Make this process unreadable to others of its user: no ptrace, no /proc/PID/mem, no core file."""
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int | None) -> None:
+    """Lock the calling process down for good.
+
+    Args:
+        walls: from `prepare`.
+        parent: process whose death ends this one; None where something else sees to that.
+        memory_bytes: address space beyond `walls.base_bytes`.
+        cpu_seconds: CPU limit, or None for a process that serves many requests.
+
+    Raises:
+        OSError: a wall could not be put up; the caller must end the process.
+    """
+    _limit(walls, memory_bytes, cpu_seconds)
+    if walls.uid is not None:
+        _become(walls.uid, walls.keep_file_access)
+    if parent is not None:
+        _must(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
+        if os.getppid() != parent:
+            raise OSError("the zygote is gone")
+    if not walls.enforce:
+        return
+    _drop_capabilities(0)
+    _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+    if walls.landlock is not None:
+        landlock.restrict(libc, walls.landlock)
+        os.close(walls.landlock)
+    architecture = syscalls.native()
+    if architecture is None:
+        raise OSError("no system-call table for this architecture")
+    seccomp.install(libc, seccomp.assemble(architecture, os.getpid(), files=walls.landlock is not None))
+
+
+def _limit(walls: Walls, memory_bytes: int, cpu_seconds: int | None) -> None:
+    # Soft equals hard everywhere but for CPU time, so that nothing can be raised back. The soft CPU limit sends
+    # SIGXCPU, which a program may ignore; the hard one, a second later, ends it.
+    cpu = [] if cpu_seconds is None else [(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)]
+    for name, soft, hard in (
+        *cpu,
+        (resource.RLIMIT_AS, walls.base_bytes + memory_bytes, walls.base_bytes + memory_bytes),
+        (resource.RLIMIT_STACK, STACK_BYTES, STACK_BYTES),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
+        (resource.RLIMIT_NPROC, walls.threads, walls.threads),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_MEMLOCK, 0, 0),
+        (resource.RLIMIT_MSGQUEUE, 0, 0),
+    ):
+        ceiling = resource.getrlimit(name)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(name, (soft, hard))
+
+
+def _become(uid: int, keep_file_access: bool) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    if keep_file_access:
+        file_uid = os.geteuid()
+        _must(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "PR_SET_KEEPCAPS")
+        os.setresuid(uid, uid, uid)
+        _drop_capabilities(1 << _CAP_SETUID)
+        libc.setfsuid(file_uid)
+        if libc.setfsuid(-1) != file_uid:
+            raise OSError("setfsuid was refused")
+        _drop_capabilities(0)
+    else:
+        os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid):
+        raise OSError("setresuid had no effect")
+
+
+def _drop_capabilities(keep: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("=6I", keep & 0xFFFFFFFF, keep & 0xFFFFFFFF, 0, keep >> 32, keep >> 32, 0)
+    _must(libc.capset(header, data), "capset")
+
+
+def _must(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _may_change_identity() -> bool:
+    """Root with CAP_SETUID and CAP_SETGID; root inside a container may lack them."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return effective & 0b11000000 == 0b11000000
+
+
+def _world_readable(path: str) -> bool:
+    while len(path) > 1:
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116 - pathlib costs start-up time
+        except OSError:
+            return True
+        if not mode & (stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH):
+            return False
+        path = os.path.dirname(path)  # noqa: PTH120 - pathlib costs start-up time
+    return True
+
+
+def _threads_of_user() -> int:
+    """Threads that count against RLIMIT_NPROC of this process's user."""
+    uid, total = os.getuid(), 0
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib costs start-up time
+        if not name.isdigit():
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid == uid:  # noqa: PTH116
+                total += len(os.listdir(f"/proc/{name}/task"))  # noqa: PTH208
+        except OSError:
+            continue
+    return total
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
+        return int(file.read().split()[0]) * resource.getpagesize()

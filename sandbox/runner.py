@@ -1,0 +1,261 @@
+"""Runs model-written programs: leases zygotes, keeps the canaries fresh, and turns a run into an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox import canaries, metrics
+from sandbox.config import SandboxConfig
+from sandbox.errors import BadReferenceError, DeadlineError, IsolationError, PoolClosedError, WorkerDiedError
+from sandbox.jail.zygote import LOCKED
+from sandbox.verdict import Status
+from sandbox.zygotes import Run, Usage, Zygote
+
+ATTEMPTS = 3
+_MAX_LINES = 8
+
+_BY_EXCEPTION = {
+    "MemoryError": Status.MEMORY,
+    "SyntaxError": Status.UNPARSEABLE,
+    "IndentationError": Status.UNPARSEABLE,
+    "TabError": Status.UNPARSEABLE,
+    "PermissionError": Status.FORBIDDEN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program did.
+
+    Attributes:
+        ended: how it ended: None for a normal exit with status 0, otherwise why it cannot have passed.
+        detail: one line about that.
+        stdout, stderr: what it wrote, up to the configured caps, bytes.
+        lines: its messages after the lockdown's own.
+        exit_code: exit status, or minus the signal that ended it.
+        seconds: wall time.
+        cpu_seconds: CPU time.
+        peak_bytes: largest resident size.
+    """
+
+    ended: Status | None
+    detail: str
+    stdout: bytes
+    stderr: bytes
+    lines: list[bytes]
+    exit_code: int
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+class Zygotes:
+    """The zygotes of a pool; each is leased by one thread at a time and started when first needed. Thread-safe."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._idle: list[tuple[int, Zygote]] = []
+        self._slots = set(range(config.workers))
+        self._leased: set[Zygote] = set()
+        self._canary_lock = threading.Lock()
+        self._canaries_at = -float("inf")
+        self._closed = False
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Zygote]:
+        """A zygote for this thread. One that dies meanwhile is not used again.
+
+        Raises:
+            WorkerStartError, IsolationError, PoolClosedError: there is none.
+        """
+        slot, zygote = self._take()
+        healthy = False
+        try:
+            self._probe(zygote)
+            yield zygote
+            healthy = True
+        except (DeadlineError, BadReferenceError):
+            healthy = True
+            raise
+        finally:
+            self._give_back(slot, zygote, healthy)
+
+    def close(self) -> None:
+        """End every zygote, and with it every program."""
+        with self._lock:
+            self._closed = True
+            zygotes = [*self._leased, *(zygote for _, zygote in self._idle)]
+            self._idle.clear()
+        for zygote in zygotes:
+            zygote.close()
+
+    def _take(self) -> tuple[int, Zygote]:
+        with self._lock:
+            if self._closed:
+                raise PoolClosedError("the pool was closed")
+            slot, zygote = self._idle.pop() if self._idle else (self._slots.pop(), None)
+        try:
+            if zygote is None:
+                zygote = Zygote(self._config, self._config.uid_base + slot)
+                metrics.ZYGOTE_STARTS.inc()
+        except BaseException:
+            with self._lock:
+                self._slots.add(slot)
+            raise
+        with self._lock:
+            self._leased.add(zygote)
+        return slot, zygote
+
+    def _give_back(self, slot: int, zygote: Zygote, healthy: bool) -> None:
+        with self._lock:
+            self._leased.discard(zygote)
+            keep = healthy and not self._closed
+            if keep:
+                self._idle.append((slot, zygote))
+            else:
+                self._slots.add(slot)
+        if not keep:
+            zygote.close()
+
+    def _probe(self, zygote: Zygote) -> None:
+        """Run the canaries if they are due; the first caller runs them, the others wait for it."""
+        if self._config.unsafe:
+            return
+        with self._canary_lock:
+            if time.monotonic() - self._canaries_at < self._config.canary_seconds:
+                return
+            try:
+                canaries.check(zygote, self._config)
+            except IsolationError:
+                metrics.CANARY_LEAKS.inc()
+                raise
+            self._canaries_at = time.monotonic()
+
+
+class ProgramRunner:
+    """What a verifier of programs gets: runs, within the deadline of its check.
+
+    Args:
+        zygotes: where to run.
+        config: limits.
+        deadline: `time.monotonic()` value after which nothing counts any more.
+    """
+
+    def __init__(self, zygotes: Zygotes, config: SandboxConfig, deadline: float) -> None:
+        self._zygotes = zygotes
+        self.config = config
+        self._deadline = deadline
+
+    def run(
+        self, job: dict[str, Any], stdin: bytes = b"", *, streams: bool = False, seconds: float | None = None
+    ) -> Outcome:
+        """Run one job to its end.
+
+        Args:
+            job: see `sandbox.jail.harness`.
+            stdin: what the program reads.
+            streams: keep stdout and stderr.
+            seconds: wall-clock limit of this run, at most (and by default) `config.test_seconds`.
+
+        Raises:
+            DeadlineError: the deadline of the check passed; not the program's fault.
+            WorkerDiedError: it was killed from outside, repeatedly.
+            WorkerStartError, IsolationError, PoolClosedError: nothing can be run.
+        """
+        died: WorkerDiedError | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                with self._zygotes.lease() as zygote:
+                    limit, ours = self.limit(seconds)
+                    with Run(zygote, job, self.config, stdin, limit, streams) as run:
+                        usage = run.wait()
+                        if run.killed == "deadline" and ours:
+                            raise DeadlineError("the deadline passed while a program ran")
+                        return outcome_of(run, usage, limit)
+            except WorkerDiedError as error:
+                died = error
+        assert died is not None
+        raise died
+
+    @contextlib.contextmanager
+    def pair(self) -> Iterator[Zygote]:
+        """A zygote for runs that talk to each other. Raises like `run`."""
+        with self._zygotes.lease() as zygote:
+            yield zygote
+
+    def limit(self, seconds: float | None = None) -> tuple[float, bool]:
+        """Seconds a run may take, and whether the check's own deadline is what limits it.
+
+        Raises:
+            DeadlineError: that deadline has passed.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineError("the deadline passed before all tests had run")
+        wanted = min(self.config.test_seconds, seconds or self.config.test_seconds)
+        return min(left, wanted), left < wanted
+
+
+def outcome_of(run: Run, usage: Usage, limit: float) -> Outcome:
+    """The outcome of a finished run.
+
+    Raises:
+        WorkerDiedError: it was killed from outside.
+        IsolationError: the child could not lock itself down; nothing of the program has run.
+    """
+    rest = run.output(run.result_fd)
+    locked = run.first_line
+    if locked is None:
+        locked, _, rest = rest.partition(b"\n")
+    code = os.waitstatus_to_exitcode(usage.status)
+    if locked + b"\n" != LOCKED and not run.killed:
+        if locked.startswith(b'{"unlocked"'):
+            raise IsolationError(f"a child could not lock itself down: {locked.decode(errors='replace')[:300]}")
+        raise WorkerDiedError(f"a child ended before it was locked down (status {code})")
+    # Honest children send one or two lines; a flood of empty ones must not become millions of objects.
+    lines = rest.split(b"\n", _MAX_LINES)[:-1]
+    ended, detail = _ending(run, usage, code, lines, limit)
+    if run.killed or code < 0:
+        metrics.KILLS.labels("deadline" if ended is Status.TIMEOUT else "limit").inc()
+    stdout, stderr = run.output(run.stdout_fd), run.output(run.stderr_fd)
+    return Outcome(ended, detail, stdout, stderr, lines, code, run.wall_seconds, usage.cpu_seconds, usage.peak_bytes)
+
+
+def _ending(run: Run, usage: Usage, code: int, lines: list[bytes], limit: float) -> tuple[Status | None, str]:
+    if run.killed == "deadline":
+        return Status.TIMEOUT, f"no result after {limit:.3g} s"
+    if run.killed == "output":
+        return Status.WRONG, "more output than allowed"
+    if code in (-signal.SIGXCPU, -signal.SIGKILL) and usage.cpu_seconds >= 0.9 * run.cpu_limit:
+        return Status.TIMEOUT, f"used {usage.cpu_seconds:.3g} s of CPU time"
+    if code == -signal.SIGKILL:
+        # A program cannot send itself SIGKILL, and we did not: the kernel's OOM killer or an operator did.
+        raise WorkerDiedError("a program was killed from outside", signal=signal.SIGKILL)
+    if code == -signal.SIGSYS:
+        return Status.FORBIDDEN, "made a foreign system call"
+    if code < 0:
+        return Status.WRONG, f"ended by {signal.Signals(-code).name}"
+    name, message = _claimed_error(lines)
+    if name:
+        return _BY_EXCEPTION.get(name, Status.WRONG), f"{name}: {message}"
+    return (None, "") if code == 0 else (Status.WRONG, f"exit status {code}")
+
+
+def _claimed_error(lines: list[bytes]) -> tuple[str, str]:
+    """The exception the child says it ended with. Only ever used to explain a failure."""
+    for line in lines[-1:]:
+        try:
+            end = json.loads(line)["end"]
+            return str(end.get("error", ""))[:60], str(end.get("message", ""))[:300]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return "", ""
+    return "", ""
