@@ -24,16 +24,13 @@ from learner.config import LearnerConfig
 from learner.errors import ModelError, NonFiniteError
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
-from learner.packing import Packed, Segment, pack, plan_micro_batches
+from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, build_policy
 from learner.runtime import keep_freed_memory
 from learner.samples import Sample, minibatches, samples_of, segments_of
 from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
 
 log = logging.getLogger(__name__)
-
-# What a rank runs when it has fewer micro-batches than the others: one token, with weight 0.
-_STAND_IN = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
 
 
 class Trainer:
@@ -117,7 +114,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed = 0.0, 0
         for segments in plan:
-            packed = pack(segments or [_STAND_IN], self.device)
+            packed = pack(segments or [STAND_IN], self.device)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
             micro_loss = micro_batch_loss(x, self.config.objective)
             # FSDP averages gradients over ranks; the weights already divide by the whole batch.
@@ -155,6 +152,7 @@ class Trainer:
     ) -> TokenQuantities:
         """Run the policy (and the reference) on a packed micro-batch, and lay the batch's numbers beside it."""
         logp, entropy = self.policy(packed, temperature)
+        reference = self._reference_logprobs(packed, temperature)
 
         def tokens(parts: Sequence[Any]) -> Tensor:
             return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
@@ -173,7 +171,7 @@ class Trainer:
             behaviour=tokens([s.completion.logprobs for s in samples]),
             # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
             proximal=tokens(proximal) if self._needs_proximal_pass else logp.detach(),
-            reference=self._reference_logprobs(packed, temperature),
+            reference=reference,
             advantages=repeated([s.advantage for s in samples]),
             weights=repeated([s.weight for s in samples]),
             age=tokens([self.version - s.completion.versions for s in samples]),
