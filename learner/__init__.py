@@ -3,6 +3,7 @@
 from learner.batch import Completion, Group
 from learner.config import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig
 from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
+from learner.reward_model import RewardModel, prefer
 from learner.sft import supervise
 from learner.statistics import STATISTICS
 from learner.trainer import Trainer
@@ -19,7 +20,9 @@ __all__ = [
     "NonFiniteError",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "RewardModel",
     "SftConfig",
     "Trainer",
+    "prefer",
     "supervise",
 ]

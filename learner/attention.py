@@ -86,9 +86,8 @@ def packed_attention(
     head = query.shape[-1]
     sizes = [rows * length for rows, length in layout.shapes]
     # One split, not one slice a bucket: the gradient of a slice is a full-sized tensor of zeros around it.
-    buckets = zip(
-        *(to_rows(x[0].transpose(0, 1).flatten(1), layout).split(sizes) for x in (query, key, value)), strict=True
-    )
+    rows_of = [to_rows(x[0].transpose(0, 1).flatten(1), layout) for x in (query, key, value)]
+    buckets = zip(*(torch.split(x, sizes) for x in rows_of), strict=True)
     outputs = []
     for (rows, length), bucket in zip(layout.shapes, buckets, strict=True):
         q, k, v = (x.view(rows, length, -1, head).transpose(1, 2) for x in bucket)

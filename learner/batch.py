@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,47 @@ class Group:
     prompt: Int32
     completions: tuple[Completion, ...]
     id: int = 0
+
+
+def save_groups(groups: Sequence[Group], file: Path) -> None:
+    """Write groups to a .npz of plain arrays: prompts, tokens, logprobs and versions end to end, with their lengths."""
+    completions = [c for g in groups for c in g.completions]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        file,
+        group_ids=np.array([g.id for g in groups]),
+        group_sizes=np.array([len(g.completions) for g in groups]),
+        prompts=np.concatenate([g.prompt for g in groups]),
+        prompt_lengths=np.array([len(g.prompt) for g in groups]),
+        tokens=np.concatenate([c.tokens for c in completions]),
+        logprobs=np.concatenate([c.logprobs for c in completions]),
+        versions=np.concatenate([c.versions for c in completions]),
+        lengths=np.array([len(c.tokens) for c in completions]),
+        rewards=np.array([c.reward for c in completions]),
+        truncated=np.array([c.truncated for c in completions]),
+    )
+
+
+def load_groups(file: Path) -> list[Group]:
+    """The groups that `save_groups` wrote."""
+    with np.load(file, allow_pickle=False) as data:
+        a = {name: data[name] for name in data.files}
+    ends = np.cumsum(a["lengths"])[:-1]
+    columns = zip(
+        np.split(a["tokens"], ends),
+        np.split(a["logprobs"], ends),
+        np.split(a["versions"], ends),
+        a["rewards"].tolist(),
+        a["truncated"].tolist(),
+        strict=True,
+    )
+    completions = [Completion(*column) for column in columns]
+    prompts = np.split(a["prompts"], np.cumsum(a["prompt_lengths"])[:-1])
+    groups, start = [], 0
+    for identifier, size, prompt in zip(a["group_ids"].tolist(), a["group_sizes"].tolist(), prompts, strict=True):
+        groups.append(Group(prompt, tuple(completions[start : start + size]), identifier))
+        start += size
+    return groups
 
 
 def validate_groups(groups: Sequence[Group], vocabulary: int) -> None:

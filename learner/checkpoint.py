@@ -1,4 +1,8 @@
-"""Checkpoints (torch DCP, atomic) and Hugging Face exports."""
+"""Checkpoints with torch DCP: asynchronous, atomic, keep-last-N.
+
+A checkpoint is written to a staging folder beside its place, made durable, and renamed: after a crash at any instant
+the folder is whole or absent, and earlier checkpoints are untouched.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +11,51 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
+from learner import ranks
 from learner.errors import CheckpointError
 
 META = "learner.json"
 FORMAT = 1
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template*",
-    "generation_config.json",
-)
+# DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
+WRITE_TIMEOUT_SECONDS = 3600.0
+
+_executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
 
-def save(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Write `state` (tensors) and `meta` (JSON) so that `folder` appears whole or not at all."""
-    staging = _staging(folder)
-    try:
-        state_dict_saver.save(dict(state), checkpoint_id=staging, no_dist=True)
-        (staging / META).write_text(json.dumps({"format": FORMAT, **meta}))
-        commit(staging, folder)
-    finally:
+def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int) -> Future[None]:
+    """Copy `state` (tensors) now, write it and `meta` (JSON) beside whatever comes next.
+
+    The future is done when `folder` is durable and older checkpoints beside it are down to `keep_last`; it raises
+    `CheckpointError`. With several ranks all must call this; rank 0's future is the one that means durable.
+    """
+    staging = folder.with_name(f".{folder.name}.tmp")
+    text = json.dumps({"format": FORMAT, **meta})
+    if ranks.rank() == 0:
         shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    ranks.barrier()
+    written = state_dict_saver.async_save(dict(state), checkpoint_id=staging, no_dist=ranks.world_size() == 1)
+    assert isinstance(written, Future)
+    return _executor.submit(_finish, written, staging, folder, text, keep_last)
+
+
+def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_last: int) -> None:
+    try:
+        written.result(timeout=WRITE_TIMEOUT_SECONDS)
+        if ranks.rank() == 0:
+            (staging / META).write_text(meta)
+            replace(staging, folder)
+            prune(folder.parent, keep_last)
+    except (OSError, CheckpointException, TimeoutError) as error:
+        raise CheckpointError(f"could not write checkpoint {folder}: {error}; earlier ones are untouched") from error
 
 
 def read_extra(folder: Path) -> dict[str, Any]:
@@ -63,12 +80,19 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has checkpoint format {meta.get('format')}, this version reads {FORMAT}")
     try:
-        state_dict_loader.load(state, checkpoint_id=folder, no_dist=True)
-    except CheckpointException as error:
+        state_dict_loader.load(state, checkpoint_id=folder, no_dist=ranks.world_size() == 1)
+    except (CheckpointException, OSError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model and configuration, or is damaged: {str(error).strip()[-500:]}"
         ) from error
     return meta
+
+
+def prune(parent: Path, keep_last: int) -> None:
+    """Delete all but the `keep_last` checkpoints of the highest versions in `parent`; nothing else is touched."""
+    found = [(json.loads(meta.read_text())["version"], meta.parent) for meta in parent.glob(f"*/{META}")]
+    for _, folder in sorted(found, key=lambda item: item[0])[:-keep_last]:
+        shutil.rmtree(folder)
 
 
 def materialise(optimizer: torch.optim.Optimizer) -> None:
@@ -83,26 +107,7 @@ def materialise(optimizer: torch.optim.Optimizer) -> None:
                 }
 
 
-def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:
-    """Write a Hugging Face folder with `tensors` as weights and the tokenizer files of `source`, atomically."""
-    staging = _staging(folder)
-    try:
-        staging.mkdir(parents=True)
-        contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        model.save_pretrained(staging, state_dict=contiguous)
-        config = json.loads((staging / "config.json").read_text())
-        config["dtype"] = str(next(iter(contiguous.values())).dtype).removeprefix("torch.")
-        config["use_cache"] = True
-        (staging / "config.json").write_text(json.dumps(config, indent=2))
-        for pattern in TOKENIZER_FILES:
-            for file in source.glob(pattern):
-                shutil.copy2(file, staging / file.name)
-        commit(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def commit(staging: Path, folder: Path) -> None:
+def replace(staging: Path, folder: Path) -> None:
     """Make `staging` durable, then put it in the place of `folder`."""
     for file in staging.rglob("*"):
         if file.is_file():
@@ -117,11 +122,6 @@ def commit(staging: Path, folder: Path) -> None:
     _sync(folder.parent)
     if retired is not None:
         shutil.rmtree(retired)
-
-
-def _staging(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex[:8]}")
 
 
 def _sync(path: Path) -> None:

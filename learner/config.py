@@ -158,7 +158,7 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(default=16, gt=0, description="rank r of every adapter")
-    alpha: float = Field(default=32.0, gt=0, description="scale: the update is alpha / rank x B A")
+    alpha: int = Field(default=32, gt=0, description="scale: the update is alpha / rank x B A")
     targets: str | list[str] = Field(default="all-linear", description="module names that get an adapter")
     broadcast: Literal["merged", "adapters"] = Field(
         default="merged", description="what named_tensors streams to the engines"
@@ -204,6 +204,12 @@ class LearnerConfig(BaseModel):
     )
     checkpoint_keep_last: int = Field(
         default=2, gt=0, description="checkpoints kept per folder; older ones are deleted"
+    )
+    peak_teraflops: float = Field(
+        default=0.0, ge=0, description="peak of all devices in the compute dtype, TFLOP/s, for mfu; 0 = unknown"
+    )
+    inspection_folder: str | None = Field(
+        default=None, description="where the batch of a run that non-finite steps ended is saved; null = temporary"
     )
     max_non_finite_steps: int = Field(
         default=3, gt=0, description="non-finite steps in a row after which training stops"

@@ -24,7 +24,8 @@ class _RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, eps: float) -> Tensor:
         r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, w, r)
-        return (x * r).mul_(w)
+        y: Tensor = x * r
+        return y.mul_(w)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

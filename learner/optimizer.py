@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from learner.config import OptimizerConfig
+from learner.ranks import full
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> tuple[torch.optim.AdamW, LambdaLR]:
@@ -43,4 +44,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
     """Global gradient norm before clipping to `largest` (0 = no clipping); nan or inf if any gradient is."""
     with_gradient = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(with_gradient, largest or math.inf)
-    return float(norm)
+    return float(full(norm))

@@ -38,6 +38,10 @@ class Segment:
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
 
 
+# What a rank runs when it has fewer micro-batches than the others: one token, whose prediction gets weight 0.
+STAND_IN = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where the packed tokens lie in the attention rows. R is the number of row slots, padding included.

@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from learner import attention
+from learner.config import LearnerConfig
 from learner.errors import ModelError
+from learner.fused import fast_backward, fuse
 from learner.logprobs import token_logprobs
-from learner.packing import Packed
+from learner.packing import Packed, Segment, pack
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Two correct float32 forward passes of a few tokens differ by rounding only; a wrong formula differs by far more.
+SELF_CHECK_TOLERANCE = 1e-3
 
 
 class Policy(nn.Module):
@@ -44,21 +49,45 @@ class Policy(nn.Module):
 
 
 def load_model(path: str | Path, device: torch.device) -> Any:
-    """The model in a Hugging Face folder, in float32, with packed attention.
-
-    Raises `ModelError` when there is none, or when its head does more than a matrix product (then the chunked
-    log-probabilities would be wrong).
-    """
+    """The model in a Hugging Face folder, in float32, with packed attention. Raises `ModelError` when there is none."""
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=torch.float32, attn_implementation=attention.NAME, local_files_only=Path(path).exists()
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load a causal language model from {path}: {error}") from error
-    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(model.config, key, None) not in (None, 1, 1.0):
-            raise ModelError(f"{path}: the architecture scales or caps its logits ({key}), which is not supported")
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise ModelError(f"{path}: the head has a bias, which is not supported")
     model.config.use_cache = False
     return model.to(device)
+
+
+def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
+    """Load a model, speed it up as configured, and check that it still computes what `transformers` does."""
+    model = load_model(path, device).train()
+    probe = np.arange(12, dtype=np.int32) % model.config.vocab_size
+    expected = _plain_logprobs(model, probe)
+    if config.fused_kernels:
+        fuse(model)
+    policy = Policy(model, torch.float32, config.logit_chunk_tokens)
+    with torch.no_grad():
+        found, _ = policy(pack([Segment(probe[:3], (probe[3:],), (0,))], device))
+    if not torch.allclose(found, expected, atol=SELF_CHECK_TOLERANCE):
+        raise ModelError(
+            f"{path}: packed logprobs differ from {type(model).__name__}'s own by "
+            f"{(found - expected).abs().max():.3g}; this architecture does more than the packed path knows. "
+            "Try fused_kernels: false, or train another model."
+        )
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.backward_precision == "bfloat16" and config.dtype == "float32" and device.type == "cpu":
+        fast_backward(model)
+    policy.dtype = DTYPES[config.dtype]
+    return policy
+
+
+def _plain_logprobs(model: Any, probe: np.ndarray[Any, np.dtype[np.int32]]) -> Tensor:
+    """Logprobs of probe[3:] after probe[:3], from the model's own forward pass."""
+    ids = torch.from_numpy(probe.astype(np.int64))[None].to(model.device)
+    with torch.no_grad():
+        logprobs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+    chosen: Tensor = logprobs[2:-1].gather(1, ids[0, 3:, None])[:, 0]
+    return chosen

@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
 @contextlib.contextmanager
 def bfloat16_products() -> Iterator[None]:
     """Inside, float32 matrix products on the CPU round their inputs to bfloat16; they still sum in float32."""
-    settings = torch.backends.mkldnn.matmul
+    settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from learner import ranks
 from learner.config import OptimizerConfig, SftConfig
 from learner.errors import BatchError
 from learner.optimizer import build_optimizer, clip_gradients
-from learner.packing import Segment, pack, plan_micro_batches
+from learner.packing import STAND_IN, Segment, pack, plan_micro_batches
 from learner.trainer import Trainer
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -34,11 +35,11 @@ def supervise(
     """
     if not examples:
         raise BatchError("no examples to train on")
-    optimizer, scheduler = build_optimizer(trainer.model.parameters(), _optimizer_config(config))
+    optimizer, scheduler = build_optimizer(trainer.model.parameters(), optimizer_config(config))
     generator = np.random.default_rng(trainer.seed)
     statistics: dict[str, float] = {}
     losses: list[float] = []
-    for step, (epoch, batch) in enumerate(_batches(len(examples), config, generator), start=1):
+    for step, (epoch, batch) in enumerate(shuffled_batches(len(examples), config, generator), start=1):
         rate = float(scheduler.get_last_lr()[0])
         optimizer.zero_grad(set_to_none=True)
         loss, tokens = cross_entropy(trainer, [examples[i] for i in batch], train=True)
@@ -53,7 +54,7 @@ def supervise(
             statistics["held_out_loss"] = losses[-1]
         if on_step is not None:
             on_step(step, statistics)
-        if check and (_exhausted(losses, config.patience) or (should_stop is not None and should_stop(step))):
+        if check and (out_of_patience(losses, config.patience) or (should_stop is not None and should_stop(step))):
             break
     optimizer.zero_grad(set_to_none=True)
     return statistics
@@ -65,18 +66,19 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
     loss = 0.0
     with torch.set_grad_enabled(train):
-        for part in plan_micro_batches(segments, trainer.config.micro_batch_tokens):
-            logp, _ = trainer.policy(pack(part, trainer.device))
-            micro = -logp.sum() / total
+        for part in ranks.share(plan_micro_batches(segments, trainer.config.micro_batch_tokens)):
+            logp, _ = trainer.policy(pack(part or [STAND_IN], trainer.device))
+            micro = -logp.sum() / total * bool(part)
             if train:
-                micro.backward()
+                (micro * ranks.world_size()).backward()
             loss += float(micro.detach())
-    return loss, total
+    return ranks.total(loss, trainer.device), total
 
 
-def _batches(
+def shuffled_batches(
     count: int, config: SftConfig, generator: np.random.Generator
 ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """(epoch, indices) of every optimizer step; an incomplete last batch of an epoch is left out."""
     size = min(config.batch_size, count)
     step = 0
     for epoch in range(config.epochs):
@@ -88,11 +90,13 @@ def _batches(
             yield epoch, order[start : start + size]
 
 
-def _exhausted(losses: Sequence[float], patience: int) -> bool:
+def out_of_patience(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` held-out losses are all no better than the best before them."""
     return bool(patience and len(losses) > patience and min(losses[:-patience]) <= min(losses[-patience:]))
 
 
-def _optimizer_config(config: SftConfig) -> OptimizerConfig:
+def optimizer_config(config: SftConfig) -> OptimizerConfig:
+    """The AdamW of a supervised stage."""
     return OptimizerConfig(
         learning_rate=config.learning_rate,
         betas=config.betas,

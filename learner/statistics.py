@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from learner.batch import Group
-from learner.config import ObjectiveConfig
+from learner.config import LearnerConfig, ObjectiveConfig
+from learner.divergences import kl_estimate
+from learner.loss import TokenQuantities
 
 Array = npt.NDArray[np.float64]
 
@@ -41,6 +44,8 @@ STATISTICS: dict[str, str] = {
     "learning_rate": "learning rate of the step",
     "tokens": "completion tokens in the batch",
     "trained_tokens": "completion tokens that went through the model (the others had no gradient)",
+    "teraflops": "model TFLOP/s of the step: 6 x parameters x tokens that went through the model",
+    "mfu": "teraflops over `peak_teraflops`; 0 when that is not configured",
     "tokens_per_second": "completion tokens of the batch a second of this step",
     "seconds": "wall time of the step",
     "response_length_mean": "mean completion length, tokens",
@@ -48,7 +53,7 @@ STATISTICS: dict[str, str] = {
     "truncated_fraction": "share of completions that the length limit ended",
     "mixed_groups_fraction": "share of groups whose rewards are not all equal",
     "optimizer_steps": "optimizer steps taken on the batch; 0 when nothing had a gradient or it was not finite",
-    "non_finite": "1 when an optimizer step was skipped because its loss or gradient was not finite",
+    "non_finite": "optimizer steps skipped because their loss or gradient was not finite (their loss counts as 0)",
 }
 
 
@@ -68,6 +73,51 @@ class TokenRecord:
     @classmethod
     def concatenate(cls, records: Sequence[TokenRecord]) -> TokenRecord:
         return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
+
+    @classmethod
+    def width(cls) -> int:
+        return len(cls.__dataclass_fields__)
+
+    def matrix(self) -> Array:
+        """The fields as rows, float64 [fields, T]."""
+        return np.stack([getattr(self, f).astype(np.float64) for f in self.__dataclass_fields__])
+
+    @classmethod
+    def from_matrix(cls, matrix: Array) -> TokenRecord:
+        return cls(*matrix[:-1], comparable=matrix[-1] > 0)  # type: ignore[misc]
+
+
+def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> TokenRecord:
+    """The record of a micro-batch; `comparable`: its policy is still the one of the step's beginning."""
+
+    def array(tensor: Tensor) -> Array:
+        return tensor.detach().double().cpu().numpy()
+
+    reference = x.logp if x.reference is None else x.reference
+    age = array(x.age)
+    return TokenRecord(
+        logp=array(x.logp),
+        entropy=array(x.entropy),
+        old=array(x.behaviour if o.old_policy == "behaviour" else x.proximal),
+        behaviour=array(x.behaviour),
+        advantages=array(x.advantages),
+        age=age,
+        kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
+        comparable=(age == 0) & comparable,
+    )
+
+
+def compute_statistics(
+    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, config: LearnerConfig
+) -> dict[str, float]:
+    """Speed. Forward and backward cost 6 FLOP a parameter and token (Kaplan et al. 2020, section 2.1)."""
+    teraflops = 6 * parameters * fed_tokens / seconds / 1e12
+    return {
+        "seconds": seconds,
+        "tokens_per_second": statistics["tokens"] / seconds,
+        "teraflops": teraflops,
+        "mfu": teraflops / config.peak_teraflops if config.peak_teraflops else 0.0,
+    }
 
 
 def batch_statistics(groups: Sequence[Group], advantages: Sequence[Array]) -> dict[str, float]:

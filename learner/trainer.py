@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner import checkpoint
-from learner.advantages import group_advantages, soft_overlong_punishment
-from learner.aggregation import sequence_weights
-from learner.batch import Completion, Group, validate_groups
+from learner import checkpoint, ranks, weights
+from learner.adapters import adapters_off, add_adapters
+from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
-from learner.divergences import kl_estimate
-from learner.errors import NonFiniteError
-from learner.fused import fast_backward, fuse
+from learner.errors import ModelError, NonFiniteError
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
-from learner.packing import Packed, Segment, pack, plan_micro_batches
-from learner.policy import DTYPES, Policy, load_model
+from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
+from learner.policy import DTYPES, Policy, build_policy
 from learner.runtime import keep_freed_memory
-from learner.statistics import Array, TokenRecord, batch_statistics, token_statistics
+from learner.samples import Sample, minibatches, samples_of, segments_of
+from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
 
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    """A completion with what the loss needs of it: its advantage and the weight of each of its tokens."""
-
-    completion: Completion
-    advantage: float
-    weight: float
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -45,6 +39,9 @@ class Trainer:
     `version` is the policy version: the number of batches consumed. A step that could not change the weights (no
     group with mixed rewards, or a non-finite gradient) counts too, so that versions and batches stay in step;
     its statistics say `optimizer_steps: 0`.
+
+    With an initialised default process group the model is sharded over its ranks (FSDP2). Every rank then makes the
+    same calls with the same arguments; each trains its share of the micro-batches, and all return the same statistics.
     """
 
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
@@ -57,18 +54,16 @@ class Trainer:
         self.version = 0
         self.model_path = Path(model_path)
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
-        self.dtype = DTYPES[config.dtype]
-        self.model = load_model(model_path, self.device)
-        if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.model.train()
-        if config.fused_kernels:
-            fuse(self.model)
-        if config.backward_precision == "bfloat16" and config.dtype == "float32" and self.device.type == "cpu":
-            fast_backward(self.model)
-        self.policy = Policy(self.model, self.dtype, config.logit_chunk_tokens)
-        self.reference = self._frozen_copy() if config.objective.kl != "none" else None
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        self.policy = build_policy(model_path, config, self.device)
+        self.model: Any = self.policy.model
+        self.reference = self._build_reference()
+        if config.lora is not None:
+            add_adapters(self.model, config.lora)
+        self.parameter_count = sum(p.numel() for p in self.model.parameters())
+        for policy in (self.policy, self.reference):
+            if policy is not None and ranks.world_size() > 1:
+                ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._non_finite_in_a_row = 0
 
@@ -84,114 +79,80 @@ class Trainer:
         start = time.perf_counter()
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
-        advantages = [self._advantages(group) for group in groups]
+        samples = samples_of(groups, objective)
+        if self._needs_proximal_pass:
+            self._compute_proximal([s for group in samples for s in group], groups, temperature)
         records: list[TokenRecord] = []
+        generator = np.random.default_rng((self.seed, self.version))
         steps = [
-            self._optimizer_step(minibatch, temperature, records, first=index == 0)
-            for index, minibatch in enumerate(self._minibatches(groups, advantages))
+            self._optimizer_step(minibatch, groups, temperature, records, first=index == 0)
+            for index, minibatch in enumerate(minibatches(samples, self.config, generator))
         ]
-        taken = [s for s in steps if s["optimizer_steps"]]
-        self._count_non_finite(steps)
+        self._stop_when_not_finite(steps, groups)
         self.version += 1
-        if self.reference is not None and objective.reference_refresh_steps:
-            self._refresh_reference(objective.reference_refresh_steps)
+        self._refresh_reference()
         statistics = {
-            "loss": sum(s["loss"] for s in steps) / len(steps),
-            "gradient_norm": sum(s["gradient_norm"] for s in taken) / max(len(taken), 1),
-            "learning_rate": steps[-1]["learning_rate"],
-            "optimizer_steps": float(len(taken)),
-            "non_finite": float(any(s["non_finite"] for s in steps)),
-            **batch_statistics(groups, advantages),
-            **token_statistics(records, objective),
+            **_summary(steps),
+            **batch_statistics(groups, [np.array([s.advantage for s in group]) for group in samples]),
+            **token_statistics(ranks.gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
-        return {**statistics, "seconds": seconds, "tokens_per_second": statistics["tokens"] / seconds}
-
-    def _advantages(self, group: Group) -> Array:
-        """A_i of a group, with DAPO's length punishment added to the rewards where it is configured."""
-        o = self.config.objective
-        rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
-        if o.overlong_limit is not None:
-            limit, cache = o.overlong_limit, o.overlong_cache
-            rewards += [soft_overlong_punishment(len(c.tokens), limit, cache) for c in group.completions]
-        return group_advantages(rewards, o.advantage)
-
-    def _minibatches(
-        self, groups: Sequence[Group], advantages: Sequence[Array]
-    ) -> Iterator[tuple[list[Group], list[_Sequence]]]:
-        """Parts of the batch, one optimizer step each; several only with `minibatches` or `epochs` above 1."""
-        o, count = self.config.objective, min(self.config.minibatches, len(groups))
-        generator = np.random.default_rng((self.seed, self.version))
-        for _ in range(self.config.epochs):
-            order = generator.permutation(len(groups)) if count > 1 else np.arange(len(groups))
-            for part in np.array_split(order, count):
-                chosen = [groups[i] for i in part]
-                completions = [c for g in chosen for c in g.completions]
-                lengths = np.array([len(c.tokens) for c in completions])
-                sizes = np.array([len(g.completions) for g in chosen])
-                weights = sequence_weights(o.aggregation, lengths, sizes, o.constant_length)
-                flat = np.concatenate([advantages[i] for i in part])
-                yield (
-                    chosen,
-                    [_Sequence(c, float(a), float(w)) for c, a, w in zip(completions, flat, weights, strict=True)],
-                )
+        fed = ranks.total(sum(s["fed_tokens"] for s in steps), self.device)
+        return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, self.config)}
 
     def _optimizer_step(
         self,
-        minibatch: tuple[list[Group], list[_Sequence]],
+        samples: Sequence[Sample],
+        groups: Sequence[Group],
         temperature: float,
         records: list[TokenRecord],
         first: bool,
     ) -> dict[str, float]:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
-        groups, sequences = minibatch
         rate = float(self.scheduler.get_last_lr()[0])
+        plan = self._plan(samples, groups)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        plan = plan_micro_batches(self._segments(groups, sequences), self.config.micro_batch_tokens)
+        loss, fed = 0.0, 0
         for segments in plan:
-            packed = pack(segments, self.device)
-            x = self._score(packed, [sequences[i] for i in packed.indices], temperature)
+            packed = pack(segments or [STAND_IN], self.device)
+            x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
             micro_loss = micro_batch_loss(x, self.config.objective)
-            micro_loss.backward()  # type: ignore[no-untyped-call]
+            # FSDP averages gradients over ranks; the weights already divide by the whole batch.
+            (micro_loss * ranks.world_size()).backward()  # type: ignore[no-untyped-call]
             loss += float(micro_loss.detach())
-            records.append(self._record(x, comparable=first))
+            if segments:
+                fed += len(packed.tokens)
+                records.append(token_record(x, self.config.objective, comparable=first))
+        loss = ranks.total(loss, self.device)
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
         finite = math.isfinite(loss) and math.isfinite(norm)
-        if plan and finite:
+        stepped = bool(plan) and finite
+        if stepped:
             self.optimizer.step()
             self.scheduler.step()
+        elif plan:
+            log.warning("version %d: step skipped, loss %g, gradient norm %g", self.version, loss, norm)
         self.optimizer.zero_grad(set_to_none=True)
         return {
-            "loss": loss,
-            "gradient_norm": norm,
+            "loss": loss if finite else 0.0,
+            "gradient_norm": norm if finite else 0.0,
             "learning_rate": rate,
-            "optimizer_steps": float(bool(plan) and finite),
+            "stepped": float(stepped),
             "non_finite": float(not finite),
+            "fed_tokens": float(fed),
         }
 
-    def _segments(self, groups: Sequence[Group], sequences: Sequence[_Sequence]) -> list[Segment]:
-        """What has to go through the model: completions without a gradient are left out."""
-        o = self.config.objective
-        segments, index = [], 0
-        for group in groups:
-            kept = []
-            for completion in group.completions:
-                silent = o.zero_advantage_is_silent and sequences[index].advantage == 0.0
-                if not silent and not (o.mask_truncated and completion.truncated):
-                    kept.append((index, completion.tokens))
-                index += 1
-            if kept:
-                segments.append(Segment(group.prompt, tuple(t for _, t in kept), tuple(i for i, _ in kept)))
-        return segments
+    def _plan(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[list[Segment]]:
+        """This rank's micro-batches of a minibatch."""
+        segments = segments_of(samples, groups, self.config.objective)
+        return ranks.share(plan_micro_batches(segments, self.config.micro_batch_tokens))
 
-    def _score(self, packed: Packed, sequences: Sequence[_Sequence], temperature: float) -> TokenQuantities:
+    def _score(
+        self, packed: Packed, samples: Sequence[Sample], temperature: float, trained: bool = True
+    ) -> TokenQuantities:
         """Run the policy (and the reference) on a packed micro-batch, and lay the batch's numbers beside it."""
         logp, entropy = self.policy(packed, temperature)
-        reference = None
-        if self.reference is not None:
-            with torch.no_grad():
-                reference, _ = self.reference(packed, temperature)
+        reference = self._reference_logprobs(packed, temperature)
 
         def tokens(parts: Sequence[Any]) -> Tensor:
             return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
@@ -200,84 +161,123 @@ class Trainer:
             column = torch.tensor(values, dtype=torch.float32, device=self.device)
             return column.repeat_interleave(packed.lengths)
 
+        if not trained:  # the stand-in has one token, whatever sample it borrowed
+            zero = torch.zeros_like(logp.detach())
+            return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, packed.sequence, packed.lengths)
+        proximal = [s.proximal for s in samples]
         return TokenQuantities(
             logp=logp,
             entropy=entropy,
-            behaviour=tokens([s.completion.logprobs for s in sequences]),
+            behaviour=tokens([s.completion.logprobs for s in samples]),
             # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
-            proximal=logp.detach(),
+            proximal=tokens(proximal) if self._needs_proximal_pass else logp.detach(),
             reference=reference,
-            advantages=repeated([s.advantage for s in sequences]),
-            weights=repeated([s.weight for s in sequences]),
-            age=tokens([self.version - s.completion.versions for s in sequences]),
+            advantages=repeated([s.advantage for s in samples]),
+            weights=repeated([s.weight for s in samples]),
+            age=tokens([self.version - s.completion.versions for s in samples]),
             sequence=packed.sequence,
             lengths=packed.lengths,
         )
 
-    def _record(self, x: TokenQuantities, comparable: bool) -> TokenRecord:
-        def array(tensor: Tensor) -> Array:
-            return tensor.detach().double().cpu().numpy()
+    # -- proximal and reference policies ----------------------------------------------------------------------------
 
+    @property
+    def _needs_proximal_pass(self) -> bool:
         o = self.config.objective
-        reference = x.logp if x.reference is None else x.reference
-        return TokenRecord(
-            logp=array(x.logp),
-            entropy=array(x.entropy),
-            old=array(x.behaviour if o.old_policy == "behaviour" else x.proximal),
-            behaviour=array(x.behaviour),
-            advantages=array(x.advantages),
-            age=array(x.age),
-            kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
-            comparable=array(x.age) == 0 if comparable else np.zeros(len(x.age), dtype=np.bool_),
-        )
+        several = self.config.minibatches > 1 or self.config.epochs > 1
+        return several and (o.old_policy == "proximal" or o.correction != "none")
 
-    def _count_non_finite(self, steps: Sequence[Mapping[str, float]]) -> None:
+    def _compute_proximal(self, samples: Sequence[Sample], groups: Sequence[Group], temperature: float) -> None:
+        """Logprobs of the policy as it is before the first optimizer step, for the samples this step may train."""
+        # Which rank will train a sample in which minibatch is not known yet, so every rank scores all of them.
+        segments = segments_of(samples, groups, self.config.objective)
+        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
+            packed = pack(part, self.device)
+            with torch.no_grad():
+                logp, _ = self.policy(packed, temperature)
+            for index, values in zip(packed.indices, logp.split(packed.lengths.tolist()), strict=True):
+                samples[index].proximal = values.cpu().numpy()
+
+    def _build_reference(self) -> Policy | None:
+        o = self.config.objective
+        if o.kl == "none":
+            return None
+        if self.config.lora is not None:
+            if o.reference_refresh_steps:
+                raise ModelError("with lora the reference is the model without adapters; it cannot be refreshed")
+            return None
+        model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        return Policy(model, self.policy.dtype, self.config.logit_chunk_tokens)
+
+    def _reference_logprobs(self, packed: Packed, temperature: float) -> Tensor | None:
+        if self.config.objective.kl == "none":
+            return None
+        without_adapters = adapters_off(self.model) if self.config.lora is not None else contextlib.nullcontext()
+        with torch.no_grad(), without_adapters:
+            logprobs, _ = (self.reference or self.policy)(packed, temperature)
+        return logprobs  # type: ignore[no-any-return]
+
+    def _refresh_reference(self) -> None:
+        every = self.config.objective.reference_refresh_steps
+        if self.reference is not None and every and self.version % every == 0:
+            self.reference.load_state_dict(self.policy.state_dict())
+
+    def _stop_when_not_finite(self, steps: Sequence[Mapping[str, float]], groups: Sequence[Group]) -> None:
         for step in steps:
             self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if step["non_finite"] else 0
-        if self._non_finite_in_a_row >= self.config.max_non_finite_steps:
-            raise NonFiniteError(
-                f"{self._non_finite_in_a_row} steps in a row had a non-finite loss or gradient at version "
-                f"{self.version}; lower the learning rate or inspect the rewards and logprobs of the batch"
-            )
-
-    # -- reference --------------------------------------------------------------------------------------------------
-
-    def _frozen_copy(self) -> Policy:
-        model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return Policy(model, self.dtype, self.config.logit_chunk_tokens)
-
-    def _refresh_reference(self, every: int) -> None:
-        if self.reference is not None and self.version % every == 0:
-            self.reference.load_state_dict(self.policy.state_dict())
+        if self._non_finite_in_a_row < self.config.max_non_finite_steps:
+            return
+        folder = Path(self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-non-finite-"))
+        file = folder / f"batch-version-{self.version}.npz"
+        if ranks.rank() == 0:
+            save_groups(groups, file)
+        raise NonFiniteError(
+            f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient (version "
+            f"{self.version}); the batch is in {file} (learner.batch.load_groups reads it). Look at its logprobs and "
+            "rewards, lower the learning rate, and resume from the last checkpoint."
+        )
 
     # -- weights out ------------------------------------------------------------------------------------------------
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once."""
-        for name, parameter in self.model.named_parameters():
-            yield name, parameter.detach().to(self.dtype)
+        """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
+
+        They may share memory with the model: send them before the next step, or take a `snapshot`.
+        """
+        lora = self.config.lora
+        return weights.named_tensors(
+            self.model, DTYPES[self.config.dtype], merge=lora is None or lora.broadcast == "merged"
+        )
 
     def snapshot(self) -> list[tuple[str, Tensor]]:
         """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap."""
         return [(name, tensor.clone()) for name, tensor in self.named_tensors()]
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder (weights in the compute dtype, tokenizer files copied) that engines load."""
-        checkpoint.export(self.model, dict(self.named_tensors()), self.model_path, folder)
+        """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""
+        tensors = dict(weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True))
+        if ranks.rank() == 0:
+            weights.export(self.model, tensors, self.model_path, folder)
+        ranks.barrier()
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
         """Write a checkpoint to `folder`, atomically: after a crash `folder` is whole or absent.
 
-        `extra` (JSON) is returned by `load`.
+        `extra` (JSON) is returned by `load`. Older checkpoints beside it are deleted down to `checkpoint_keep_last`.
         """
-        checkpoint.save(folder, self._state(), {"version": self.version, "seed": self.seed, "extra": dict(extra)})
+        self.save_async(folder, extra).result(timeout=checkpoint.WRITE_TIMEOUT_SECONDS)
+
+    def save_async(self, folder: Path, extra: Mapping[str, Any]) -> Future[None]:
+        """As `save`, but only the copy is made now; the future is done when the checkpoint is durable."""
+        meta = {"version": self.version, "seed": self.seed, "extra": dict(extra)}
+        return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint, bit for bit; returns its `extra`. Raises `CheckpointError`."""
+        """Go on from a checkpoint, bit for bit on CPUs; returns its `extra`. Raises `CheckpointError`."""
         state = self._state()
-        meta = checkpoint.load(folder, state)
+        meta = checkpoint.load(Path(folder), state)
         self.version = meta["version"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -298,7 +298,19 @@ class Trainer:
         return state
 
     def close(self) -> None:
-        """Free the model, its gradients and the optimizer state."""
+        """Free gradients, optimizer state and the reference."""
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self.reference = None
+
+
+def _summary(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The statistics of the optimizer steps on one batch."""
+    taken = sum(s["stepped"] for s in steps)
+    return {
+        "loss": sum(s["loss"] for s in steps) / len(steps),
+        "gradient_norm": sum(s["gradient_norm"] for s in steps) / max(taken, 1.0),
+        "learning_rate": steps[-1]["learning_rate"],
+        "optimizer_steps": taken,
+        "non_finite": sum(s["non_finite"] for s in steps),
+    }

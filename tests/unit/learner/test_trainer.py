@@ -17,12 +17,12 @@ from learner import (
     CheckpointError,
     Group,
     LearnerConfig,
+    NonFiniteError,
     ObjectiveConfig,
     OptimizerConfig,
-    SftConfig,
     Trainer,
-    supervise,
 )
+from learner.batch import load_groups
 
 GroupFactory = Callable[..., list[Group]]
 
@@ -138,21 +138,127 @@ def test_bad_batches_are_refused_before_anything_changes(
     assert trainer.version == 0
 
 
-def test_supervised_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
-    random = np.random.default_rng(0)
-    examples = [
-        (random.integers(0, 64, 4).astype(np.int32), random.integers(0, 64, 6).astype(np.int32)) for _ in range(16)
-    ]
+def test_reference_is_frozen_or_refreshed(tiny_model: Path, make_groups: GroupFactory) -> None:
+    def kls(refresh: int) -> list[float]:
+        objective = ObjectiveConfig(kl="k3", kl_coefficient=0.01, reference_refresh_steps=refresh)
+        trainer = Trainer(CONFIG.model_copy(update={"objective": objective}), tiny_model, seed=0)
+        return [trainer.train_step(make_groups(seed=step))["kl"] for step in range(4)]
+
+    frozen, refreshed = kls(0), kls(2)
+    assert frozen[0] == refreshed[0] == pytest.approx(0.0, abs=1e-7)
+    assert frozen[1] == refreshed[1] > 1e-7
+    assert frozen[2] > 1e-7 and refreshed[2] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_proximal_policy_is_the_one_before_the_first_step(tiny_model: Path, make_groups: GroupFactory) -> None:
+    """Two epochs of decoupled PPO: in the first the ratio to the proximal policy is 1, in the second it is not."""
+    config = CONFIG.model_copy(update={"objective": ObjectiveConfig(name="decoupled_ppo"), "epochs": 2})
+    config = config.model_copy(update={"optimizer": OptimizerConfig(learning_rate=1e-2)})
+    statistics = Trainer(config, tiny_model, seed=0).train_step(make_groups())
+    assert statistics["optimizer_steps"] == 2
+    assert statistics["ratio_min"] < 0.999 and statistics["ratio_max"] > 1.001
+    once = Trainer(config.model_copy(update={"epochs": 1}), tiny_model, seed=0).train_step(make_groups())
+    assert once["ratio_min"] == once["ratio_max"] == 1.0
+
+
+def test_temperature_reaches_the_logprobs(tiny_model: Path, make_groups: GroupFactory) -> None:
+    hot = Trainer(CONFIG, tiny_model, seed=0).train_step(make_groups(), temperature=2.0)
+    cold = Trainer(CONFIG, tiny_model, seed=0).train_step(make_groups(), temperature=0.5)
+    assert hot["entropy"] > cold["entropy"]
+
+
+def test_engine_difference_counts_fresh_tokens_only(tiny_model: Path, make_groups: GroupFactory) -> None:
     trainer = Trainer(CONFIG, tiny_model, seed=0)
-    losses: list[float] = []
-    config = SftConfig(learning_rate=5e-3, batch_size=8, epochs=100, check_every=5, warmup_steps=0)
-    last = supervise(
-        trainer,
-        examples,
-        config,
-        should_stop=lambda step: step >= 60,
-        on_step=lambda _, statistics: losses.append(statistics["loss"]),
-    )
-    assert last["steps"] == 60 and len(losses) == 60
-    assert losses[-1] < 0.5 * losses[0]
-    assert trainer.version == 0
+    fresh = trainer.train_step(make_groups(version=0, age=0))
+    assert fresh["logprob_difference_tokens"] == fresh["trained_tokens"] and fresh["logprob_difference_mean"] > 0
+    old = trainer.train_step(make_groups(version=0, age=3))
+    assert old["logprob_difference_tokens"] == 0 and old["staleness_max"] == 4
+
+
+def test_bfloat16_keeps_float32_masters_and_sends_bfloat16(tiny_model: Path, make_groups: GroupFactory) -> None:
+    trainer = Trainer(CONFIG.model_copy(update={"dtype": "bfloat16"}), tiny_model, seed=0)
+    groups = make_groups()
+    low = trainer.train_step(groups)
+    high = Trainer(CONFIG, tiny_model, seed=0).train_step(groups)
+    assert low["loss"] == pytest.approx(high["loss"], abs=0.02)
+    assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
+    assert all(tensor.dtype == torch.bfloat16 for _, tensor in trainer.named_tensors())
+
+
+def test_fast_backward_changes_gradients_by_rounding_only(tiny_model: Path, make_groups: GroupFactory) -> None:
+    groups = make_groups()
+    exact = Trainer(CONFIG, tiny_model, seed=0).train_step(groups)
+    fast = Trainer(CONFIG.model_copy(update={"backward_precision": "bfloat16"}), tiny_model, seed=0).train_step(groups)
+    assert fast["loss"] == exact["loss"]
+    assert fast["gradient_norm"] == pytest.approx(exact["gradient_norm"], rel=1e-2)
+
+
+def test_non_finite_steps_are_skipped_counted_and_end_the_run(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"max_non_finite_steps": 2, "inspection_folder": str(tmp_path)})
+    trainer = Trainer(config, tiny_model, seed=0)
+    good = make_groups()
+    poisoned = [
+        replace(
+            g,
+            completions=tuple(
+                replace(c, logprobs=np.full_like(c.logprobs, -1e30), reward=-r) for r, c in enumerate(g.completions)
+            ),
+        )
+        for g in good
+    ]
+    before = _weights(trainer)
+    assert trainer.train_step(poisoned)["non_finite"] == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in _weights(trainer).items())
+    assert trainer.train_step(good)["non_finite"] == 0
+    trainer.train_step(poisoned)
+    with pytest.raises(NonFiniteError, match="2 optimizer steps in a row") as error:
+        trainer.train_step(poisoned)
+    (file,) = tmp_path.glob("*.npz")
+    assert str(file) in str(error.value)
+    saved = load_groups(file)
+    assert [g.id for g in saved] == [g.id for g in poisoned]
+    assert np.array_equal(saved[1].completions[2].tokens, poisoned[1].completions[2].tokens)
+
+
+def test_a_save_that_dies_leaves_the_previous_checkpoint(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends (here: an exception that nobody handles) between writing the tensors and the rename."""
+    trainer = Trainer(CONFIG, tiny_model, seed=0)
+    folder = tmp_path / "latest"
+    trainer.save(folder, {"n": 0})
+    expected = _weights(trainer)
+    trainer.train_step(make_groups())
+    with monkeypatch.context() as patch:
+        patch.setattr("learner.checkpoint.replace", _power_cut)
+        with pytest.raises(CheckpointError, match="earlier ones are untouched"):
+            trainer.save(folder, {"n": 1})
+    assert trainer.load(folder) == {"n": 0}
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(trainer).items())
+    trainer.save(folder, {"n": 2})
+    assert trainer.load(folder) == {"n": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["latest"]
+
+
+def _power_cut(staging: Path, folder: Path) -> None:
+    raise OSError(f"power cut between {staging.name} and {folder.name}")
+
+
+def test_saving_goes_on_beside_training_and_keeps_the_last(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
+) -> None:
+    trainer = Trainer(CONFIG, tiny_model, seed=0)
+    expected, pending = {}, []
+    for step in range(3):
+        trainer.train_step(make_groups(seed=step))
+        expected[step] = _weights(trainer)
+        pending.append(trainer.save_async(tmp_path / f"step-{step}", {"step": step}))
+    trainer.train_step(make_groups(seed=9))  # must not reach the files
+    for future in pending:
+        future.result(timeout=60)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2"]
+    for step in (1, 2):
+        assert trainer.load(tmp_path / f"step-{step}") == {"step": step}
+        assert all(torch.equal(tensor, expected[step][name]) for name, tensor in _weights(trainer).items())

@@ -1,0 +1,145 @@
+"""TRL's own GRPO training loop on fixed completions. Runs in the peer's environment; knows nothing of Leeway.
+
+usage: trl_step.py SPEC.json OUT.json
+
+SPEC: model (folder), batch (.npz of plain arrays), arguments (of `GRPOConfig`), steps, threads, old_logprobs (use the
+file's logprobs as those of the old policy). OUT: losses (a step), seconds (a step, without the rollout), peak_bytes
+(largest resident size), base_bytes (resident size before the first step).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+
+class FixedBatch:
+    """The completions of a batch file, in order."""
+
+    def __init__(self, file: str) -> None:
+        data = np.load(file, allow_pickle=False)
+        sizes = data["group_sizes"]
+        if len(set(sizes.tolist())) != 1:
+            raise SystemExit("TRL needs groups of equal size")
+        self.size = int(sizes[0])
+        prompts = np.split(data["prompts"], np.cumsum(data["prompt_lengths"])[:-1])
+        ends = np.cumsum(data["lengths"])[:-1]
+        self.prompts = [p.tolist() for p in prompts for _ in range(self.size)]
+        self.completions = [c.tolist() for c in np.split(data["tokens"], ends)]
+        self.logprobs = [x.tolist() for x in np.split(data["logprobs"], ends)]
+        self.rewards = data["rewards"].tolist()
+
+    def rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
+        del trainer
+        assert [int(p) for p in prompts] == [i // self.size for i in range(len(self.completions))]
+        return {
+            "prompt_ids": self.prompts,
+            "completion_ids": self.completions,
+            "logprobs": None,
+            "fixed_reward": self.rewards,
+        }
+
+
+def reward(completions: list[Any], fixed_reward: list[float], **_: Any) -> list[float]:
+    del completions
+    return fixed_reward
+
+
+class Peer(GRPOTrainer):
+    """TRL's trainer; only the source of old logprobs is added, and clocks."""
+
+    fixed: FixedBatch
+    old_logprobs: bool
+    rollout_seconds = 0.0
+    loss_of_step = 0.0
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        start = time.perf_counter()
+        output = super()._generate_and_score_completions(inputs)
+        if self.old_logprobs:
+            padded = torch.zeros(output["completion_ids"].shape)
+            for row, values in enumerate(self.fixed.logprobs):
+                padded[row, : len(values)] = torch.tensor(values)
+            output["old_per_token_logps"] = padded
+        Peer.rollout_seconds += time.perf_counter() - start
+        return output
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        loss = super()._compute_loss(model, inputs)
+        Peer.loss_of_step += float(loss.detach())
+        return loss
+
+
+class Clock(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+        self.last = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.last = time.perf_counter()
+        # The rollout happens inside the first micro-batch's training step; on_step_end takes it off again.
+        Peer.rollout_seconds = 0.0
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.last - Peer.rollout_seconds)
+        self.losses.append(Peer.loss_of_step)
+        Peer.loss_of_step = 0.0
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(spec["threads"])
+    fixed = FixedBatch(spec["batch"])
+    total = len(fixed.completions)
+    with tempfile.TemporaryDirectory() as scratch:
+        micro = spec["arguments"].pop("per_device_train_batch_size")
+        arguments = GRPOConfig(
+            output_dir=scratch,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=total // micro,
+            num_generations=fixed.size,
+            max_steps=spec["steps"],
+            use_cpu=True,
+            use_vllm=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            shuffle_dataset=False,
+            disable_tqdm=True,
+            seed=0,
+            **spec["arguments"],
+        )
+        Peer.fixed, Peer.old_logprobs = fixed, spec["old_logprobs"]
+        clock = Clock()
+        rows = [{"prompt": str(i)} for i in range(total // fixed.size)] * (spec["steps"] + 1)
+        trainer = Peer(
+            model=spec["model"],
+            reward_funcs=reward,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            rollout_func=fixed.rollout,
+            callbacks=[clock],
+        )
+        base = psutil.Process(os.getpid()).memory_info().rss
+        trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result = {"losses": clock.losses, "seconds": clock.seconds, "peak_bytes": peak, "base_bytes": base}
+    Path(sys.argv[2]).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A scalar reward model trained on preferences (Bradley & Terry 1952; InstructGPT, Ouyang et al. 2022, eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from learner import attention, weights
+from learner.batch import Float32, Int32
+from learner.config import LearnerConfig, SftConfig
+from learner.errors import BatchError, ModelError
+from learner.optimizer import build_optimizer, clip_gradients
+from learner.packing import Segment, pack, plan_micro_batches
+from learner.policy import DTYPES
+from learner.sft import optimizer_config, shuffled_batches
+
+Pair = tuple[Int32, Int32, Int32]  # prompt, chosen answer, rejected answer
+
+
+class RewardModel:
+    """r(q, o): a Hugging Face sequence classifier with one label, read at the last token of the answer."""
+
+    def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.config = config
+        self.seed = seed
+        self.model_path = Path(model_path)
+        cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+        self.device = torch.device("cuda" if cuda else "cpu")
+        try:
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                str(model_path), num_labels=1, dtype=torch.float32, attn_implementation=attention.NAME
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot build a reward model on {model_path}: {error}") from error
+        self.model = model.to(self.device).train()
+
+    def rewards(self, segments: Sequence[Segment]) -> Tensor:
+        """r of every completion of `segments`, in packed order, [S]; differentiable."""
+        # Packing feeds all but the last token of an answer; one more token at the end feeds the whole answer.
+        longer = [
+            Segment(s.prompt, tuple(np.append(c, np.int32(0)) for c in s.completions), s.indices) for s in segments
+        ]
+        packed = pack(longer, self.device)
+        dtype = DTYPES[self.config.dtype]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            hidden = self.model.base_model(
+                input_ids=packed.tokens[None],
+                position_ids=packed.positions[None],
+                attention_mask=torch.empty(1, 1, 1, 0, device=self.device),
+                use_cache=False,
+                layout=packed.layout,
+            ).last_hidden_state[0]
+        last = packed.predictors[packed.lengths.cumsum(0) - 1]
+        scores: Tensor = self.model.score(hidden[last].float())[:, 0]
+        return scores
+
+    def score(self, examples: Sequence[tuple[Int32, Int32]]) -> Float32:
+        """r of (prompt ids, completion ids) pairs, float32 [len(examples)]."""
+        out = np.zeros(len(examples), dtype=np.float32)
+        segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
+        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
+            with torch.no_grad():
+                out[[i for s in part for i in s.indices]] = self.rewards(part).cpu().numpy()
+        return out
+
+    def export(self, folder: Path) -> None:
+        """Write a Hugging Face folder (`AutoModelForSequenceClassification`, one label)."""
+        tensors = {name: p.detach() for name, p in self.model.named_parameters()}
+        weights.export(self.model, tensors, self.model_path, folder)
+
+
+def prefer(
+    reward_model: RewardModel,
+    pairs: Sequence[Pair],
+    config: SftConfig,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)).
+
+    Returns the statistics of the last step: loss, accuracy (share of pairs in the right order), margin
+    (mean r difference), gradient_norm, steps.
+    """
+    if not pairs:
+        raise BatchError("no preference pairs to train on")
+    optimizer, scheduler = build_optimizer(reward_model.model.parameters(), optimizer_config(config))
+    statistics: dict[str, float] = {}
+    generator = np.random.default_rng(reward_model.seed)
+    for step, (_, batch) in enumerate(shuffled_batches(len(pairs), config, generator), start=1):
+        optimizer.zero_grad(set_to_none=True)
+        statistics = _preference_loss(reward_model, [pairs[i] for i in batch], train=True)
+        statistics["gradient_norm"] = clip_gradients(reward_model.model.parameters(), config.gradient_clip)
+        statistics["steps"] = float(step)
+        optimizer.step()
+        scheduler.step()
+        if on_step is not None:
+            on_step(step, statistics)
+    optimizer.zero_grad(set_to_none=True)
+    return statistics
+
+
+def evaluate_preferences(reward_model: RewardModel, pairs: Sequence[Pair]) -> dict[str, float]:
+    """loss, accuracy and margin on held-out pairs."""
+    return _preference_loss(reward_model, pairs, train=False)
+
+
+def _preference_loss(reward_model: RewardModel, pairs: Sequence[Pair], train: bool) -> dict[str, float]:
+    loss, margins = 0.0, []
+    segments = [Segment(q, (chosen, rejected), (2 * i, 2 * i + 1)) for i, (q, chosen, rejected) in enumerate(pairs)]
+    # A pair must stay in one micro-batch, so a pair's tokens are the smallest possible budget.
+    budget = max(reward_model.config.micro_batch_tokens, *(s.size for s in segments))
+    with torch.set_grad_enabled(train):
+        for part in plan_micro_batches(segments, budget):
+            chosen, rejected = reward_model.rewards(part).view(-1, 2).unbind(1)
+            margin = chosen - rejected
+            micro = -F.logsigmoid(margin).sum() / len(pairs)
+            if train:
+                micro.backward()  # type: ignore[no-untyped-call]
+            loss += float(micro.detach())
+            margins.append(margin.detach().cpu().numpy())
+    margin_all: npt.NDArray[np.float32] = np.concatenate(margins)
+    return {"loss": loss, "accuracy": float((margin_all > 0).mean()), "margin": float(margin_all.mean())}

@@ -1,0 +1,76 @@
+"""From groups to samples (advantages, weights) and from samples to what has to run through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from learner.advantages import group_advantages, soft_overlong_punishment
+from learner.aggregation import sequence_weights
+from learner.batch import Completion, Float32, Group
+from learner.config import LearnerConfig, ObjectiveConfig
+from learner.packing import Segment
+from learner.statistics import Array
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion in a batch.
+
+    advantage: A_i. weight: w of each of its tokens (`aggregation`), set per minibatch. proximal: float32 [T], its
+    logprobs under the policy before the first optimizer step on the batch, where they had to be recomputed.
+    """
+
+    prompt: int
+    completion: Completion
+    advantage: float
+    weight: float = 0.0
+    proximal: Float32 | None = None
+
+
+def advantages_of(group: Group, o: ObjectiveConfig) -> Array:
+    """A_i of a group, with DAPO's length punishment added to the rewards where it is configured."""
+    rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
+    if o.overlong_limit is not None:
+        limit, cache = o.overlong_limit, o.overlong_cache
+        rewards += [soft_overlong_punishment(len(c.tokens), limit, cache) for c in group.completions]
+    return group_advantages(rewards, o.advantage)
+
+
+def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]]:
+    """The samples of each group."""
+    return [
+        [Sample(i, c, float(a)) for c, a in zip(group.completions, advantages_of(group, o), strict=True)]
+        for i, group in enumerate(groups)
+    ]
+
+
+def minibatches(
+    samples: Sequence[list[Sample]], config: LearnerConfig, generator: np.random.Generator
+) -> Iterator[list[Sample]]:
+    """The samples of every optimizer step on a batch, with their weights set; whole groups stay together."""
+    o, count = config.objective, min(config.minibatches, len(samples))
+    for _ in range(config.epochs):
+        order = generator.permutation(len(samples)) if count > 1 else np.arange(len(samples))
+        for part in np.array_split(order, count):
+            chosen = [s for i in part for s in samples[i]]
+            lengths = np.array([len(s.completion.tokens) for s in chosen])
+            sizes = np.array([len(samples[i]) for i in part])
+            for s, w in zip(chosen, sequence_weights(o.aggregation, lengths, sizes, o.constant_length), strict=True):
+                s.weight = float(w)
+            yield chosen
+
+
+def segments_of(samples: Sequence[Sample], groups: Sequence[Group], o: ObjectiveConfig) -> list[Segment]:
+    """What has to go through the model, by prompt; completions that cannot have a gradient are left out."""
+    by_prompt: dict[int, list[int]] = {}
+    for index, s in enumerate(samples):
+        silent = o.zero_advantage_is_silent and s.advantage == 0.0
+        if not silent and not (o.mask_truncated and s.completion.truncated):
+            by_prompt.setdefault(s.prompt, []).append(index)
+    return [
+        Segment(groups[prompt].prompt, tuple(samples[i].completion.tokens for i in indices), tuple(indices))
+        for prompt, indices in by_prompt.items()
+    ]

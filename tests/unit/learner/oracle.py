@@ -1,0 +1,177 @@
+"""Objectives written a second time, naively: one scalar at a time, in double precision, from the papers' equations.
+
+Nothing here is imported from `learner`. Gradients come from autograd over these loops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Scalar = torch.Tensor
+
+
+@dataclass
+class Answer:
+    """One completion: lists of 0-dimensional float64 tensors and plain floats, one per token."""
+
+    logp: list[Scalar]
+    behaviour: list[float]
+    proximal: list[float]
+    reference: list[float]
+    entropy: list[Scalar]
+    age: list[int]
+    reward: float
+
+
+Batch = list[list[Answer]]  # groups of answers
+TokenTerm = Callable[[Answer, int, float], Scalar]
+
+
+def clip(value: Scalar, low: float, high: float) -> Scalar:
+    if value.item() < low:
+        return torch.tensor(low, dtype=torch.float64)
+    if value.item() > high:
+        return torch.tensor(high, dtype=torch.float64)
+    return value
+
+
+def smaller(a: Scalar, b: Scalar) -> Scalar:
+    return a if a.item() <= b.item() else b
+
+
+def normalised(group: list[Answer]) -> list[float]:
+    """A_i = (r_i - mean) / (std + 1e-4), unbiased std; 0 when there is nothing to compare."""
+    rewards = [a.reward for a in group]
+    if all(r == rewards[0] for r in rewards):
+        return [0.0] * len(group)
+    mean = math.fsum(rewards) / len(rewards)
+    variance = math.fsum((r - mean) ** 2 for r in rewards) / (len(rewards) - 1)
+    return [(r - mean) / (math.sqrt(variance) + 1e-4) for r in rewards]
+
+
+def centred(group: list[Answer]) -> list[float]:
+    rewards = [a.reward for a in group]
+    if all(r == rewards[0] for r in rewards):
+        return [0.0] * len(group)
+    return [r - math.fsum(rewards) / len(rewards) for r in rewards]
+
+
+def leave_one_out(group: list[Answer]) -> list[float]:
+    rewards = [a.reward for a in group]
+    if len(group) == 1 or all(r == rewards[0] for r in rewards):
+        return [0.0] * len(group)
+    return [r - (math.fsum(rewards) - r) / (len(rewards) - 1) for r in rewards]
+
+
+def bare(group: list[Answer]) -> list[float]:
+    return [a.reward for a in group]
+
+
+def per_sequence(batch: Batch, advantages: Callable[[list[Answer]], list[float]], term: TokenTerm) -> Scalar:
+    """1/|Q| sum_q 1/G sum_i 1/|o_i| sum_t term."""
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for group in batch:
+        inner = torch.tensor(0.0, dtype=torch.float64)
+        for answer, a in zip(group, advantages(group), strict=True):
+            tokens = torch.tensor(0.0, dtype=torch.float64)
+            for t in range(len(answer.logp)):
+                tokens = tokens + term(answer, t, a)
+            inner = inner + tokens / len(answer.logp)
+        total = total + inner / len(group)
+    return total / len(batch)
+
+
+def per_token(batch: Batch, advantages: Callable[[list[Answer]], list[float]], term: TokenTerm) -> Scalar:
+    """1 / (sum |o_i|) sum sum term."""
+    total, count = torch.tensor(0.0, dtype=torch.float64), 0
+    for group in batch:
+        for answer, a in zip(group, advantages(group), strict=True):
+            for t in range(len(answer.logp)):
+                total = total + term(answer, t, a)
+                count += 1
+    return total / count
+
+
+def by_constant(
+    batch: Batch, advantages: Callable[[list[Answer]], list[float]], term: TokenTerm, constant: int
+) -> Scalar:
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for group in batch:
+        inner = torch.tensor(0.0, dtype=torch.float64)
+        for answer, a in zip(group, advantages(group), strict=True):
+            for t in range(len(answer.logp)):
+                inner = inner + term(answer, t, a) / constant
+        total = total + inner / len(group)
+    return total / len(batch)
+
+
+def ppo_term(low: float, high: float, old: str = "behaviour", dual: float | None = None) -> TokenTerm:
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        r = torch.exp(answer.logp[t] - getattr(answer, old)[t])
+        value = smaller(r * a, clip(r, 1 - low, 1 + high) * a)
+        if dual is not None and a < 0 and value.item() < dual * a:
+            return torch.tensor(dual * a, dtype=torch.float64)
+        return value
+
+    return term
+
+
+def gspo_term(low: float, high: float) -> TokenTerm:
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        del t
+        log_s = torch.tensor(0.0, dtype=torch.float64)
+        for logp, old in zip(answer.logp, answer.behaviour, strict=True):
+            log_s = log_s + (logp - old)
+        s = torch.exp(log_s / len(answer.logp))
+        return smaller(s * a, clip(s, 1 - low, 1 + high) * a)
+
+    return term
+
+
+def cispo_term(low: float, high: float) -> TokenTerm:
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        r = math.exp(answer.logp[t].item() - answer.behaviour[t])
+        return min(max(r, 1 - low), 1 + high) * a * answer.logp[t]
+
+    return term
+
+
+def rho(answer: Answer, t: int) -> float:
+    return math.exp(answer.proximal[t] - answer.behaviour[t])
+
+
+def sequence_rho(answer: Answer) -> float:
+    product = 1.0
+    for t in range(len(answer.logp)):
+        product *= rho(answer, t)
+    return product
+
+
+def weighted(term: TokenTerm, weight: Callable[[Answer, int], float]) -> TokenTerm:
+    return lambda answer, t, a: weight(answer, t) * term(answer, t, a)
+
+
+def with_kl(term: TokenTerm, kind: str, beta: float) -> TokenTerm:
+    def penalised(answer: Answer, t: int, a: float) -> Scalar:
+        difference = answer.logp[t] - answer.reference[t]
+        if kind == "k1":
+            kl = difference
+        elif kind == "k2":
+            kl = difference * difference / 2
+        else:
+            kl = torch.exp(-difference) + difference - 1
+        return term(answer, t, a) - beta * kl
+
+    return penalised
+
+
+def with_entropy(term: TokenTerm, eta: float) -> TokenTerm:
+    return lambda answer, t, a: term(answer, t, a) + eta * answer.entropy[t]
+
+
+def reinforce_term(answer: Answer, t: int, a: float) -> Scalar:
+    return a * answer.logp[t]

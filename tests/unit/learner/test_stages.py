@@ -1,0 +1,122 @@
+"""Supervised stages, reward models and adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from learner import (
+    Group,
+    LearnerConfig,
+    ModelError,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RewardModel,
+    SftConfig,
+    Trainer,
+    prefer,
+    supervise,
+)
+from learner.config import LoraSettings
+from learner.reward_model import evaluate_preferences
+
+GroupFactory = Callable[..., list[Group]]
+CONFIG = LearnerConfig(
+    dtype="float32", device="cpu", micro_batch_tokens=200, optimizer=OptimizerConfig(learning_rate=1e-2)
+)
+
+
+def _ids(random: np.random.Generator, length: int, low: int = 0, high: int = 64) -> np.ndarray:
+    return random.integers(low, high, length).astype(np.int32)
+
+
+def test_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    examples = [(_ids(random, 4), _ids(random, 6)) for _ in range(16)]
+    trainer = Trainer(CONFIG, tiny_model, seed=0)
+    losses: list[float] = []
+    last = supervise(
+        trainer,
+        examples,
+        SftConfig(learning_rate=5e-3, batch_size=8, epochs=100, check_every=5, warmup_steps=0),
+        should_stop=lambda step: step >= 60,
+        on_step=lambda _, statistics: losses.append(statistics["loss"]),
+    )
+    assert last["steps"] == 60 and len(losses) == 60
+    assert losses[-1] < 0.5 * losses[0]
+    assert trainer.version == 0
+
+
+def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
+    unseen = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
+    config = SftConfig(learning_rate=1e-2, batch_size=8, epochs=500, check_every=1, patience=3, warmup_steps=0)
+    last = supervise(Trainer(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
+    assert last["steps"] < 100, "memorising noise cannot lower the loss on other noise for long"
+    assert last["held_out_loss"] > last["loss"]
+
+
+def test_reward_model_learns_a_preference_and_exports(tiny_model: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+
+    def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Preferred answers end in a small token id: only a model that reads the last token can tell.
+        chosen, rejected = _ids(random, int(random.integers(1, 8))), _ids(random, int(random.integers(1, 8)))
+        chosen[-1], rejected[-1] = random.integers(0, 8), random.integers(32, 64)
+        return _ids(random, 5), chosen, rejected
+
+    model = RewardModel(CONFIG, tiny_model, seed=0)
+    held_out = [pair() for _ in range(32)]
+    config = SftConfig(learning_rate=3e-3, batch_size=16, epochs=6, warmup_steps=0)
+    prefer(model, [pair() for _ in range(128)], config)
+    assert evaluate_preferences(model, held_out)["accuracy"] >= 0.9
+    model.export(tmp_path / "reward")
+    exported = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward", pad_token_id=0)
+    prompt, chosen, rejected = held_out[0]
+    mine = model.score([(prompt, chosen), (prompt, rejected)])
+    for answer, score in zip((chosen, rejected), mine, strict=True):
+        ids = torch.from_numpy(np.concatenate((prompt, answer)).astype(np.int64))[None]
+        hidden = exported.model(ids).last_hidden_state[0, -1]
+        assert exported.score(hidden).item() == pytest.approx(float(score), abs=1e-4)
+
+
+@pytest.mark.parametrize("broadcast", ["merged", "adapters"])
+def test_lora_trains_adapters_only(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, broadcast: str) -> None:
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, broadcast=broadcast)})
+    trainer = Trainer(config, tiny_model, seed=0)
+    plain = dict(Trainer(CONFIG, tiny_model, seed=0).named_tensors())
+    trainer.train_step(make_groups())
+    sent = dict(trainer.snapshot())
+    if broadcast == "adapters":
+        assert sent and all("lora_A.weight" in name or "lora_B.weight" in name for name in sent)
+        assert sum(t.numel() for t in sent.values()) < sum(t.numel() for t in plain.values())
+    else:
+        assert set(sent) == set(plain)
+        changed = {name for name in plain if not torch.equal(plain[name], sent[name])}
+        assert changed and all("proj" in name for name in changed)
+    trainer.export(tmp_path / "exported")
+    random = np.random.default_rng(1)
+    example = [(_ids(random, 4), _ids(random, 9))]
+    exported = Trainer(CONFIG, tmp_path / "exported", seed=0)
+    from learner.sft import cross_entropy
+
+    assert cross_entropy(exported, example, train=False)[0] == pytest.approx(
+        cross_entropy(trainer, example, train=False)[0], abs=1e-4
+    )
+
+
+def test_lora_reference_is_the_model_without_adapters(tiny_model: Path, make_groups: GroupFactory) -> None:
+    objective = ObjectiveConfig(kl="k3", kl_coefficient=0.1)
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4), "objective": objective})
+    trainer = Trainer(config, tiny_model, seed=0)
+    assert trainer.train_step(make_groups(seed=0))["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert trainer.train_step(make_groups(seed=0))["kl"] > 1e-6
+    refreshed = objective.model_copy(update={"reference_refresh_steps": 2})
+    with pytest.raises(ModelError, match="cannot be refreshed"):
+        Trainer(config.model_copy(update={"objective": refreshed}), tiny_model, seed=0)
