@@ -78,7 +78,7 @@ def _warnings(state: RunState) -> Html:
 def _tiles(state: RunState, summary: RunSummary) -> Html:
     before, after = summary.held_out.before, state.evaluations[-1] if state.evaluations else None
     rates, sync, stale = summary.tokens_per_second, summary.weight_sync, summary.staleness
-    share = " / ".join(percent(value).replace(" %", "") for value in summary.busy_share.model_dump().values())
+    share = " / ".join(percent(value).removesuffix("%") for value in summary.busy_share.model_dump().values())
     majority = f"maj@{after.k} {percent(after.maj_at_k)}, " if after and after.maj_at_k is not None else ""
     tiles = [
         (
@@ -99,7 +99,7 @@ def _tiles(state: RunState, summary: RunSummary) -> Html:
             duration(sync.pause_seconds),
             f"{size(sync.bytes)} sent in {duration(sync.transfer_seconds)}",
         ),
-        ("Busy", f"{share} %", "generator / verifier / learner"),
+        ("Busy", f"{share}%", "generator / verifier / learner"),
         ("Restarts", str(summary.restarts), "processes replaced"),
     ]
     return tag("div", *(_tile(*texts) for texts in tiles), class_="tiles")

@@ -20,6 +20,11 @@ COLOURS = ("c1", "c2", "c3", "c4", "c5")
 ROLE_COLOURS = {"generator": "c1", "verifier": "c2", "learner": "c3"}
 RATE_COLOURS = {"generation": "c1", "learning": "c3"}
 WHOLE_SHARES = {names.MIXED_GROUPS, "effective_sample_size"}  # drawn from 0 to 100 %
+DROPS = {
+    "zero_variance": "all rewards equal, nothing to learn (zero_variance)",
+    "stale": "too old for the bound on staleness (stale)",
+    "infra_error": "verification broke (infra_error)",
+}
 SHARES = WHOLE_SHARES | {names.TRUNCATED, "clip_fraction_low", "clip_fraction_high", "mixed_groups_fraction"}
 
 
@@ -37,7 +42,7 @@ def learning(state: RunState) -> Html:
     if majority:
         k = max(e.k for e in state.evaluations)
         lines.append(Line(f"majority of {k}", "c2", majority, markers=True))
-    accuracy = line_chart("Held-out accuracy", lines, Axes("version", _whole, percent, 0.0, 1.0, 230.0))
+    accuracy = line_chart("Held-out accuracy", lines, Axes("version", _whole, _share, 0.0, 1.0, 230.0))
     note = "On problems that are never trained on. Bars are one standard error."
     return _section(
         "Does it learn?",
@@ -155,7 +160,10 @@ def groups(state: RunState) -> Html:
     waiting = g.in_flight + g.ready + g.delivered
     parts = [("committed", g.committed, "c2"), ("trained, not yet in a checkpoint", g.trained, "c1")]
     parts += [("on its way", waiting, "c5")]
-    parts += [(f"dropped: {reason}", n, "c3") for reason, n in sorted(g.dropped.items(), key=lambda d: -d[1])]
+    parts += [
+        (f"dropped, {DROPS.get(reason, reason)}", n, "c4" if reason == "zero_variance" else "c3")
+        for reason, n in sorted(g.dropped.items(), key=lambda d: -d[1])
+    ]
     parts = [part for part in parts if part[1]]
     if not g.issued:
         return Html()
@@ -242,7 +250,7 @@ def _key(colour: str, text: str) -> Html:
 
 def _statistic(state: RunState, name: str, height: float = 200.0, limit: int = POINTS) -> Html:
     about, series = names.describe(name), state.statistics.get(name, Series())
-    y_text = percent if name in SHARES else number
+    y_text = _share if name in SHARES else number
     low = 0.0 if all(point.low >= 0 for point in series) else None
     axes = Axes("step", _whole, y_text, low, 1.0 if name in WHOLE_SHARES else None, height)
     title = f"{about.label} ({about.unit})" if about.unit not in ("", "share") else about.label
@@ -277,6 +285,10 @@ def _known_first(series: Mapping[str, Series], order: Mapping[str, str]) -> list
 
 def _standard_error(share: float, n: int) -> float:
     return sqrt(max(0.0, share * (1 - share)) / n)
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.3g}%"
 
 
 def _whole(value: float) -> str:

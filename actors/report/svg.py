@@ -197,7 +197,7 @@ def histogram(name: str, bars: Sequence[tuple[str, float, str]], bound: int | No
         thick = min(width * 0.72, 72.0)
         box = tag("rect", x=x + (width - thick) / 2, y=bottom - tall, width=thick, height=tall, rx=2, class_="bar")
         middle = x + width / 2
-        above = f"{share * 100:.0f} %" if share >= 0.005 or not share else f"{share * 100:.1g} %"
+        above = f"{share * 100:.0f}%" if share >= 0.005 or not share else f"{share * 100:.1g}%"
         parts.append(tag("g", tag("title", text), box, _text(middle, bottom - tall - 5, above, "value", "middle")))
         parts.append(_text(middle, bottom + 16, label, anchor="middle"))
     if bound is not None and bound < len(bars):
@@ -249,10 +249,10 @@ def _lane(lane: Lane, top: float, place: Callable[[float], float], x_text: Calla
     ]
     for start, end, share in lane.spans:
         left, wide, tall = place(start), max(place(end) - place(start), 0.6), LANE_TALL * share
-        text = f"{lane.label}, {x_text(start)} to {x_text(end)}: {share * 100:.0f} % busy"
+        text = f"{lane.label}, {x_text(start)} to {x_text(end)}: {share * 100:.0f}% busy"
         hit = tag("rect", x=left, y=top, width=wide, height=LANE_TALL, class_="hit")
         fill = tag("rect", x=left, y=base - tall, width=wide + 0.3, height=tall, class_="fill")
         readout = _text(LANE_WIDTH - LANE_RIGHT, 14.0, text, "readout", "end")
         parts.append(tag("g", tag("title", text), fill, hit, readout, class_="span"))
-    parts.append(_text(LANE_WIDTH - LANE_RIGHT + 10, base - LANE_TALL / 2 + 4, f"{lane.mean * 100:.0f} %", "value"))
+    parts.append(_text(LANE_WIDTH - LANE_RIGHT + 10, base - LANE_TALL / 2 + 4, f"{lane.mean * 100:.0f}%", "value"))
     return tag("g", *parts, class_=lane.colour)

@@ -39,7 +39,7 @@ def size(count: float | None) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     """A share as a percentage."""
-    return NONE if share is None or not math.isfinite(share) else f"{share * 100:.{digits}f} %"
+    return NONE if share is None or not math.isfinite(share) else f"{share * 100:.{digits}f}%"
 
 
 def plural(count: int, word: str) -> str:
