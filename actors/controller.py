@@ -48,7 +48,6 @@ class Controller:
         self._read_at = time.monotonic()
         self._status: dict[str, Any] = {}
         self._recorder = RunRecorder(run_info(self._recipe, folder), resumed_at=step if resume else None)
-        self._events += [e.model_dump(mode="json") for e in self._recorder.recovered if not _undone(e, step)]
         self._origin = time.monotonic() - self._recorder.state.seconds
         self._server = Server(self, self._recipe.controller.host, self._recipe.controller.port)
 
@@ -272,11 +271,6 @@ def run_info(recipe: Recipe, folder: Path) -> RunInfo:
         max_staleness=recipe.replay.max_staleness,
         configuration=dump(recipe),
     )
-
-
-def _undone(event: Event, step: int) -> bool:
-    """A step after the checkpoint, which a resumed run takes again."""
-    return event.kind == "step" and event.step > step
 
 
 ControllerActor = ray.remote(Controller)

@@ -172,10 +172,10 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
     from actors.report.display import Display
     from actors.report.health import warnings
     from actors.report.outcome import final
-    from actors.report.state import RunState
+    from actors.report.recorder import reopened
     from actors.report.summary import summarise
 
-    state = RunState(run_info(recipe, folder))
+    state = reopened(run_info(recipe, folder), step if resume else None)
     console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
     try:
         with Display(state, console) as display:
