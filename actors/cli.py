@@ -49,6 +49,31 @@ def check(
     console.print(dump(load(recipe, overrides or ())), highlight=False, markup=False, soft_wrap=True, end="")
 
 
+bench = typer.Typer(no_args_is_help=True, help="Measure Leeway against its peers, in one run on this machine.")
+app.add_typer(bench, name="bench")
+Json = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
+
+
+@bench.command("learner")
+def bench_learner(
+    json: Json = None, parity: Annotated[bool, typer.Option(help="compare the losses of the objectives")] = False
+) -> None:
+    """The training step beside TRL's."""
+    from benchmarks import learner
+
+    learner.run(json, parity=parity)
+
+
+@bench.command("logprobs")
+def bench_logprobs(
+    json: Json = None, trained: Annotated[Path | None, typer.Option(help="a trained tiny model's folder")] = None
+) -> None:
+    """How far engine and learner disagree about the same weights."""
+    from benchmarks import logprobs
+
+    logprobs.run(json, trained)
+
+
 def main() -> None:
     """Run the command line and translate errors into exit codes."""
     try:

@@ -1,12 +1,26 @@
 """The learner: from groups of completions to better weights. It knows tensors, and neither processes nor networks."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from learner.batch import Completion, Group
 from learner.config import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig
 from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
-from learner.reward_model import RewardModel, prefer
-from learner.sft import supervise
-from learner.statistics import STATISTICS
-from learner.trainer import Trainer
+
+if TYPE_CHECKING:
+    from learner.reward_model import RewardModel, prefer
+    from learner.sft import supervise
+    from learner.statistics import STATISTICS
+    from learner.trainer import Trainer
+
+# What needs torch is imported when it is first asked for: reading a recipe takes the configuration alone.
+_LAZY = {
+    "STATISTICS": "learner.statistics",
+    "RewardModel": "learner.reward_model",
+    "Trainer": "learner.trainer",
+    "prefer": "learner.reward_model",
+    "supervise": "learner.sft",
+}
 
 __all__ = [
     "STATISTICS",
@@ -26,3 +40,9 @@ __all__ = [
     "prefer",
     "supervise",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
