@@ -85,7 +85,7 @@ def bench_logprobs(
 def main() -> None:
     """Run the command line and translate errors into exit codes."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except (RecipeError, typer.TyperException) as error:
         complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
@@ -93,8 +93,12 @@ def main() -> None:
         complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        complaints.print("leeway: interrupted; go on with `leeway run --resume`", highlight=False, markup=False)
-        sys.exit(130)
+        code = 130
+    # typer turns an interrupt inside a command into this code
+    if code == 130:
+        complaints.print("leeway: interrupted; go on with `leeway run --resume FOLDER`", highlight=False, markup=False)
+    if isinstance(code, int):
+        sys.exit(code)
 
 
 if __name__ == "__main__":

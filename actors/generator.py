@@ -12,7 +12,7 @@ from actors import metrics, process
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Drawn, Engine
 from actors.errors import PeerTimeoutError
-from actors.replay.client import Client, Heartbeat
+from actors.replay.client import POLL_SECONDS, Client, Heartbeat
 from actors.replay.payload import Payload
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
@@ -20,8 +20,6 @@ from actors.weights.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
 
-#: How long the replay may hold a lease request back (s). Short, so that a stop is noticed.
-POLL_SECONDS = 1.0
 #: How often an engine without weights looks whether they have come (s).
 IDLE_SECONDS = 0.05
 
@@ -85,12 +83,15 @@ class Session:
         self._groups = Client(self._replay, self._name, "generator")
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
         beat = Heartbeat(self._replay, self._name, "generator", self._recipe.replay.worker_silence_seconds / 4)
-        weights = asyncio.create_task(self._subscribe())
+        tasks = [asyncio.create_task(self._subscribe()), asyncio.create_task(self._work())]
         try:
-            await self._work()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            weights.cancel()
-            await asyncio.gather(weights, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._engine.close()
             beat.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -121,12 +122,8 @@ class Session:
 
     async def _lease(self, capacity: int) -> list[dict[str, Any]]:
         body = {"version": self._engine.version, "capacity": capacity}
-        try:
-            reply = await self._in_thread(self._leases.request, "lease", body, None, POLL_SECONDS)
-        except PeerTimeoutError as error:
-            log.warning("%s; asking again", error)
-            return []
-        return list(reply.body.get("tasks", []))
+        leased = await self._in_thread(self._leases.poll, "lease", body)
+        return list(leased.body["tasks"]) if leased else []
 
     async def _group(self, leased: dict[str, Any]) -> None:
         """Draw one group and hand it in."""
@@ -163,8 +160,10 @@ class Session:
         address, subscription = None, None
         try:
             while True:
-                reply = await self._in_thread(client.request, "directory")
-                found = reply.body["services"].get("weights")
+                if subscription is not None and subscription.done():
+                    subscription.result()
+                reply = await self._in_thread(client.poll, "directory", None, 0.0)
+                found = reply.body["services"].get("weights") if reply else address
                 if found != address:
                     if subscription is not None:
                         subscription.cancel()

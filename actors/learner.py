@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import torch
 from actors import metrics, process
 from actors.cold_start import cold_start
 from actors.config.recipe import Recipe
-from actors.errors import PeerTimeoutError, RunError
-from actors.replay.client import Client, Heartbeat
+from actors.deadline import until
+from actors.errors import RunError
+from actors.replay.client import POLL_SECONDS, Client, Heartbeat
 from actors.replay.payload import Payload
 from actors.tasks.stream import TaskStream
 from actors.weights.publisher import Publisher
@@ -22,9 +23,6 @@ from actors.wire import Array
 from learner import Completion, Group, Trainer
 
 log = logging.getLogger(__name__)
-
-#: How long the replay may hold a request for a batch back (s). Short, so that a stop is noticed.
-POLL_SECONDS = 1.0
 
 
 class Learner:
@@ -85,13 +83,10 @@ class Learner:
             self._evaluate("before", recipe.evaluation.samples, wait=True)
             self._checkpoint()
 
-    def _until(self, condition: Any, seconds: float, what: str) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if self._stopping:
-                return
-            if time.monotonic() > deadline:
-                raise RunError(f"waited {seconds:g} s for {what}")
+    def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
+        """Raises RunError where the condition, which itself waits a little, does not come true in time."""
+        if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
+            raise RunError(f"waited {seconds:g} s for {what}")
 
     # ---------------------------------------------------------------- the loop
 
@@ -140,13 +135,9 @@ class Learner:
     def _take(self, version: int) -> list[Group] | None:
         """The batch of `version`, however long it takes; None once the run is being stopped."""
         while not self._stopping and version < self._recipe.steps:
-            try:
-                reply = self._batches.request("take_batch", {"version": version}, wait_seconds=POLL_SECONDS)
-            except PeerTimeoutError as error:
-                log.warning("%s; asking again", error)
-                continue
-            if "groups" in reply.body:
-                return groups_of(reply.body["groups"], reply.arrays, self._recipe.replay.group_size)
+            batch = self._batches.poll("take_batch", {"version": version})
+            if batch:
+                return groups_of(batch.body["groups"], batch.arrays, self._recipe.replay.group_size)
         return None
 
     def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:

@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 #: A process that takes longer has something better to do; the next round asks again (s).
 DEADLINE_SECONDS = 1.0
+#: Parsing everything, many times a run, would cost more than some of the pools.
+WANTED = ("leeway_busy_", "leeway_generated_tokens_", "leeway_trained_tokens_", "leeway_generator_groups_in_flight")
 
 
 @dataclass(slots=True)
@@ -29,7 +31,8 @@ def read(host: str, port: int) -> Reading | None:
     except (OSError, urllib.error.URLError):
         return None
     reading = Reading()
-    for family in text_string_to_metric_families(text):
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith(WANTED))
+    for family in text_string_to_metric_families(wanted + "\n"):
         for sample in family.samples:
             match sample.name:
                 case "leeway_busy_seconds_total":

@@ -13,8 +13,8 @@ from sandbox import Pool, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
 
-#: How long the replay may hold a lease request back (s). Short, so that a stop is noticed.
-POLL_SECONDS = 1.0
+#: How often `run` looks whether its threads are alive (s).
+WATCH_SECONDS = 1.0
 
 
 class Verifier:
@@ -47,7 +47,7 @@ class Verifier:
                 thread.start()
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(POLL_SECONDS)
+                    thread.join(WATCH_SECONDS)
         beat.close()
         if self._failure is not None:
             raise self._failure
@@ -57,12 +57,9 @@ class Verifier:
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._stopping.is_set():
-                try:
-                    reply = client.request("lease_verification", body, wait_seconds=POLL_SECONDS)
-                    for group in reply.body.get("groups", []):
-                        self._score(pool, client, group)
-                except PeerTimeoutError as error:
-                    log.warning("%s; asking again", error)
+                leased = client.poll("lease_verification", body)
+                for group in leased.body["groups"] if leased else ():
+                    self._score(pool, client, group)
         except Exception as error:
             log.exception("scoring failed")
             self._failure = error
@@ -76,7 +73,10 @@ class Verifier:
             verdicts = pool.score(submissions, self._recipe.verifiers.deadline_seconds)
         for verdict in verdicts:
             metrics.VERDICTS.labels(verdict.status).inc()
-        client.request("verdict", verdict_of(group, submissions, verdicts))
+        try:
+            client.request("verdict", verdict_of(group, submissions, verdicts))
+        except PeerTimeoutError as error:
+            log.warning("%s; the verdict is lost and the group will be verified again", error)
 
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:

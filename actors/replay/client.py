@@ -1,6 +1,7 @@
 """Clients of the replay: one request at a time, each with a deadline that names the replay."""
 
 import itertools
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,12 @@ import zmq
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.wire import Array, Message, decode, encode
 
+log = logging.getLogger(__name__)
+
 #: Replies are batches of groups; the replay itself bounds what it accepts, so this only stops nonsense.
 MAX_REPLY_BYTES = 2**31
+#: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
+POLL_SECONDS = 1.0
 
 
 class Client:
@@ -54,6 +59,17 @@ class Client:
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
+
+    def poll(
+        self, kind: str, body: Mapping[str, Any] | None = None, wait_seconds: float = POLL_SECONDS
+    ) -> Message | None:
+        """A long poll for work; None where there is none, or where the replay is away for a moment."""
+        try:
+            reply = self.request(kind, body, wait_seconds=wait_seconds)
+        except PeerTimeoutError as error:
+            log.warning("%s; asking again", error)
+            return None
+        return reply if reply.body else None
 
     def _reply_to(self, kind: str, number: int, seconds: float) -> Message:
         while self._socket.poll(seconds * 1000):

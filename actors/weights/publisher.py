@@ -221,23 +221,30 @@ class Publisher:
         """Ask every member of the epoch and wait for all answers. Raises MembersLostError naming who did not."""
         number = next(self._numbers)
         waiting = self._answers[number] = queue.Queue()
-        for name, argument in arguments.items():
-            self._send(self._members[name], {"call": call, "number": number, "argument": argument})
+        try:
+            for name, argument in arguments.items():
+                self._send(self._members[name], {"call": call, "number": number, "argument": argument})
+            return self._gather(call, set(arguments), waiting)
+        finally:
+            del self._answers[number]
+
+    def _gather(
+        self, call: str, names: set[str], waiting: "queue.Queue[tuple[str, dict[str, Any]]]"
+    ) -> dict[str, dict[str, Any]]:
         deadline = time.monotonic() + self._config.deadline_seconds
         answers: dict[str, dict[str, Any]] = {}
-        while len(answers) < len(arguments):
+        while len(answers) < len(names):
             self._listen(IDLE_SECONDS)
             while not waiting.empty():
                 name, answer = waiting.get_nowait()
                 if "error" in answer:
                     raise MembersLostError({name}, f"{call}: {answer['error']}")
                 answers[name] = answer
-            missing = set(arguments) - set(answers)
+            missing = names - set(answers)
             now = time.monotonic()
             silent = {n for n in missing if n not in self._members or self._silent(self._members[n], now)}
             if silent or (missing and now > deadline):
                 raise MembersLostError(silent or missing, f"no answer to {call}")
-        del self._answers[number]
         return answers
 
     # ---------------------------------------------------------------- the socket

@@ -1,0 +1,145 @@
+"""Weights over real Gloo groups: who receives what when generators come, go and die. The engine is a stub."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import torch
+
+from actors.config.pools import WeightsConfig
+from actors.weights import gloo, publisher
+from actors.weights.publisher import Publisher
+from actors.weights.subscriber import Subscriber
+
+pytestmark = pytest.mark.e2e
+
+
+class StubReceiver:
+    """Takes weights as an engine does, and keeps them."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.epochs = 0
+
+    async def open_group(self, info: dict[str, Any]) -> None:
+        self.epochs += 1
+        deadline, world = info["deadline_seconds"], info["world_size"]
+        self._bucket_bytes = info["bucket_bytes"]
+        self._store = gloo.reach(info["master_address"], info["master_port"], world, deadline)
+        self._group = await asyncio.to_thread(gloo.join, self._store, info["rank_offset"], world, deadline)
+
+    async def start_update(self) -> None: ...
+
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        named = zip(info["names"], info["dtype_names"], info["shapes"], strict=True)
+        parameters = [gloo.Parameter(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in named]
+        plan = list(gloo.buckets(parameters, self._bucket_bytes))
+        self._receiving = asyncio.create_task(asyncio.to_thread(gloo.receive, self._group, plan))
+
+    async def finish_update(self, version: int) -> float:
+        self.tensors, self.version = dict(await self._receiving), version
+        return 0.0
+
+
+class Generator:
+    """A subscriber with a stub, in the test's event loop."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.receiver = StubReceiver()
+        self._subscriber = Subscriber(address, name, self.receiver)
+        self._task = asyncio.create_task(self._subscriber.run())
+
+    async def leave(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def die(self) -> None:
+        """Without a goodbye, as after SIGKILL: from now on nothing is said."""
+        self._subscriber._say = self._silent  # type: ignore[method-assign]
+        await self.leave()
+
+    async def _silent(self, what: str, **more: Any) -> None: ...
+
+
+def tensors(version: int) -> list[tuple[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(version)
+    return [(f"layer.{i}", torch.randn(7 * i + 1, 33, generator=generator)) for i in range(6)]
+
+
+def holds(generator: Generator, version: int) -> bool:
+    wanted, found = dict(tensors(version)), generator.receiver.tensors
+    return generator.receiver.version == version and all(torch.equal(found[name], t) for name, t in wanted.items())
+
+
+async def reached(publishing: Publisher, version: int) -> None:
+    assert await asyncio.to_thread(publishing.wait, version, 40), f"version {version} did not reach every generator"
+
+
+def with_publisher(scenario: Any) -> None:
+    async def run() -> None:
+        config = WeightsConfig(bucket_bytes=4096, deadline_seconds=20)
+        publishing = Publisher(config, torch.float32)
+        try:
+            await scenario(publishing)
+        finally:
+            await asyncio.to_thread(publishing.close)
+
+    asyncio.run(run())
+
+
+def test_every_generator_receives_every_byte() -> None:
+    async def scenario(publishing: Publisher) -> None:
+        first, second = (Generator(publishing.address, name) for name in ("a", "b"))
+        for version in range(4):
+            publishing.publish(version, tensors(version))
+            await both(publishing, first, second, version)
+        await first.leave()
+        await second.leave()
+
+    with_publisher(scenario)
+
+
+async def both(publishing: Publisher, first: Generator, second: Generator, version: int) -> None:
+    async def arrive() -> None:
+        while not (holds(first, version) and holds(second, version)):
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(arrive(), 40)
+    await reached(publishing, version)
+
+
+def test_a_newcomer_gets_the_newest_version_and_the_others_are_left_alone() -> None:
+    async def scenario(publishing: Publisher) -> None:
+        first = Generator(publishing.address, "a")
+        publishing.publish(5, tensors(5))
+        await reached(publishing, 5)
+        epochs = first.receiver.epochs
+        second = Generator(publishing.address, "b")
+        await both(publishing, first, second, 5)
+        assert first.receiver.epochs == epochs, "a generator that had the weights was bothered"
+        publishing.publish(6, tensors(6))
+        await both(publishing, first, second, 6)
+        await first.leave()
+        await second.leave()
+
+    with_publisher(scenario)
+
+
+def test_a_dead_generator_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "SILENCE_SECONDS", 4.0)
+
+    async def scenario(publishing: Publisher) -> None:
+        first, second = (Generator(publishing.address, name) for name in ("a", "b"))
+        publishing.publish(0, tensors(0))
+        await both(publishing, first, second, 0)
+        await second.die()
+        publishing.publish(1, tensors(1))
+        await reached(publishing, 1)
+        assert holds(first, 1)
+        assert second.receiver.version == 0
+        await first.leave()
+
+    with_publisher(scenario)
