@@ -182,4 +182,5 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
             execute(recipe, folder, resume, step, display, lambda url: console.print(f"watch it at {url}"))
     finally:
         if state.step:
-            console.print(final(summarise(state), folder, warnings(state)))
+            shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+            console.print(final(summarise(state), shown, warnings(state)))
