@@ -84,6 +84,11 @@ class Pool:
             for submission, check in zip(submissions, begun, strict=True)
         ]
 
+    @property
+    def config(self) -> SandboxConfig:
+        """What the pool was made with."""
+        return self._config
+
     def runner(self, deadline_seconds: float) -> ProgramRunner:
         """A runner of programs outside any verifier, for servers and tools; close the pool when done."""
         return ProgramRunner(self._zygotes, self._config, time.monotonic() + deadline_seconds)
