@@ -55,7 +55,7 @@ class AnswerWorker:
             "fd": theirs.fileno(),
             "modules": [*verifier.warm_up, verifier.function.__module__],
             "memory_bytes": config.answer_memory_bytes,
-            "check_seconds": config.answer_seconds,
+            "check_seconds": config.answer_seconds * _PATIENCE,
             "uid": config.uid_base - 1,
             "enforce": not config.unsafe,
         }

@@ -106,8 +106,8 @@ def _conclude(message: dict[str, Any], calls: int) -> Grade:
         if calls == 0:
             raise BadReferenceError("the tests never called the program")
         return Grade(Status.OK, 1.0)
-    if "unsupported" in message:
-        raise BadReferenceError(f"the tests pass a value that cannot cross: {message['unsupported']!s:.200}")
+    if "unusable" in message:
+        raise BadReferenceError(f"the tests cannot be used: {message['unusable']!s:.200}")
     # What an assertion says may quote expected values, and details reach people, not programs.
     return Grade(Status.WRONG, detail=f"tests: {message.get('failed', 'failed')!s:.200}")
 

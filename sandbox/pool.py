@@ -19,7 +19,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
 
-from sandbox import metrics, registry
+from sandbox import language, metrics, registry
 from sandbox.answers import AnswerWorkers
 from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import PoolClosedError
@@ -55,6 +55,8 @@ class Pool:
     """
 
     def __init__(self, config: SandboxConfig, rewards: RewardConfig) -> None:
+        if rewards.language is not None:
+            language.require(rewards.language)
         self._config = config
         self._rewards = rewards
         self._weights: dict[str, float] = rewards.weights.model_dump()
@@ -83,6 +85,11 @@ class Pool:
             self._verdict(submission, _await(check, deadline))
             for submission, check in zip(submissions, begun, strict=True)
         ]
+
+    @property
+    def config(self) -> SandboxConfig:
+        """What the pool was made with."""
+        return self._config
 
     def runner(self, deadline_seconds: float) -> ProgramRunner:
         """A runner of programs outside any verifier, for servers and tools; close the pool when done."""

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 
 from sandbox.config import RewardConfig
+from sandbox.language import consistency
 from sandbox.verdict import Submission
 
-_R1_ZERO = re.compile(r"\s*(?:<think>)?(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
+_R1_ZERO = re.compile(r"(?:<think>)?(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>", re.DOTALL)
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -17,6 +18,8 @@ def parts_of(submission: Submission, accuracy: float, config: RewardConfig) -> d
     parts = {"accuracy": accuracy}
     if config.format != "none":
         parts["format"] = FORMATS[config.format](submission.response)
+    if config.language is not None:
+        parts["language"] = consistency(submission.response, config.language)
     if config.overlong_max_tokens is not None:
         parts["overlong"] = overlong(
             submission.length, submission.truncated, config.overlong_max_tokens, config.overlong_cache_tokens
@@ -40,7 +43,7 @@ def r1_zero_format(response: str) -> float:
     # Counting first keeps the match linear in the length of the response.
     if any(response.count(tag) > 1 for tag in _TAGS):
         return 0.0
-    match = _R1_ZERO.fullmatch(response)
+    match = _R1_ZERO.fullmatch(response.strip())
     if match is None:
         return 0.0
     return float(bool(match["think"].strip()) and bool(match["answer"].strip()))

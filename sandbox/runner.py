@@ -65,19 +65,30 @@ class Zygotes:
         self._lock = threading.Lock()
         self._idle: list[tuple[int, Zygote]] = []
         self._slots = set(range(config.workers))
+        self._free = threading.Semaphore(config.workers)
         self._leased: set[Zygote] = set()
         self._canary_lock = threading.Lock()
         self._canaries_at = -float("inf")
         self._closed = False
 
     @contextlib.contextmanager
-    def lease(self) -> Iterator[Zygote]:
+    def lease(self, deadline: float) -> Iterator[Zygote]:
         """A zygote for this thread. One that dies meanwhile is not used again.
 
+        Args:
+            deadline: `time.monotonic()` value until which to wait for one to become free.
+
         Raises:
+            DeadlineError: none became free.
             WorkerStartError, IsolationError, PoolClosedError: there is none.
         """
-        slot, zygote = self._take()
+        if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise DeadlineError("no zygote became free before the deadline")
+        try:
+            slot, zygote = self._take()
+        except BaseException:
+            self._free.release()
+            raise
         healthy = False
         try:
             self._probe(zygote)
@@ -88,6 +99,7 @@ class Zygotes:
             raise
         finally:
             self._give_back(slot, zygote, healthy)
+            self._free.release()
 
     def close(self) -> None:
         """End every zygote, and with it every program."""
@@ -174,7 +186,7 @@ class ProgramRunner:
         died: WorkerDiedError | None = None
         for _ in range(ATTEMPTS):
             try:
-                with self._zygotes.lease() as zygote:
+                with self._zygotes.lease(self._deadline) as zygote:
                     limit, ours = self.limit(seconds)
                     with Run(zygote, job, self.config, stdin, limit, streams) as run:
                         usage = run.wait()
@@ -189,7 +201,7 @@ class ProgramRunner:
     @contextlib.contextmanager
     def pair(self) -> Iterator[Zygote]:
         """A zygote for runs that talk to each other. Raises like `run`."""
-        with self._zygotes.lease() as zygote:
+        with self._zygotes.lease(self._deadline) as zygote:
             yield zygote
 
     def limit(self, seconds: float | None = None) -> tuple[float, bool]:

@@ -174,13 +174,18 @@ def _test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     candidate.__name__ = candidate.__qualname__ = job["entry"]
     sys.stdin = io.StringIO()
     try:
-        exec(_compiled(job["setup"], "setup.py"), namespace)
+        setup, tests = _compiled(job["setup"], "setup.py"), _compiled([job["source"]], "test.py")
+    except SyntaxError as error:
+        _report({"unusable": f"SyntaxError: {error}"})
+        return 0
+    try:
+        exec(setup, namespace)
         namespace[job["entry"]] = namespace["candidate"] = candidate
-        exec(compile(job["source"], "test.py", "exec", dont_inherit=True), namespace)
+        exec(tests, namespace)
         if callable(namespace.get("check")):
             namespace["check"](candidate)
     except _UnsupportedError as error:
-        _report({"unsupported": str(error)})
+        _report({"unusable": str(error)})
     except AssertionError as error:
         _report({"failed": str(error)[:_MAX_MESSAGE]})
     except Exception as error:  # noqa: BLE001 - tests fail by any exception

@@ -105,7 +105,14 @@ def solve(x):
 """,
 )
 
-EQUAL = "class Equal{base}:\n    def __eq__(self, other):\n        return True\n    __hash__ = None\ndef solve(x):\n    return Equal()\n"
+EQUAL = """
+class Equal{base}:
+    def __eq__(self, other):
+        return True
+    __hash__ = None
+def solve(x):
+    return Equal()
+"""
 forge("object equal to everything", "patched comparison", EQUAL.format(base=""))
 forge("int equal to everything", "patched comparison", EQUAL.format(base="(int)"))
 forge("str equal to everything", "patched comparison", EQUAL.format(base="(str)"))
@@ -319,16 +326,17 @@ def solve(x):
 """,
 )
 
-MARKERS = (
-    "import json, os, sys\n"
-    "def shout():\n"
-    '    for text in (\'PASSED\', \'ok\', \'{"passed": true}\', \'{"passed":true,"end":{"exit":0}}\', \'{"status": "ok", "reward": 1.0}\'):\n'
-    "        for fd in range(1, 64):\n"
-    "            try:\n"
-    "                os.write(fd, (text + '\\n').encode())\n"
-    "            except OSError:\n"
-    "                pass\n"
-)
+MARKERS = """
+import json, os, sys
+MARKS = ('PASSED', 'ok', '{"passed": true}', '{"passed":true,"end":{"exit":0}}', '{"status": "ok", "reward": 1.0}')
+def shout():
+    for text in MARKS:
+        for fd in range(1, 64):
+            try:
+                os.write(fd, (text + '\\n').encode())
+            except OSError:
+                pass
+"""
 forge("forged markers at import", "forged markers", MARKERS + "shout()\ndef solve(x):\n    return 0\n", control=False)
 forge(
     "forged markers in the call, then exit", "forged markers", MARKERS + "def solve(x):\n    shout()\n    os._exit(0)\n"

@@ -226,7 +226,8 @@ reach(
     "leaks",
     """
 import os
-if set(os.environ) - {'PATH', 'LANG', 'HOME', 'LC_CTYPE', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'}: print('REACHED')
+harmless = {'PATH', 'LANG', 'HOME', 'LC_CTYPE', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'}
+if set(os.environ) - harmless: print('REACHED')
 """,
 )
 reach(

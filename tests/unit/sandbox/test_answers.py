@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sandbox import Grade, RewardConfig, Status, Submission, answer_of, lookup
 from sandbox.extraction import last_program
+from sandbox.language import consistency
 from sandbox.numbers import parse_number
 from sandbox.rewards import overlong, parts_of, r1_zero_format, repetition
 
@@ -70,12 +71,15 @@ def test_numbers_are_compared_exactly(given_text: str, expected: str, same: bool
     assert (grade.status is Status.OK) is same
 
 
-@pytest.mark.parametrize("piece", [r"\boxed{", "{", "<answer>", "</think><answer>", "```a\n", "1,", "\\"])
+@pytest.mark.parametrize(
+    "piece", [r"\boxed{", "{", "<answer>", "</think><answer>", " ", "\\[", "\\begin{", "$", "```a\n", "1,", "\\"]
+)
 def test_extraction_is_linear_in_hostile_text(piece: str) -> None:
     text = piece * (400_000 // len(piece))
     answer_of(text, last_number=True)
     last_program(text)
     r1_zero_format(text)
+    consistency(text, "zh")
 
 
 def test_numbers_cost_nothing_however_they_are_written() -> None:

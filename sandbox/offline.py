@@ -1,0 +1,112 @@
+"""Scores a file of records through a pool."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.pool import Pool
+from sandbox.verdict import Status, Submission, Verdict
+
+# Records handed to the pool at a time, for each of its workers: enough to keep them busy, few enough to hold in memory.
+_CHUNK_PER_WORKER = 32
+_OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
+
+
+class BadRecordError(ValueError):
+    """A line that is not a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One line's result.
+
+    Attributes:
+        line: number of the line in the file, from 1.
+        record: what to write, or None if the line was no record.
+        problem: what was wrong with the line, or "".
+    """
+
+    line: int
+    record: dict[str, Any] | None
+    problem: str
+
+
+def submission_of(record: Any) -> Submission:
+    """The submission of one record: `reference`, or else every field that is not one of the submission's own.
+
+    Raises:
+        BadRecordError: the record lacks a field or has one of the wrong type.
+    """
+    if not isinstance(record, dict):
+        raise BadRecordError("a record is a JSON object")
+    for name in ("verifier", "response"):
+        if not isinstance(record.get(name), str):
+            raise BadRecordError(f'"{name}" must be text')
+    reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
+    prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
+    if not isinstance(reference, dict) or not isinstance(prompt, str):
+        raise BadRecordError('"reference" must be an object and "prompt" text')
+    if not isinstance(truncated, bool) or isinstance(length, bool) or not isinstance(length, int):
+        raise BadRecordError('"truncated" must be true or false and "length" a whole number')
+    return Submission(record["verifier"], record["response"], reference, prompt, truncated, length)
+
+
+def score_lines(
+    lines: Iterable[str], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
+) -> Iterator[Scored]:
+    """Results in input order; blank lines are skipped, bad ones reported.
+
+    Args:
+        lines: one JSON record each.
+        pool: where to score.
+        record_seconds: time a record may take with a worker to itself, seconds.
+        advance: told how many lines have been dealt with.
+    """
+    chunk: list[tuple[int, str]] = []
+    size = _CHUNK_PER_WORKER * pool.config.workers
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            chunk.append((number, line))
+        if len(chunk) >= size:
+            yield from _score_chunk(chunk, pool, record_seconds)
+            advance(number)
+            chunk = []
+    yield from _score_chunk(chunk, pool, record_seconds)
+    if chunk:
+        advance(chunk[-1][0])
+
+
+def _score_chunk(chunk: list[tuple[int, str]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
+    read: list[tuple[int, Any, Submission | str]] = []
+    for number, line in chunk:
+        record: Any = None
+        try:
+            record = json.loads(line)
+            read.append((number, record, submission_of(record)))
+        except (ValueError, RecursionError) as error:
+            read.append((number, record, str(error)))
+    good = [submission for _, _, submission in read if isinstance(submission, Submission)]
+    seconds = record_seconds * max(1, math.ceil(len(good) / pool.config.workers))
+    verdicts = iter(pool.score(good, seconds))
+    for number, record, submission in read:
+        if isinstance(submission, str):
+            yield Scored(number, None, submission)
+        else:
+            yield _scored(number, record, next(verdicts))
+
+
+def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:
+    out = {
+        "id": record.get("id"),
+        "status": verdict.status.value,
+        "reward": verdict.reward,
+        "parts": verdict.parts,
+        "seconds": round(verdict.seconds, 6),
+    }
+    if verdict.unsafe:
+        out["unsafe"] = True
+    return Scored(number, out, verdict.detail if verdict.status is Status.INFRA_ERROR else "")

@@ -1,0 +1,273 @@
+"""The verifier pool over HTTP: SandboxFusion's `/run_code`, value-based verdicts at `/verify`, `/metrics`.
+
+The application is made by `make_app` around a pool whose life is the caller's business.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Literal
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from sandbox.config import MIB
+from sandbox.errors import SandboxError
+from sandbox.pool import Pool
+from sandbox.runner import Outcome
+from sandbox.verdict import Status, Submission, Verdict
+
+MAX_BODY_BYTES = 32 * MIB
+# Where a client may look without a token: whether the server is there, and nothing else.
+_OPEN_PATHS = frozenset({"/healthz", "/v1/ping"})
+_LANGUAGES = frozenset({"python", "python3"})
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class RunRequest(BaseModel):
+    """SandboxFusion's request. Fields it may hold beyond these are ignored, as there."""
+
+    code: str = Field(max_length=1_000_000)
+    language: str = "python"
+    stdin: str | None = None
+    compile_timeout: float = 10.0
+    run_timeout: float = Field(default=10.0, gt=0)
+    memory_limit_MB: int = -1  # noqa: N815 - SandboxFusion's name
+    files: dict[str, str | None] = Field(default_factory=dict)
+    fetch_files: list[str] = Field(default_factory=list)
+
+
+class RunResult(BaseModel):
+    """SandboxFusion's result of one command."""
+
+    status: Literal["Finished", "Error", "TimeLimitExceeded"]
+    execution_time: float | None = None
+    return_code: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+
+class RunResponse(BaseModel):
+    """SandboxFusion's response."""
+
+    status: Literal["Success", "Failed", "SandboxError"]
+    message: str = ""
+    compile_result: RunResult | None = None
+    run_result: RunResult | None = None
+    executor_pod_name: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+class SubmissionBody(BaseModel):
+    """One submission; see `sandbox.Submission`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verifier: str
+    response: str
+    reference: dict[str, Any]
+    prompt: str = ""
+    truncated: bool = False
+    length: int = Field(default=0, ge=0)
+
+
+class VerifyRequest(BaseModel):
+    """Submissions to score together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    submissions: list[SubmissionBody] = Field(min_length=1, max_length=1024)
+    deadline_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+
+class VerdictBody(BaseModel):
+    """One verdict; see `sandbox.Verdict`."""
+
+    status: Status
+    reward: float | None
+    parts: dict[str, float]
+    seconds: float
+    detail: str
+    unsafe: bool
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> VerdictBody:
+        """From the pool's verdict."""
+        return cls(
+            status=verdict.status,
+            reward=verdict.reward,
+            parts=verdict.parts,
+            seconds=verdict.seconds,
+            detail=verdict.detail,
+            unsafe=verdict.unsafe,
+        )
+
+
+class VerifyResponse(BaseModel):
+    """Verdicts in the order of the submissions."""
+
+    verdicts: list[VerdictBody]
+
+
+def make_app(
+    pool: Pool, *, token: str | None = None, max_concurrent: int = 64, max_body_bytes: int = MAX_BODY_BYTES
+) -> FastAPI:
+    """The HTTP application.
+
+    Args:
+        pool: where to score; not closed by the application.
+        token: what clients must send as `Authorization: Bearer …`; None: no check (bind to loopback only).
+        max_concurrent: requests worked on at the same time; further ones get 503 and may try again.
+        max_body_bytes: largest request body, bytes; a larger one gets 413.
+    """
+    app = FastAPI(title="Leeway sandbox", docs_url=None, redoc_url=None, openapi_url=None)
+    slots = threading.BoundedSemaphore(max_concurrent)
+
+    @app.get("/healthz")
+    @app.get("/v1/ping")
+    def ping() -> str:
+        return "pong"
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/run_code")
+    def run_code(body: RunRequest) -> RunResponse:
+        with _slot(slots):
+            return _run(pool, body)
+
+    @app.post("/verify")
+    def verify(body: VerifyRequest) -> VerifyResponse:
+        submissions = [Submission(**item.model_dump()) for item in body.submissions]
+        with _slot(slots):
+            verdicts = pool.score(submissions, body.deadline_seconds)
+        return VerifyResponse(verdicts=[VerdictBody.of(verdict) for verdict in verdicts])
+
+    @app.exception_handler(SandboxError)
+    def broken(_: Request, error: SandboxError) -> Response:
+        return Response(str(error), status_code=503, media_type="text/plain")
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        # FastAPI's own answer quotes the input, which need not be text.
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return JSONResponse({"detail": problems}, status_code=422)
+
+    app.add_middleware(_Gate, token=token, max_body_bytes=max_body_bytes)
+    return app
+
+
+class _slot:  # noqa: N801 - used as a function
+    """Holds one of the slots, or refuses the request."""
+
+    def __init__(self, slots: threading.BoundedSemaphore) -> None:
+        self._slots = slots
+
+    def __enter__(self) -> None:
+        if not self._slots.acquire(blocking=False):
+            raise HTTPException(503, "busy: too many requests at once, try again", headers={"Retry-After": "1"})
+
+    def __exit__(self, *_: object) -> None:
+        self._slots.release()
+
+
+def _run(pool: Pool, body: RunRequest) -> RunResponse:
+    if body.language not in _LANGUAGES:
+        return RunResponse(
+            status="SandboxError", message=f"language {body.language[:40]!r} is not supported: use python"
+        )
+    if body.files or body.fetch_files:
+        return RunResponse(status="SandboxError", message="files are not supported: programs see no writable path")
+    job: dict[str, Any] = {"kind": "stdio", "source": body.code}
+    if body.memory_limit_MB > 0:
+        job["memory_bytes"] = min(body.memory_limit_MB * MIB, pool.config.memory_bytes)
+    stdin = (body.stdin or "").encode("utf-8", "replace")
+    try:
+        # Twice the limit: as long again may be spent on waiting for a zygote.
+        runner = pool.runner(2 * min(body.run_timeout, pool.config.test_seconds) + pool.config.start_seconds)
+        outcome = runner.run(job, stdin, streams=True, seconds=body.run_timeout)
+    except SandboxError as error:
+        return RunResponse(status="SandboxError", message=str(error))
+    result = _result(outcome)
+    success = result.status == "Finished" and result.return_code == 0
+    return RunResponse(status="Success" if success else "Failed", message=outcome.detail, run_result=result)
+
+
+def _result(outcome: Outcome) -> RunResult:
+    timed_out = outcome.ended is Status.TIMEOUT
+    return RunResult(
+        status="TimeLimitExceeded" if timed_out else "Finished",
+        execution_time=outcome.seconds,
+        return_code=None if timed_out else outcome.exit_code,
+        stdout=outcome.stdout.decode("utf-8", "replace"),
+        stderr=outcome.stderr.decode("utf-8", "replace"),
+    )
+
+
+class _Gate:
+    """ASGI middleware: checks the token before a byte of the body is read, and counts the body while it arrives."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], token: str | None, max_body_bytes: int) -> None:
+        self._app = app
+        self._token = None if token is None else f"Bearer {token}".encode()
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"authorization", b"")
+        if self._token and scope["path"] not in _OPEN_PATHS and not hmac.compare_digest(given, self._token):
+            await _refuse(send, 401, "a bearer token is needed", [(b"www-authenticate", b"Bearer")])
+            return
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length[:20]) > self._max_body_bytes:
+            await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
+            return
+        body = await self._body(receive)
+        if body is None:
+            await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole body, or None if it is too long; a chunked one declares no length."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return bytes(body)
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _refuse(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    plain = [(b"content-type", b"text/plain"), *(headers or [])]
+    await send({"type": "http.response.start", "status": status, "headers": plain})
+    await send({"type": "http.response.body", "body": text.encode()})
