@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from learner.batch import Group
@@ -34,10 +35,10 @@ STATISTICS: dict[str, str] = {
     "clip_fraction_low": "share of trained tokens with a ratio below 1 - clip_low and a negative advantage",
     "clip_fraction_high": "share of trained tokens with a ratio above 1 + clip_high and a positive advantage",
     "effective_sample_size": "(sum r)^2 / (T sum r^2) of the ratios policy / behaviour, 0..1",
-    "logprob_difference_mean": "mean |engine - learner| logprob on tokens of the current version, nats",
+    "logprob_difference_mean": "mean |engine - learner| logprob on completions of the current version throughout, nats",
     "logprob_difference_p99": "99th percentile of the same",
     "logprob_difference_max": "maximum of the same",
-    "logprob_difference_tokens": "number of tokens of the current version that were compared",
+    "logprob_difference_tokens": "number of tokens that were compared",
     "staleness_mean": "mean age of the trained tokens, versions",
     "staleness_max": "largest age of a trained token, versions",
     "gradient_norm": "global gradient norm before clipping",
@@ -94,16 +95,19 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
         return tensor.detach().double().cpu().numpy()
 
     reference = x.logp if x.reference is None else x.reference
-    age = array(x.age)
+    # A completion that was under way during an update attends to a cache of older weights: its newest tokens are of
+    # the current version and still not on policy, so only completions without an older token are compared.
+    oldest = torch.zeros(len(x.lengths), dtype=x.age.dtype, device=x.age.device)
+    oldest.scatter_reduce_(0, x.sequence, x.age, "amax")
     return TokenRecord(
         logp=array(x.logp),
         entropy=array(x.entropy),
         old=array(x.behaviour if o.old_policy == "behaviour" else x.proximal),
         behaviour=array(x.behaviour),
         advantages=array(x.advantages),
-        age=age,
+        age=array(x.age),
         kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
-        comparable=(age == 0) & comparable,
+        comparable=(array(oldest[x.sequence]) == 0) & comparable,
     )
 
 
