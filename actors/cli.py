@@ -8,8 +8,11 @@ import typer
 from rich.console import Console
 
 from actors.errors import LeewayError, RecipeError
+from sandbox import cli as sandbox_cli
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(sandbox_cli.app, name="sandbox")
+app.command("score")(sandbox_cli.score)
 console = Console()
 complaints = Console(stderr=True)
 
@@ -70,6 +73,14 @@ def bench_learner(
     from benchmarks import learner
 
     learner.run(json, parity=parity)
+
+
+@bench.command("learning")
+def bench_learning(json: Json = None) -> None:
+    """Each objective on a bandit-like task, fresh and stale."""
+    from benchmarks import learner_check
+
+    learner_check.run(json)
 
 
 @bench.command("logprobs")

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import sandbox.metrics
 from actors import metrics
 from actors.config.recipe import Recipe
 from actors.report.summary import RunSummary
@@ -65,8 +66,8 @@ def _row(*cells: str) -> str:
 
 
 def metrics_table() -> str:
-    """Every metric that Leeway's processes export, as Markdown."""
-    own = {id(value) for value in vars(metrics).values()}
+    """Every metric that Leeway's processes export, as Markdown. A verifier also exports its sandbox's."""
+    own = {id(value) for module in (metrics, sandbox.metrics) for value in vars(module).values()}
     families = {
         family.name: family
         for collector in list(REGISTRY._collector_to_names)

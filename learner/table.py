@@ -22,7 +22,7 @@ def objectives_table() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in PRESETS:
-        c = ObjectiveConfig(name=name)  # type: ignore[arg-type]
+        c = ObjectiveConfig(name=name)
         title, source = SOURCES[name]
         clip = "none" if c.loss == "reinforce" else f"{1 - c.clip_low:g} to {1 + c.clip_high:g}"
         correction = c.correction if c.correction == "none" else f"{c.correction}, C = {c.correction_high:g}"
