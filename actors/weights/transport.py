@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import torch
@@ -81,13 +81,13 @@ class GlooTransport:
 
 
 def _together(aside: Callable[[], None], here: Callable[[], Any]) -> Any:
-    """Run `aside` in a thread while `here` runs; whichever fails first is raised without waiting for the other."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="rendezvous")
+    """Run both at once; whichever fails first is raised without waiting for the other, which ends by its deadline."""
+    pool = ThreadPoolExecutor(2, thread_name_prefix="rendezvous")
     try:
-        future = pool.submit(aside)
-        result = here()
-        future.result()
-        return result
+        futures = [pool.submit(aside), pool.submit(here)]
+        for done in wait(futures, return_when=FIRST_EXCEPTION).done:
+            done.result()
+        return futures[1].result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
