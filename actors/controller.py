@@ -40,6 +40,7 @@ class Controller:
         process.begin("controller", folder, self._recipe.controller.host)
         self._stopping = threading.Event()
         self._pool = Pool()
+        self._client: Client | None = None
         self._events: list[dict[str, Any]] = []
         self._seen = 0
         self._restarts = 0
@@ -80,6 +81,7 @@ class Controller:
             self._drain()
             self._pool.stop(self._pool.of("generator", "verifier"))
             self._drain()
+            self._tick()
             self._pool.stop(self._pool.of("replay"))
             self._record({"kind": "phase", "name": end, "detail": detail})
             self._recorder.close()
@@ -171,6 +173,8 @@ class Controller:
 
     def _drain(self) -> None:
         """Take over whatever has happened at the replay."""
+        if self._client is None:
+            return
         try:
             reply = self._client.request("events", {"after": self._seen}, deadline_seconds=5.0)
         except PeerTimeoutError as error:
@@ -187,6 +191,8 @@ class Controller:
 
     def _tick(self) -> None:
         """Busy shares, rates and queues since the last tick."""
+        if self._client is None:
+            return
         try:
             self._status = dict(self._client.request("status", deadline_seconds=5.0).body)
         except PeerTimeoutError as error:

@@ -88,6 +88,8 @@ class Pool:
 
 def first_line(error: BaseException) -> str:
     """What went wrong, without Ray's traceback."""
+    if "SYSTEM_ERROR" in str(error):
+        return "its process was killed, or crashed"
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return f"{type(cause).__name__}: {lines[-1].strip()[:300]}"

@@ -91,7 +91,7 @@ def cluster(recipe: Recipe, temporary: Path) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if recipe.ray.address:
         options["address"] = recipe.ray.address
     else:

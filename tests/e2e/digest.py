@@ -1,6 +1,7 @@
 """Runs inside vLLM's workers during tests: hashes of the engine's real parameters, under their Hugging Face names."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,11 +11,24 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
+def weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """What the engine multiplies with. On CPUs vLLM packs the weights of linear layers and drops the originals; a
+    layer that is applied to the identity gives its packed weights back exactly, in float32."""
+    for name, module in model.named_modules():
+        for kind, parameter in module.named_parameters(recurse=False):
+            if parameter.numel():
+                yield f"{name}.{kind}", parameter
+            else:
+                width = getattr(module, "input_size_per_partition", module.input_size)
+                yield f"{name}.{kind}", module.cpu_linear(torch.eye(width), parameter, None).t()
+
+
 class Digest:
     """A vLLM worker extension; `model_runner` is the worker's."""
 
     model_runner: Any
 
+    @torch.no_grad()
     def parameter_digests(self) -> dict[str, str]:
         """vLLM fuses q, k, v and gate, up; here they are taken apart again."""
         model = self.model_runner.get_model()
@@ -22,7 +36,7 @@ class Digest:
         width = config.hidden_size // config.num_attention_heads
         q, kv = config.num_attention_heads * width, config.num_key_value_heads * width
         found = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in weights(model):
             if "qkv_proj" in name:
                 parts = parameter.split([q, kv, kv])
                 for part, tensor in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):

@@ -1,6 +1,7 @@
 """Whole runs of the real program: what they leave behind, and what survives which death."""
 
 import json
+import re
 import signal
 import urllib.request
 from collections.abc import Callable
@@ -106,12 +107,13 @@ def test_a_dead_generator_is_replaced_and_the_run_ends_well(start: Start) -> Non
 
 
 def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
-    run = start(steps="500", **{"controller.port": "0"})
+    run = start(steps="500")
     run.wait_for_step(1)
-    port = run.wait_for("the controller's port", lambda: _listening(run))
+    found = re.search(r"watch it at (http://[\d.:]+)", run.text())
+    assert found
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(found[1] + path, timeout=10) as response:
             return str(response.read().decode())
 
     assert json.loads(get("/healthz")) == {"status": "ok"}
@@ -127,17 +129,3 @@ def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
     assert {"leeway_staleness_versions", "leeway_busy_seconds", "leeway_weight_sync_pause_seconds"} <= names
     run.kill(signal.SIGINT)
     assert run.end() == 130
-
-
-def _listening(run: Run) -> int | None:
-    """The port on which /healthz answers; the controller also listens for Ray."""
-    for connection in run.named("Controller").net_connections():
-        if connection.status == "LISTEN":
-            try:
-                url = f"http://127.0.0.1:{connection.laddr.port}/healthz"
-                with urllib.request.urlopen(url, timeout=1) as response:
-                    if b"ok" in response.read():
-                        return int(connection.laddr.port)
-            except OSError:
-                continue
-    return None
