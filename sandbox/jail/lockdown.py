@@ -43,6 +43,7 @@ class Walls:
         threads: RLIMIT_NPROC of a child.
         base_bytes: address space of the zygote itself, which children inherit.
         enforce: False only with `unsafe: true`: limits without walls.
+        filter: packed seccomp filter; empty if nothing is enforced.
     """
 
     landlock: int | None
@@ -51,6 +52,7 @@ class Walls:
     threads: int
     base_bytes: int
     enforce: bool
+    filter: bytes
 
 
 def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
@@ -59,7 +61,8 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
     Raises:
         OSError: there is neither a system-call table for this architecture nor permission to go without walls.
     """
-    if enforce and syscalls.native() is None:
+    architecture = syscalls.native()
+    if enforce and architecture is None:
         raise OSError(f"no system-call table for {os.uname().machine}")
     rules = [(path, landlock.READ_FILE | landlock.READ_DIRECTORY) for path in readable]
     rules += [(path, landlock.READ_DIRECTORY) for path in sys.path if path]
@@ -75,6 +78,7 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
         threads=THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS,
         base_bytes=_address_space(),
         enforce=enforce,
+        filter=seccomp.template(architecture, files=with_landlock) if enforce and architecture else b"",
     )
 
 
@@ -127,10 +131,7 @@ def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int 
     if walls.landlock is not None:
         landlock.restrict(libc, walls.landlock)
         os.close(walls.landlock)
-    architecture = syscalls.native()
-    if architecture is None:
-        raise OSError("no system-call table for this architecture")
-    seccomp.install(libc, seccomp.assemble(architecture, os.getpid(), files=walls.landlock is not None))
+    seccomp.install(libc, walls.filter, os.getpid())
 
 
 def _limit(walls: Walls, memory_bytes: int, cpu_seconds: int | None) -> None:

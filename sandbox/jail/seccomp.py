@@ -38,6 +38,11 @@ _PRCTL_ALLOWED = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 # Calls from this number on are younger than 2019: libraries probe for them and want ENOSYS.
 _YOUNG = 424
 
+# Stands for the process's own id in a template; no process id and no other constant of the filter is that large.
+_UNKNOWN_PID = 0x7EADBEEF
+_PID_FIELD = struct.Struct("=I")
+_INSTRUCTION = struct.Struct("=HBBI")
+
 Instruction = tuple[int, int, int, int]
 
 
@@ -155,15 +160,20 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def install(libc: ctypes.CDLL, program: list[Instruction]) -> None:
-    """Put the calling thread, and all it starts, under the filter. Needs no_new_privs.
+def template(architecture: Architecture, *, files: bool) -> bytes:
+    """The packed filter for a process yet to be forked: assembling it costs a fifth of a millisecond, once."""
+    return b"".join(_INSTRUCTION.pack(*part) for part in assemble(architecture, _UNKNOWN_PID, files=files))
+
+
+def install(libc: ctypes.CDLL, packed: bytes, pid: int) -> None:
+    """Put the calling thread, and all it starts, under a filter made by `template`. Needs no_new_privs.
 
     Raises:
         OSError: the kernel refused it.
     """
-    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    packed = packed.replace(_PID_FIELD.pack(_UNKNOWN_PID), _PID_FIELD.pack(pid))
     buffer = ctypes.create_string_buffer(packed, len(packed))
-    description = _Program(len(program), ctypes.cast(buffer, ctypes.c_void_p).value)
+    description = _Program(len(packed) // _INSTRUCTION.size, ctypes.cast(buffer, ctypes.c_void_p).value)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(description), 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"seccomp: {os.strerror(number)}")
