@@ -30,6 +30,7 @@ PEER = ROOT / "benchmarks" / "peers"
 STEP_TIMEOUT_SECONDS = 1800.0
 PARITY_TOLERANCE = 1e-5
 MAX_LENGTH = 512
+LOGIT_CHUNK_TOKENS = 256
 
 # name -> (our objective, TRL's arguments for the same one)
 PARITY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -153,11 +154,15 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
     tokens = sum(len(c.tokens) for g in groups for c in g.completions)
     save_groups(groups, scratch / "batch.npz")
     shared = {"model": str(workload.model), "batch": str(scratch / "batch.npz"), "steps": workload.steps}
-    config = {"dtype": "float32", "micro_batch_tokens": workload.micro_batch_tokens}
+    config = {
+        "dtype": "float32",
+        "micro_batch_tokens": workload.micro_batch_tokens,
+        "logit_chunk_tokens": LOGIT_CHUNK_TOKENS,
+    }
     mine = ours({**shared, "config": config, "profile": True}, scratch, threads)
     out: dict[str, Any] = {"workload": workload.name, "tokens": tokens, "ours": _summary(mine, tokens), "trl": {}}
     out["profile"] = mine["profile"]
-    print(f"\n{workload.name}: {len(groups)} x 8 completions, {tokens} tokens, float32, {threads} thread(s)")
+    print(f"\n{workload.name}: {len(groups)} x 8 completions, {tokens} tokens, float32, {threads} thread(s)", flush=True)
     _print_row("ours", out["ours"])
     for micro in workload.peer_micro_batches:
         arguments = {
@@ -218,7 +223,7 @@ def run(json: Path | None = None, parity: bool = False) -> dict[str, Any]:
             tiny = models.tiny(scratch / "tiny")
             workloads = [
                 Workload("tiny Llama, 0.9 M parameters", tiny, 16, 96, 2048, (8, 32), 4),
-                Workload("SmolLM2-135M", models.smollm2(), 4, 96, 2048, (8,), 3),
+                Workload("SmolLM2-135M", models.smollm2(), 2, 96, 1024, (8,), 3),
             ]
             result["speed"] = [speed(w, scratch, threads) for w in workloads]
             result["growth"] = growth(tiny, scratch, threads)
