@@ -162,7 +162,7 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
     mine = ours({**shared, "config": config, "profile": True}, scratch, threads)
     out: dict[str, Any] = {"workload": workload.name, "tokens": tokens, "ours": _summary(mine, tokens), "trl": {}}
     out["profile"] = mine["profile"]
-    print(f"\n{workload.name}: {len(groups)} x 8 completions, {tokens} tokens, float32, {threads} thread(s)", flush=True)
+    print(f"\n{workload.name}: {len(groups)} x 8 completions, {tokens} tokens, float32, {threads} thread(s)")
     _print_row("ours", out["ours"])
     for micro in workload.peer_micro_batches:
         arguments = {

@@ -79,8 +79,8 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log pi(y_t) and the entropy H_t of the distribution at `temperature`, both [T], float32 or wider, in nats.
 
-    hidden: [T, hidden size], in the dtype of the products; weight: [vocabulary, hidden size], in any; targets: int64 [T].
-    At most `chunk` rows of logits exist at a time. Differentiable in hidden and weight.
+    hidden: [T, hidden size], in the dtype of the products; weight: [vocabulary, hidden size], in any dtype;
+    targets: int64 [T]. At most `chunk` rows of logits exist at a time. Differentiable in hidden and weight.
     """
     logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
     return logprobs, entropy
