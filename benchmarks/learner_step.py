@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,16 @@ def main() -> None:
     groups = load_groups(Path(spec["batch"]))
     trainer = Trainer(LearnerConfig(**spec["config"]), spec["model"], seed=0)
     base = psutil.Process(os.getpid()).memory_info().rss
-    statistics = [trainer.train_step(groups) for _ in range(spec["steps"])]
+    statistics, cpu = [], []
+    for _ in range(spec["steps"]):
+        start = time.process_time()
+        statistics.append(trainer.train_step(groups))
+        cpu.append(time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result: dict[str, Any] = {
         "losses": [s["loss"] for s in statistics],
         "seconds": [s["seconds"] for s in statistics],
+        "cpu_seconds": cpu,
         "trained_tokens": statistics[-1]["trained_tokens"],
         "peak_bytes": peak,
         "base_bytes": base,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
@@ -30,11 +31,14 @@ def tiny(folder: Path) -> Path:
         pad_token_id=VOCABULARY - 2,
         eos_token_id=VOCABULARY - 1,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
     words = {**{str(i): i for i in range(VOCABULARY - 2)}, "<pad>": VOCABULARY - 2, "<eos>": VOCABULARY - 1}
     tokenizer = Tokenizer(WordLevel(words, unk_token="0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>").save_pretrained(folder)
+    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
+    )
+    fast.save_pretrained(folder)
     return folder
 
 
@@ -49,7 +53,7 @@ def smollm2() -> Path:
     (file,) = Path(package.submodule_search_locations[0]).rglob("*.gguf")
     from transformers import GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -106,7 +106,7 @@ def rms_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
 
 
 def swiglu(a: Tensor, b: Tensor) -> Tensor:
-    """silu(a) * b (Shazeer 2020, eq. 6)."""
+    """silu(a) * b (Shazeer 2020)."""
     return _SwiGlu.apply(a, b)  # type: ignore[no-any-return, no-untyped-call]
 
 

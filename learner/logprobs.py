@@ -22,9 +22,10 @@ class _ChunkedLogprobs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         count = hidden.shape[0]
+        head = weight.to(hidden.dtype)
         logprobs, entropy, lse = (hidden.new_empty(count, dtype=_wide(hidden)) for _ in range(3))
         for part in _chunks(count, chunk):
-            z = _logits(hidden[part], weight, temperature)
+            z = _logits(hidden[part], head, temperature)
             lse[part] = torch.logsumexp(z, dim=-1)
             logprobs[part] = z.gather(1, targets[part, None])[:, 0] - lse[part]
             p = torch.exp(z - lse[part, None])
@@ -38,10 +39,12 @@ class _ChunkedLogprobs(torch.autograd.Function):
         g_logprobs, g_entropy = gradients
         hidden, weight, targets, lse, entropy = ctx.saved_tensors
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        # Summed over chunks in float32, whatever the chunks are computed in.
+        d_weight = torch.zeros_like(weight, dtype=_wide(weight)) if ctx.needs_input_grad[1] else None
+        head = weight.to(hidden.dtype)
         with_entropy = bool(g_entropy.any())
         for part in _chunks(hidden.shape[0], ctx.chunk):
-            log_p = _logits(hidden[part], weight, ctx.temperature).sub_(lse[part, None])
+            log_p = _logits(hidden[part], head, ctx.temperature).sub_(lse[part, None])
             p = torch.exp(log_p)
             d_z = p * -g_logprobs[part, None]
             d_z.scatter_add_(1, targets[part, None], g_logprobs[part, None])
@@ -49,10 +52,13 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 d_z -= g_entropy[part, None] * p * (log_p + entropy[part, None])
             d_z = d_z.div_(ctx.temperature).to(hidden.dtype)
             if d_hidden is not None:
-                torch.mm(d_z, weight, out=d_hidden[part])
+                torch.mm(d_z, head, out=d_hidden[part])
             if d_weight is not None:
-                d_weight.addmm_(d_z.T, hidden[part])
-        return d_hidden, d_weight, None, None, None
+                if d_weight.dtype == d_z.dtype:
+                    d_weight.addmm_(d_z.T, hidden[part])
+                else:
+                    d_weight += d_z.T @ hidden[part]
+        return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None, None
 
 
 def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -73,8 +79,8 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """log pi(y_t) and the entropy H_t of the distribution at `temperature`, both [T], float32 or wider, in nats.
 
-    hidden: [T, hidden size]; weight: [vocabulary, hidden size]; targets: int64 [T]. At most `chunk` rows of logits
-    exist at a time. Differentiable in hidden and weight.
+    hidden: [T, hidden size], in the dtype of the products; weight: [vocabulary, hidden size], in any dtype;
+    targets: int64 [T]. At most `chunk` rows of logits exist at a time. Differentiable in hidden and weight.
     """
     logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
     return logprobs, entropy

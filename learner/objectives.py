@@ -20,9 +20,9 @@ from torch import Tensor
 def clipped(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float, dual: float | None = None) -> Tensor:  # noqa: N803
     """min(r A, clip(r, 1 - low, 1 + high) A).
 
-    PPO (Schulman et al. 2017) eq. 7, in GRPO: DeepSeekMath eq. 3, R1 eq. 1; with low < high: DAPO eq. 10. With
-    old = proximal and `corrections.token_tis` as a weight it is decoupled PPO, AReaL (Fu et al. 2025) eq. 5.
-    `dual` bounds the loss of unlikely tokens: max(., dual x A) where A < 0 (Ye et al. 2020, eq. 5).
+    PPO (Schulman et al. 2017) eq. 7, in GRPO: DeepSeekMath eq. 3, R1 eq. 1; with low < high: DAPO eq. 8. With
+    old = proximal and `corrections.token_tis` as a weight it is decoupled PPO (Hilton et al. 2022; AReaL,
+    Fu et al. 2025). `dual` bounds the loss of unlikely tokens: max(., dual x A) where A < 0 (Ye et al. 2020).
     """
     r = torch.exp(logp - old)
     surrogate = torch.minimum(r * A, torch.clamp(r, 1 - low, 1 + high) * A)

@@ -45,7 +45,7 @@ class Policy(nn.Module):
             ).last_hidden_state[0]
         head = self.model.get_output_embeddings().weight
         states = hidden.index_select(0, packed.predictors).to(self.dtype)
-        return token_logprobs(states, head.to(self.dtype), packed.targets, temperature, self.chunk)
+        return token_logprobs(states, head, packed.targets, temperature, self.chunk)
 
 
 def load_model(path: str | Path, device: torch.device) -> Any:

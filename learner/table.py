@@ -7,10 +7,10 @@ from learner.config import PRESETS, ObjectiveConfig
 SOURCES: dict[str, tuple[str, str]] = {
     "grpo": ("GRPO", "Shao et al. 2024 (DeepSeekMath) eq. 3; DeepSeek-AI 2025 (R1) eq. 1-3"),
     "dr_grpo": ("Dr. GRPO", "Liu et al. 2025, section 3.2"),
-    "dapo": ("DAPO", "Yu et al. 2025, eq. 8 and 10; soft overlong punishment: eq. 13"),
+    "dapo": ("DAPO", "Yu et al. 2025, eq. 8; soft overlong punishment: eq. 13"),
     "gspo": ("GSPO", "Zheng et al. 2025, eq. 5 and 7"),
     "cispo": ("CISPO", "MiniMax 2025 (M1), eq. 4 and 5"),
-    "decoupled_ppo": ("Decoupled PPO", "Fu et al. 2025 (AReaL), eq. 5; Hilton et al. 2022"),
+    "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2022; Fu et al. 2025 (AReaL)"),
     "reinforce": ("REINFORCE, truncated weights", "Williams 1992; Yao et al. 2025 for the weights"),
 }
 

@@ -3,7 +3,7 @@
 usage: trl_step.py SPEC.json OUT.json
 
 SPEC: model (folder), batch (.npz of plain arrays), arguments (of `GRPOConfig`), steps, threads, old_logprobs (use the
-file's logprobs as those of the old policy). OUT: losses (a step), seconds (a step, without the rollout), peak_bytes
+file's logprobs as those of the old policy). OUT: losses, seconds, cpu_seconds (a step, without the rollout), peak_bytes
 (largest resident size), base_bytes (resident size before the first step).
 """
 
@@ -24,6 +24,11 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+
+
+def clocks() -> Any:
+    """Wall and CPU seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 class FixedBatch:
@@ -63,18 +68,18 @@ class Peer(GRPOTrainer):
 
     fixed: FixedBatch
     old_logprobs: bool
-    rollout_seconds = 0.0
+    rollout = np.zeros(2)  # wall and CPU seconds
     loss_of_step = 0.0
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        start = time.perf_counter()
+        start = clocks()
         output = super()._generate_and_score_completions(inputs)
         if self.old_logprobs:
             padded = torch.zeros(output["completion_ids"].shape)
             for row, values in enumerate(self.fixed.logprobs):
                 padded[row, : len(values)] = torch.tensor(values)
             output["old_per_token_logps"] = padded
-        Peer.rollout_seconds += time.perf_counter() - start
+        Peer.rollout = Peer.rollout + clocks() - start
         return output
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
@@ -85,17 +90,17 @@ class Peer(GRPOTrainer):
 
 class Clock(TrainerCallback):
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.seconds: list[list[float]] = []
         self.losses: list[float] = []
-        self.last = 0.0
+        self.last = clocks()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.last = time.perf_counter()
+        self.last = clocks()
         # The rollout happens inside the first micro-batch's training step; on_step_end takes it off again.
-        Peer.rollout_seconds = 0.0
+        Peer.rollout = np.zeros(2)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.last - Peer.rollout_seconds)
+        self.seconds.append((clocks() - self.last - Peer.rollout).tolist())
         self.losses.append(Peer.loss_of_step)
         Peer.loss_of_step = 0.0
 
@@ -137,7 +142,14 @@ def main() -> None:
         base = psutil.Process(os.getpid()).memory_info().rss
         trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result = {"losses": clock.losses, "seconds": clock.seconds, "peak_bytes": peak, "base_bytes": base}
+    cpu = [c for _, c in clock.seconds]
+    result = {
+        "cpu_seconds": cpu,
+        "losses": clock.losses,
+        "seconds": [w for w, _ in clock.seconds],
+        "peak_bytes": peak,
+        "base_bytes": base,
+    }
     Path(sys.argv[2]).write_text(json.dumps(result))
 
 
