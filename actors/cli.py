@@ -75,6 +75,14 @@ def bench_learner(
     learner.run(json, parity=parity)
 
 
+@bench.command("sandbox")
+def bench_sandbox(json: Json = None) -> None:
+    """Executions a second and core, beside a plain interpreter and bubblewrap."""
+    from benchmarks import sandbox
+
+    sandbox.run(json)
+
+
 @bench.command("learning")
 def bench_learning(json: Json = None) -> None:
     """Each objective on a bandit-like task, fresh and stale."""
