@@ -13,6 +13,10 @@ want=$(cat "$lock" requirements/install.sh pyproject.toml | sha256sum)
     echo "Leeway needs Python 3.11, 3.12 or 3.13; $python is $("$python" --version). Set PYTHON=/path/to/python." >&2
     exit 2
 }
+command -v cc >/dev/null || command -v gcc >/dev/null || {
+    echo "Leeway needs a C compiler once: pycosat, which reasoning-gym asks for, comes as source. Install gcc." >&2
+    exit 2
+}
 say() { printf '[setup] %s\n' "$*"; }
 
 say "creating .venv with $("$python" --version)"
