@@ -1,6 +1,7 @@
 """One run from the command line's point of view: a folder, a cluster, a controller, a display, and an end."""
 
 import logging
+import math
 import os
 import secrets
 import subprocess
@@ -96,7 +97,7 @@ def cluster(recipe: Recipe, temporary: Path) -> Iterator[None]:
         options["address"] = recipe.ray.address
     else:
         options |= {
-            "num_cpus": recipe.ray.num_cpus,
+            "num_cpus": max(recipe.ray.num_cpus, math.ceil(recipe.cpus)),
             "include_dashboard": False,
             "object_store_memory": recipe.ray.object_store_bytes,
             "_temp_dir": str(temporary / "ray"),

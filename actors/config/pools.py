@@ -140,7 +140,9 @@ class RayConfig(Section):
     address: str | None = Field(
         None, description="cluster to join; default: start one on this machine, for this run only"
     )
-    num_cpus: int = Field(4, ge=1, description="CPUs that a cluster of our own offers (logical)")
+    num_cpus: int = Field(
+        4, ge=1, description="CPUs that a cluster of our own offers (logical); more where the pools ask for more"
+    )
     object_store_bytes: int = Field(
         128 * 2**20, ge=80 * 2**20, description="object store of a cluster of our own (bytes)"
     )

@@ -76,6 +76,12 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
         return self
 
+    @property
+    def cpus(self) -> float:
+        """CPUs that Ray reserves for all pools together."""
+        g, v = self.generators, self.verifiers
+        return g.count * g.cpus + v.count * v.cpus + self.learner_cpus
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, with overrides such as `learner.optimizer.learning_rate=1e-5`.

@@ -9,6 +9,7 @@ import numpy as np
 
 from actors.config.pools import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import Drawn
+from actors.weights.receiver import GlooReceiver
 
 
 class SyntheticEngine:
@@ -19,7 +20,8 @@ class SyntheticEngine:
     def __init__(self, config: GeneratorsConfig, tokenizer: Any, seed: int) -> None:
         self._config, self._tokenizer = config.synthetic, tokenizer
         self._random = random.Random(seed)
-        self.version: int | None = 0
+        self._receiver = GlooReceiver()
+        self.version: int | None = None
 
     async def start(self) -> None:
         """There is nothing to bring up."""
@@ -41,20 +43,24 @@ class SyntheticEngine:
         logprobs = np.full(length, -1.0, np.float32)
         return Drawn(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
 
-    # ---------------------------------------------------------------- weights are taken by name only
+    # ---------------------------------------------------------------- weights travel, and are thrown away
 
     async def open_group(self, info: dict[str, Any]) -> None:
-        raise NotImplementedError("the synthetic engine takes no weights; use it with the synthetic learner")
+        await self._receiver.open_group(info)
 
-    async def start_update(self) -> None: ...
+    async def start_update(self) -> None:
+        """Nothing to prepare."""
 
-    async def receive_update(self, info: dict[str, Any]) -> None: ...
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        await self._receiver.receive_update(info)
 
     async def finish_update(self, version: int) -> float:
+        await self._receiver.received()
         self.version = version
         return 0.0
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """There is nothing to take down."""
 
 
 def prompt_safe_token(tokenizer: Any) -> int:

@@ -13,7 +13,7 @@ from actors import metrics
 from actors.config.pools import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import Drawn
 from actors.engines.tokens import end_tokens
-from actors.weights import gloo
+from actors.weights.receiver import GlooReceiver
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ class TransformersEngine:
         self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[Drawn]]]] = []
         self._wake = asyncio.Event()
         self._swap = asyncio.Lock()
-        self._staged: list[tuple[str, torch.Tensor]] = []
+        self._receiver = GlooReceiver()
         self.version: int | None = None
 
     async def start(self) -> None:
@@ -105,28 +105,18 @@ class TransformersEngine:
     # ---------------------------------------------------------------- weights
 
     async def open_group(self, info: dict[str, Any]) -> None:
-        def open_() -> None:
-            world, deadline = info["world_size"], info["deadline_seconds"]
-            self._store = gloo.reach(info["master_address"], info["master_port"], world, deadline)
-            self._group = gloo.join(self._store, info["rank_offset"], world, deadline)
-            self._bucket_bytes = info["bucket_bytes"]
-
-        await asyncio.to_thread(open_)
+        await self._receiver.open_group(info)
 
     async def start_update(self) -> None:
-        self._staged = []
+        """Nothing to prepare: the weights arrive beside generation."""
 
     async def receive_update(self, info: dict[str, Any]) -> None:
-        named = zip(info["names"], info["dtype_names"], info["shapes"], strict=True)
-        parameters = [gloo.Parameter(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in named]
-        plan = list(gloo.buckets(parameters, self._bucket_bytes))
-        self._receiving = asyncio.create_task(asyncio.to_thread(gloo.receive, self._group, plan))
+        await self._receiver.receive_update(info)
 
     async def finish_update(self, version: int) -> float:
-        self._staged = await self._receiving
+        state = dict(await self._receiver.received())
         async with self._swap:
             start = time.monotonic()
-            state = dict(self._staged)
             missing, unexpected = self._model.load_state_dict(state, strict=False)
             untied = set(missing) - {name for name in missing if name.startswith("lm_head")}
             if untied or unexpected:

@@ -106,6 +106,16 @@ def test_a_dead_generator_is_replaced_and_the_run_ends_well(start: Start) -> Non
     assert summary["staleness"]["max"] <= 4
 
 
+def test_several_generators_share_the_work_within_the_bound(start: Start) -> None:
+    changes = {"generators.engine": "synthetic", "generators.count": "3", "replay.max_staleness": "1"}
+    run = start(steps="12", **changes, **{"generators.synthetic.pass_rate": "0.5"})
+    assert run.end() == 0, run.text()[-3000:]
+    summary = usable(run)
+    assert summary["steps"] == 12
+    assert summary["staleness"]["max"] <= 1
+    assert max(e["members"] for e in run.events() if e["kind"] == "weight_sync") == 3
+
+
 def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
     run = start(steps="500")
     run.wait_for_step(1)

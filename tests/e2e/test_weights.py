@@ -7,40 +7,33 @@ import pytest
 import torch
 
 from actors.config.pools import WeightsConfig
-from actors.weights import gloo, publisher
+from actors.weights import publisher
 from actors.weights.publisher import Publisher
+from actors.weights.receiver import GlooReceiver
 from actors.weights.subscriber import Subscriber
 
 pytestmark = pytest.mark.e2e
 
 
-class StubReceiver:
+class StubEngine(GlooReceiver):
     """Takes weights as an engine does, and keeps them."""
 
     workers = 1
 
     def __init__(self) -> None:
+        super().__init__()
         self.version: int | None = None
         self.tensors: dict[str, torch.Tensor] = {}
         self.epochs = 0
 
     async def open_group(self, info: dict[str, Any]) -> None:
         self.epochs += 1
-        deadline, world = info["deadline_seconds"], info["world_size"]
-        self._bucket_bytes = info["bucket_bytes"]
-        self._store = gloo.reach(info["master_address"], info["master_port"], world, deadline)
-        self._group = await asyncio.to_thread(gloo.join, self._store, info["rank_offset"], world, deadline)
+        await super().open_group(info)
 
     async def start_update(self) -> None: ...
 
-    async def receive_update(self, info: dict[str, Any]) -> None:
-        named = zip(info["names"], info["dtype_names"], info["shapes"], strict=True)
-        parameters = [gloo.Parameter(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in named]
-        plan = list(gloo.buckets(parameters, self._bucket_bytes))
-        self._receiving = asyncio.create_task(asyncio.to_thread(gloo.receive, self._group, plan))
-
     async def finish_update(self, version: int) -> float:
-        self.tensors, self.version = dict(await self._receiving), version
+        self.tensors, self.version = dict(await self.received()), version
         return 0.0
 
 
@@ -48,7 +41,7 @@ class Generator:
     """A subscriber with a stub, in the test's event loop."""
 
     def __init__(self, address: str, name: str) -> None:
-        self.receiver = StubReceiver()
+        self.receiver = StubEngine()
         self._subscriber = Subscriber(address, name, self.receiver)
         self._task = asyncio.create_task(self._subscriber.run())
 
