@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from math_pairs import PAIRS
 
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 from sandbox.mathematics import NeedsAlgebraError, matches
+from tests.unit.sandbox.math_pairs import PAIRS
 
 
 def _submission(expected: str, answer: str) -> Submission:
