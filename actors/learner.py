@@ -14,7 +14,7 @@ from actors import metrics, process
 from actors.cold_start import cold_start
 from actors.config.recipe import Recipe
 from actors.deadline import until
-from actors.errors import RunError
+from actors.errors import PeerTimeoutError, RunError
 from actors.replay.client import POLL_SECONDS, Client, Heartbeat
 from actors.replay.payload import Payload
 from actors.tasks.stream import TaskStream
@@ -48,7 +48,7 @@ class Learner:
         self._notices = Client(self._replay, "learner", "learner")
         beat = Heartbeat(self._replay, "learner", "learner", recipe.replay.worker_silence_seconds / 4)
         dtype = getattr(torch, recipe.generators.dtype)
-        self._publisher = Publisher(recipe.weights, dtype, lambda event: self._notice(self._notices, event))
+        self._publisher = Publisher(recipe.weights, dtype, self._synced)
         self._client.request("announce", {"service": "weights", "address": self._publisher.address})
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
         try:
@@ -185,10 +185,14 @@ class Learner:
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
-        self._notice(self._client, {"kind": "phase", "name": name, "detail": detail})
+        self._client.request("notice", {"event": {"kind": "phase", "name": name, "detail": detail}})
 
-    def _notice(self, client: Client, event: Mapping[str, Any]) -> None:
-        client.request("notice", {"event": dict(event)})
+    def _synced(self, event: Mapping[str, Any]) -> None:
+        """Called by the publisher's thread, which must outlive a replay that is away for a moment."""
+        try:
+            self._notices.request("notice", {"event": dict(event)})
+        except PeerTimeoutError as error:
+            log.warning("%s; one weight update is missing in the record", error)
 
 
 def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:

@@ -19,7 +19,7 @@ import zmq
 
 from actors import metrics
 from actors.config.pools import WeightsConfig
-from actors.errors import LeewayError
+from actors.errors import LeewayError, RunError
 from actors.weights.transport import TRANSPORTS, Tensors, Transport
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,12 @@ class Publisher:
     # ---------------------------------------------------------------- for the learner
 
     def publish(self, version: int, tensors: Tensors) -> None:
-        """Offer a snapshot; returns at once. The tensors must not change afterwards."""
+        """Offer a snapshot; returns at once. The tensors must not change afterwards.
+
+        Raises RunError where the sending thread has died.
+        """
+        if not self._thread.is_alive():
+            raise RunError("the thread that sends weights has died; see logs/learner.log")
         with self._sent:
             self._newest = Snapshot(version, tensors)
 
@@ -116,6 +121,13 @@ class Publisher:
     # ---------------------------------------------------------------- the thread
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            log.exception("the thread that sends weights ends")
+            raise
+
+    def _serve(self) -> None:
         while not self._stopping.is_set():
             self._listen(IDLE_SECONDS)
             self._forget_silent()
@@ -257,18 +269,25 @@ class Publisher:
         timeout = int(seconds * 1000)
         while self._socket.poll(timeout):
             timeout = 0
-            identity, raw = self._socket.recv_multipart()
-            message = msgpack.unpackb(raw)
-            name, now = str(message["name"]), time.monotonic()
-            if message["say"] == "hello":
+            identity, *frames = self._socket.recv_multipart()
+            try:
+                self._hear(identity, msgpack.unpackb(b"".join(frames)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.warning("weights: a message out of form: %s", error)
+
+    def _hear(self, identity: bytes, message: dict[str, Any]) -> None:
+        name, now = str(message["name"]), time.monotonic()
+        match message["say"]:
+            case "hello":
                 self._members[name] = Member(identity, name, int(message["workers"]), now)
                 log.info("weights: %s joined", name)
-            elif message["say"] == "bye":
+            case "bye":
                 self._members.pop(name, None)
-            elif name in self._members:
+            case "answer" if name in self._members and message["number"] in self._answers:
                 self._members[name].last_seen = now
-                if message["say"] == "answer" and message["number"] in self._answers:
-                    self._answers[message["number"]].put((name, message))
+                self._answers[message["number"]].put((name, message))
+            case "beat" if name in self._members:
+                self._members[name].last_seen = now
 
     def _silent(self, member: Member, now: float) -> bool:
         return now - member.last_seen > SILENCE_SECONDS
