@@ -22,7 +22,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from sandbox.jail import harness, lockdown, values
+from sandbox.jail import harness, lockdown, namespaces, values
 
 MAX_PACKET = 4096
 LOCKDOWN_FAILED = 125
@@ -47,12 +47,13 @@ def main(control_fd: int, configuration: str) -> None:
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
     _warm_up()
-    namespaces = settings["enforce"] and lockdown.separate_namespaces()
+    readable = _readable(settings["preload"])
+    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
+    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)]) if settings["enforce"] else ""
     lockdown.hide()
-    walls = lockdown.prepare(_readable(settings["preload"]), settings["uid"], enforce=settings["enforce"])
     gc.collect()
     gc.freeze()
-    ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "namespaces": namespaces, "uid": walls.uid}
+    ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
     control.send(json.dumps(ready).encode())
     while True:
         packet, fds, _, _ = socket.recv_fds(control, MAX_PACKET, 8)
