@@ -146,6 +146,10 @@ class AnswerWorker:
             return WorkerDiedError(f"worker ended ({reason}, exit status {status})")
         return WorkerDiedError(f"worker was ended by {signal.Signals(-status).name}", signal=-status)
 
+    def end(self) -> None:
+        """End the process while another thread waits for it: that thread finds it dead, and releases the rest."""
+        launch.end(self._process)
+
     def kill(self) -> None:
         """End the process and release everything; harmless if it is dead already."""
         self._connection.close()
@@ -202,9 +206,12 @@ class AnswerWorkers:
         """End every worker."""
         with self._lock:
             self._closed = True
-            workers = [*self._idle, *self._leased]
+            leased, idle = list(self._leased), list(self._idle)
+            self._leased.update(idle)
             self._idle.clear()
-        for worker in workers:
+        for worker in leased:
+            worker.end()
+        for worker in idle:
             self._discard(worker, "recycled")
 
     def _lease(self, verifier: Verifier) -> AnswerWorker:

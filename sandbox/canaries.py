@@ -55,7 +55,6 @@ attempt("send by UDP", lambda: connect(socket.AF_INET, ("127.0.0.1", plan["port"
 attempt("connect to a unix socket", lambda: connect(socket.AF_UNIX, plan["socket"]))
 attempt("connect to an abstract socket", lambda: connect(socket.AF_UNIX, "\0" + plan["abstract"]))
 attempt("fork", fork)
-attempt("execute", lambda: os.execv("/bin/true", ["/bin/true"]))
 attempt("signal the zygote", lambda: os.kill(os.getppid(), 0))
 attempt("signal the pool", lambda: os.kill(plan["pool"], 0))
 attempt("signal everything", lambda: os.kill(-1, 0))
@@ -68,7 +67,12 @@ attempt("raise a limit", lambda: libc.setuid(0) == 0 and os.getuid() != 0)
 attempt("use io_uring", lambda: libc.syscall(425, 1, 0) >= 0)
 attempt("use a new namespace", lambda: libc.unshare(0x10000000) == 0)
 attempt("trace", lambda: libc.ptrace(16, os.getppid(), 0, 0) == 0)
-print(json.dumps({"tried": tried, "leaked": leaked}))
+print(json.dumps({"tried": tried, "leaked": leaked}), flush=True)
+try:
+    # Last, because it leaves nothing of this program: another line of output says that it worked.
+    os.execv("/bin/echo", ["echo", "execute"])
+except OSError:
+    pass
 """
 
 
@@ -85,13 +89,14 @@ def check(zygote: Zygote, config: SandboxConfig) -> None:
         run = stack.enter_context(Run(zygote, job, config, json.dumps(plan).encode(), CANARY_SECONDS, True))
         run.wait()
         try:
-            report = json.loads(run.output(run.stdout_fd))
-        except ValueError:
+            lines = run.output(run.stdout_fd).decode().splitlines()
+            leaked = [*json.loads(lines[0])["leaked"], *lines[1:]]
+        except (ValueError, IndexError, KeyError):
             shown = (run.output(run.stderr_fd) or run.output(run.result_fd))[-300:].decode(errors="replace")
             raise IsolationError(f"the isolation canaries did not finish ({run.killed or 'ended'}): {shown}") from None
-    if report["leaked"]:
+    if leaked:
         raise IsolationError(
-            f"a locked-down program could {', '.join(report['leaked'])}: refusing to run model-written programs here. "
+            f"a locked-down program could {', '.join(leaked)}: refusing to run model-written programs here. "
             "Needed is Linux with seccomp, and Landlock (5.13 or later) for programs that import from disk; "
             "unsafe: true runs them all the same and says so in every verdict"
         )

@@ -86,7 +86,7 @@ class SandboxConfig(BaseModel):
     uid_base: int = Field(
         default=64000,
         gt=0,
-        description="when root: programs of slot i run as user id uid_base + i, which must be unused",
+        description="when root: programs run as one of the 1500 user ids from this one on, which must be unused",
     )
     preload: tuple[str, ...] = Field(
         default=(), description="modules imported before programs run, such as numpy or sympy"

@@ -108,8 +108,8 @@ def _conclude(message: dict[str, Any], calls: int) -> Grade:
         return Grade(Status.OK, 1.0)
     if "unusable" in message:
         raise BadReferenceError(f"the tests cannot be used: {message['unusable']!s:.200}")
-    # What an assertion says may quote expected values, and details reach people, not programs.
-    return Grade(Status.WRONG, detail=f"tests: {message.get('failed', 'failed')!s:.200}")
+    # Only the kind of failure: what an assertion says may quote expected values.
+    return Grade(Status.WRONG, detail=f"tests: {message.get('failed', 'failed')!s:.60}")
 
 
 def _outcome(run: Run, limit: float, ours: bool) -> Outcome:

@@ -21,6 +21,8 @@ from sandbox.zygotes import Run, Usage, Zygote
 
 ATTEMPTS = 3
 _MAX_LINES = 8
+# How many user ids from `uid_base` on are ours; the default range ends below 65534, the last id of many containers.
+_UIDS = 1500
 
 _BY_EXCEPTION = {
     "MemoryError": Status.MEMORY,
@@ -105,9 +107,11 @@ class Zygotes:
         """End every zygote, and with it every program."""
         with self._lock:
             self._closed = True
-            zygotes = [*self._leased, *(zygote for _, zygote in self._idle)]
+            leased, idle = list(self._leased), [zygote for _, zygote in self._idle]
             self._idle.clear()
-        for zygote in zygotes:
+        for zygote in leased:
+            zygote.kill()
+        for zygote in idle:
             zygote.close()
 
     def _take(self) -> tuple[int, Zygote]:
@@ -117,7 +121,7 @@ class Zygotes:
             slot, zygote = self._idle.pop() if self._idle else (self._slots.pop(), None)
         try:
             if zygote is None:
-                zygote = Zygote(self._config, self._config.uid_base + slot)
+                zygote = Zygote(self._config, self._uid(slot))
                 metrics.ZYGOTE_STARTS.inc()
         except BaseException:
             with self._lock:
@@ -126,6 +130,10 @@ class Zygotes:
         with self._lock:
             self._leased.add(zygote)
         return slot, zygote
+
+    def _uid(self, slot: int) -> int:
+        """A user for a slot's programs. Limits count by user, so pools of different processes should differ."""
+        return self._config.uid_base + (os.getpid() * 37 + slot) % _UIDS
 
     def _give_back(self, slot: int, zygote: Zygote, healthy: bool) -> None:
         with self._lock:

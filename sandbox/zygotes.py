@@ -117,6 +117,10 @@ class Zygote:
         self._control.close()
         launch.end(self._process)
 
+    def kill(self) -> None:
+        """End the zygote while another thread uses it: that thread finds it dead, and closes it."""
+        launch.end(self._process)
+
     def _send(self, packet: bytes, fds: list[int]) -> None:
         try:
             self._control.settimeout(REAP_SECONDS)
@@ -164,11 +168,15 @@ class Child:
         Raises:
             WorkerDiedError: the zygote is gone.
         """
+        # A descriptor closed twice could be another thread's by then.
+        pidfd, self.pidfd = self.pidfd, -1
+        if pidfd < 0:
+            raise WorkerDiedError("the child was reaped before")
         try:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         finally:
-            os.close(self.pidfd)
+            os.close(pidfd)
         return self._zygote.reap(self.pid)
 
 
@@ -200,6 +208,7 @@ class Run:
         self.killed = ""
         self.first_line: bytes | None = None
         self._config = config
+        self._open: list[int] = []
         self._buffers: dict[int, bytearray] = {}
         self._caps: dict[int, int] = {}
         self._poll = select.poll()
@@ -237,7 +246,7 @@ class Run:
 
     def wait(self) -> Usage:
         """Read everything until the child has ended, was killed at its deadline, or exceeded a cap. Idempotent."""
-        while self._usage is None and self._step():
+        while self._open and self._step():
             pass
         return self.finish()
 
@@ -273,8 +282,14 @@ class Run:
         return True
 
     def finish(self) -> Usage:
-        """Kill what is left of the child, read what it left in its pipes, and release everything. Idempotent."""
+        """Kill what is left of the child, read what it left in its pipes, and release everything. Idempotent.
+
+        Raises:
+            WorkerDiedError: the zygote is gone, and with it what is known about the child.
+        """
         if self._usage is None:
+            if not self._open:
+                raise WorkerDiedError("the zygote is gone")
             try:
                 self._usage = self._child.reap()
                 for fd in list(self._buffers):
@@ -331,6 +346,7 @@ class Run:
     def _pipe(self, theirs: _Descriptors, cap: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
+        self._open.append(reader)
         self._buffers[reader] = bytearray()
         self._caps[reader] = cap
         self._poll.register(reader, select.POLLIN)
@@ -338,13 +354,13 @@ class Run:
 
     def _input_pipe(self, theirs: _Descriptors) -> int:
         reader, self._stdin = os.pipe2(os.O_CLOEXEC)
+        self._open.append(self._stdin)
         os.set_blocking(self._stdin, False)
         return theirs.add(reader)
 
     def _close_pipes(self) -> None:
-        for fd in [*self._buffers, *([] if self._stdin is None else [self._stdin])]:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        while self._open:
+            os.close(self._open.pop())
         self._stdin = None
 
 

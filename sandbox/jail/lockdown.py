@@ -20,7 +20,6 @@ from sandbox.jail import landlock, seccomp, syscalls
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 1, 4, 8, 38
 _CAP_SETUID = 7
 _CAPABILITY_VERSION_3 = 0x20080522
-_CLONE_NEWIPC, _CLONE_NEWUTS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x08000000, 0x04000000, 0x10000000, 0x40000000
 
 STACK_BYTES = 64 * 1024 * 1024
 OPEN_FILES = 64
@@ -69,7 +68,7 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
     rules += [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
     rules += [("/dev/zero", landlock.READ_FILE)]
     with_landlock = enforce and landlock.abi(libc) > 0
-    if uid is not None and not _may_change_identity():
+    if uid is not None and not _may_become(uid):
         uid = None
     return Walls(
         landlock=landlock.ruleset(libc, rules) if with_landlock else None,
@@ -80,23 +79,6 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
         enforce=enforce,
         filter=seccomp.template(architecture, files=with_landlock) if enforce and architecture else b"",
     )
-
-
-def separate_namespaces() -> bool:
-    """Move this single-threaded process into network, IPC and host-name namespaces of its own, where that is allowed.
-
-    A second wall only: nothing relies on it. Unprivileged processes need a user namespace first.
-    """
-    flags = _CLONE_NEWIPC | _CLONE_NEWUTS | _CLONE_NEWNET
-    if libc.unshare(flags) == 0:
-        return True
-    uid, gid = os.getuid(), os.getgid()
-    if uid == 0 or libc.unshare(flags | _CLONE_NEWUSER) != 0:
-        return False
-    for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
-            file.write(line)
-    return True
 
 
 def hide() -> None:
@@ -185,13 +167,15 @@ def _must(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _may_change_identity() -> bool:
-    """Root with CAP_SETUID and CAP_SETGID; root inside a container may lack them."""
+def _may_become(uid: int) -> bool:
+    """Whether this is root with CAP_SETUID and CAP_SETGID and `uid` exists here; containers may lack any of these."""
     if os.geteuid() != 0:
         return False
     with open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
         effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
-    return effective & 0b11000000 == 0b11000000
+    with open("/proc/self/uid_map", encoding="ascii") as file:  # noqa: PTH123
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return effective & 0b11000000 == 0b11000000 and any(low <= uid < low + count for low, _, count in ranges)
 
 
 def _world_readable(path: str) -> bool:

@@ -22,7 +22,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from sandbox.jail import harness, lockdown, values
+from sandbox.jail import harness, lockdown, namespaces, values
 
 MAX_PACKET = 4096
 LOCKDOWN_FAILED = 125
@@ -47,12 +47,14 @@ def main(control_fd: int, configuration: str) -> None:
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
     _warm_up()
-    namespaces = settings["enforce"] and lockdown.separate_namespaces()
+    readable = _readable(settings["preload"])
+    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
+    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)]) if settings["enforce"] else ""
     lockdown.hide()
-    walls = lockdown.prepare(_readable(settings["preload"]), settings["uid"], enforce=settings["enforce"])
+    _OWN_MODULES.extend(name for name in sys.modules if name.partition(".")[0] == "sandbox")
     gc.collect()
     gc.freeze()
-    ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "namespaces": namespaces, "uid": walls.uid}
+    ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
     control.send(json.dumps(ready).encode())
     while True:
         packet, fds, _, _ = socket.recv_fds(control, MAX_PACKET, 8)
@@ -130,12 +132,16 @@ def _fork(control: socket.socket, walls: lockdown.Walls, limits: dict[str, Any],
     os.close(handle)
 
 
+# Listed before forking: a walk over all modules in the child would touch, and so copy, a hundred pages.
+_OWN_MODULES: list[str] = []
+
+
 def _child(walls: lockdown.Walls, parent: int, limits: dict[str, Any], fds: list[int]) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
         _lock(walls, parent, limits, fds)
         job = _read_job()
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
+        for name in _OWN_MODULES:
             del sys.modules[name]
         code = harness.run(job)
     finally:
