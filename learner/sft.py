@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from learner import ranks
 from learner.config import OptimizerConfig, SftConfig
-from learner.errors import BatchError
+from learner.errors import BatchError, NonFiniteError
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import STAND_IN, Segment, pack, plan_micro_batches
 from learner.trainer import Trainer
@@ -31,7 +32,8 @@ def supervise(
     Every `check_every` steps `should_stop(step)` is asked, and with `held_out` examples their loss is measured;
     `patience` checks without a better one end training. `on_step(step, statistics)` sees each step. Returns the
     statistics of the last step: loss (nats a token), gradient_norm, learning_rate, tokens, steps, epochs,
-    held_out_loss (nan without held-out examples).
+    held_out_loss (nan without held-out examples). Raises `BatchError` without examples and `NonFiniteError` before a
+    step that would spoil the weights.
     """
     if not examples:
         raise BatchError("no examples to train on")
@@ -44,6 +46,11 @@ def supervise(
         optimizer.zero_grad(set_to_none=True)
         loss, tokens = cross_entropy(trainer, [examples[i] for i in batch], train=True)
         norm = clip_gradients(trainer.model.parameters(), config.gradient_clip)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteError(
+                f"supervised step {step}: loss {loss}, gradient norm {norm}; the weights are those of the step before. "
+                "Lower learning_rate or look for damaged examples."
+            )
         optimizer.step()
         scheduler.step()
         statistics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "tokens": float(tokens)}
