@@ -21,7 +21,7 @@ say() { printf '[setup] %s\n' "$*"; }
 
 say "creating .venv with $("$python" --version)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+.venv/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9
 
 # The CPU build of torch is not on PyPI. Take it from a folder that pip is configured with, else from PyTorch's own index.
 torch=$(grep -E '^torch==.*\+cpu$' "$lock" || true)
