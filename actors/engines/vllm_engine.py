@@ -20,7 +20,7 @@ def set_environment(config: GeneratorsConfig) -> None:
     that imports vLLM, and the copies between the two."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if config.gpus == 0:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
