@@ -4,7 +4,9 @@ Both ends derive the same buckets from the same list of parameters, so nothing b
 """
 
 import socket
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,6 +48,23 @@ def join(store: TCPStore, rank: int, world_size: int, deadline_seconds: float) -
     options._timeout = timedelta(seconds=deadline_seconds)
     options._devices = [ProcessGroupGloo.create_device(hostname=_own_address(store.host, store.port))]
     return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options)
+
+
+def join_aside(
+    address: str, port: int, rank: int, world_size: int, deadline_seconds: float
+) -> "Future[tuple[ProcessGroupGloo, TCPStore]]":
+    """Meet the other ranks in a thread of its own. Where one of them has died, nobody but that thread waits for it."""
+    future: Future[tuple[ProcessGroupGloo, TCPStore]] = Future()
+
+    def meet() -> None:
+        try:
+            store = reach(address, port, world_size, deadline_seconds)
+            future.set_result((join(store, rank, world_size, deadline_seconds), store))
+        except Exception as error:  # noqa: BLE001 - raised again where the group is used
+            future.set_exception(error)
+
+    threading.Thread(target=meet, name="rendezvous", daemon=True).start()
+    return future
 
 
 def _own_address(peer: str, port: int) -> str:

@@ -1,6 +1,7 @@
 """The receiving end of a Gloo broadcast, as a weight-transfer engine inside a vLLM worker."""
 
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,22 +55,24 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._group: ProcessGroupGloo | None = None
-        self._store: TCPStore | None = None
+        self._joining: Future[tuple[ProcessGroupGloo, TCPStore]] | None = None
         self._info: GlooInitInfo | None = None
         self._receiver: threading.Thread | None = None
         self._staged: list[tuple[str, torch.Tensor]] | None = None
         self._failure: Exception | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
-        self.shutdown()
+        """Start joining; returns at once, so that the engine goes on generating whoever else is late or dead."""
         parallel = self.parallel_config
         worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
-        deadline = init_info.deadline_seconds
-        world = init_info.world_size
-        self._store = gloo.reach(init_info.master_address, init_info.master_port, world, deadline)
-        self._group = gloo.join(self._store, init_info.rank_offset + worker, world, deadline)
         self._info = init_info
+        self._joining = gloo.join_aside(
+            init_info.master_address,
+            init_info.master_port,
+            init_info.rank_offset + worker,
+            init_info.world_size,
+            init_info.deadline_seconds,
+        )
 
     def start_weight_update(self) -> None:
         self._staged, self._failure = None, None
@@ -78,14 +81,14 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
-        if self._group is None or self._info is None:
+        if self._joining is None or self._info is None:
             raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
         plan = list(gloo.buckets(update_info.parameters(), self._info.bucket_bytes))
-        group = self._group
+        joining, deadline = self._joining, self._info.deadline_seconds
 
         def stage() -> None:
             try:
-                self._staged = gloo.receive(group, plan)
+                self._staged = gloo.receive(joining.result(deadline)[0], plan)
             except Exception as error:  # noqa: BLE001 - raised again by drain_pending, in the caller's thread
                 self._failure = error
 
@@ -112,4 +115,4 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self._staged = None
 
     def shutdown(self) -> None:
-        self._group, self._store = None, None
+        self._joining = None
