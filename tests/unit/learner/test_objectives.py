@@ -166,7 +166,9 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
     weights = sequence_weights(config.aggregation, lengths, sizes, config.constant_length)
 
     def flat(values: list[Any]) -> torch.Tensor:
-        return torch.tensor([float(torch.as_tensor(v).detach()) for row in values for v in row], dtype=dtype)
+        # item() keeps all digits; as_tensor would round a Python float to float32
+        plain = [v.item() if isinstance(v, torch.Tensor) else v for row in values for v in row]
+        return torch.tensor(plain, dtype=dtype)
 
     logp, entropy = flat([a.logp for a in answers]), flat([a.entropy for a in answers])
     logp.requires_grad_()
