@@ -124,7 +124,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Start a run: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended."""
     runs: list[Run] = []
 
-    def begin(arguments: list[str] | None = None, seconds: float = 110.0, **changes: str) -> Run:
+    def begin(arguments: list[str] | None = None, seconds: float = 240.0, **changes: str) -> Run:
         if arguments is None:
             settings = SMALL | {"output": str(tmp_path / "output")} | changes
             arguments = ["recipes/quickstart.yaml", *(f"-s{key}={value}" for key, value in settings.items())]
