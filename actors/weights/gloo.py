@@ -5,7 +5,7 @@ Both ends derive the same buckets from the same list of parameters, so nothing b
 
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,14 @@ class Parameter:
     @property
     def nbytes(self) -> int:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence[Sequence[int]]) -> list[Parameter]:
+    """The parameters of an update as its message lists them. Raises ValueError where the lists differ in length."""
+    return [
+        Parameter(name, getattr(torch, dtype), tuple(shape))
+        for name, dtype, shape in zip(names, dtype_names, shapes, strict=True)
+    ]
 
 
 def serve(address: str, world_size: int, deadline_seconds: float) -> TCPStore:

@@ -38,10 +38,7 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
 
     def parameters(self) -> list[gloo.Parameter]:
-        return [
-            gloo.Parameter(name, getattr(torch, dtype), tuple(shape))
-            for name, dtype, shape in zip(self.names, self.dtype_names, self.shapes, strict=True)
-        ]
+        return gloo.described(self.names, self.dtype_names, self.shapes)
 
 
 class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):

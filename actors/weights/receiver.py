@@ -33,8 +33,7 @@ class GlooReceiver:
         """Start receiving; returns at once."""
         if self._joining is None:
             raise RuntimeError("the Gloo group is not open; call open_group first")
-        named = zip(info["names"], info["dtype_names"], info["shapes"], strict=True)
-        parameters = [gloo.Parameter(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in named]
+        parameters = gloo.described(info["names"], info["dtype_names"], info["shapes"])
         plan = list(gloo.buckets(parameters, self._info["bucket_bytes"]))
         joining, deadline = self._joining, self._info["deadline_seconds"]
         self._receiving = asyncio.create_task(
