@@ -232,6 +232,7 @@ class SftConfig(BaseModel):
     check_every: int = Field(
         default=10, gt=0, description="optimizer steps between calls of should_stop and held-out losses"
     )
+    check_from: int = Field(default=0, ge=0, description="optimizer step before which neither is looked at")
     patience: int = Field(
         default=0, ge=0, description="checks without a better held-out loss before stopping; 0 = never"
     )

@@ -29,9 +29,9 @@ def supervise(
 ) -> dict[str, float]:
     """Train `trainer.model` on (prompt ids, completion ids), with a fresh AdamW; the policy version does not change.
 
-    Every `check_every` steps `should_stop(step)` is asked, and with `held_out` examples their loss is measured;
-    `patience` checks without a better one end training. `on_step(step, statistics)` sees each step. Returns the
-    statistics of the last step: loss (nats a token), gradient_norm, learning_rate, tokens, steps, epochs,
+    From step `check_from` on, every `check_every` steps, `should_stop(step)` is asked and the loss of `held_out`
+    examples measured; `patience` checks without a better one end training. `on_step(step, statistics)` sees each step.
+    Returns the statistics of the last step: loss (nats a token), gradient_norm, learning_rate, tokens, steps, epochs,
     held_out_loss (nan without held-out examples). Raises `BatchError` without examples and `NonFiniteError` before a
     step that would spoil the weights.
     """
@@ -55,7 +55,7 @@ def supervise(
         scheduler.step()
         statistics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "tokens": float(tokens)}
         statistics |= {"steps": float(step), "epochs": float(epoch), "held_out_loss": losses[-1] if losses else np.nan}
-        check = step % config.check_every == 0
+        check = step >= config.check_from and step % config.check_every == 0
         if check and held_out:
             losses.append(cross_entropy(trainer, held_out, train=False)[0])
             statistics["held_out_loss"] = losses[-1]

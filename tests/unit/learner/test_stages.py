@@ -52,6 +52,15 @@ def test_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
     assert trainer.version == 0
 
 
+def test_nothing_is_checked_before_the_first_check(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    asked: list[int] = []
+    config = SftConfig(batch_size=1, check_every=2, check_from=5)
+    examples = [(_ids(random, 2), _ids(random, 2)) for _ in range(9)]
+    supervise(Trainer(CONFIG, tiny_model, seed=0), examples, config, should_stop=lambda step: bool(asked.append(step)))
+    assert asked == [6, 8]
+
+
 def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:
     random = np.random.default_rng(0)
     noise = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
