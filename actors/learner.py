@@ -202,12 +202,12 @@ def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_si
         position, _, name = key.partition(".")
         own[position][name] = array
     return [
-        _group(int(head["ticket"]), head["rewards"], Payload.of(own[str(position)], group_size))
+        _group(head, Payload.of(own[str(position)], group_size))
         for position, head in enumerate(heads)
     ]
 
 
-def _group(ticket: int, rewards: list[float], payload: Payload) -> Group:
+def _group(head: Mapping[str, Any], payload: Payload) -> Group:
     ends = payload.lengths.cumsum()
     versions = payload.token_versions()
     completions = []
@@ -218,8 +218,9 @@ def _group(ticket: int, rewards: list[float], payload: Payload) -> Group:
                 tokens=payload.tokens[part],
                 logprobs=payload.logprobs[part],
                 versions=versions[part],
-                reward=float(rewards[i]),
+                reward=float(head["rewards"][i]),
                 truncated=bool(payload.truncated[i]),
+                parts=head["parts"][i],
             )
         )
-    return Group(prompt=payload.prompt, completions=tuple(completions), id=ticket)
+    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["ticket"]))

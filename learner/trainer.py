@@ -93,7 +93,7 @@ class Trainer:
         self._refresh_reference()
         statistics = {
             **_summary(steps),
-            **batch_statistics(groups, [np.array([s.advantage for s in group]) for group in samples]),
+            **batch_statistics(samples),
             **token_statistics(ranks.gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start

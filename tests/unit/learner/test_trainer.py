@@ -22,7 +22,7 @@ from learner import (
     OptimizerConfig,
     Trainer,
 )
-from learner.batch import load_groups
+from learner.batch import load_groups, save_groups
 
 GroupFactory = Callable[..., list[Group]]
 
@@ -44,6 +44,27 @@ def test_step_reports_every_documented_statistic(tiny_model: Path, make_groups: 
     assert set(statistics) == set(STATISTICS)
     assert all(np.isfinite(v) for v in statistics.values())
     assert trainer.version == 1
+
+
+def test_the_parts_of_the_reward_are_averaged(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
+    def with_parts(group: Group, parts: dict[str, float]) -> Group:
+        return replace(group, completions=tuple(replace(c, parts=parts) for c in group.completions))
+
+    first, second = make_groups(count=2)
+    groups = [with_parts(first, {"accuracy": 1.0, "format": 0.5}), with_parts(second, {"accuracy": 0.0})]
+    save_groups(groups, tmp_path / "groups.npz")
+    statistics = Trainer(CONFIG, tiny_model, seed=0).train_step(load_groups(tmp_path / "groups.npz"))
+    assert statistics["reward/accuracy"] == 0.5
+    assert statistics["reward/format"] == 0.5, "a part counts where it is named only"
+
+
+def test_the_overlong_punishment_is_part_of_the_reward(tiny_model: Path, make_groups: GroupFactory) -> None:
+    objective = ObjectiveConfig(name="dapo", overlong_limit=10, overlong_cache=5)
+    groups = make_groups(lengths=(20, 20))
+    plain = Trainer(CONFIG, tiny_model, seed=0).train_step(groups)
+    punished = Trainer(CONFIG.model_copy(update={"objective": objective}), tiny_model, seed=0).train_step(groups)
+    assert punished["overlong_punishment_mean"] == -1.0 and plain["overlong_punishment_mean"] == 0.0
+    assert punished["reward_mean"] == pytest.approx(plain["reward_mean"] - 1.0)
 
 
 def test_resume_is_bit_exact(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
