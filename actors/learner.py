@@ -201,10 +201,7 @@ def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_si
     for key, array in arrays.items():
         position, _, name = key.partition(".")
         own[position][name] = array
-    return [
-        _group(head, Payload.of(own[str(position)], group_size))
-        for position, head in enumerate(heads)
-    ]
+    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
 
 
 def _group(head: Mapping[str, Any], payload: Payload) -> Group:

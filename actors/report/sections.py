@@ -25,7 +25,14 @@ DROPS = {
     "stale": "too old for the bound on staleness (stale)",
     "infra_error": "verification broke (infra_error)",
 }
-SHARES = WHOLE_SHARES | {names.TRUNCATED, "clip_fraction_low", "clip_fraction_high", "masked_fraction", "mixed_groups_fraction"}
+SHARES = WHOLE_SHARES | {
+    names.TRUNCATED,
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "masked_fraction",
+    "mfu",
+    "mixed_groups_fraction",
+}
 
 
 def learning(state: RunState) -> Html:

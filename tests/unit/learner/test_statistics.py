@@ -14,7 +14,7 @@ from learner.statistics import token_record, token_statistics
 
 
 def _statistics(log_ratios: list[list[float]], advantages: list[float], **config: Any) -> dict[str, float]:
-    """Statistics of completions whose policy / old ratios are e^log_ratios; tokens of completion i are i versions old."""
+    """Statistics of completions with the ratios e^log_ratios, those of completion i being i versions old."""
     lengths = torch.tensor([len(row) for row in log_ratios])
     sequence = torch.arange(len(log_ratios)).repeat_interleave(lengths)
     zero = torch.zeros(int(lengths.sum()), dtype=torch.float64)
