@@ -250,13 +250,19 @@ class Trainer:
         )
 
     def snapshot(self) -> list[tuple[str, Tensor]]:
-        """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap."""
-        return [(name, tensor.clone()) for name, tensor in self.named_tensors()]
+        """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap.
+
+        Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
+        """
+        mine = ranks.rank() == 0
+        return [(name, tensor.clone()) for name, tensor in self.named_tensors() if mine]
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""
-        tensors = dict(weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True))
-        if ranks.rank() == 0:
+        mine = ranks.rank() == 0
+        streamed = weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True)
+        tensors = {name: tensor for name, tensor in streamed if mine}
+        if mine:
             weights.export(self.model, tensors, self.model_path, folder)
         ranks.barrier()
 

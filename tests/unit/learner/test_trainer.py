@@ -102,6 +102,25 @@ def test_micro_batches_do_not_change_the_update(tiny_model: Path, make_groups: G
     assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
 
 
+def test_checkpointed_activations_give_the_same_update(tiny_model: Path, make_groups: GroupFactory) -> None:
+    groups = make_groups()
+    forwards = {False: 0, True: 0}
+    weights = {}
+    for checkpointing in forwards:
+        config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
+        trainer = Trainer(config, tiny_model, seed=0)
+
+        def count(*_: object, key: bool = checkpointing) -> None:
+            forwards[key] += 1
+
+        trainer.model.model.layers[0].self_attn.register_forward_pre_hook(count)
+        trainer.train_step(groups)
+        weights[checkpointing] = _weights(trainer)
+    assert forwards[True] == 2 * forwards[False], "activations were not recomputed"
+    for name, tensor in weights[False].items():
+        torch.testing.assert_close(weights[True][name], tensor, atol=1e-7, rtol=0)
+
+
 def test_equal_rewards_change_nothing(tiny_model: Path, make_groups: GroupFactory) -> None:
     groups = [replace(g, completions=tuple(replace(c, reward=1.0) for c in g.completions)) for g in make_groups()]
     trainer = Trainer(CONFIG, tiny_model, seed=0)
