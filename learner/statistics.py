@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from learner.batch import Completion
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.config import ObjectiveConfig
 from learner.divergences import kl_estimate
+from learner.flops import model_flops
 from learner.loss import TokenQuantities, old_logprobs, token_weights
 from learner.objectives import sequence_mean
 from learner.samples import Sample
@@ -53,7 +54,7 @@ STATISTICS: dict[str, str] = {
     "tokens": "completion tokens in the batch",
     "trained_tokens": "completion tokens that went through the model (the others had no gradient)",
     "teraflops": "model TFLOP/s of the step: 6 x parameters x tokens that went through the model",
-    "mfu": "teraflops over `peak_teraflops`; 0 when that is not configured",
+    "mfu": "model FLOP utilisation: teraflops over `peak_teraflops`, or over the measured peak where that is not set",
     "tokens_per_second": "completion tokens of the batch a second of this step",
     "seconds": "wall time of the step",
     "response_length_mean": "mean completion length, tokens",
@@ -128,15 +129,15 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
 
 
 def compute_statistics(
-    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, config: LearnerConfig
+    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, peak: float
 ) -> dict[str, float]:
-    """Speed. Forward and backward cost 6 FLOP a parameter and token (Kaplan et al. 2020, section 2.1)."""
-    teraflops = 6 * parameters * fed_tokens / seconds / 1e12
+    """Speed; `peak` is what all devices together could do, TFLOP/s."""
+    teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12
     return {
         "seconds": seconds,
         "tokens_per_second": statistics["tokens"] / seconds,
         "teraflops": teraflops,
-        "mfu": teraflops / config.peak_teraflops if config.peak_teraflops else 0.0,
+        "mfu": teraflops / peak,
     }
 
 

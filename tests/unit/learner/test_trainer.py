@@ -46,6 +46,14 @@ def test_step_reports_every_documented_statistic(tiny_model: Path, make_groups: 
     assert trainer.version == 1
 
 
+def test_utilisation_is_of_the_devices_peak(tiny_model: Path, make_groups: GroupFactory) -> None:
+    measured = Trainer(CONFIG, tiny_model, seed=0).train_step(make_groups())
+    assert 0 < measured["mfu"] < 1
+    told = CONFIG.model_copy(update={"peak_teraflops": 50.0})
+    statistics = Trainer(told, tiny_model, seed=0).train_step(make_groups())
+    assert statistics["mfu"] == pytest.approx(statistics["teraflops"] / 50.0)
+
+
 def test_the_parts_of_the_reward_are_averaged(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
     def with_parts(group: Group, parts: dict[str, float]) -> Group:
         return replace(group, completions=tuple(replace(c, parts=parts) for c in group.completions))
@@ -257,9 +265,23 @@ def test_non_finite_steps_are_skipped_counted_and_end_the_run(
         trainer.train_step(poisoned)
     (file,) = tmp_path.glob("*.npz")
     assert str(file) in str(error.value)
+    assert "engine and learner disagree by" in str(error.value)
     saved = load_groups(file)
     assert [g.id for g in saved] == [g.id for g in poisoned]
     assert np.array_equal(saved[1].completions[2].tokens, poisoned[1].completions[2].tokens)
+
+
+def test_overflowed_weights_are_explained_and_leave_the_statistics_finite(
+    tiny_model: Path, make_groups: GroupFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(CONFIG, tiny_model, seed=0)
+    with torch.no_grad():
+        trainer.model.model.layers[0].mlp.up_proj.weight[0, 0] = torch.inf
+    with caplog.at_level("WARNING"):
+        statistics = trainer.train_step(make_groups())
+    assert statistics["non_finite"] == 1 and statistics["optimizer_steps"] == 0
+    assert statistics["trained_tokens"] == 0 and all(np.isfinite(v) for v in statistics.values())
+    assert "no finite logprob under the policy" in caplog.text
 
 
 def test_a_save_that_dies_leaves_the_previous_checkpoint(
