@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,7 +18,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
+from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, supervise
 from learner.batch import load_groups, save_groups
 from learner.config import LoraSettings
 
@@ -85,8 +86,22 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
             (folder / name / "peak.json").write_text(json.dumps(_most_gathered(trainer.named_tensors())))
         else:
             assert sum(1 for _ in trainer.named_tensors()) == len(before)
+    statistics, sent = _supervise(model)
+    if rank == 0:
+        save_file(sent, folder / "supervised.safetensors")
+        (folder / "supervised.json").write_text(json.dumps(statistics))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _supervise(model: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Two rounds of supervised training, each of which ends in a measurement of the held-out loss."""
+    trainer = Trainer(PLAIN, model, seed=0)
+    random = np.random.default_rng(0)
+    examples = [(random.integers(0, 64, 3).astype(np.int32), random.integers(0, 64, 5).astype(np.int32))] * 8
+    config = SftConfig(batch_size=4, epochs=2, check_every=1, learning_rate=1e-3)
+    supervise(trainer, examples, config, held_out=examples)
+    return supervise(trainer, examples, config, held_out=examples), dict(trainer.snapshot())
 
 
 def _most_gathered(tensors: Iterator[tuple[str, torch.Tensor]]) -> dict[str, int]:
@@ -138,6 +153,13 @@ def test_two_ranks_equal_one(tiny_model: Path, two_ranks: Path, name: str) -> No
     assert set(two) == {key for key, _ in one.named_tensors()}
     for key, tensor in one.named_tensors():
         torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
+
+
+def test_two_ranks_make_the_same_supervised_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:
+    expected, one = _supervise(tiny_model)
+    assert json.loads((two_ranks / "supervised.json").read_text()) == pytest.approx(expected, rel=1e-3)
+    for key, tensor in load_file(two_ranks / "supervised.safetensors").items():
+        torch.testing.assert_close(one[key], tensor, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
