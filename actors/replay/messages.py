@@ -126,7 +126,7 @@ class Heartbeat(Request):
 class Announce(Request):
     """Where a service of the run is to be found."""
 
-    service: Literal["weights"]
+    service: Literal["weights", "learner"]
     address: str = Field(max_length=200)
 
 
