@@ -118,6 +118,23 @@ def test_several_generators_share_the_work_within_the_bound(start: Start) -> Non
     assert max(e["members"] for e in run.events() if e["kind"] == "weight_sync") == 3
 
 
+def test_two_ranks_of_the_learner_train_adapters_save_and_go_on(start: Start) -> None:
+    changes = {"learner_ranks": "2", "learner.lora.rank": "4", "rewards.language": "en"}
+    run = start(**changes)
+    assert run.end() == 0, run.text()[-3000:]
+    summary = usable(run)
+    assert summary["steps"] == 4 and summary["groups"]["committed"] == 4 * 4
+    assert "rank 1 of 2" in (run.folder / "logs" / "learner-rank-1.log").read_text()
+    assert (run.folder / "model" / "model.safetensors").exists()
+    (steps,) = [[e for e in run.events() if e["kind"] == "step"]]
+    for name in ("reward/accuracy", "reward/format", "reward/language", "mfu", "effective_sample_size"):
+        assert all(name in e["statistics"] for e in steps), name
+    again = start(["--resume", str(run.folder), "-s", "steps=6"])
+    again.output = run.output
+    assert again.end() == 0, again.text()[-3000:]
+    assert usable(again)["steps"] == 6
+
+
 def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
     run = start(steps="500")
     run.wait_for_step(1)

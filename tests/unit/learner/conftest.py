@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_groups() -> GroupFactory:
     """Random ragged groups; `lengths` bounds the completions, `age` the versions behind `version`."""
 
@@ -67,11 +66,3 @@ def make_groups() -> GroupFactory:
         return [group(i) for i in range(count)]
 
     return make
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port on the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
