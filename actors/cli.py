@@ -83,6 +83,18 @@ def bench_sandbox(json: Json = None) -> None:
     sandbox.run(json)
 
 
+@bench.command("soak")
+def bench_soak(
+    json: Json = None,
+    programs: Annotated[int, typer.Option(min=1, help="how many programs")] = 10_000,
+    seed: Annotated[int, typer.Option(help="which programs, and which processes are killed")] = 0,
+) -> None:
+    """Mixed and hostile programs through the verifier pool while its processes are killed at random."""
+    from benchmarks import sandbox_soak
+
+    sandbox_soak.run(json, programs, seed)
+
+
 @bench.command("learning")
 def bench_learning(json: Json = None) -> None:
     """Each objective on a bandit-like task, fresh and stale."""
