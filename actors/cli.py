@@ -95,6 +95,14 @@ def bench_soak(
     sandbox_soak.run(json, programs, seed)
 
 
+@bench.command("human-eval")
+def bench_human_eval(json: Json = None) -> None:
+    """The canonical solutions of HumanEval and a mutant of each, three times through the verifier pool."""
+    from benchmarks import human_eval
+
+    human_eval.run(json)
+
+
 @bench.command("learning")
 def bench_learning(json: Json = None) -> None:
     """Each objective on a bandit-like task, fresh and stale."""

@@ -13,9 +13,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def children(pid: int) -> set[int]:
     """Process ids of the living children of a process."""
     found: set[int] = set()
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            found.update(map(int, listing.read_text().split()))
+    with suppress(OSError):  # it, or one of its threads, may end at any instant
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found.update(map(int, (thread / "children").read_text().split()))
     return found
 
 

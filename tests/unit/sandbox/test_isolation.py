@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,17 @@ def test_canaries_pass_behind_the_walls(zygote: Zygote) -> None:
     canaries.check(zygote, CONFIG)
 
 
-def test_canaries_find_missing_walls() -> None:
+def test_canaries_find_missing_walls_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = uuid.uuid4().hex
+    monkeypatch.setattr(canaries.secrets, "token_hex", lambda *_: name)
     config = SandboxConfig(unsafe=True)
     bare = Zygote(config, 64_000)
     try:
-        with pytest.raises(IsolationError, match=r"read a planted file.*connect by TCP.*fork"):
+        with pytest.raises(IsolationError, match=r"read a planted file.*connect by TCP.*fork.*write to /tmp/"):
             canaries.check(bare, config)
     finally:
         bare.close()
+    assert [path for folder in ("/", "/tmp", "/dev/shm") for path in Path(folder).glob(f"*{name}*")] == []
 
 
 def test_programs_are_refused_while_a_canary_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
