@@ -103,6 +103,16 @@ def bench_human_eval(json: Json = None) -> None:
     human_eval.run(json)
 
 
+@bench.command("math")
+def bench_math(
+    json: Json = None, write: Annotated[bool, typer.Option("--write", help="renew benchmarks/MATH.md")] = False
+) -> None:
+    """The labelled pairs of answers, which of them math-verify alone gets wrong, and the slowest checks."""
+    from benchmarks import mathematics
+
+    mathematics.run(json, write=write)
+
+
 @bench.command("learning")
 def bench_learning(json: Json = None) -> None:
     """Each objective on a bandit-like task, fresh and stale."""

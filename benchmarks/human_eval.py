@@ -1,6 +1,7 @@
 """HumanEval through the pool: every canonical solution must pass, and every mutant that its tests tell apart must fail.
 
-A mutant is the canonical solution with one operator or constant of the function changed. Whether the tests tell it
+A mutant is the canonical solution with one operator or constant of the function changed, or its result negated where
+there is neither. Whether the tests tell it
 apart is found out beside the pool, by running it with them in an interpreter of its own: mutants are ours, no model's.
 """
 
@@ -45,7 +46,7 @@ class Report:
 
     Attributes:
         problems: how many canonical solutions.
-        mutants: how many have a mutant.
+        mutants: how many mutants, one a problem.
         changed: mutants that the tests tell apart, found out without the pool.
         runs: one entry a run.
     """
@@ -118,28 +119,30 @@ def problems() -> dict[str, Problem]:
 
 
 def mutants(found: dict[str, Problem]) -> dict[str, str]:
-    """A mutant of every canonical solution that has an operator or a constant, always the same one."""
+    """A mutant of every canonical solution, always the same one."""
     rng = random.Random(SEED)
-    made = {name: mutant(problem, rng) for name, problem in found.items()}
-    return {name: program for name, program in made.items() if program is not None}
+    return {name: mutant(problem, rng) for name, problem in found.items()}
 
 
-def mutant(problem: Problem, rng: random.Random) -> str | None:
-    """The canonical solution with one operator or constant changed, or None if it has none."""
-    source = problem["prompt"] + problem["canonical_solution"]
-    count = _Mutation(problem["entry_point"], -1)
-    count.visit(ast.parse(source))
-    if count.seen == 0:
-        return None
-    changed = _Mutation(problem["entry_point"], rng.randrange(count.seen)).visit(ast.parse(source))
+def source(problem: Problem) -> str:
+    """The canonical solution as a whole program."""
+    return problem["prompt"] + problem["canonical_solution"]
+
+
+def mutant(problem: Problem, rng: random.Random) -> str:
+    """The canonical solution with one operator or constant changed, or else with every result negated."""
+    entry, tree = problem["entry_point"], ast.parse(source(problem))
+    count = _Mutation(entry, -1)
+    count.visit(ast.parse(source(problem)))
+    changed = _Mutation(entry, rng.randrange(count.seen)).visit(tree) if count.seen else _Negation().visit(tree)
     return ast.unparse(ast.fix_missing_locations(changed))
 
 
 def passes_in_the_open(problem: Problem, program: str) -> bool:
     """What HumanEval's own judge says: the tests after the program, in a plain interpreter."""
-    source = f"{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
+    tested = f"{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
     try:
-        ended = subprocess.run([sys.executable, "-I", "-c", source], capture_output=True, timeout=OPEN_SECONDS)
+        ended = subprocess.run([sys.executable, "-I", "-c", tested], capture_output=True, timeout=OPEN_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return ended.returncode == 0
@@ -191,7 +194,7 @@ class _Mutation(ast.NodeTransformer):
         self.seen += 1
         return self.seen - 1 == self._target
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802 - ast's name, like those below
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         outer, self._inside = self._inside, self._inside or node.name == self._entry
         first = node.body[0]
         has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
@@ -200,40 +203,49 @@ class _Mutation(ast.NodeTransformer):
         self._inside = outer
         return node
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if type(node.value) not in (bool, int, float, str) or not self._hit():
             return node
         value = node.value
         changed = not value if isinstance(value, bool) else value + "x" if isinstance(value, str) else value + 1
         return ast.copy_location(ast.Constant(changed), node)
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:  # noqa: N802
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         return node
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         if type(node.op) in _OTHER and self._hit():
             node.op = _OTHER[type(node.op)]()
         return node
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:  # noqa: N802
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
         if type(node.op) in _OTHER and self._hit():
             node.op = _OTHER[type(node.op)]()
         return node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         self.generic_visit(node)
         if self._hit():
             node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         return node
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         self.generic_visit(node)
         return node.operand if self._hit() else node
 
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
         self.generic_visit(node)
         if self._hit():
             node.ops[0] = _OPPOSITE[type(node.ops[0])]()
+        return node
+
+
+class _Negation(ast.NodeTransformer):
+    """Negates every returned value."""
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        if node.value is not None:
+            node.value = ast.UnaryOp(ast.Not(), node.value)
         return node
