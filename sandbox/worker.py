@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import signal
 import site
 import socket
@@ -59,8 +58,8 @@ def _lock(settings: dict[str, Any]) -> None:
     packages = [*site.getsitepackages(), *sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/etc/ld.so.cache"]
     walls = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
     room = max(settings["memory_bytes"] - walls.base_bytes, settings["memory_bytes"] // 4)
+    lockdown.settle(walls)
     lockdown.enter(walls, None, room, None)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:
