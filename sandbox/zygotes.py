@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 REAP_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
 _CHUNK = 1 << 16
+_FDS, _FD = struct.Struct("5i"), struct.Struct("i")
+_ONE_FD = socket.CMSG_SPACE(_FD.size)
 
 _BOOT = """\
 import sys, types
@@ -71,7 +74,9 @@ class Zygote:
             self._control.close()
             raise WorkerStartError(f"cannot start an interpreter: {error}; check process and memory limits") from error
         try:
-            self.walls: dict[str, Any] = json.loads(self._receive(config.start_seconds)[0])
+            self._control.settimeout(config.start_seconds)
+            self.walls: dict[str, Any] = json.loads(self._receive()[0])
+            self._control.settimeout(REAP_SECONDS)
         except WorkerDiedError as error:
             raise WorkerStartError(
                 f"a zygote was not ready within {config.start_seconds} s ({error}); raise start_seconds or check "
@@ -97,10 +102,10 @@ class Zygote:
         """
         job_fd = sealed(job)
         try:
-            self._send(REQUEST.pack(b"fork", memory, cpu), [job_fd, stdin, stdout, stderr, result])
+            self._send(REQUEST.pack(b"fork", memory, cpu), (stdin, stdout, stderr, job_fd, result))
         finally:
             os.close(job_fd)
-        reply, fds = self._receive(REAP_SECONDS)
+        reply, fds = self._receive()
         (pid,) = STARTED.unpack(reply)
         if pid <= 0 or len(fds) != 1:
             for fd in fds:
@@ -114,8 +119,8 @@ class Zygote:
         Raises:
             WorkerDiedError: the zygote did not answer; it is dead now.
         """
-        self._send(REQUEST.pack(b"reap", pid, 0), [])
-        reply, _ = self._receive(REAP_SECONDS)
+        self._send(REQUEST.pack(b"reap", pid, 0))
+        reply, _ = self._receive()
         return Usage(*ENDED.unpack(reply))
 
     def close(self) -> None:
@@ -127,22 +132,22 @@ class Zygote:
         """End the zygote while another thread uses it: that thread finds it dead, and closes it."""
         launch.end(self._process)
 
-    def _send(self, packet: bytes, fds: list[int]) -> None:
+    def _send(self, packet: bytes, fds: tuple[int, ...] = ()) -> None:
         try:
-            self._control.settimeout(REAP_SECONDS)
-            socket.send_fds(self._control, [packet], fds)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))] if fds else []
+            self._control.sendmsg([packet], rights)
         except OSError as error:
             raise self._dead(str(error)) from error
 
-    def _receive(self, seconds: float) -> tuple[bytes, list[int]]:
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """The next packet and the descriptor that came with it, if one did."""
         try:
-            self._control.settimeout(seconds)
-            packet, fds, _, _ = socket.recv_fds(self._control, MAX_PACKET, 4)
+            packet, ancillary, _, _ = self._control.recvmsg(MAX_PACKET, _ONE_FD)
         except OSError as error:
             raise self._dead(str(error) or "no answer") from error
         if not packet:
             raise self._dead("connection closed")
-        return packet, list(fds)
+        return packet, [_FD.unpack(data)[0] for _, _, data in ancillary]
 
     def _dead(self, reason: str) -> WorkerDiedError:
         self.close()
@@ -152,10 +157,9 @@ class Zygote:
 def sealed(content: bytes) -> int:
     """A memory file that nobody can change any more, positioned at its start."""
     fd = os.memfd_create("leeway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    written = 0
+    while written < len(content):
+        written += os.pwrite(fd, memoryview(content)[written:], written)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd
 
@@ -261,6 +265,7 @@ class Run:
         buffer = self._buffers[self.result_fd]
         while (end := buffer.find(b"\n")) < 0:
             if not self._step():
+                self._drain(self.result_fd)
                 end = buffer.find(b"\n")
                 if end < 0:
                     return None
@@ -319,11 +324,7 @@ class Run:
                 self.killed = "output"
                 return False
         # Not EOF but the end of the process is what counts: nobody else may keep a run open.
-        if self._child.pidfd in ready:
-            for fd in list(self._buffers):
-                self._drain(fd)
-            return False
-        return True
+        return self._child.pidfd not in ready
 
     def _read(self, fd: int) -> bool:
         """Take in one chunk; False if the pipe's cap is exceeded."""

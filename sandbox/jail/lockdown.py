@@ -1,9 +1,9 @@
 """Locks a forked child down before any model-written code runs in it: limits, identity, Landlock, seccomp.
 
 Order matters and is the reason for this module: the identity can only be changed before capabilities are gone, the
-parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs. What children inherit
-is put up once, in the zygote (`settle`); what must differ between children, or would keep the zygote from its work, each
-child puts up itself (`enter`).
+parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs. What children can
+inherit is put up once, in the zygote (`settle`); the rest, which differs between children or would keep the zygote from
+its work, each child puts up itself (`enter`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Walls:
         keep_file_access: the interpreter lies in a directory that only the zygote's user may enter, so children keep
             its file-system uid (Landlock still decides what they may read).
         threads: RLIMIT_NPROC of a child.
+        memory_ceiling, cpu_ceiling: hard limits of the zygote, bytes and seconds, which no child's may exceed.
         base_bytes: address space of the zygote itself, which children inherit.
         enforce: False only with `unsafe: true`: limits without walls.
         filter: None if nothing is enforced.
@@ -53,6 +54,8 @@ class Walls:
     uid: int | None
     keep_file_access: bool
     threads: int
+    memory_ceiling: int
+    cpu_ceiling: int
     base_bytes: int
     enforce: bool
     filter: seccomp.Filter | None
@@ -78,7 +81,11 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
         landlock=landlock.ruleset(libc, rules) if with_landlock else None,
         uid=uid,
         keep_file_access=uid is not None and not all(_world_readable(path) for path in (os.__file__, *sys.path)),
-        threads=THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS,
+        threads=min(
+            THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS, _ceiling(resource.RLIMIT_NPROC)
+        ),
+        memory_ceiling=_ceiling(resource.RLIMIT_AS),
+        cpu_ceiling=_ceiling(resource.RLIMIT_CPU),
         base_bytes=_address_space(),
         enforce=enforce,
         filter=seccomp.Filter(architecture, files=with_landlock) if enforce and architecture else None,
@@ -106,7 +113,8 @@ def settle(walls: Walls) -> None:
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        _limit(name, value, value)
+        value = min(value, _ceiling(name))
+        resource.setrlimit(name, (value, value))
     if walls.uid is not None:
         _become(walls.uid, walls.keep_file_access)
     if walls.enforce:
@@ -129,9 +137,11 @@ def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int 
     # Soft equals hard everywhere but for CPU time, so that nothing can be raised back. The soft CPU limit sends
     # SIGXCPU, which a program may ignore; the hard one, a second later, ends it.
     if cpu_seconds is not None:
-        _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
-    _limit(resource.RLIMIT_AS, walls.base_bytes + memory_bytes, walls.base_bytes + memory_bytes)
-    _limit(resource.RLIMIT_NPROC, walls.threads, walls.threads)
+        hard = min(cpu_seconds + 1, walls.cpu_ceiling)
+        resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_seconds, hard), hard))
+    memory = min(walls.base_bytes + memory_bytes, walls.memory_ceiling)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_NPROC, (walls.threads, walls.threads))
     if parent is not None:
         _must(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
         if os.getppid() != parent:
@@ -143,11 +153,10 @@ def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int 
         walls.filter.install(libc, os.getpid())
 
 
-def _limit(name: int, soft: int, hard: int) -> None:
-    ceiling = resource.getrlimit(name)[1]
-    if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(name, (soft, hard))
+def _ceiling(name: int) -> int:
+    """The hard limit that this process is under already."""
+    hard = resource.getrlimit(name)[1]
+    return 1 << 62 if hard == resource.RLIM_INFINITY else hard
 
 
 def _become(uid: int, keep_file_access: bool) -> None:

@@ -1,6 +1,6 @@
 """The zygote: a clean, warm interpreter that forks one locked-down child for each job.
 
-It never sees a job. The pool hands it five descriptors (job, stdin, stdout, stderr, result) and limits; it forks, gives
+It never sees a job. The pool hands it five descriptors (stdin, stdout, stderr, job, result) and limits; it forks, gives
 the pool a pidfd of the child at once, and reaps the child when the pool says that it is gone. It is single-threaded, so
 that the parent-death signal of its children fires when it dies, and it ends when the pool's end of the socket closes.
 
@@ -36,6 +36,8 @@ LOCKDOWN_FAILED = 125
 LOCKED = b'{"locked":true}\n'
 _CONTROL_FD_FLOOR = 200
 _FDS, _FD = struct.Struct("5i"), struct.Struct("i")
+# Where the descriptors of a job are received: nothing else of the zygote's is that low, and the lowest are taken first.
+_PLACES = (0, 1, 2, harness.JOB_FD, harness.RESULT_FD)
 # Out of programs' sight in `sys.modules`, but alive.
 _OWN_MODULES: list[ModuleType] = []
 # Keeps the interpreter lock during a call.
@@ -67,8 +69,12 @@ def main(control_fd: int, configuration: str) -> None:
     harness.set_stage()
     for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
         _OWN_MODULES.append(sys.modules.pop(name))
+    # What it received would otherwise be duplicated onto the descriptors that children use.
+    os.closerange(0, harness.RESULT_FD + 1)
     gc.collect()
     gc.freeze()
+    # Sorts the free memory of the C library: left to the first large allocation, every child would do it.
+    _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
     control.send(json.dumps(ready).encode())
     while True:
@@ -78,14 +84,16 @@ def main(control_fd: int, configuration: str) -> None:
             os._exit(0)
         verb, first, second = REQUEST.unpack(packet)
         if verb == b"fork":
-            _fork(control, walls, first, second, _FDS.unpack(ancillary[0][2]))
+            if _FDS.unpack(ancillary[0][2]) != _PLACES:
+                raise OSError("descriptors arrived out of their places")
+            _fork(control, walls, first, second)
         else:
             _, status, usage = os.wait4(first, 0)
             control.send(ENDED.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
 def _move_out_of_the_way(control_fd: int) -> socket.socket:
-    """Free the descriptors that children use, so that duplicating onto them never hits one of ours."""
+    """Keep everything of ours off the descriptors that children use."""
     high = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD_FLOOR)
     os.close(control_fd)
     null = os.open("/dev/null", os.O_RDWR)
@@ -121,19 +129,17 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, walls: lockdown.Walls, memory: int, cpu: int, fds: tuple[int, ...]) -> None:
+def _fork(control: socket.socket, walls: lockdown.Walls, memory: int, cpu: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork() if threading.active_count() > 1 else _bare_fork()
     except OSError as error:
-        for fd in fds:
-            os.close(fd)
+        os.closerange(0, len(_PLACES))
         control.send(STARTED.pack(-(error.errno or 1)))
         return
     if pid == 0:
-        _child(walls, parent, memory, cpu, fds)
-    for fd in fds:
-        os.close(fd)
+        _child(walls, parent, memory, cpu)
+    os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
     control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
     os.close(handle)
@@ -152,10 +158,10 @@ def _bare_fork() -> int:
     return pid
 
 
-def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int, fds: tuple[int, ...]) -> NoReturn:
+def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
-        _lock(walls, parent, memory, cpu, fds)
+        _lock(walls, parent, memory, cpu)
         body = os.pread(harness.JOB_FD, os.lseek(harness.JOB_FD, 0, os.SEEK_END), 0)
         os.close(harness.JOB_FD)
         if b"random" in body:
@@ -166,11 +172,9 @@ def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int, fds: tuple
         os._exit(code)
 
 
-def _lock(walls: lockdown.Walls, parent: int, memory: int, cpu: int, fds: tuple[int, ...]) -> None:
+def _lock(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> None:
     """Lock this child down, and say so before the program can say anything."""
     try:
-        for fd, target in zip(fds, (harness.JOB_FD, 0, 1, 2, harness.RESULT_FD), strict=True):
-            os.dup2(fd, target)
         _close_others(walls.landlock)
         lockdown.enter(walls, parent, memory, cpu)
     except OSError as error:
