@@ -98,9 +98,11 @@ def _serve(walls: lockdown.Walls, settings: dict[str, Any], parent: int, fd: int
 
 
 def _walls(settings: dict[str, Any]) -> lockdown.Walls:
-    lockdown.hide()
     packages = [*site.getsitepackages(), *sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/etc/ld.so.cache"]
-    return lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
+    walls = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
+    lockdown.settle(walls)
+    lockdown.hide()
+    return walls
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Any
 from sandbox import launch
 from sandbox.config import SandboxConfig
 from sandbox.errors import WorkerDiedError, WorkerStartError
-from sandbox.jail.zygote import LOCKED, MAX_PACKET
+from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 
 REAP_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
 _CHUNK = 1 << 16
+_FDS, _FD = struct.Struct("5i"), struct.Struct("i")
+_ONE_FD = socket.CMSG_SPACE(_FD.size)
 
 _BOOT = """\
 import sys, types
@@ -66,12 +69,14 @@ class Zygote:
         try:
             with theirs:
                 # -S: no site-packages, so that programs find the standard library and nothing else.
-                self._process = launch.interpreter(["-I", "-S"], _BOOT, arguments, theirs.fileno())
+                self._process = launch.interpreter(["-I", "-S"], _BOOT, arguments, theirs.fileno(), bind_now=True)
         except OSError as error:
             self._control.close()
             raise WorkerStartError(f"cannot start an interpreter: {error}; check process and memory limits") from error
         try:
-            self.walls, _ = self._receive(config.start_seconds)
+            self._control.settimeout(config.start_seconds)
+            self.walls: dict[str, Any] = json.loads(self._receive()[0])
+            self._control.settimeout(REAP_SECONDS)
         except WorkerDiedError as error:
             raise WorkerStartError(
                 f"a zygote was not ready within {config.start_seconds} s ({error}); raise start_seconds or check "
@@ -83,24 +88,30 @@ class Zygote:
         """Process id, for tests and metrics."""
         return self._process.pid
 
-    def fork(self, job: bytes, stdin: int, stdout: int, stderr: int, result: int, limits: dict[str, int]) -> Child:
+    def fork(self, job: bytes, stdin: int, stdout: int, stderr: int, result: int, memory: int, cpu: int) -> Child:
         """A new locked-down child that does `job`. The caller keeps its descriptors.
+
+        Args:
+            job: see `sandbox.jail.harness`.
+            stdin, stdout, stderr, result: descriptors.
+            memory: address space, bytes.
+            cpu: CPU time, seconds.
 
         Raises:
             WorkerDiedError: the zygote did not answer; it is dead now.
         """
         job_fd = sealed(job)
         try:
-            packet = json.dumps({"fork": limits}).encode()
-            self._send(packet, [job_fd, stdin, stdout, stderr, result])
+            self._send(REQUEST.pack(b"fork", memory, cpu), (stdin, stdout, stderr, job_fd, result))
         finally:
             os.close(job_fd)
-        reply, fds = self._receive(REAP_SECONDS)
-        if "pid" not in reply or len(fds) != 1:
+        reply, fds = self._receive()
+        (pid,) = STARTED.unpack(reply)
+        if pid <= 0 or len(fds) != 1:
             for fd in fds:
                 os.close(fd)
-            raise self._dead(str(reply.get("failure", "malformed reply")))
-        return Child(self, int(reply["pid"]), fds[0])
+            raise self._dead(f"fork: {os.strerror(-pid)}")
+        return Child(self, pid, fds[0])
 
     def reap(self, pid: int) -> Usage:
         """Collect a child that has ended or was killed.
@@ -108,9 +119,9 @@ class Zygote:
         Raises:
             WorkerDiedError: the zygote did not answer; it is dead now.
         """
-        self._send(json.dumps({"reap": pid}).encode(), [])
-        reply, _ = self._receive(REAP_SECONDS)
-        return Usage(int(reply["status"]), float(reply["cpu"]), int(reply["rss"]))
+        self._send(REQUEST.pack(b"reap", pid, 0))
+        reply, _ = self._receive()
+        return Usage(*ENDED.unpack(reply))
 
     def close(self) -> None:
         """End the zygote and with it every child; harmless if it is dead already."""
@@ -121,22 +132,22 @@ class Zygote:
         """End the zygote while another thread uses it: that thread finds it dead, and closes it."""
         launch.end(self._process)
 
-    def _send(self, packet: bytes, fds: list[int]) -> None:
+    def _send(self, packet: bytes, fds: tuple[int, ...] = ()) -> None:
         try:
-            self._control.settimeout(REAP_SECONDS)
-            socket.send_fds(self._control, [packet], fds)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))] if fds else []
+            self._control.sendmsg([packet], rights)
         except OSError as error:
             raise self._dead(str(error)) from error
 
-    def _receive(self, seconds: float) -> tuple[dict[str, Any], list[int]]:
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """The next packet and the descriptor that came with it, if one did."""
         try:
-            self._control.settimeout(seconds)
-            packet, fds, _, _ = socket.recv_fds(self._control, MAX_PACKET, 4)
+            packet, ancillary, _, _ = self._control.recvmsg(MAX_PACKET, _ONE_FD)
         except OSError as error:
             raise self._dead(str(error) or "no answer") from error
         if not packet:
             raise self._dead("connection closed")
-        return json.loads(packet), list(fds)
+        return packet, [_FD.unpack(data)[0] for _, _, data in ancillary]
 
     def _dead(self, reason: str) -> WorkerDiedError:
         self.close()
@@ -146,10 +157,9 @@ class Zygote:
 def sealed(content: bytes) -> int:
     """A memory file that nobody can change any more, positioned at its start."""
     fd = os.memfd_create("leeway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    written = 0
+    while written < len(content):
+        written += os.pwrite(fd, memoryview(content)[written:], written)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd
 
@@ -215,8 +225,8 @@ class Run:
         self._stdin: int | None = None
         self._usage: Usage | None = None
         self.cpu_limit = max(1, math.ceil(min(config.cpu_seconds, seconds)))
-        limits = {"memory": int(job.get("memory_bytes", config.memory_bytes)), "cpu": self.cpu_limit}
-        body = json.dumps(job).encode("utf-8", "surrogatepass")
+        memory = int(job.get("memory_bytes", config.memory_bytes))
+        body = json.dumps(job).encode("ascii")
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_pipes)
             theirs = stack.enter_context(_Descriptors())
@@ -229,7 +239,7 @@ class Run:
             result = self._pipe(theirs, config.output_bytes + len(LOCKED))
             readers = list(self._buffers)
             self.stdout_fd, self.stderr_fd, self.result_fd = readers if streams else (-1, -1, readers[0])
-            self._child = zygote.fork(body, source, out, err, result, limits)
+            self._child = zygote.fork(body, source, out, err, result, memory, self.cpu_limit)
             stack.pop_all()
         theirs.close()
         self._poll.register(self._child.pidfd, select.POLLIN)
@@ -255,6 +265,7 @@ class Run:
         buffer = self._buffers[self.result_fd]
         while (end := buffer.find(b"\n")) < 0:
             if not self._step():
+                self._drain(self.result_fd)
                 end = buffer.find(b"\n")
                 if end < 0:
                     return None
@@ -313,11 +324,7 @@ class Run:
                 self.killed = "output"
                 return False
         # Not EOF but the end of the process is what counts: nobody else may keep a run open.
-        if self._child.pidfd in ready:
-            for fd in list(self._buffers):
-                self._drain(fd)
-            return False
-        return True
+        return self._child.pidfd not in ready
 
     def _read(self, fd: int) -> bool:
         """Take in one chunk; False if the pipe's cap is exceeded."""

@@ -41,6 +41,8 @@ def decide(program: list[seccomp.Instruction], audit: int, number: int, *args: i
             return value
         if code == 0x20:
             accumulator = data[value]
+        elif code == 0x05:
+            position += value
         else:
             tests = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}
             position += yes if tests[code] else no
