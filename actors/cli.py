@@ -144,7 +144,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     # typer turns an interrupt inside a command into this code
-    if code == 130:
+    if code == 130 and sys.argv[1:2] == ["run"]:
         complaints.print("leeway: interrupted; go on with `leeway run --resume FOLDER`", highlight=False, markup=False)
     if isinstance(code, int):
         sys.exit(code)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from sandbox.cli import app
@@ -68,3 +74,70 @@ def test_serve_refuses_the_world_without_a_token() -> None:
     ended = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"], env={"LEEWAY_SANDBOX_TOKEN": ""})
     assert ended.exit_code == 2
     assert "LEEWAY_SANDBOX_TOKEN" in ended.output
+
+
+def test_bytes_that_are_no_text_cost_only_their_own_record(tmp_path: Path) -> None:
+    good = json.dumps(RECORDS[0]).encode()
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    half = json.dumps({**RECORDS[0], "id": "\ud800"}).encode()
+    lines = [b"\xef\xbb\xbf" + good, b'{"id": "caf\xe9"}', b"\xff\x00", half, b'{"id": NaN}', b"[" * 100_000, b"", good]
+    file.write_bytes(b"\r\n".join(lines))
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
+    assert ended.exit_code == 2
+    assert [f"in.jsonl:{number}:" in ended.output for number in range(1, 9)] == [
+        False, True, True, False, True, True, False, False
+    ]  # fmt: skip
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "\ud800", "a"]
+
+
+def test_a_file_without_records_is_no_error(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert CliRunner().invoke(app, ["score", str(_write(tmp_path / "in.jsonl", [])), "-o", str(out)]).exit_code == 0
+    assert out.read_text() == ""
+
+
+@pytest.mark.parametrize("where", ["missing/out.jsonl", ".", "in.jsonl"])
+def test_an_output_that_cannot_be_written_is_one_line_and_costs_no_input(tmp_path: Path, where: str) -> None:
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[0])])
+    before = file.read_text()
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(tmp_path / where)])
+    assert ended.exit_code == 2
+    assert str(tmp_path / where) in ended.output
+    assert len(ended.output.splitlines()) == 1
+    assert file.read_text() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+def test_a_reference_without_tests_is_named_and_has_no_reward(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": "x", "verifier": "stdio", "response": "```\n1\n```"}), json.dumps(RECORDS[0])]
+    file, out = _write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
+    assert ended.exit_code == 2
+    assert 'in.jsonl:1: stdio: BadReferenceError: the reference needs "tests"' in ended.output
+    scored = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(record["status"], record["reward"]) for record in scored] == [("infra_error", None), ("ok", 1.0)]
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    record = {"verifier": "stdio", "tests": [{"stdin": "", "stdout": ""}]}
+    lines = [json.dumps({**record, "response": f"```\nwhile True: {n}\n```"}) for n in range(100)]
+    file = _write(tmp_path / "in.jsonl", lines)
+    command = [sys.executable, "-m", "sandbox.cli", "score", str(file), "-o", str(tmp_path / "out.jsonl"), "-w", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not (zygotes := _children(process.pid)) or not _children(min(zygotes)):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    while any(Path(f"/proc/{pid}").exists() for pid in zygotes):
+        assert time.monotonic() < deadline
+
+
+def _children(pid: int) -> set[int]:
+    found = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found.update(map(int, listing.read_text().split()))
+    return found
