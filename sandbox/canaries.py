@@ -77,7 +77,7 @@ except OSError:
 
 
 def check(zygote: Zygote, config: SandboxConfig) -> None:
-    """Run the canaries in a child of `zygote`.
+    """Run the canaries in a child of `zygote`. A directory that it may write to is no leak.
 
     Raises:
         IsolationError: something leaked, or the canaries could not run.
@@ -85,6 +85,8 @@ def check(zygote: Zygote, config: SandboxConfig) -> None:
     """
     with ExitStack() as stack:
         plan = _plant(stack, config)
+        if zygote.directory is not None:
+            plan["here"] = f"/{plan['here']}"
         job = {"kind": "stdio", "source": _PROGRAM}
         run = stack.enter_context(Run(zygote, job, config, json.dumps(plan).encode(), CANARY_SECONDS, True))
         run.wait()

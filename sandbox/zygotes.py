@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from sandbox import launch
 from sandbox.config import SandboxConfig
+from sandbox.descriptors import Descriptors, sealed
 from sandbox.errors import WorkerDiedError, WorkerStartError
 from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 
@@ -57,13 +57,25 @@ class Usage:
 class Zygote:
     """One zygote process. Not thread-safe: one thread leases it at a time.
 
+    Args:
+        config: limits.
+        uid: user of its children, where it may choose one.
+        source: a directory with input files, where its children start; "": they start in the root directory.
+        scratch_bytes: size of the directory to write to that its children get instead, where that is possible.
+
+    Attributes:
+        directory: a descriptor of the directory that its children write to, or None if there is none.
+
     Raises:
         WorkerStartError: it was not ready within `config.start_seconds`.
     """
 
-    def __init__(self, config: SandboxConfig, uid: int) -> None:
+    def __init__(self, config: SandboxConfig, uid: int, source: str = "", scratch_bytes: int = 0) -> None:
+        self.uid = uid
+        self.directory: int | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = {"preload": list(config.preload), "uid": uid, "enforce": not config.unsafe}
+        settings |= {"source": source, "scratch_bytes": scratch_bytes}
         path = ":".join(launch.import_path()[1:]) if config.preload else ""
         arguments = [str(Path(__file__).resolve().parent), str(theirs.fileno()), json.dumps(settings), path]
         try:
@@ -75,7 +87,9 @@ class Zygote:
             raise WorkerStartError(f"cannot start an interpreter: {error}; check process and memory limits") from error
         try:
             self._control.settimeout(config.start_seconds)
-            self.walls: dict[str, Any] = json.loads(self._receive()[0])
+            packet, fds = self._receive()
+            self.walls: dict[str, Any] = json.loads(packet)
+            self.directory = fds[0] if fds else None
             self._control.settimeout(REAP_SECONDS)
         except WorkerDiedError as error:
             raise WorkerStartError(
@@ -125,6 +139,9 @@ class Zygote:
 
     def close(self) -> None:
         """End the zygote and with it every child; harmless if it is dead already."""
+        if self.directory is not None:
+            os.close(self.directory)
+            self.directory = None
         self._control.close()
         launch.end(self._process)
 
@@ -152,16 +169,6 @@ class Zygote:
     def _dead(self, reason: str) -> WorkerDiedError:
         self.close()
         return WorkerDiedError(f"the zygote is gone ({reason})")
-
-
-def sealed(content: bytes) -> int:
-    """A memory file that nobody can change any more, positioned at its start."""
-    fd = os.memfd_create("leeway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    written = 0
-    while written < len(content):
-        written += os.pwrite(fd, memoryview(content)[written:], written)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return fd
 
 
 class Child:
@@ -229,7 +236,7 @@ class Run:
         body = json.dumps(job).encode("ascii")
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_pipes)
-            theirs = stack.enter_context(_Descriptors())
+            theirs = stack.enter_context(Descriptors())
             source = theirs.add(sealed(stdin)) if stdin is not None else self._input_pipe(theirs)
             out, err = (
                 (self._pipe(theirs, config.output_bytes), self._pipe(theirs, MAX_ERROR_BYTES))
@@ -350,7 +357,7 @@ class Run:
                 return
             self._buffers[fd] += chunk[: self._caps[fd] - len(self._buffers[fd])]
 
-    def _pipe(self, theirs: _Descriptors, cap: int) -> int:
+    def _pipe(self, theirs: Descriptors, cap: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         self._open.append(reader)
@@ -359,7 +366,7 @@ class Run:
         self._poll.register(reader, select.POLLIN)
         return theirs.add(writer)
 
-    def _input_pipe(self, theirs: _Descriptors) -> int:
+    def _input_pipe(self, theirs: Descriptors) -> int:
         reader, self._stdin = os.pipe2(os.O_CLOEXEC)
         self._open.append(self._stdin)
         os.set_blocking(self._stdin, False)
@@ -369,27 +376,3 @@ class Run:
         while self._open:
             os.close(self._open.pop())
         self._stdin = None
-
-
-class _Descriptors:
-    """Descriptors that only the child needs, closed here as soon as it has them."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-
-    def add(self, fd: int) -> int:
-        self._fds.append(fd)
-        return fd
-
-    def null(self) -> int:
-        return self.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

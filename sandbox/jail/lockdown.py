@@ -15,7 +15,7 @@ import signal
 import stat
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.jail import landlock, seccomp, syscalls
 
@@ -46,6 +46,7 @@ class Walls:
         threads: RLIMIT_NPROC of a child.
         memory_ceiling, cpu_ceiling: hard limits of the zygote, bytes and seconds, which no child's may exceed.
         base_bytes: address space of the zygote itself, which children inherit.
+        scratch_bytes: RLIMIT_FSIZE of a child: the size of the directory it may write to, or 0.
         enforce: False only with `unsafe: true`: limits without walls.
         filter: None if nothing is enforced.
     """
@@ -57,12 +58,19 @@ class Walls:
     memory_ceiling: int
     cpu_ceiling: int
     base_bytes: int
+    scratch_bytes: int
     enforce: bool
     filter: seccomp.Filter | None
 
 
-def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
+def prepare(readable: list[str], uid: int | None, *, enforce: bool, scratch_bytes: int = 0) -> Walls:
     """Build the walls of this zygote's children.
+
+    Args:
+        readable: paths they may read.
+        uid: user they become, if this process may do that.
+        enforce: put up walls, not only limits.
+        scratch_bytes: size of the directory that they may write to; 0: there is none.
 
     Raises:
         OSError: there is neither a system-call table for this architecture nor permission to go without walls.
@@ -70,6 +78,8 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
     architecture = syscalls.native()
     if enforce and architecture is None:
         raise OSError(f"no system-call table for {os.uname().machine}")
+    if architecture is not None and scratch_bytes:
+        architecture = replace(architecture, files={**architecture.files, **architecture.scratch})
     rules = [(path, landlock.READ_FILE | landlock.READ_DIRECTORY) for path in readable]
     rules += [(path, landlock.READ_DIRECTORY) for path in sys.path if path]
     rules += [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
@@ -87,6 +97,7 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
         memory_ceiling=_ceiling(resource.RLIMIT_AS),
         cpu_ceiling=_ceiling(resource.RLIMIT_CPU),
         base_bytes=_address_space(),
+        scratch_bytes=scratch_bytes,
         enforce=enforce,
         filter=seccomp.Filter(architecture, files=with_landlock) if enforce and architecture else None,
     )
@@ -108,7 +119,7 @@ def settle(walls: Walls) -> None:
         (resource.RLIMIT_STACK, STACK_BYTES),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_NPROC, walls.threads + _SPARE_PROCESSES),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, walls.scratch_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),

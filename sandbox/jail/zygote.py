@@ -27,7 +27,7 @@ import threading
 from types import ModuleType
 from typing import NoReturn
 
-from sandbox.jail import harness, lockdown, namespaces
+from sandbox.jail import harness, lockdown, namespaces, scratch
 
 MAX_PACKET = 4096
 REQUEST, STARTED, ENDED = struct.Struct("=4sQQ"), struct.Struct("=i"), struct.Struct("=idQ")
@@ -62,8 +62,16 @@ def main(control_fd: int, configuration: str) -> None:
         importlib.import_module(module)
     harness.rehearse()
     readable = _readable(settings["preload"])
-    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
-    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)]) if settings["enforce"] else ""
+    source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
+    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
+    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
+    if size and "root" not in own:
+        # Nothing to write to, so nothing that writes is allowed.
+        walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
+    directory = None
+    if source:
+        directory = scratch.occupy(lockdown.libc, walls.landlock, source, tree, mounted="root" in own)
+    del tree
     lockdown.settle(walls)
     lockdown.hide()
     harness.set_stage()
@@ -76,7 +84,10 @@ def main(control_fd: int, configuration: str) -> None:
     # Sorts the free memory of the C library: left to the first large allocation, every child would do it.
     _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
-    control.send(json.dumps(ready).encode())
+    own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
+    control.sendmsg([json.dumps(ready).encode()], own_directory)
+    if directory is not None:
+        os.close(directory)
     while True:
         packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
         if not packet:

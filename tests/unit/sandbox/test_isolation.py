@@ -92,7 +92,12 @@ def test_numbers_are_the_kernels(machine: str, header: str, pattern: str) -> Non
     numbers = {name: int(value) for name, value in re.findall(pattern, Path(header).read_text())}
     numbers.setdefault("newfstatat", numbers.get("fstatat", -1))
     architecture = syscalls.ARCHITECTURES[machine]
-    for name, number in {**architecture.allowed, **architecture.files, **architecture.checked}.items():
+    for name, number in {
+        **architecture.allowed,
+        **architecture.files,
+        **architecture.scratch,
+        **architecture.checked,
+    }.items():
         assert numbers[name] == number, name
 
 
