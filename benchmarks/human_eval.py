@@ -24,9 +24,10 @@ from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 SEED = 20261122
 RUNS = 3
-# The slowest canonical solution takes a second; a mutant that takes this long runs for ever.
-OPEN_SECONDS = 30.0
-DEADLINE_SECONDS = 1200.0
+# CPU time: the slowest canonical solution takes a second, and a busy machine makes no mutant run for ever.
+OPEN_CPU_SECONDS = 10
+OPEN_SECONDS = 600.0
+DEADLINE_SECONDS = 3600.0
 
 Problem = dict[str, str]
 
@@ -140,7 +141,8 @@ def mutant(problem: Problem, rng: random.Random) -> str:
 
 def passes_in_the_open(problem: Problem, program: str) -> bool:
     """What HumanEval's own judge says: the tests after the program, in a plain interpreter."""
-    tested = f"{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
+    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_CPU, ({OPEN_CPU_SECONDS}, {OPEN_CPU_SECONDS}))\n"
+    tested = f"{limit}{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
     try:
         ended = subprocess.run([sys.executable, "-I", "-c", tested], capture_output=True, timeout=OPEN_SECONDS)
     except subprocess.TimeoutExpired:
@@ -156,7 +158,7 @@ def submission(problem: Problem, solution: str) -> Submission:
 
 def _run(found: dict[str, Problem], made: dict[str, str], changed: set[str]) -> Run:
     started = time.monotonic()
-    with Pool(SandboxConfig(test_seconds=20.0, cpu_seconds=20.0), RewardConfig()) as pool:
+    with Pool(SandboxConfig(test_seconds=120.0, cpu_seconds=OPEN_CPU_SECONDS), RewardConfig()) as pool:
         canonical = _verdicts(pool, found, ((name, problem["canonical_solution"]) for name, problem in found.items()))
         mutated = _verdicts(pool, found, made.items())
     false = [f"canonical {name}: {status}: {detail}" for name, (status, detail) in canonical.items() if status != "ok"]

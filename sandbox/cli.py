@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sandbox.config import RewardConfig, SandboxConfig
+from sandbox.errors import SandboxError
 from sandbox.offline import score_lines
 from sandbox.pool import Pool
+from sandbox.runner import NO_SCRATCH
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
 _LONGEST_PROBLEM = 500
@@ -61,7 +63,12 @@ def serve(
     if token is None and not _is_loopback(host):
         _fail(f"set {TOKEN_VARIABLE} to serve {host}: without a token only loopback is served")
     settings = _settings(config, workers)
-    with Pool(settings.sandbox, settings.rewards) as pool:
+    try:
+        pool = Pool(settings.sandbox, settings.rewards)
+    except SandboxError as error:
+        _fail(str(error))
+    with pool:
+        _announce(pool)
         uvicorn.run(make_app(pool, token=token, max_concurrent=max_concurrent), host=host, port=port, log_level="info")
 
 
@@ -104,6 +111,16 @@ def score(
         raise typer.Exit(1) from None
     if bad:
         raise typer.Exit(2)
+
+
+def _announce(pool: Pool) -> None:
+    """Say what keeps programs in and what they can do here, or end with exit status 2 if nothing keeps them in."""
+    runner = pool.runner(3 * pool.config.start_seconds)
+    try:
+        typer.echo(f"isolation of programs: {runner.isolation()}", err=True)
+        typer.echo("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}", err=True)
+    except SandboxError as error:
+        _fail(str(error))
 
 
 def _opened(stack: ExitStack, file: Path, out: Path | None) -> tuple[BinaryIO, TextIO]:

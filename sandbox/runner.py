@@ -247,12 +247,7 @@ class ProgramRunner:
         size = max(self.config.scratch_bytes, self.config.files_bytes)
         for name in fetch:
             relative(name)
-        with (
-            laid_out(files, self.config.files_bytes) as source,
-            self._zygotes.lease(self._deadline) as leased,
-            contextlib.closing(Zygote(self.config, leased.uid, str(source), size)) as zygote,
-        ):
-            self._zygotes.probe(zygote)
+        with self._own_zygote(files, size) as zygote:
             if fetch and zygote.directory is None:
                 raise FilesError(NO_SCRATCH)
             if files and not (zygote.walls["landlock"] or self.config.unsafe):
@@ -264,6 +259,32 @@ class ProgramRunner:
                     raise DeadlineError("the deadline passed while a program ran")
                 outcome = outcome_of(run, usage, limit)
             return outcome, {} if zygote.directory is None else fetched(zygote.directory, fetch, size)
+
+    def can_write(self) -> bool:
+        """Whether programs can have a directory to write to here. Raises like `run`."""
+        with self._own_zygote({}, self.config.files_bytes) as zygote:
+            return zygote.directory is not None
+
+    def isolation(self) -> str:
+        """What keeps programs in, in words, once the canaries have found no hole. Raises like `run`."""
+        with self._zygotes.lease(self._deadline) as zygote:
+            walls = zygote.walls
+        if self.config.unsafe:
+            return "none (unsafe: true)"
+        own = {"": "", "namespaces": ", namespaces"}.get(walls["own"], ", namespaces, a root of its own")
+        user = "" if walls["uid"] is None else ", a user of its own"
+        return f"{'Landlock, ' if walls['landlock'] else 'no files at all, '}seccomp, limits{own}{user}"
+
+    @contextlib.contextmanager
+    def _own_zygote(self, files: Mapping[str, bytes], scratch_bytes: int) -> Iterator[Zygote]:
+        """A zygote for one run, whose children start in a directory with `files`."""
+        with (
+            laid_out(files, self.config.files_bytes) as source,
+            self._zygotes.lease(self._deadline) as leased,
+            contextlib.closing(Zygote(self.config, leased.uid, str(source), scratch_bytes)) as zygote,
+        ):
+            self._zygotes.probe(zygote)
+            yield zygote
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[Zygote]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -141,3 +143,32 @@ def _children(pid: int) -> set[int]:
         with suppress(OSError):
             found.update(map(int, listing.read_text().split()))
     return found
+
+
+def test_serve_says_what_keeps_programs_in_and_ends_in_order() -> None:
+    command = [sys.executable, "-m", "sandbox.cli", "serve", "--port", "0", "-w", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "http://127.0.0.1:" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        url = re.findall(r"http://127\.0\.0\.1:\d+", said)[-1]
+        with urllib.request.urlopen(f"{url}/v1/ping", timeout=60) as answer:
+            assert json.load(answer) == "pong"
+        body = json.dumps({"code": "print(6 * 7)", "language": "python"}).encode()
+        request = urllib.request.Request(f"{url}/run_code", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["run_result"]["stdout"] == "42\n"
+        children = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        said += process.communicate(timeout=60)[1]
+    assert "isolation of programs: " in said
+    assert "fetch_files" in said
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130)
+    deadline = time.monotonic() + 30
+    assert children
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline

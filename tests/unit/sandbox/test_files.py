@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 from sandbox.errors import FilesError
 from sandbox.files import fetched, laid_out, relative
+from sandbox.runner import ProgramRunner
 
 NAMES = st.text(max_size=30) | st.lists(
     st.sampled_from(["a", "b", "..", ".", "", "/", "~", "\0", "é"]), max_size=6
@@ -70,3 +72,24 @@ def test_sizes_are_limited(tmp_path: Path) -> None:
     assert len(_fetch(tmp_path, ["a"], 10)) == 1
     with pytest.raises(FilesError, match="too large"):
         _fetch(tmp_path, ["a", "b"], 10)
+
+
+def test_programs_have_a_directory_of_their_own_if_the_configuration_says_so() -> None:
+    program = "import os\nassert not os.listdir()\nopen('x', 'w').write('1')\nprint(open('x').read())"
+    submission = Submission("stdio", f"```\n{program}\n```", {"tests": [{"stdin": "", "stdout": "1"}] * 2})
+    with Pool(SandboxConfig(workers=1, scratch_bytes=1 << 20), RewardConfig()) as pool:
+        if not pool.runner(120).can_write():
+            pytest.skip("mount namespaces are not allowed here")
+        [verdict] = pool.score([submission], 60)
+    assert verdict.status is Status.OK, verdict
+    with Pool(SandboxConfig(workers=1), RewardConfig()) as pool:
+        [verdict] = pool.score([submission], 60)
+    assert verdict.status is Status.FORBIDDEN, verdict
+
+
+def test_a_directory_that_cannot_be_had_is_said_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ProgramRunner, "can_write", lambda _: False)
+    Pool(SandboxConfig(workers=1, scratch_bytes=1 << 20), RewardConfig()).close()
+    assert "needs a mount namespace" in caplog.text
