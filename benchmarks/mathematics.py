@@ -67,6 +67,8 @@ def measure() -> Report:
     watcher = Watcher(every_seconds=0.02)
     watcher.start()
     with Pool(SandboxConfig(workers=1, cache_entries=0), RewardConfig()) as pool:
+        # The first check of a pool waits for an interpreter and its imports; later ones, even after a kill, do not.
+        pool.score([Submission("math", "<answer>y+x</answer>", {"answer": "x+y+0z"})], 60)
         for expected, given, right in [*PAIRS, *((_AGAINST, answer, False) for answer in HOSTILE)]:
             [verdict] = pool.score([Submission("math", f"<answer>{given}</answer>", {"answer": expected})], 60)
             times.append((verdict.seconds, given[:60]))
