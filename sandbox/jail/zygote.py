@@ -55,6 +55,7 @@ WARM = (
 def main(control_fd: int, configuration: str) -> None:
     """Serve the pool on an inherited SOCK_SEQPACKET socket until it closes."""
     settings = json.loads(configuration)
+    os.environ.pop("LD_BIND_NOW", None)
     control = _move_out_of_the_way(control_fd)
     # The pool's Ctrl-C does not get here: this is a session of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
