@@ -46,9 +46,9 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 # What programs import most; a child that finds them loaded starts milliseconds sooner.
 WARM = (
     "__future__", "abc", "array", "ast", "bisect", "calendar", "cmath", "collections", "collections.abc", "contextlib",
-    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io",
+    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "io",
     "inspect", "itertools", "json", "math", "numbers", "operator", "queue", "random", "re", "statistics", "string",
-    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "uuid",
+    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata",
 )  # fmt: skip
 
 
