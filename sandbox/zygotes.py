@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from sandbox import launch
 from sandbox.config import SandboxConfig
+from sandbox.descriptors import Descriptors, sealed
 from sandbox.errors import WorkerDiedError, WorkerStartError
 from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 
@@ -155,16 +155,6 @@ class Zygote:
         return WorkerDiedError(f"the zygote is gone ({reason})")
 
 
-def sealed(content: bytes) -> int:
-    """A memory file that nobody can change any more, positioned at its start."""
-    fd = os.memfd_create("leeway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    written = 0
-    while written < len(content):
-        written += os.pwrite(fd, memoryview(content)[written:], written)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return fd
-
-
 class Child:
     """A running child and its pidfd."""
 
@@ -230,7 +220,7 @@ class Run:
         body = json.dumps(job).encode("ascii")
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_pipes)
-            theirs = stack.enter_context(_Descriptors())
+            theirs = stack.enter_context(Descriptors())
             source = theirs.add(sealed(stdin)) if stdin is not None else self._input_pipe(theirs)
             out, err = (
                 (self._pipe(theirs, config.output_bytes), self._pipe(theirs, MAX_ERROR_BYTES))
@@ -356,7 +346,7 @@ class Run:
                 return
             self._buffers[fd] += chunk[: self._caps[fd] - len(self._buffers[fd])]
 
-    def _pipe(self, theirs: _Descriptors, cap: int) -> int:
+    def _pipe(self, theirs: Descriptors, cap: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         self._open.append(reader)
@@ -365,7 +355,7 @@ class Run:
         self._poll.register(reader, select.POLLIN)
         return theirs.add(writer)
 
-    def _input_pipe(self, theirs: _Descriptors) -> int:
+    def _input_pipe(self, theirs: Descriptors) -> int:
         reader, self._stdin = os.pipe2(os.O_CLOEXEC)
         self._open.append(self._stdin)
         os.set_blocking(self._stdin, False)
@@ -375,27 +365,3 @@ class Run:
         while self._open:
             os.close(self._open.pop())
         self._stdin = None
-
-
-class _Descriptors:
-    """Descriptors that only the child needs, closed here as soon as it has them."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-
-    def add(self, fd: int) -> int:
-        self._fds.append(fd)
-        return fd
-
-    def null(self) -> int:
-        return self.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
