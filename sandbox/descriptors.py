@@ -1,4 +1,4 @@
-"""Descriptors that are handed to a child."""
+"""File descriptors on their way to a child."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ class Descriptors:
         self._fds: list[int] = []
 
     def add(self, fd: int) -> int:
+        """Take over a descriptor."""
         self._fds.append(fd)
         return fd
 
     def null(self) -> int:
+        """A new descriptor of /dev/null, to write to."""
         return self.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
+        """Close them all; may be called twice."""
         while self._fds:
             os.close(self._fds.pop())
 

@@ -141,7 +141,7 @@ class Pool:
             grade = None if verifier.quick is None else verifier.quick(submission)
             if grade is not None:
                 return _Check(grade, time.perf_counter() - started)
-            key = _key(verifier, submission)
+            key = _key(verifier, submission) if self._config.cache_entries else None
         except Exception as error:  # noqa: BLE001 - one bad submission or verifier must not cost the others theirs
             return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
         return self._remembered(key) or self._submit(key, verifier, submission, deadline)
@@ -168,7 +168,7 @@ class Pool:
             raise PoolClosedError("this pool is closed; make a new one") from None
         metrics.QUEUED.inc()
         future.add_done_callback(lambda _: metrics.QUEUED.dec())
-        if key is not None and self._config.cache_entries > 0:
+        if key is not None:
             with self._lock:
                 self._known[key] = future
                 while len(self._known) > self._config.cache_entries:

@@ -24,6 +24,7 @@ from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 REAP_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
 _CHUNK = 1 << 16
+_UNWATCHED_MILLISECONDS = 10.0
 _FDS, _FD = struct.Struct("5i"), struct.Struct("i")
 _ONE_FD = socket.CMSG_SPACE(_FD.size)
 
@@ -263,6 +264,11 @@ class Run:
 
     def wait(self) -> Usage:
         """Read everything until the child has ended, was killed at its deadline, or exceeded a cap. Idempotent."""
+        if self._open and self._usage is None:
+            # Most runs are over before their output fills a pipe: woken once, not for every line.
+            ended = select.poll()
+            ended.register(self._child.pidfd, select.POLLIN)
+            ended.poll(min(_UNWATCHED_MILLISECONDS, self._milliseconds()))
         while self._open and self._step():
             pass
         return self.finish()

@@ -1,7 +1,7 @@
 """Builds and installs the seccomp filter: a classic BPF program, assembled by hand so that nothing has to be installed.
 
 The filter is an allowlist, searched by halves: when a child installs it, the kernel walks it once for every system call
-there is, and walks along a list take longer than the rest of the installation. Conditional jumps never leave the block of
+there is, and walking a list takes longer than the rest of the installation. Conditional jumps never leave the block of
 one system call, so no offset comes near BPF's limit of 255.
 """
 

@@ -46,15 +46,16 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 # What programs import most; a child that finds them loaded starts milliseconds sooner.
 WARM = (
     "__future__", "abc", "array", "ast", "bisect", "calendar", "cmath", "collections", "collections.abc", "contextlib",
-    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io",
+    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "io",
     "inspect", "itertools", "json", "math", "numbers", "operator", "queue", "random", "re", "statistics", "string",
-    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "uuid",
+    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata",
 )  # fmt: skip
 
 
 def main(control_fd: int, configuration: str) -> None:
     """Serve the pool on an inherited SOCK_SEQPACKET socket until it closes."""
     settings = json.loads(configuration)
+    os.environ.pop("LD_BIND_NOW", None)
     control = _move_out_of_the_way(control_fd)
     # The pool's Ctrl-C does not get here: this is a session of its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
