@@ -97,10 +97,12 @@ def score(
             for scored in score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done)):
                 if scored.problem:
                     bad += 1
-                    line = f"{file}:{scored.line}: {scored.problem[:_LONGEST_PROBLEM]}"
-                    errors.print(line, markup=False, highlight=False, soft_wrap=True)
+                    problem = scored.problem[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
+                    errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
                 if scored.record is not None:
-                    target.write(json.dumps(scored.record, ensure_ascii=False) + "\n")
+                    # Half a character becomes the JSON escape that it came as.
+                    line = json.dumps(scored.record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+                    target.write(line + "\n")
                     written += 1
     except KeyboardInterrupt:
         errors.print(f"interrupted: {written} records scored" + (f", see {out}" if out and written else ""))
@@ -134,8 +136,7 @@ def _opened(stack: ExitStack, file: Path, out: Path | None) -> tuple[BinaryIO, T
     if out.exists() and out.samefile(file):
         _fail(f"{out} is the input; write to another file")
     try:
-        # Half a character that JSON can escape is not worth losing a record for.
-        return source, stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace"))
+        return source, stack.enter_context(out.open("w", encoding="utf-8"))
     except OSError as error:
         _fail(f"{out}: {error.strerror}; nothing was scored")
 

@@ -14,6 +14,8 @@ from sandbox.verdict import Status, Submission, Verdict
 # Records handed to the pool at a time, for each of its workers: enough to keep them busy, few enough to hold in memory.
 _CHUNK_PER_WORKER = 32
 _CHUNK_BYTES = 64 * 1024 * 1024
+_DIGITS_AT_ONCE = 4000
+_ID_BITS = 4096
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
 
 
@@ -47,6 +49,9 @@ def submission_of(record: Any) -> Submission:
     for name in ("verifier", "response"):
         if not isinstance(record.get(name), str):
             raise BadRecordError(f'"{name}" must be text')
+    name = record.get("id")
+    if not isinstance(name, str | int | float | None) or (isinstance(name, int) and name.bit_length() > _ID_BITS):
+        raise BadRecordError('"id" must be text or a number of reasonable length')
     reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
     prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
     if not isinstance(reference, dict) or not isinstance(prompt, str):
@@ -57,17 +62,17 @@ def submission_of(record: Any) -> Submission:
 
 
 def score_lines(
-    lines: Iterable[bytes], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
+    lines: Iterable[str | bytes], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Scored]:
     """Results in input order; blank lines are skipped, bad ones reported.
 
     Args:
-        lines: one JSON record each, UTF-8.
+        lines: one JSON record each, text or UTF-8.
         pool: where to score.
         record_seconds: time a record may take with a worker to itself, seconds.
         advance: told how many lines have been dealt with.
     """
-    chunk: list[tuple[int, bytes]] = []
+    chunk: list[tuple[int, str | bytes]] = []
     held, size = 0, _CHUNK_PER_WORKER * pool.config.workers
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -82,13 +87,12 @@ def score_lines(
         advance(chunk[-1][0])
 
 
-def _score_chunk(chunk: list[tuple[int, bytes]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
+def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
     read: list[tuple[int, Any, Submission | str]] = []
     for number, line in chunk:
         record: Any = None
         try:
-            # "utf-8-sig": some editors begin a file with a byte order mark.
-            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse)
+            record = json.loads(_text(line), parse_int=_integer, parse_constant=_refuse)
             read.append((number, record, submission_of(record)))
         except UnicodeDecodeError as error:
             read.append((number, None, f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"))
@@ -104,6 +108,22 @@ def _score_chunk(chunk: list[tuple[int, bytes]], pool: Pool, record_seconds: flo
             yield Scored(number, None, submission)
         else:
             yield _scored(number, record, next(verdicts))
+
+
+def _text(line: str | bytes) -> str:
+    # Some editors begin a file with a byte order mark.
+    return line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
+
+
+def _integer(digits: str) -> int:
+    """An integer of any length, in less than quadratic time; `int` alone refuses more than 4300 digits."""
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    if digits[0] == "-":
+        return -_integer(digits[1:])
+    middle = len(digits) // 2
+    shift: int = 10 ** (len(digits) - middle)
+    return _integer(digits[:middle]) * shift + _integer(digits[middle:])
 
 
 def _refuse(name: str) -> NoReturn:

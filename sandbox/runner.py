@@ -109,7 +109,7 @@ class Zygotes:
             self.probe(zygote)
             yield zygote
             healthy = True
-        except (DeadlineError, BadReferenceError):
+        except (DeadlineError, BadReferenceError, FilesError):
             healthy = True
             raise
         finally:

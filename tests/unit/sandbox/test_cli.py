@@ -83,13 +83,15 @@ def test_bytes_that_are_no_text_cost_only_their_own_record(tmp_path: Path) -> No
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     half = json.dumps({**RECORDS[0], "id": "\ud800"}).encode()
     lines = [b"\xef\xbb\xbf" + good, b'{"id": "caf\xe9"}', b"\xff\x00", half, b'{"id": NaN}', b"[" * 100_000, b"", good]
+    lines.append(b'{"id": ' + b"9" * 5000 + good[good.index(b",") :])
+    lines.append(b'{"verifier": "\\ud800", "response": ""}')
     file.write_bytes(b"\r\n".join(lines))
     ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
     assert ended.exit_code == 2
-    assert [f"in.jsonl:{number}:" in ended.output for number in range(1, 9)] == [
-        False, True, True, False, True, True, False, False
+    assert [f"in.jsonl:{number}:" in ended.output for number in range(1, 11)] == [
+        False, True, True, False, True, True, False, False, True, True
     ]  # fmt: skip
-    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "\ud800", "a"]
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "\ud800", "a", None]
 
 
 def test_a_file_without_records_is_no_error(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def test_bad_files_are_a_sandbox_error_that_says_why(client: TestClient, field: 
 def test_files_leave_nothing_behind(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _run(client, code="print(1)", files={"a": "eA=="})
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         _run(client, code="while True: pass", files={"a": "eA=="}, run_timeout=0.2)
