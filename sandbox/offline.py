@@ -49,8 +49,8 @@ def submission_of(record: Any) -> Submission:
     for name in ("verifier", "response"):
         if not isinstance(record.get(name), str):
             raise BadRecordError(f'"{name}" must be text')
-    name = record.get("id")
-    if not isinstance(name, str | int | float | None) or (isinstance(name, int) and name.bit_length() > _ID_BITS):
+    own_id = record.get("id")
+    if not isinstance(own_id, str | int | float | None) or (isinstance(own_id, int) and own_id.bit_length() > _ID_BITS):
         raise BadRecordError('"id" must be text or a number of reasonable length')
     reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
     prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
