@@ -25,7 +25,8 @@ from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 SEED = 20261122
 RUNS = 3
 # CPU time: the slowest canonical solution takes a second, and a busy machine makes no mutant run for ever.
-OPEN_CPU_SECONDS = 10
+OPEN_CPU_SECONDS = 5
+_OPEN_MEMORY_BYTES = 2 << 30
 OPEN_SECONDS = 600.0
 DEADLINE_SECONDS = 3600.0
 
@@ -141,8 +142,9 @@ def mutant(problem: Problem, rng: random.Random) -> str:
 
 def passes_in_the_open(problem: Problem, program: str) -> bool:
     """What HumanEval's own judge says: the tests after the program, in a plain interpreter."""
-    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_CPU, ({OPEN_CPU_SECONDS}, {OPEN_CPU_SECONDS}))\n"
-    tested = f"{limit}{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
+    limits = {"RLIMIT_CPU": OPEN_CPU_SECONDS, "RLIMIT_AS": _OPEN_MEMORY_BYTES}
+    limited = "".join(f"resource.setrlimit(resource.{name}, ({most}, {most}))\n" for name, most in limits.items())
+    tested = f"import resource\n{limited}{program}\n{problem['test']}\ncheck({problem['entry_point']})\n"
     try:
         ended = subprocess.run([sys.executable, "-I", "-c", tested], capture_output=True, timeout=OPEN_SECONDS)
     except subprocess.TimeoutExpired:
