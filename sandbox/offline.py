@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from sandbox.pool import Pool
 from sandbox.verdict import Status, Submission, Verdict
 
 # Records handed to the pool at a time, for each of its workers: enough to keep them busy, few enough to hold in memory.
 _CHUNK_PER_WORKER = 32
+_CHUNK_BYTES = 64 * 1024 * 1024
+_DIGITS_AT_ONCE = 4000
+_ID_BITS = 4096
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
 
 
@@ -46,6 +49,9 @@ def submission_of(record: Any) -> Submission:
     for name in ("verifier", "response"):
         if not isinstance(record.get(name), str):
             raise BadRecordError(f'"{name}" must be text')
+    own_id = record.get("id")
+    if not isinstance(own_id, str | int | float | None) or (isinstance(own_id, int) and own_id.bit_length() > _ID_BITS):
+        raise BadRecordError('"id" must be text or a number of reasonable length')
     reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
     prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
     if not isinstance(reference, dict) or not isinstance(prompt, str):
@@ -56,38 +62,43 @@ def submission_of(record: Any) -> Submission:
 
 
 def score_lines(
-    lines: Iterable[str], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
+    lines: Iterable[str | bytes], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Scored]:
     """Results in input order; blank lines are skipped, bad ones reported.
 
     Args:
-        lines: one JSON record each.
+        lines: one JSON record each, text or UTF-8.
         pool: where to score.
         record_seconds: time a record may take with a worker to itself, seconds.
         advance: told how many lines have been dealt with.
     """
-    chunk: list[tuple[int, str]] = []
-    size = _CHUNK_PER_WORKER * pool.config.workers
+    chunk: list[tuple[int, str | bytes]] = []
+    held, size = 0, _CHUNK_PER_WORKER * pool.config.workers
     for number, line in enumerate(lines, 1):
         if line.strip():
             chunk.append((number, line))
-        if len(chunk) >= size:
+            held += len(line)
+        if len(chunk) >= size or held > _CHUNK_BYTES:
             yield from _score_chunk(chunk, pool, record_seconds)
             advance(number)
-            chunk = []
+            chunk, held = [], 0
     yield from _score_chunk(chunk, pool, record_seconds)
     if chunk:
         advance(chunk[-1][0])
 
 
-def _score_chunk(chunk: list[tuple[int, str]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
+def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
     read: list[tuple[int, Any, Submission | str]] = []
     for number, line in chunk:
         record: Any = None
         try:
-            record = json.loads(line)
+            record = json.loads(_text(line), parse_int=_integer, parse_constant=_refuse)
             read.append((number, record, submission_of(record)))
-        except (ValueError, RecursionError) as error:
+        except UnicodeDecodeError as error:
+            read.append((number, None, f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"))
+        except RecursionError:
+            read.append((number, None, "nested too deeply"))
+        except ValueError as error:
             read.append((number, record, str(error)))
     good = [submission for _, _, submission in read if isinstance(submission, Submission)]
     seconds = record_seconds * max(1, math.ceil(len(good) / pool.config.workers))
@@ -97,6 +108,26 @@ def _score_chunk(chunk: list[tuple[int, str]], pool: Pool, record_seconds: float
             yield Scored(number, None, submission)
         else:
             yield _scored(number, record, next(verdicts))
+
+
+def _text(line: str | bytes) -> str:
+    # Some editors begin a file with a byte order mark.
+    return line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
+
+
+def _integer(digits: str) -> int:
+    """An integer of any length, in less than quadratic time; `int` alone refuses more than 4300 digits."""
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    if digits[0] == "-":
+        return -_integer(digits[1:])
+    middle = len(digits) // 2
+    shift: int = 10 ** (len(digits) - middle)
+    return _integer(digits[:middle]) * shift + _integer(digits[middle:])
+
+
+def _refuse(name: str) -> NoReturn:
+    raise BadRecordError(f"{name} is not JSON")
 
 
 def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:

@@ -9,8 +9,11 @@ A job is one JSON object in a sealed memory file that only the child reads:
 
 Of `sources` and `setup`, lists of alternatives, the first that compiles is run.
 
-The report that ends every job (`{"end": …}`) is a claim of the process that ran the program: it explains failures and
+The report of a job that fails (`{"end": …}`) is a claim of the process that ran the program: it explains failures and
 never makes a success. Success is decided outside, from values.
+
+Every page that a child writes to is copied, and the copies are most of what a short run costs. So the zygote sets the
+stage once, and rehearses, so that caches are filled and code is specialised before anything is forked.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ JOB_FD, RESULT_FD = 3, 4
 MAX_LINE = 16 * 1024 * 1024
 _MAX_MESSAGE = 300
 
+_DECODER, _ENCODER = json.JSONDecoder(), json.JSONEncoder(default=str)
+
 
 class CandidateError(Exception):
     """The tested function raised something that is not a builtin exception."""
@@ -42,24 +47,69 @@ class _UnsupportedError(BaseException):
     """The tests pass the function a value that cannot cross. Not an `Exception`, lest the tests catch it."""
 
 
-def run(job: dict[str, Any]) -> int:
-    """Do one job; the exit status of the process."""
-    _fresh_streams()
+_namespace: dict[str, Any] = {}
+
+
+def set_stage() -> None:
+    """Give this process, and so the children it forks, what a program finds: streams, arguments, an empty `__main__`.
+
+    The streams are made while their descriptors are what they will be in a child, a file to read and pipes to write,
+    because streams remember whether theirs can seek. Afterwards the descriptors are /dev/null.
+    """
+    null, regular, (reader, writer) = os.open(os.devnull, os.O_RDWR), os.memfd_create("stdin"), os.pipe()
+    for fd, like in enumerate((regular, writer, writer)):
+        os.dup2(like, fd)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(_reader(), encoding="utf-8")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, "strict")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace")  # type: ignore[misc]
+    for fd in range(3):
+        os.dup2(null, fd)
+    for fd in (null, regular, reader, writer):
+        os.close(fd)
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
+    sys.modules.pop("program", None)
     sys.argv = ["program.py"]
+    global _namespace
+    _namespace = module.__dict__
+
+
+def rehearse() -> None:
+    """Do what children do, often enough for the interpreter to specialise the code."""
+    source = (
+        "import sys\ndef f(a, b=1, *c, **d):\n    return [x for x in {**d}] or f'{a!r}'\nclass C:\n    pass\nf(1)\n"
+    )
+    args = values.encode([1, 2.5, "x", (None,), {"k": {3}}])
+    for _ in range(16):
+        set_stage()
+        job = decode(json.dumps({"kind": "stdio", "source": source + "sys.stdin.readline()\nprint(1)\n"}).encode())
+        _perform(job)
+        _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
+        sys.stdout.flush()
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A job."""
+    job: dict[str, Any] = _DECODER.raw_decode(body.decode("ascii"))[0]
+    return job
+
+
+def run(job: dict[str, Any]) -> int:
+    """Do one job; the exit status of the process."""
+    return _flush(_perform(job))
+
+
+def _perform(job: dict[str, Any]) -> int:
     try:
-        code = _KINDS[job["kind"]](job, module.__dict__)
-        return _flush(code)
+        return _KINDS[job["kind"]](job, _namespace)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         if isinstance(error.code, str):
             sys.stderr.write(error.code + "\n")
-        _report({"end": {"exit": code}})
-        return _flush(code & 0xFF)
+        return code & 0xFF
     except BaseException as error:  # noqa: BLE001 - whatever the program raises ends it, and is reported
-        return _flush(_failed(error))
+        return _failed(error)
 
 
 def _failed(error: BaseException) -> int:
@@ -75,19 +125,19 @@ def _failed(error: BaseException) -> int:
     return 1
 
 
-def _fresh_streams() -> None:
-    """Streams as a new interpreter would have them, on the descriptors of this run."""
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8")
-    sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding="utf-8", errors="backslashreplace"
-    )
+def _reader() -> io.BufferedReader:
+    return io.BufferedReader(io.FileIO(0, "r", closefd=False))
+
+
+def _writer(fd: int, errors: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), encoding="utf-8", errors=errors)
 
 
 def _flush(code: int) -> int:
     """What the interpreter does at its end, without the time it takes to dismantle itself."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an exit would
+        if threading.active_count() > 1:
+            threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an exit would
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -97,7 +147,7 @@ def _flush(code: int) -> int:
 
 
 def _report(message: dict[str, Any]) -> None:
-    line = json.dumps(message, default=str).encode("utf-8", "replace") + b"\n"
+    line = _ENCODER.encode(message).encode("utf-8", "replace") + b"\n"
     view = memoryview(line)
     while view:
         view = view[os.write(RESULT_FD, view) :]
@@ -105,7 +155,6 @@ def _report(message: dict[str, Any]) -> None:
 
 def _stdio(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     exec(compile(job["source"], "program.py", "exec", dont_inherit=True), namespace)
-    _report({"end": {"exit": 0}})
     return 0
 
 
@@ -141,7 +190,7 @@ def _compiled(sources: list[str], name: str) -> types.CodeType:
 
 
 def _serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
-    requests = io.BufferedReader(io.FileIO(0, "r", closefd=False))
+    requests = _reader()
     sys.stdin = io.StringIO()
     call = _entry(job, namespace)
     _report({"ready": True})
@@ -158,7 +207,7 @@ def _serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
 
 
 def _test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
-    replies = io.BufferedReader(io.FileIO(0, "r", closefd=False))
+    replies = _reader()
 
     def candidate(*args: Any, **keywords: Any) -> Any:
         try:
@@ -209,4 +258,4 @@ def _result(reply: dict[str, Any]) -> Any:
 
 _KINDS = {"stdio": _stdio, "function": _function, "serve": _serve, "test": _test}
 
-__all__ = ["JOB_FD", "MAX_LINE", "RESULT_FD", "ValueEncodingError", "run"]
+__all__ = ["JOB_FD", "MAX_LINE", "RESULT_FD", "ValueEncodingError", "decode", "rehearse", "run", "set_stage"]
