@@ -82,8 +82,9 @@ def main(control_fd: int, configuration: str) -> None:
     os.closerange(0, harness.RESULT_FD + 1)
     gc.collect()
     gc.freeze()
-    # Sorts the free memory of the C library: left to the first large allocation, every child would do it.
-    _libc.malloc_trim(0)
+    if hasattr(_libc, "malloc_trim"):
+        # Sorts the free memory of glibc: left to the first large allocation, every child would do it.
+        _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
     own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
     control.sendmsg([json.dumps(ready).encode()], own_directory)
