@@ -64,11 +64,9 @@ def part_of(event: Any) -> str:
 
 
 def where_time_goes(trainer: Trainer, groups: list[Group]) -> dict[str, float]:
-    """Share of one step's CPU time by part of the step; what no operator accounts for is Python's."""
+    """Share of one step's time by part of the step; what no operator accounts for is Python's."""
     with torch.profiler.profile() as profile:
-        start = time.process_time()
-        trainer.train_step(groups)
-        whole = time.process_time() - start
+        whole = trainer.train_step(groups)["seconds"]
     shares: dict[str, float] = {}
     for event in profile.events():
         part = part_of(event)
@@ -85,6 +83,12 @@ def measure(trainer: Trainer, case: dict[str, Any]) -> dict[str, Any]:
         start = time.process_time()
         statistics.append(trainer.train_step(groups))
         cpu.append(time.process_time() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(
+            f"step: {statistics[-1]['seconds']:.2f} s, {cpu[-1]:.2f} CPU s, peak {peak} MiB",
+            file=sys.stderr,
+            flush=True,
+        )
     result: dict[str, Any] = {
         "losses": [s["loss"] for s in statistics],
         "seconds": [s["seconds"] for s in statistics],

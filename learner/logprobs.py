@@ -28,6 +28,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
             log_p = torch.log_softmax(_logits(hidden[part], head, temperature), dim=-1)
             logprobs[part] = log_p.gather(1, targets[part, None])[:, 0]
             entropy[part] = -torch.linalg.vecdot(torch.exp(log_p), log_p)
+            del log_p  # or this chunk's would stay until the next chunk's logits have been computed
         ctx.save_for_backward(hidden, weight, targets, entropy)
         ctx.temperature, ctx.chunk = temperature, chunk
         return logprobs, entropy
@@ -43,13 +44,10 @@ class _ChunkedLogprobs(torch.autograd.Function):
         head = weight.to(hidden.dtype)
         with_entropy = bool(g_entropy.any())
         for part in _chunks(hidden.shape[0], ctx.chunk):
-            z = _logits(hidden[part], head, ctx.temperature)
-            p = torch.softmax(z, dim=-1)
-            slope = -g_logprobs[part, None]
-            if with_entropy:
-                log_p = z.sub_(torch.logsumexp(z, dim=-1, keepdim=True))
-                slope = slope - g_entropy[part, None] * (log_p + entropy[part, None])
-            d_z = p.mul_(slope).scatter_add_(1, targets[part, None], g_logprobs[part, None]).to(hidden.dtype)
+            bonus = (g_entropy[part], entropy[part]) if with_entropy else None
+            d_z = _logit_gradient(
+                _logits(hidden[part], head, ctx.temperature), targets[part], g_logprobs[part], bonus
+            ).to(hidden.dtype)
             if d_hidden is not None:
                 torch.mm(d_z, head, out=d_hidden[part])
             if d_weight is not None:
@@ -57,7 +55,19 @@ class _ChunkedLogprobs(torch.autograd.Function):
                     d_weight.addmm_(d_z.T, hidden[part])
                 else:
                     d_weight += d_z.T @ hidden[part]
+            del d_z
         return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None, None
+
+
+def _logit_gradient(z: Tensor, targets: Tensor, g_logprobs: Tensor, bonus: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Gradient [T, vocabulary] with respect to logits z, which it overwrites; `bonus`: (gradient of H, H), each [T]."""
+    p = torch.softmax(z, dim=-1)
+    slope = -g_logprobs[:, None]
+    if bonus is not None:
+        g_entropy, entropy = bonus
+        log_p = z.sub_(torch.logsumexp(z, dim=-1, keepdim=True))
+        slope = slope - g_entropy[:, None] * (log_p + entropy[:, None])
+    return p.mul_(slope).scatter_add_(1, targets[:, None], g_logprobs[:, None])
 
 
 def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:

@@ -103,6 +103,9 @@ class Clock(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.seconds.append((clocks() - self.last - Peer.rollout).tolist())
         self.losses.append(Peer.loss_of_step)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        wall, cpu = self.seconds[-1]
+        print(f"step: {wall:.2f} s, {cpu:.2f} CPU s, peak {peak} MiB", file=sys.stderr, flush=True)
         Peer.loss_of_step = 0.0
 
 
