@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.models import small_llama
 from learner import Completion, Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.config import PRESETS
 
@@ -46,20 +46,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
 
 
 def make_model(folder: Path) -> Path:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=SYMBOLS,
-        hidden_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        intermediate_size=128,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    return folder
+    return small_llama(folder, SYMBOLS, max_position_embeddings=32, tie_word_embeddings=False)
 
 
 @torch.no_grad()

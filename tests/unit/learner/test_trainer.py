@@ -23,6 +23,7 @@ from learner import (
     Trainer,
 )
 from learner.batch import load_groups, save_groups
+from learner.packing import Segment, pack
 
 GroupFactory = Callable[..., list[Group]]
 
@@ -231,6 +232,23 @@ def test_bfloat16_keeps_float32_masters_and_sends_bfloat16(tiny_model: Path, mak
     assert low["loss"] == pytest.approx(high["loss"], abs=0.02)
     assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
     assert all(tensor.dtype == torch.bfloat16 for _, tensor in trainer.named_tensors())
+
+
+def test_fused_kernels_round_no_worse_in_bfloat16(tiny_model: Path, make_groups: GroupFactory) -> None:
+    packed = pack([Segment(g.prompt, tuple(c.tokens for c in g.completions), (0, 1, 2, 3)) for g in make_groups()])
+    groups, logprobs, norms = make_groups(), {}, {}
+    for name, update in {
+        "exact": {"dtype": "float32"},
+        "original": {"dtype": "bfloat16", "fused_kernels": False},
+        "fused": {"dtype": "bfloat16", "fused_kernels": True},
+    }.items():
+        trainer = Trainer(CONFIG.model_copy(update=update), tiny_model, seed=0)
+        with torch.no_grad():
+            logprobs[name] = trainer.policy(packed)[0]
+        norms[name] = trainer.train_step(groups)["gradient_norm"]
+    original, fused = ((logprobs[name] - logprobs["exact"]).abs().mean() for name in ("original", "fused"))
+    assert 0 < fused < 1.2 * original
+    assert norms["fused"] == pytest.approx(norms["original"], rel=0.02)
 
 
 def test_fast_backward_changes_gradients_by_rounding_only(tiny_model: Path, make_groups: GroupFactory) -> None:

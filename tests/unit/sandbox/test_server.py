@@ -95,7 +95,7 @@ def test_bodies_are_limited_whether_they_declare_their_length_or_not(client: Tes
 
 
 def test_a_busy_server_says_so_and_recovers(pool: Pool) -> None:
-    slow = {"code": "import time\ntime.sleep(3)"}
+    slow = {"code": "import time\ntime.sleep(1.5)"}
     with TestClient(make_app(pool, max_concurrent=1)) as busy, ThreadPoolExecutor(2) as threads:
         posted = [threads.submit(busy.post, "/run_code", json=slow) for _ in range(2)]
         refused = next(as_completed(posted)).result(30)
