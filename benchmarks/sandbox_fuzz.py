@@ -16,11 +16,12 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import atheris
 
@@ -190,30 +191,37 @@ def _has_nan(value: Any) -> bool:
 
 
 def main() -> None:
-    """Read the command line and hand over to libFuzzer, which ends the process."""
+    """Read the command line and fuzz in a child process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["values", "http"])
     parser.add_argument("--seconds", type=int, default=600, help="how long to fuzz")
     parser.add_argument("--input", type=Path, help="run one saved input instead")
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        corpus = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="leeway-fuzz-")))
-        for number, seed in enumerate(VALUE_SEEDS if options.target == "values" else HTTP_SEEDS):
-            (corpus / f"seed-{number}").write_bytes(seed)
-        if options.target == "values":
-            target: Callable[[bytes], None] = value_target
-        else:
-            config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, answer_seconds=0.5)
-            pool = stack.enter_context(Pool(config, RewardConfig()))
-            loop = asyncio.new_event_loop()
-            stack.callback(loop.close)
-            target = http_target(make_app(pool, token=TOKEN, max_body_bytes=65536), loop)
-        what = [str(options.input)] if options.input else [str(corpus), f"-max_total_time={options.seconds}"]
-        words = Path(stack.enter_context(tempfile.NamedTemporaryFile(prefix="leeway-fuzz-", suffix=".dict")).name)
-        words.write_text("".join(f"{json.dumps(word)}\n" for word in DICTIONARY))
-        limits = [f"-dict={words}", "-max_len=8192", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096"]
-        atheris.Setup([sys.argv[0], *what, *limits], target)
-        atheris.Fuzz()
+    with tempfile.TemporaryDirectory(prefix="leeway-fuzz-") as directory:
+        # libFuzzer ends its process without any clean-up, so it gets one of its own.
+        child = os.fork()
+        if child == 0:
+            _fuzz(options, Path(directory))
+        status = os.waitpid(child, 0)[1]
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def _fuzz(options: argparse.Namespace, directory: Path) -> NoReturn:
+    corpus, words = directory / "corpus", directory / "words"
+    corpus.mkdir()
+    for number, seed in enumerate(VALUE_SEEDS if options.target == "values" else HTTP_SEEDS):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    words.write_text("".join(f"{json.dumps(word)}\n" for word in DICTIONARY))
+    target: Callable[[bytes], None] = value_target
+    if options.target == "http":
+        config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, answer_seconds=0.5)
+        app = make_app(Pool(config, RewardConfig()), token=TOKEN, max_body_bytes=65536)
+        target = http_target(app, asyncio.new_event_loop())
+    what = [str(options.input)] if options.input else [str(corpus), f"-max_total_time={options.seconds}"]
+    limits = [f"-dict={words}", "-max_len=8192", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096"]
+    atheris.Setup([sys.argv[0], *what, *limits], target)
+    atheris.Fuzz()
+    raise AssertionError("libFuzzer does not return")
 
 
 if __name__ == "__main__":

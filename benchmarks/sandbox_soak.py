@@ -120,6 +120,7 @@ def soak(
             for first in range(0, programs, GROUP):
                 group = [_program(rng, number) for number in range(first, min(first + GROUP, programs))]
                 _score_group(pool, group, outcomes, false)
+                killer.groups += 1
                 if first <= programs // 4:
                     early = resident_bytes()
                 if progress:
@@ -199,12 +200,13 @@ class _Killer(threading.Thread):
 
     Attributes:
         killed: how many.
+        groups: how many were scored; a kill waits for one, or a busy machine would only ever start processes.
         watcher: what it saw of them.
     """
 
     def __init__(self, every_seconds: float, rng: random.Random) -> None:
         super().__init__(name="killer", daemon=True)
-        self.killed = 0
+        self.killed = self.groups = 0
         self.watcher = Watcher()
         self._ended = threading.Event()
         self._every = every_seconds
@@ -221,7 +223,11 @@ class _Killer(threading.Thread):
         self.watcher.end()
 
     def run(self) -> None:
+        seen = -1
         while not self._ended.wait(self._rng.expovariate(1 / self._every)):
+            if self.groups == seen:
+                continue
+            seen = self.groups
             self.watcher.sample()
             victims = sorted(descendants(os.getpid()))
             if victims:
