@@ -104,8 +104,11 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
     # The CPU kernel's backward pass is two to three times as slow in bfloat16 as in float32, conversions included.
     with torch.autocast("cpu", enabled=False):
-        wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*wide, is_causal=True, scale=scaling, enable_gqa=grouped).to(q.dtype)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        out = F.scaled_dot_product_attention(
+            q.to(wide), k.to(wide), v.to(wide), is_causal=True, scale=scaling, enable_gqa=grouped
+        )
+        return out.to(q.dtype)
 
 
 AttentionInterface.register(NAME, packed_attention)
