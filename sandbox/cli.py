@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -79,17 +80,20 @@ def score(
     errors = Console(stderr=True)
     bad = 0
     with ExitStack() as stack:
-        source = stack.enter_context(file.open(encoding="utf-8"))
+        source = stack.enter_context(file.open("rb"))
         total = sum(1 for _ in source)
         source.seek(0)
-        target = sys.stdout if out is None else stack.enter_context(out.open("w", encoding="utf-8"))
+        # A lone surrogate in an id is written as the JSON escape that it came as.
+        written = partial(Path.open, mode="w", encoding="utf-8", errors="backslashreplace")
+        target = sys.stdout if out is None else stack.enter_context(written(out))
         pool = stack.enter_context(Pool(settings.sandbox, settings.rewards))
         progress = stack.enter_context(Progress(console=errors, disable=not errors.is_terminal))
         task = progress.add_task("scoring", total=total)
         for scored in score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done)):
             if scored.problem:
                 bad += 1
-                errors.print(f"{file}:{scored.line}: {scored.problem}", markup=False, highlight=False, soft_wrap=True)
+                problem = scored.problem.encode("utf-8", "backslashreplace").decode()
+                errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
             if scored.record is not None:
                 target.write(json.dumps(scored.record, ensure_ascii=False) + "\n")
     if bad:

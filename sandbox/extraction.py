@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?![\w])")
@@ -59,16 +60,31 @@ def last_boxed(text: str) -> str | None:
 def last_program(response: str) -> str | None:
     """The content of the last closed fenced block of a response, or None if there is no such block."""
     program = None
-    fence, block = "", list[str]()
-    for line in response.splitlines(keepends=True):
+    for block in fenced_blocks(response):
+        program = block
+    return program
+
+
+def fenced_blocks(text: str) -> Iterator[str]:
+    """The contents of the closed fenced blocks of a text.
+
+    Fences are CommonMark's: the closing one may be longer, and what indents the opening one (in a list, say) is taken
+    off the lines between.
+    """
+    fence, margin, block = "", 0, list[str]()
+    for line in text.splitlines(keepends=True):
         stripped = line.strip()
         if fence:
-            if stripped == fence:
-                program, fence = "".join(block), ""
+            if stripped.startswith(fence) and not stripped.strip(fence[0]):
+                yield "".join(block)
+                fence = ""
             else:
-                block.append(line)
+                block.append(_outdented(line, margin))
             continue
         opening = _FENCE.match(stripped)
         if opening is not None:
-            fence, block = opening.group(1), []
-    return program
+            fence, margin, block = opening.group(1), len(line) - len(line.lstrip()), []
+
+
+def _outdented(line: str, margin: int) -> str:
+    return line[min(margin, len(line) - len(line.lstrip(" \t"))) :] if margin else line

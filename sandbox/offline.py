@@ -13,6 +13,8 @@ from sandbox.verdict import Status, Submission, Verdict
 
 # Records handed to the pool at a time, for each of its workers: enough to keep them busy, few enough to hold in memory.
 _CHUNK_PER_WORKER = 32
+_CHUNK_BYTES = 64 * 1024 * 1024
+_DIGITS_AT_ONCE = 4000
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
 
 
@@ -56,36 +58,37 @@ def submission_of(record: Any) -> Submission:
 
 
 def score_lines(
-    lines: Iterable[str], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
+    lines: Iterable[str | bytes], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Scored]:
     """Results in input order; blank lines are skipped, bad ones reported.
 
     Args:
-        lines: one JSON record each.
+        lines: one JSON record each, text or UTF-8.
         pool: where to score.
         record_seconds: time a record may take with a worker to itself, seconds.
         advance: told how many lines have been dealt with.
     """
-    chunk: list[tuple[int, str]] = []
-    size = _CHUNK_PER_WORKER * pool.config.workers
+    chunk: list[tuple[int, str | bytes]] = []
+    size, held = _CHUNK_PER_WORKER * pool.config.workers, 0
     for number, line in enumerate(lines, 1):
         if line.strip():
             chunk.append((number, line))
-        if len(chunk) >= size:
+            held += len(line)
+        if len(chunk) >= size or held >= _CHUNK_BYTES:
             yield from _score_chunk(chunk, pool, record_seconds)
             advance(number)
-            chunk = []
+            chunk, held = [], 0
     yield from _score_chunk(chunk, pool, record_seconds)
     if chunk:
         advance(chunk[-1][0])
 
 
-def _score_chunk(chunk: list[tuple[int, str]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
+def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
     read: list[tuple[int, Any, Submission | str]] = []
     for number, line in chunk:
         record: Any = None
         try:
-            record = json.loads(line)
+            record = json.loads(_text(line), parse_int=_integer)
             read.append((number, record, submission_of(record)))
         except (ValueError, RecursionError) as error:
             read.append((number, record, str(error)))
@@ -97,6 +100,21 @@ def _score_chunk(chunk: list[tuple[int, str]], pool: Pool, record_seconds: float
             yield Scored(number, None, submission)
         else:
             yield _scored(number, record, next(verdicts))
+
+
+def _text(line: str | bytes) -> str:
+    return line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
+
+
+def _integer(digits: str) -> int:
+    """An integer of any length, in less than quadratic time; `int` alone refuses more than 4300 digits."""
+    if len(digits) <= _DIGITS_AT_ONCE:
+        return int(digits)
+    if digits[0] == "-":
+        return -_integer(digits[1:])
+    middle = len(digits) // 2
+    shift: int = 10 ** (len(digits) - middle)
+    return _integer(digits[:middle]) * shift + _integer(digits[middle:])
 
 
 def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:

@@ -46,6 +46,7 @@ def main(control_fd: int, configuration: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
+    harness.prepare()
     _warm_up()
     readable = _readable(settings["preload"])
     walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
