@@ -12,11 +12,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.errors import BadReferenceError, DeadlineError, WorkerDiedError
-from sandbox.jail.harness import MAX_LINE
-from sandbox.jail.values import ValueEncodingError, load
+from sandbox.jail.conversation import MAX_LINE, MAX_PRINTED
+from sandbox.jail.values import ValueEncodingError, encode, load
 from sandbox.runner import ATTEMPTS, Outcome, ProgramRunner, outcome_of
 from sandbox.verdict import Grade, Status
 from sandbox.zygotes import Run, Zygote
+
+_MAX_NAMES = 12
+_NOT_PLAIN = encode(("the program returned what is not a plain value",))
 
 
 def run_tests(runner: ProgramRunner, program: dict[str, Any], tests: dict[str, Any], seconds: float | None) -> Grade:
@@ -64,6 +67,9 @@ def _converse(
     # The tests spend their time on what the program returned: a value that makes them run on is its failure.
     if outcome.ended is Status.TIMEOUT or outcome.ended is Status.MEMORY:
         return Grade(outcome.ended, detail=f"tests: {outcome.detail}")
+    # So is one that makes them crash, or call with more than may be sent.
+    if calls and (testing.killed == "output" or outcome.exit_code < 0):
+        return Grade(Status.WRONG, detail=f"tests: {outcome.detail}")
     raise _broken(outcome)
 
 
@@ -78,15 +84,21 @@ def _ask(serving: Run, call: Any) -> bytes | None:
     if line is None:
         return None
     try:
-        reply = _message(line)
-        if isinstance(reply.get("value"), str):
-            load(reply["value"])
-            return json.dumps({"value": reply["value"]}).encode()
-        return json.dumps(
-            {"raised": str(reply["raised"])[:60], "message": str(reply.get("message", ""))[:300]}
-        ).encode()
-    except (ValueEncodingError, KeyError, ValueError):
-        return json.dumps({"raised": "ValueError", "message": "not a plain value"}).encode()
+        return json.dumps(_checked(_message(line))).encode()
+    except (ValueEncodingError, KeyError, TypeError, ValueError):
+        return json.dumps({"raised": ["ValueError"], "args": _NOT_PLAIN}).encode()
+
+
+def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply with nothing in it but what a reply may hold. Raises one of the errors above."""
+    printed = reply.get("printed", "")
+    passed: dict[str, Any] = {"printed": printed[:MAX_PRINTED]} if isinstance(printed, str) and printed else {}
+    if "value" in reply:
+        load(reply["value"])
+        return {"value": reply["value"], **passed}
+    load(reply["args"])
+    names = [name[:60] for name in reply["raised"][:_MAX_NAMES] if isinstance(name, str)]
+    return {"raised": names, "args": reply["args"], **passed}
 
 
 def _message(line: bytes) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?![\w])")
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<box>(?=\{))|\s(?P<bare>[^\s{}\\]+))|\\.|[{}]", re.DOTALL)
-_FENCE = re.compile(r"(`{3,}|~{3,})[^`]*\Z")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 
 
 def answer_of(response: str, *, last_number: bool = False) -> str | None:
@@ -37,9 +38,9 @@ def answer_of(response: str, *, last_number: bool = False) -> str | None:
 def last_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{…}` (or `\fbox{…}`, or `\boxed 7`) whose braces balance, or None.
 
-    One pass with a stack: model text may hold thousands of unclosed boxes.
+    Of a box in a box the outer one counts. One pass with a stack: model text may hold thousands of unclosed boxes.
     """
-    found, found_at = None, -1
+    found: tuple[int, int] | None = None
     opened: list[tuple[int, bool]] = []
     box_at = -1
     for token in _TOKEN.finditer(text):
@@ -47,28 +48,51 @@ def last_boxed(text: str) -> str | None:
             opened.append((token.end(), token.start() == box_at))
         elif token.group() == "}":
             start, boxed = opened.pop() if opened else (0, False)
-            if boxed and start > found_at:
-                found, found_at = text[start : token.start()], start
+            found = (start, token.start()) if boxed else found
         elif token["box"] is not None:
             box_at = token.end()
         elif token["bare"] is not None:
-            found, found_at = token["bare"].rstrip("$.,"), token.start()
-    return found
+            found = token.span("bare")
+    if found is None:
+        return None
+    content = text[found[0] : found[1]]
+    return _BOX.sub("", content) if text[found[0] - 1] == "{" else content.rstrip("$.,")
 
 
 def last_program(response: str) -> str | None:
     """The content of the last closed fenced block of a response, or None if there is no such block."""
     program = None
-    fence, block = "", list[str]()
-    for line in response.splitlines(keepends=True):
+    for block in fenced_blocks(response):
+        program = block
+    return program
+
+
+def fenced_blocks(text: str) -> Iterator[str]:
+    """The contents of the closed fenced blocks of a text.
+
+    Fences are CommonMark's: the closing one may be longer, and what indents the opening one (in a list, say) is taken
+    off the lines between.
+    """
+    fence, margin, block = "", 0, list[str]()
+    for line in text.splitlines(keepends=True):
         stripped = line.strip()
         if fence:
-            if stripped == fence:
-                program, fence = "".join(block), ""
+            if stripped.startswith(fence) and not stripped.strip(fence[0]):
+                yield "".join(block)
+                fence = ""
             else:
-                block.append(line)
+                block.append(_outdented(line, margin))
             continue
-        opening = _FENCE.match(stripped)
-        if opening is not None:
-            fence, block = opening.group(1), []
-    return program
+        if (opening := _opening(stripped)) is not None:
+            fence, margin, block = opening, len(line) - len(line.lstrip()), []
+
+
+def _opening(line: str) -> str | None:
+    """The fence that a line opens a block with. No regular expression: `~~~…` is matched in too many ways."""
+    rest = line.lstrip(line[:1]) if line[:1] in ("`", "~") else line
+    run = len(line) - len(rest)
+    return line[:run] if run >= 3 and "`" not in rest else None
+
+
+def _outdented(line: str, margin: int) -> str:
+    return line[min(margin, len(line) - len(line.lstrip(" \t"))) :] if margin else line

@@ -22,6 +22,8 @@ MAX_DEPTH = 100
 MAX_INTEGER_BITS = 1 << 20
 MAX_NODES = 2_000_000
 
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
 _SMALL = 1 << 53
 
 
@@ -85,6 +87,21 @@ def _measure(tree: Any) -> None:
         level = [item for node in level if type(node) is list for item in node]
 
 
+def encode_node(value: Any) -> Any:
+    """The tree of a value's encoding. Raises as `encode`."""
+    return _encode(value, MAX_DEPTH)
+
+
+def decode_node(node: Any) -> Any:
+    """The value of a tree. Raises as `decode`."""
+    return _decode(node, MAX_DEPTH)
+
+
+def refuse_tag(tag: Any) -> Any:
+    """Raises ValueEncodingError for a tag that means nothing."""
+    raise ValueEncodingError(f"no value is tagged {str(tag)[:20]!r}, or a key of it cannot be hashed")
+
+
 def _encode(value: Any, depth: int) -> Any:
     if depth <= 0:
         raise ValueEncodingError("nested too deeply")
@@ -107,7 +124,7 @@ def _encode(value: Any, depth: int) -> Any:
         return ["b", value.hex()]
     if kind is complex:
         return ["c", repr(value.real), repr(value.imag)]
-    return _encode(_builtin_base(value), depth)
+    return _encode(builtin_base(value), depth)
 
 
 def _encode_int(value: int) -> Any:
@@ -118,7 +135,7 @@ def _encode_int(value: int) -> Any:
     return ["i", hex(value)]
 
 
-def _builtin_base(value: Any) -> Any:
+def builtin_base(value: Any) -> Any:
     """The builtin value inside an instance of a subclass, read past any method the subclass overrides."""
     if isinstance(value, int):
         return int.__add__(value, 0)
@@ -161,7 +178,7 @@ def _decode(node: Any, depth: int) -> Any:
             return dict(zip(values[::2], values[1::2], strict=True))
         return {"l": list, "t": tuple, "s": set, "z": frozenset}[tag](values)
     except (KeyError, TypeError):
-        raise ValueEncodingError(f"no value is tagged {tag[:20]!r}, or a key of it cannot be hashed") from None
+        return refuse_tag(tag)
 
 
 def scalar(tag: str, items: list[Any]) -> int | float | bytes | complex:

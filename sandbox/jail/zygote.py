@@ -61,6 +61,7 @@ def main(control_fd: int, configuration: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
+    harness.prepare()
     harness.rehearse()
     readable = _readable(settings["preload"])
     source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])

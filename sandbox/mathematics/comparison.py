@@ -55,6 +55,7 @@ _SCALES = {
     "cent": ("dollar", Fraction(1, 100)),
 }
 _SCIENTIFIC = re.compile(r"([+-]?[\d.]+)(?:\\times|\\cdot|\*)10\^(?:\{([+-]?\d{1,3})\}|(\d))")
+_BASED = re.compile(r"([0-9][0-9a-zA-Z]*)_\{?(\d+)\}?")
 _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 _FUNCTIONS = {"sqrt", "frac", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "binom"}
 
@@ -180,6 +181,8 @@ def _same_interval(wanted: Interval, found: Interval, algebra: Algebra) -> bool:
 
 
 def _same_scalar(wanted: str, found: str, algebra: Algebra) -> bool:
+    if (based := _same_based(wanted, found)) is not None:
+        return based
     wanted, wanted_unit = _quantity(wanted)
     found, found_unit = _quantity(found)
     if squeezed(wanted).removeprefix("+") == squeezed(found).removeprefix("+") and wanted_unit == found_unit:
@@ -195,6 +198,17 @@ def _same_scalar(wanted: str, found: str, algebra: Algebra) -> bool:
     if _is_talk(found, wanted):
         return False
     return algebra(wanted, found)
+
+
+def _same_based(wanted: str, found: str) -> bool | None:
+    """Whether numerals with a base, such as `52_8`, are the same; None if there are none.
+
+    A given base that the expected answer has not is another number; one that is left out is taken as meant.
+    """
+    first, second = _BASED.fullmatch(squeezed(wanted)), _BASED.fullmatch(squeezed(found))
+    if second is None:
+        return None if first is None else squeezed(found).lower() == first[1].lower()
+    return first is not None and (first[1].lower(), first[2]) == (second[1].lower(), second[2])
 
 
 def _quantity(text: str) -> tuple[str, str]:

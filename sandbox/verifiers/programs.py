@@ -15,38 +15,50 @@ from sandbox.errors import BadReferenceError
 from sandbox.extraction import last_program
 from sandbox.jail import values
 from sandbox.matching import DEFAULT_TOLERANCE, output_matches, value_matches
+from sandbox.prompts import before_program, before_tests
 from sandbox.registry import verifier
 from sandbox.runner import Outcome, ProgramRunner
 from sandbox.verdict import Grade, Status, Submission
 
 MAX_PROGRAM_CHARS = 200_000
+MAX_TIMEOUTS = 3
+_CALM = """
+
+def _calm(*arguments, _check=check):
+    try:
+        return _check(*arguments)
+    except BaseException:
+        return "raised"
+"""
 
 
-def program_of(submission: Submission) -> str | None:
-    """The program of a response: its last fenced block, or with the reference's `raw` a response without fences."""
-    program = last_program(submission.response)
-    if program is None and submission.reference.get("raw") is True and "```" not in submission.response:
-        program = submission.response
-    return program
+def programs_of(submission: Submission) -> list[str]:
+    """The program of a response: its last fenced block. With the reference's `raw`, first of all the whole response.
+
+    Of several the first that compiles counts: a whole response with fences only does if they stand in its strings.
+    """
+    block = last_program(submission.response)
+    whole = [submission.response] if submission.reference.get("raw") is True else []
+    return whole if block is None else [*whole, block]
 
 
 def unusable(submission: Submission) -> Grade | None:
     """The grade of a response that holds no program worth a process; None if it holds one."""
-    program = program_of(submission)
-    if program is None:
+    programs = programs_of(submission)
+    if not programs:
         return Grade(Status.UNPARSEABLE, detail="no fenced block with a program")
-    if not program.strip():
+    if not any(program.strip() for program in programs):
         return Grade(Status.UNPARSEABLE, detail="the program is empty")
-    if "\0" in program:
+    if any("\0" in program for program in programs):
         return Grade(Status.UNPARSEABLE, detail="the program contains NUL characters")
-    if len(program) > MAX_PROGRAM_CHARS:
+    if max(map(len, programs)) > MAX_PROGRAM_CHARS:
         return Grade(Status.UNPARSEABLE, detail=f"the program is longer than {MAX_PROGRAM_CHARS} characters")
     return None
 
 
 def identity(submission: Submission) -> str:
     """What decides a program's verdict besides reference and prompt."""
-    return program_of(submission) or ""
+    return json.dumps(programs_of(submission))
 
 
 @verifier("stdio", program=True, quick=unusable, identity=identity)
@@ -59,11 +71,10 @@ def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     tests = _tests(submission)
     if not all(isinstance(test, dict) and isinstance(test.get("stdout"), str) for test in tests):
         raise BadReferenceError('every test of a stdio reference needs "stdin" and "stdout" as text')
-    program, seconds = program_of(submission), _seconds(submission)
+    job, seconds = {"kind": "stdio", "sources": programs_of(submission)}, _seconds(submission)
     checker, tolerance = submission.reference.get("checker"), _tolerance(submission)
 
     def passes(test: Any) -> Grade:
-        job = {"kind": "stdio", "source": program}
         stdin = str(test.get("stdin", ""))
         outcome = runner.run(job, stdin.encode("utf-8", "surrogatepass"), streams=True, seconds=seconds)
         if outcome.ended is not None:
@@ -103,7 +114,7 @@ def function(submission: Submission, runner: ProgramRunner) -> Grade:
 
 @verifier("assert", program=True, quick=unusable, identity=identity)
 def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
-    """`{"entry", "test": "<source with check(candidate), or plain asserts>", "time_limit_seconds"?, "raw"?}`.
+    """`{"entry", "test": "<source with check(candidate), or asserts>", "time_limit_seconds"?, "mutates"?, "raw"?}`.
 
     The test source is trusted. It runs in a sandbox of its own, where `entry` and `candidate` are proxies whose calls
     are answered by a second sandbox with the program. The submission's prompt (HumanEval's form) may precede it.
@@ -117,9 +128,10 @@ def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
     program = {"kind": "serve", "sources": _sources(submission), "entry": _entry(submission)}
     tests = {
         "kind": "test",
-        "setup": [submission.prompt, ""],
+        "setup": before_tests(submission.prompt),
         "source": f"{setup}\n{test}",
         "entry": _entry(submission),
+        "mutates": submission.reference.get("mutates") is True,
     }
     return run_tests(runner, program, tests, _seconds(submission))
 
@@ -140,7 +152,7 @@ def _all(submission: Submission, runner: ProgramRunner, tests: Sequence[Any], pa
     """All tests, up to the first failure unless partial credit is asked for."""
     partial = bool(submission.reference.get("partial_credit", runner.config.partial_credit))
     failure: Grade | None = None
-    score = 0.0
+    score, waited = 0.0, 0
     for number, test in enumerate(tests, 1):
         grade = passes(test)
         score += grade.accuracy
@@ -148,18 +160,41 @@ def _all(submission: Submission, runner: ProgramRunner, tests: Sequence[Any], pa
             failure = Grade(grade.status, detail=f"test {number} of {len(tests)}: {grade.detail}")
             if not partial:
                 return failure
+            # The tests after that count as failed: a hundred that wait would hold up everybody else.
+            waited += grade.status is Status.TIMEOUT
+            if waited >= MAX_TIMEOUTS:
+                break
     if failure is None:
         return Grade(Status.OK, 1.0)
     return Grade(failure.status, score / len(tests), failure.detail)
 
 
 def _checked(runner: ProgramRunner, checker: str, stdin: str, output: bytes, expected: str) -> Grade:
-    args = values.encode([stdin, output.decode("utf-8", "replace"), expected])
-    outcome = runner.run({"kind": "function", "sources": [checker], "entry": "check", "args": args})
+    grade = _checker_says(runner, checker, stdin, output.decode("utf-8", "replace"), expected)
+    if grade is None:
+        # Checkers stumble over output in no known form. One that stumbles over the expected output too is broken.
+        if expected.strip() and _checker_says(runner, checker, stdin, expected, expected) is None:
+            raise BadReferenceError("the checker raises an exception, even about the expected output")
+        return Grade(Status.WRONG, detail="the checker cannot read the output")
+    return grade
+
+
+def _checker_says(runner: ProgramRunner, checker: str, stdin: str, output: str, expected: str) -> Grade | None:
+    """The checker's grade, or None if it raised something.
+
+    Raises:
+        BadReferenceError: there is no such function, or it returns no score.
+    """
+    args = values.encode([stdin, output, expected])
+    outcome = runner.run({"kind": "function", "sources": [checker + _CALM], "entry": "_calm", "args": args})
+    if outcome.ended in (Status.TIMEOUT, Status.MEMORY):
+        return Grade(outcome.ended, detail=f"checker: {outcome.detail}")
     result = result_of(outcome)
     if outcome.ended is not None or result is None:
         raise BadReferenceError(f"the checker failed: {outcome.detail}")
     verdict = values.decode(result)
+    if verdict == "raised":
+        return None
     if not isinstance(verdict, bool | int | float):
         raise BadReferenceError(f"the checker returned a {type(verdict).__name__}, not a bool or a score")
     return Grade.of(verdict, "refused by the checker")
@@ -167,10 +202,7 @@ def _checked(runner: ProgramRunner, checker: str, stdin: str, output: bytes, exp
 
 def _sources(submission: Submission) -> list[str]:
     """What to run, the first that compiles: the program after its prompt if that is code, or the program alone."""
-    program = program_of(submission) or ""
-    if not submission.prompt.strip():
-        return [program]
-    return [submission.prompt.rstrip("\n") + "\n" + program, program]
+    return [part for program in programs_of(submission) for part in before_program(submission.prompt, program)]
 
 
 def _entry(submission: Submission) -> str:

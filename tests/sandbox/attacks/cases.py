@@ -22,6 +22,7 @@ class Attack:
     source: str
     control: bool = True
     goal: str = "@TOKEN@"
+    test: str = "def check(candidate):\n    assert candidate([1, 2, 3]) == @NUMBER@\n"
 
     def reference(self) -> dict[str, Any]:
         """The reference of the task, with placeholders; expected values are random."""
@@ -29,7 +30,7 @@ class Attack:
             return {"tests": [{"stdin": "", "stdout": self.goal}]}
         if self.kind == "function":
             return {"entry": "solve", "tests": [[[[1, 2, 3]], "@NUMBER@"], [[[4]], "@NUMBER@"]]}
-        return {"entry": "solve", "test": "def check(candidate):\n    assert candidate([1, 2, 3]) == @NUMBER@\n"}
+        return {"entry": "solve", "test": self.test}
 
 
 ATTACKS: list[Attack] = []
@@ -46,6 +47,11 @@ def forge(
     """Add one forgery for each kind of task whose answer is a value."""
     for kind in kinds:
         attack(f"{name} ({kind})", family, kind, source, control=control)
+
+
+def fool(name: str, family: str, test: str, source: str, *, control: bool = True) -> None:
+    """Add an attack on how particular tests are written."""
+    ATTACKS.append(Attack(name, family, "assert", source.lstrip("\n"), control, test=test.lstrip("\n")))
 
 
 def reach(name: str, family: str, source: str, *, control: bool = True) -> None:

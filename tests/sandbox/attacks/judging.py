@@ -9,9 +9,12 @@ from pathlib import Path
 import escaping  # noqa: F401 - importing it adds its attacks
 import forging  # noqa: F401
 import kernel  # noqa: F401
+import oracles  # noqa: F401
 import poisoning  # noqa: F401
 import reading  # noqa: F401
 import starving  # noqa: F401
+import tampering  # noqa: F401
+import twisting  # noqa: F401
 from cases import ATTACKS, Attack
 from world import World, planted
 
