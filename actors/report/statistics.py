@@ -15,6 +15,7 @@ class Statistic(NamedTuple):
 
 
 REWARD = "reward"
+TRAINED_REWARD = "reward_mean"
 ENTROPY = "entropy"
 MIXED_GROUPS = "mixed_groups"
 RESPONSE_LENGTH = "response_length_mean"
@@ -39,7 +40,7 @@ KNOWN: dict[str, Statistic] = {
         "Mean |logprob(engine) − logprob(learner)| on tokens of the current policy. Correction handles small values.",
     ),
     "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
-    "reward_mean": Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
+    TRAINED_REWARD: Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
     "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
     "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
     "learning_rate": Statistic("Learning rate", "", ""),
