@@ -163,8 +163,8 @@ def _progress(state: RunState) -> RenderableType:
         ("response length", names.RESPONSE_LENGTH, number),
     ):
         table.add_row(label, _trend(shown.get(name), text))
-    for kind, label in (("generation", "generated/s"), ("learning", "trained/s")):
-        table.add_row(label, Text(f"{number(state.recent_rate(kind))} tokens"))
+    table.add_row("generated/s", f"{number(state.recent_rate('generation'))} tokens")
+    table.add_row("trained/s", f"{number(state.recent_rate('learning'))} tokens")
     return table
 
 

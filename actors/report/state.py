@@ -10,7 +10,7 @@ from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
 from statistics import median
-from typing import assert_never
+from typing import Literal, assert_never
 
 from actors.report import statistics as names
 from actors.report.events import (
@@ -222,7 +222,7 @@ class RunState:
             return None
         return (self.generated if kind == "generation" else self.trained_tokens) / self.tick_seconds
 
-    def recent_rate(self, kind: str) -> float | None:
+    def recent_rate(self, kind: Literal["generation", "learning"]) -> float | None:
         """Tokens a second over the last half minute: groups and batches come in lumps, of which a tick sees few."""
         return merge_ticks(list(self._recent_ticks)).tokens_per_second.get(kind) if self._recent_ticks else None
 
