@@ -27,7 +27,8 @@ _NOT_PROSE = (
     re.compile(r"\\[a-zA-Z]+(?:\{[^{}]*\})*"),
     re.compile(r"https?://\S+|</?[a-z]{1,20}>"),
 )
-_SENTENCE = re.compile(r"[^.!?;:\n。！？；：]+")
+# The detector's time grows with the square of a sentence's words, so long ones are taken in pieces.
+_SENTENCE = re.compile(r"[^.!?;:\n。！？；：]{1,600}(?!\w)|[^.!?;:\n。！？；：]{1,600}")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # Below this many words a sentence in Latin letters says too little for a detector: it follows its surroundings.
 _MIN_WORDS = 4
