@@ -91,6 +91,11 @@ class SandboxConfig(BaseModel):
     preload: tuple[str, ...] = Field(
         default=(), description="modules imported before programs run, such as numpy or sympy"
     )
+    importable: tuple[str, ...] = Field(
+        default=("numpy",),
+        description="packages that programs may import beyond the standard library, where they are installed; each "
+        "program pays for its own import, unlike for those of preload",
+    )
     partial_credit: bool = Field(default=False, description="score the share of tests passed instead of all or nothing")
     cache_entries: int = Field(default=4096, ge=0, description="verdicts of identical programs remembered; 0: none")
     canary_seconds: float = Field(

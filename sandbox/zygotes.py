@@ -60,8 +60,13 @@ class Zygote:
 
     def __init__(self, config: SandboxConfig, uid: int) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = {"preload": list(config.preload), "uid": uid, "enforce": not config.unsafe}
-        path = ":".join(launch.import_path()[1:]) if config.preload else ""
+        settings = {
+            "preload": list(config.preload),
+            "importable": list(config.importable),
+            "uid": uid,
+            "enforce": not config.unsafe,
+        }
+        path = ":".join(launch.import_path()[1:]) if config.preload or config.importable else ""
         arguments = [str(Path(__file__).resolve().parent), str(theirs.fileno()), json.dumps(settings), path]
         try:
             with theirs:

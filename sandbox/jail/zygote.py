@@ -12,9 +12,11 @@ Messages, one packet each:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -29,6 +31,7 @@ LOCKDOWN_FAILED = 125
 # First line of every child's result: what follows may be the program's own words.
 LOCKED = b'{"locked":true}\n'
 _CONTROL_FD_FLOOR = 200
+_M_ARENA_MAX = -8
 
 # What programs import most; a child that finds them loaded starts milliseconds sooner.
 WARM = (
@@ -46,9 +49,13 @@ def main(control_fd: int, configuration: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
+    # One arena for all threads: each of its own would reserve 64 MiB of a limited address space. Not every C library
+    # knows this call.
+    with contextlib.suppress(AttributeError):
+        lockdown.libc.mallopt(_M_ARENA_MAX, 1)
     harness.prepare()
     _warm_up()
-    readable = _readable(settings["preload"])
+    readable = _readable(settings["preload"], settings["importable"])
     walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
     own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)]) if settings["enforce"] else ""
     lockdown.hide()
@@ -89,18 +96,30 @@ def _warm_up() -> None:
     values.decode(values.encode([1, 2.5, "x", (None,), {"k": {3}}]))
 
 
-def _readable(preload: list[str]) -> list[str]:
-    """Paths a child may read: the standard library without site-packages, preloaded packages, shared libraries."""
+def _readable(preload: list[str], importable: list[str]) -> list[str]:
+    """Paths a child may read: the standard library without site-packages, packages it may import, shared libraries."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs start-up time
     paths = [os.path.join(library, name) for name in os.listdir(library) if not name.endswith("-packages")]  # noqa: PTH118, PTH208
     paths += [path for path in sys.path if path.endswith(".zip")]
+    packages = _installed(importable)
     if preload:
-        for path in _package_paths(library):
-            paths += [path, f"{path}.libs"]
+        packages |= _package_paths(library)
+    for path in packages:
+        paths += [path, f"{path}.libs"]
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
         objects = {line.split(None, 5)[5].strip() for line in maps if ".so" in line}
     paths += {os.path.dirname(path) for path in objects if not path.startswith(library)}  # noqa: PTH120
     return [*paths, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"]
+
+
+def _installed(names: list[str]) -> set[str]:
+    """Where these packages lie, those of them that are installed."""
+    found: set[str] = set()
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            found.update(spec.submodule_search_locations or filter(None, [spec.origin]))
+    return found
 
 
 def _package_paths(library: str) -> set[str]:
