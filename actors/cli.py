@@ -83,6 +83,36 @@ def bench_sandbox(json: Json = None) -> None:
     sandbox.run(json)
 
 
+@bench.command("soak")
+def bench_soak(
+    json: Json = None,
+    programs: Annotated[int, typer.Option(min=1, help="how many programs")] = 10_000,
+    seed: Annotated[int, typer.Option(help="which programs, and which processes are killed")] = 0,
+) -> None:
+    """Mixed and hostile programs through the verifier pool while its processes are killed at random."""
+    from benchmarks import sandbox_soak
+
+    sandbox_soak.run(json, programs, seed)
+
+
+@bench.command("human-eval")
+def bench_human_eval(json: Json = None) -> None:
+    """The canonical solutions of HumanEval and a mutant of each, three times through the verifier pool."""
+    from benchmarks import human_eval
+
+    human_eval.run(json)
+
+
+@bench.command("math")
+def bench_math(
+    json: Json = None, write: Annotated[bool, typer.Option("--write", help="renew benchmarks/MATH.md")] = False
+) -> None:
+    """The labelled pairs of answers, which of them math-verify alone gets wrong, and the slowest checks."""
+    from benchmarks import mathematics
+
+    mathematics.run(json, write=write)
+
+
 @bench.command("learning")
 def bench_learning(json: Json = None) -> None:
     """Each objective on a bandit-like task, fresh and stale."""
@@ -114,7 +144,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     # typer turns an interrupt inside a command into this code
-    if code == 130:
+    if code == 130 and sys.argv[1:2] == ["run"]:
         complaints.print("leeway: interrupted; go on with `leeway run --resume FOLDER`", highlight=False, markup=False)
     if isinstance(code, int):
         sys.exit(code)

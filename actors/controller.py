@@ -15,6 +15,7 @@ from actors.errors import PeerTimeoutError, RunError
 from actors.generator import Generator
 from actors.http import Server
 from actors.learner import Learner
+from actors.learner_ranks import member_name
 from actors.models import prepare
 from actors.pool import Member, Pool
 from actors.replay.client import Client
@@ -115,8 +116,10 @@ class Controller:
         return f"{role}-{self._incarnations}"
 
     def _spawn_learner(self, resume: Path | None) -> None:
-        arguments = (self._recipe, self._address, self._model, self._folder, resume)
-        self._pool.spawn("learner", "learner", Learner, arguments, self._recipe.learner_cpus, self._recipe.learner_gpus)
+        recipe = self._recipe
+        for rank in range(recipe.learner_ranks):
+            arguments = (recipe, self._address, self._model, self._folder, resume, rank)
+            self._pool.spawn("learner", member_name(rank), Learner, arguments, recipe.learner_cpus, recipe.learner_gpus)
 
     def _spawn_generator(self) -> Member:
         name, recipe = self._name("generator"), self._recipe
@@ -138,7 +141,9 @@ class Controller:
         while not self._stopping.is_set():
             for member, reason in self._pool.fallen(self._recipe.controller.interval_seconds):
                 if member.role == "learner" and reason is None:
-                    return True
+                    if member.name == member_name(0):
+                        return True
+                    continue  # the other ranks are done before the first, which evaluates
                 self._replace(member, reason or "it ended by itself")
             self._drain()
             self._tick()

@@ -86,7 +86,21 @@ def summary_table() -> str:
     return "\n".join(["| key | meaning |", "|---|---|", *(_row(f"`{k}`", m) for k, _, m in _rows(RunSummary, ""))])
 
 
-SECTIONS = {"metrics": metrics_table, "summary": summary_table, "objectives": objectives_table}
+def statistics_table() -> str:
+    """What every step's statistics say, as Markdown."""
+    from learner.statistics import REWARD_PART, STATISTICS
+
+    parts = {f"{REWARD_PART}NAME": "mean of the reward's part NAME over the trained groups, before its weight"}
+    rows = (_row(f"`{name}`", meaning) for name, meaning in {**STATISTICS, **parts}.items())
+    return "\n".join(["| statistic | meaning |", "|---|---|", *rows])
+
+
+SECTIONS = {
+    "statistics": statistics_table,
+    "metrics": metrics_table,
+    "summary": summary_table,
+    "objectives": objectives_table,
+}
 
 
 def readme(text: str) -> str:

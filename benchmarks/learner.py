@@ -49,15 +49,27 @@ PARITY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How many sequences TRL runs at once, and whether it recomputes activations (its default)."""
+
+    sequences: int
+    checkpointing: bool
+
+    def __str__(self) -> str:
+        return f"TRL, {self.sequences} sequences at once" + (", checkpointing" if self.checkpointing else "")
+
+
+@dataclass(frozen=True)
 class Workload:
-    """A model and a batch shape: groups of 8, prompts of 16-64 tokens, completions log-normal in 16-512 tokens."""
+    """A model and a batch: groups of 8, prompts of 16-64 tokens, completions log-normal in 16-512 tokens."""
 
     name: str
     model: Path
+    dtype: str
     groups: int
     median_length: float
     micro_batch_tokens: int
-    peer_micro_batches: tuple[int, ...]
+    settings: tuple[Setting, ...]
     steps: int
 
 
@@ -83,8 +95,8 @@ def make_groups(model: Path, count: int, median_length: float, seed: int) -> lis
     return groups
 
 
-def _run(command: list[str], spec: dict[str, Any], scratch: Path, threads: int) -> dict[str, Any]:
-    """Run a step script in its own process; returns what it wrote."""
+def _run(command: list[str], spec: dict[str, Any], scratch: Path, threads: int) -> list[dict[str, Any]]:
+    """Run a step script in its own process; returns what it wrote, one result a case."""
     spec_file, out_file = scratch / "spec.json", scratch / "out.json"
     spec_file.write_text(jsonlib.dumps({**spec, "threads": threads}))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
@@ -102,43 +114,55 @@ def _run(command: list[str], spec: dict[str, Any], scratch: Path, threads: int) 
     return jsonlib.loads(out_file.read_text())  # type: ignore[no-any-return]
 
 
-def ours(spec: dict[str, Any], scratch: Path, threads: int) -> dict[str, Any]:
+def ours(spec: dict[str, Any], scratch: Path, threads: int) -> list[dict[str, Any]]:
     return _run([sys.executable, "-m", "benchmarks.learner_step"], spec, scratch, threads)
 
 
-def trl(spec: dict[str, Any], scratch: Path, threads: int) -> dict[str, Any]:
+def trl(spec: dict[str, Any], scratch: Path, threads: int) -> list[dict[str, Any]]:
     """TRL in its own environment, which is made on first use (a few minutes)."""
     subprocess.run([str(PEER / "install.sh")], check=True, timeout=STEP_TIMEOUT_SECONDS)
     return _run([str(PEER / ".venv/bin/python"), str(PEER / "trl_step.py")], spec, scratch, threads)
 
 
+def _trl_arguments(sequences: int, **arguments: Any) -> dict[str, Any]:
+    return {
+        "per_device_train_batch_size": sequences,
+        "beta": 0.0,
+        "max_completion_length": MAX_LENGTH,
+        "loss_type": "grpo",
+        **arguments,
+    }
+
+
 def parity_table(scratch: Path) -> list[dict[str, Any]]:
     """The same fixed batch through TRL and through us: the loss of the first step."""
-    model = models.tiny(scratch / "tiny")
-    save_groups(make_groups(model, count=8, median_length=48, seed=1), scratch / "batch.npz")
+    model, batch = models.tiny(), scratch / "batch.npz"
+    save_groups(make_groups(model, count=8, median_length=48, seed=1), batch)
+    case = {"batch": str(batch), "steps": 1}
+    mine = [{**case, "config": {"dtype": "float32", "objective": objective}} for objective, _ in PARITY.values()]
+    theirs = [
+        {**case, "old_logprobs": True, "arguments": _trl_arguments(64, bf16=False, **arguments)}
+        for _, arguments in PARITY.values()
+    ]
+    pairs = zip(
+        PARITY,
+        ours({"model": str(model), "cases": mine}, scratch, threads=1),
+        trl({"model": str(model), "cases": theirs}, scratch, threads=1),
+        strict=True,
+    )
     rows = []
-    for name, (objective, peer_arguments) in PARITY.items():
-        shared = {"model": str(model), "batch": str(scratch / "batch.npz"), "steps": 1}
-        mine = ours({**shared, "config": {"dtype": "float32", "objective": objective}}, scratch, threads=1)
-        arguments = {
-            "per_device_train_batch_size": 64,
-            "beta": 0.0,
-            "bf16": False,
-            "max_completion_length": MAX_LENGTH,
-            **peer_arguments,
-        }
-        theirs = trl({**shared, "old_logprobs": True, "arguments": arguments}, scratch, threads=1)
-        a, b = mine["losses"][0], theirs["losses"][0]
-        rows.append(
-            {"objective": name, "ours": a, "trl": b, "difference": a - b, "equal": abs(a - b) <= PARITY_TOLERANCE}
-        )
-        print(f"{name:10} ours {a:+.8f}   TRL {b:+.8f}   difference {a - b:+.1e}", flush=True)
+    for name, our_result, their_result in pairs:
+        a, b = our_result["losses"][0], their_result["losses"][0]
+        equal = abs(a - b) <= PARITY_TOLERANCE
+        rows.append({"objective": name, "ours": a, "trl": b, "difference": a - b, "equal": equal})
+        verdict = "equal" if equal else "DIFFERENT"
+        print(f"{name:10} ours {a:+.8f}   TRL {b:+.8f}   difference {a - b:+.1e}   {verdict}", flush=True)
     return rows
 
 
-def _summary(result: dict[str, Any], tokens: int) -> dict[str, Any]:
+def _summary(result: dict[str, Any], tokens: int, warm_up: int = 1) -> dict[str, Any]:
     # The first step allocates and warms caches up, for both.
-    seconds, cpu = (statistics.median(result[key][1:]) for key in ("seconds", "cpu_seconds"))
+    seconds, cpu = (statistics.median(result[key][warm_up:]) for key in ("seconds", "cpu_seconds"))
     return {
         "tokens_per_second": tokens / seconds,
         "tokens_per_cpu_second": tokens / cpu,
@@ -150,65 +174,126 @@ def _summary(result: dict[str, Any], tokens: int) -> dict[str, Any]:
 
 def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
     """Tokens/s and peak memory of both on one workload."""
+    batch = scratch / "batch.npz"
     groups = make_groups(workload.model, workload.groups, workload.median_length, seed=2)
-    tokens = sum(len(c.tokens) for g in groups for c in g.completions)
-    save_groups(groups, scratch / "batch.npz")
-    shared = {"model": str(workload.model), "batch": str(scratch / "batch.npz"), "steps": workload.steps}
-    config = {
-        "dtype": "float32",
-        "micro_batch_tokens": workload.micro_batch_tokens,
-        "logit_chunk_tokens": LOGIT_CHUNK_TOKENS,
-    }
-    mine = ours({**shared, "config": config, "profile": True}, scratch, threads)
-    out: dict[str, Any] = {"workload": workload.name, "tokens": tokens, "ours": _summary(mine, tokens), "trl": {}}
-    out["profile"] = mine["profile"]
-    print(f"\n{workload.name}: {len(groups)} x 8 completions, {tokens} tokens, float32, {threads} thread(s)")
-    _print_row("ours", out["ours"])
-    for micro in workload.peer_micro_batches:
-        arguments = {
-            "per_device_train_batch_size": micro,
-            "beta": 0.0,
-            "bf16": False,
-            "max_completion_length": MAX_LENGTH,
-            "loss_type": "grpo",
-        }
-        theirs = trl({**shared, "old_logprobs": True, "arguments": arguments}, scratch, threads)
-        out["trl"][str(micro)] = _summary(theirs, tokens)
-        _print_row(f"TRL, {micro} sequences at once", out["trl"][str(micro)])
-    best = max(out["trl"].values(), key=lambda r: r["tokens_per_second"])
-    out["speedup"] = out["ours"]["tokens_per_second"] / best["tokens_per_second"]
-    # Other load on the machine stretches wall time, and stretches it differently from minute to minute.
-    out["cpu_speedup"] = out["ours"]["tokens_per_cpu_second"] / best["tokens_per_cpu_second"]
-    out["memory_ratio"] = out["ours"]["peak_bytes"] / best["peak_bytes"]
-    out["step_memory_ratio"] = out["ours"]["step_bytes"] / best["step_bytes"]
-    print(
-        f"  {out['speedup']:.2f} x TRL's tokens/s ({out['cpu_speedup']:.2f} x a CPU second), "
-        f"{out['memory_ratio']:.2f} x its peak memory ({out['step_memory_ratio']:.2f} x what steps add)"
+    tokens = _completion_tokens(groups)
+    save_groups(groups, batch)
+    case = {"batch": str(batch), "steps": workload.steps}
+    config = _our_config(workload)
+    (mine,) = ours(
+        {"model": str(workload.model), "cases": [{**case, "config": config, "profile": True}]}, scratch, threads
     )
-    print("  our time: " + ", ".join(f"{part} {share:.0%}" for part, share in mine["profile"].items()))
+    print(
+        f"\n{workload.name}: {workload.groups} x 8 completions, {tokens} tokens, {workload.dtype}, {threads} thread(s)"
+    )
+    row = _summary(mine, tokens)
+    _print_row(f"ours, {workload.micro_batch_tokens} tokens at once", row)
+    peers: dict[str, Any] = {}
+    for setting in workload.settings:
+        arguments = _trl_arguments(
+            setting.sequences, bf16=workload.dtype == "bfloat16", gradient_checkpointing=setting.checkpointing
+        )
+        spec = {"model": str(workload.model), "cases": [{**case, "old_logprobs": True, "arguments": arguments}]}
+        (theirs,) = trl(spec, scratch, threads)
+        peers[str(setting)] = _summary(theirs, tokens)
+        _print_row(str(setting), peers[str(setting)])
+    out = {"workload": workload.name, "dtype": workload.dtype, "tokens": tokens, "threads": threads, "config": config}
+    out |= {"ours": row, "trl": peers, "profile": mine["profile"]} | _compare(row, peers)
+    print("  our time: " + ", ".join(f"{part} {share:.0%}" for part, share in mine["profile"].items() if share > 0.005))
+    return out
+
+
+def _compare(row: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
+    """Ours against TRL's fastest setting, and against the setting that needs least memory."""
+    out: dict[str, Any] = {}
+    fastest = max(peers, key=lambda name: float(peers[name]["tokens_per_cpu_second"]))
+    smallest = min(peers, key=lambda name: float(peers[name]["peak_bytes"]))
+    for kind, name in (("fastest", fastest), ("smallest", smallest)):
+        peer = peers[name]
+        # Other load on the machine stretches wall time, and stretches it differently from minute to minute.
+        ratios = {
+            "setting": name,
+            "speedup": row["tokens_per_second"] / peer["tokens_per_second"],
+            "cpu_speedup": row["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"],
+            "memory_ratio": row["peak_bytes"] / peer["peak_bytes"],
+            "step_memory_ratio": row["step_bytes"] / peer["step_bytes"],
+        }
+        out[f"against_{kind}"] = ratios
+        print(
+            f"  against its {kind} setting ({name.removeprefix('TRL, ')}): {ratios['speedup']:.2f} x the tokens/s "
+            f"({ratios['cpu_speedup']:.2f} x a CPU second), {ratios['memory_ratio']:.2f} x the peak memory "
+            f"({ratios['step_memory_ratio']:.2f} x what steps add)"
+        )
     return out
 
 
 def _print_row(name: str, row: dict[str, Any]) -> None:
     speed_text = f"{row['tokens_per_second']:7.0f} tokens/s {row['tokens_per_cpu_second']:7.0f} a CPU second"
     memory = f"peak {row['peak_bytes'] / 2**20:6.0f} MiB, steps add {row['step_bytes'] / 2**20:6.0f} MiB"
-    print(f"  {name:26} {speed_text}   {memory}", flush=True)
+    print(f"  {name:40} {speed_text}   {memory}", flush=True)
 
 
-def growth(model: Path, scratch: Path, threads: int) -> list[dict[str, Any]]:
-    """Cost of 1, 2, 4 and 8 times the tokens with the same token budget."""
+def _our_config(workload: Workload) -> dict[str, Any]:
+    return {
+        "dtype": workload.dtype,
+        "micro_batch_tokens": workload.micro_batch_tokens,
+        "logit_chunk_tokens": LOGIT_CHUNK_TOKENS,
+    }
+
+
+def _completion_tokens(groups: list[Group]) -> int:
+    return sum(len(c.tokens) for g in groups for c in g.completions)
+
+
+def growth(workload: Workload, scratch: Path, threads: int) -> list[dict[str, Any]]:
+    """Cost of 1, 2, 4 and 8 times the tokens with the same token budget, in one process, smallest batch first."""
+    factors = (1, 2, 4, 8)
+    groups = make_groups(workload.model, workload.groups * factors[-1], workload.median_length, seed=3)
+    batches = [groups[: workload.groups * factor] for factor in factors]
+    files = [scratch / f"batch{factor}.npz" for factor in factors]
+    for batch, file in zip(batches, files, strict=True):
+        save_groups(batch, file)
+    # The smallest batch once more in front, to warm up.
+    cases = [
+        {"batch": str(file), "steps": workload.steps, "config": _our_config(workload)} for file in (files[0], *files)
+    ]
+    _, *results = ours({"model": str(workload.model), "cases": cases, "keep": True}, scratch, threads)
+    tokens = [_completion_tokens(batch) for batch in batches]
+    print(
+        f"\n{workload.name}, {workload.dtype}: cost of a larger batch, {workload.micro_batch_tokens} tokens at once; "
+        "peak memory since the start"
+    )
     rows = []
-    print("\ncost of a larger batch, same token budget (tiny model)")
-    for factor in (1, 2, 4, 8):
-        groups = make_groups(model, 4 * factor, median_length=48, seed=3)
-        tokens = sum(len(c.tokens) for g in groups for c in g.completions)
-        save_groups(groups, scratch / "batch.npz")
-        config = {"dtype": "float32", "micro_batch_tokens": 2048}
-        shared = {"model": str(model), "batch": str(scratch / "batch.npz"), "steps": 4, "config": config}
-        row = {"factor": factor, "tokens": tokens, **_summary(ours(shared, scratch, threads), tokens)}
+    for factor, count, result in zip(factors, tokens, results, strict=True):
+        row = {"factor": factor, "tokens": count, **_summary(result, count, warm_up=0)}
         rows.append(row)
-        _print_row(f"{factor} x ({tokens} tokens)", row)
+        _print_row(f"{factor} x: {count} tokens", row)
+    last, first = rows[-1], rows[0]
+    print(
+        f"  {last['tokens'] / first['tokens']:.1f} x the tokens cost "
+        f"{last['tokens'] / last['tokens_per_cpu_second'] / (first['tokens'] / first['tokens_per_cpu_second']):.1f} x "
+        f"the CPU time and {last['peak_bytes'] / first['peak_bytes']:.2f} x the memory"
+    )
     return rows
+
+
+def workloads() -> list[Workload]:
+    """What is compared; TRL gets the settings that its users choose between."""
+    tiny = (Setting(32, False), Setting(128, False), Setting(128, True))
+    smollm2 = (Setting(4, False), Setting(16, False), Setting(16, True))
+    return [
+        Workload("tiny Llama, 0.9 M parameters", models.tiny(), "float32", 16, 96, 2048, tiny, 4),
+        # Two steps, of which one is timed: TRL takes half a minute for each on one core.
+        Workload("SmolLM2-135M", models.smollm2(), "bfloat16", 2, 64, 512, smollm2, 2),
+    ]
+
+
+def growing() -> list[Workload]:
+    """The batches that grow by 2, 4 and 8."""
+    return [
+        Workload("tiny Llama, 0.9 M parameters", models.tiny(), "float32", 4, 48, 2048, (), 3),
+        Workload("SmolLM2-135M", models.smollm2(), "bfloat16", 1, 48, 512, (), 1),
+    ]
 
 
 def run(json: Path | None = None, parity: bool = False) -> dict[str, Any]:
@@ -220,13 +305,8 @@ def run(json: Path | None = None, parity: bool = False) -> dict[str, Any]:
         if parity:
             result["parity"] = parity_table(scratch)
         else:
-            tiny = models.tiny(scratch / "tiny")
-            workloads = [
-                Workload("tiny Llama, 0.9 M parameters", tiny, 16, 96, 2048, (8, 32), 4),
-                Workload("SmolLM2-135M", models.smollm2(), 2, 96, 1024, (8,), 3),
-            ]
-            result["speed"] = [speed(w, scratch, threads) for w in workloads]
-            result["growth"] = growth(tiny, scratch, threads)
+            result["speed"] = [speed(w, scratch, threads) for w in workloads()]
+            result["growth"] = [growth(w, scratch, threads) for w in growing()]
     if json is not None:
         json.write_text(jsonlib.dumps(result, indent=2))
     return result

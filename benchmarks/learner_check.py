@@ -10,17 +10,20 @@ import collections
 import json as jsonlib
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.models import small_llama
 from learner import Completion, Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.config import PRESETS
 
 SYMBOLS, LENGTH, PROMPTS, SAMPLES = 8, 4, 8, 16
+STALE = 8
 
 # Trained on stale tokens as if they were fresh: what the corrections are measured against.
 UNCORRECTED = {"name": "reinforce", "correction": "none"}
@@ -30,23 +33,20 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "gspo": {"name": "gspo", "clip_low": 0.1, "clip_high": 0.1},
     "dr_grpo": {"name": "dr_grpo", "constant_length": LENGTH},
 }
+# The other corrections, as weights of the surrogate that is clipped against the proximal policy.
+CORRECTIONS: dict[str, dict[str, Any]] = {
+    f"decoupled_ppo, {name}": {
+        "name": "decoupled_ppo",
+        "correction": name,
+        "correction_low": 0.2,
+        "correction_high": 5.0,
+    }
+    for name in ("sequence_tis", "icepop", "sequence_mask")
+}
 
 
 def make_model(folder: Path) -> Path:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=SYMBOLS,
-        hidden_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        intermediate_size=128,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-    return folder
+    return small_llama(folder, SYMBOLS, max_position_embeddings=32, tie_word_embeddings=False)
 
 
 @torch.no_grad()
@@ -93,17 +93,46 @@ def train(model: Path, objective: dict[str, Any], delay: int, seed: int, steps: 
 
 
 def run(json: Path | None = None, steps: int = 100, rate: float = 3e-3, seeds: int = 3) -> dict[str, Any]:
-    """Print final rewards (mean of the last 20 steps) on policy and with tokens 8 versions old."""
-    result: dict[str, Any] = {"steps": steps, "learning_rate": rate, "final_rewards": {}}
+    """Print the reward before training and at its end (mean of the last 20 steps), fresh and with stale tokens."""
+    disable_progress_bar()
+    result: dict[str, Any] = {"steps": steps, "learning_rate": rate, "seeds": seeds, "stale_versions": STALE}
     with tempfile.TemporaryDirectory(prefix="leeway-check-") as folder:
         model = make_model(Path(folder))
-        for delay in (0, 8):
-            for name, objective in {**OBJECTIVES, "uncorrected": UNCORRECTED}.items():
-                finals = [
-                    statistics.mean(train(model, objective, delay, seed, steps, rate)[-20:]) for seed in range(seeds)
-                ]
-                result["final_rewards"][f"{name}, age {delay}"] = finals
-                print(f"age {delay}  {name:14} " + "  ".join(f"{x:.3f}" for x in finals), flush=True)
+        result["fresh"] = _rows(model, {**OBJECTIVES, "uncorrected": UNCORRECTED}, 0, seeds, steps, rate)
+        rows = {**OBJECTIVES, **CORRECTIONS, "uncorrected": UNCORRECTED}
+        result["stale"] = _rows(model, rows, STALE, seeds, steps, rate)
+    result |= _verdict(result["fresh"], result["stale"])
+    print(f"\nfresh: every objective gains at least {result['least_gain']:+.3f} with every seed")
+    print(f"{STALE} versions old, lead over the uncorrected objective with the same seed:")
+    for name, leads in result["leads"].items():
+        better = sum(lead > 0 for lead in leads)
+        print(f"{name:28} mean {statistics.mean(leads):+.3f}, better with {better} of {len(leads)} seeds")
     if json is not None:
         json.write_text(jsonlib.dumps(result, indent=2))
     return result
+
+
+def _rows(
+    model: Path, objectives: Mapping[str, dict[str, Any]], delay: int, seeds: int, steps: int, rate: float
+) -> dict[str, dict[str, list[float]]]:
+    """Rewards of each objective, by seed: before the first step, and the mean of the last 20."""
+    print(f"\ntokens {delay} versions old      start -> end, by seed", flush=True)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for name, objective in objectives.items():
+        curves = [train(model, objective, delay, seed, steps, rate) for seed in range(seeds)]
+        rows[name] = {"start": [c[0] for c in curves], "end": [statistics.mean(c[-20:]) for c in curves]}
+        pairs = zip(rows[name]["start"], rows[name]["end"], strict=True)
+        print(f"{name:28} " + "   ".join(f"{a:.3f} -> {b:.3f}" for a, b in pairs), flush=True)
+    return rows
+
+
+def _verdict(fresh: Mapping[str, Any], stale: Mapping[str, Any]) -> dict[str, Any]:
+    """The least rise of an objective on fresh tokens; the leads of the corrected over the uncorrected one on stale."""
+    gains = [b - a for row in fresh.values() for a, b in zip(row["start"], row["end"], strict=True)]
+    uncorrected = stale["uncorrected"]["end"]
+    leads = {
+        name: [mine - theirs for mine, theirs in zip(row["end"], uncorrected, strict=True)]
+        for name, row in stale.items()
+        if name != "uncorrected"
+    }
+    return {"least_gain": min(gains), "leads": leads}

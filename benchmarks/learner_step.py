@@ -2,7 +2,8 @@
 
 usage: python -m benchmarks.learner_step SPEC.json OUT.json
 
-SPEC: model, batch, steps, threads as for the peer; config (of `LearnerConfig`); profile (also say where time goes).
+SPEC: model, threads, cases: [{batch, steps, config (of `LearnerConfig`), profile (also say where time goes)}], and
+keep (all cases with one trainer, that of the first). OUT: one result a case, as the peer's.
 """
 
 from __future__ import annotations
@@ -18,68 +19,98 @@ from typing import Any
 import psutil
 import torch
 
-from learner import LearnerConfig, Trainer
+from learner import Group, LearnerConfig, Trainer
 from learner.batch import load_groups
 
-# Operator name (prefix) -> what it is part of; the first match counts, everything else is "other".
+# What an operator belongs to, by the name of the innermost operator around it that stands here. Backward passes carry
+# the names of autograd's nodes.
 PARTS = (
-    ("aten::mm", "matrix products"),
-    ("aten::addmm", "matrix products"),
-    ("aten::bmm", "matrix products"),
-    ("aten::_scaled_dot", "attention"),
-    ("aten::index", "gather and scatter"),
-    ("aten::gather", "gather and scatter"),
-    ("aten::scatter", "gather and scatter"),
-    ("aten::embedding", "gather and scatter"),
-    ("aten::_fused_adamw", "optimizer"),
+    ("_ChunkedLogprobs", "vocabulary head"),
+    ("_RmsNorm", "norm, rotary, gated unit"),
+    ("_SwiGlu", "norm, rotary, gated unit"),
+    ("_Rotary", "norm, rotary, gated unit"),
+    ("_ToRows", "attention"),
+    ("_FromRows", "attention"),
+    ("aten::scaled_dot_product", "attention"),
+    ("ScaledDotProduct", "attention"),
+    ("aten::cat", "attention"),
+    ("CatBackward", "attention"),
+    ("SplitWithSizes", "attention"),
+    ("aten::linear", "linear layers"),
+    ("_Linear", "linear layers"),
+    ("MmBackward", "linear layers"),
+    ("aten::embedding", "embedding"),
+    ("EmbeddingBackward", "embedding"),
+    ("Optimizer.step", "optimizer"),
     ("aten::_foreach", "optimizer"),
-    ("aten::linalg_vector_norm", "norms and softmax"),
-    ("aten::logsumexp", "norms and softmax"),
-    ("aten::exp", "norms and softmax"),
-    ("aten::copy_", "copies and zeros"),
-    ("aten::fill_", "copies and zeros"),
-    ("aten::zero_", "copies and zeros"),
-    ("aten::cat", "copies and zeros"),
-    ("aten::", "elementwise"),
+    ("aten::linalg_vector_norm", "optimizer"),
+    ("AccumulateGrad", "adding gradients up"),
+    ("torch::autograd::AccumulateGrad", "adding gradients up"),
+    ("autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", "adding gradients up"),
+    ("ToCopyBackward", "casts"),
+    ("aten::to", "casts"),
 )
 
 
-def where_time_goes(trainer: Trainer, groups: list[Any]) -> dict[str, float]:
-    """Share of one step's time by kind of operator."""
+def part_of(event: Any) -> str:
+    """The part of a step that a profiler event belongs to."""
+    while event is not None:
+        name = event.name.removeprefix("autograd::engine::evaluate_function: ")
+        for prefix, part in PARTS:
+            if name.startswith(prefix):
+                return part
+        event = event.cpu_parent
+    return "other tensor operations"
+
+
+def where_time_goes(trainer: Trainer, groups: list[Group]) -> dict[str, float]:
+    """Share of one step's time by part of the step; what no operator accounts for is Python's."""
     with torch.profiler.profile() as profile:
-        trainer.train_step(groups)
-    events = profile.key_averages()
-    total = sum(e.self_cpu_time_total for e in events)
+        whole = trainer.train_step(groups)["seconds"]
     shares: dict[str, float] = {}
-    for event in events:
-        part = next((part for prefix, part in PARTS if event.key.startswith(prefix)), "other (Python, autograd)")
-        shares[part] = shares.get(part, 0.0) + event.self_cpu_time_total / total
+    for event in profile.events():
+        part = part_of(event)
+        shares[part] = shares.get(part, 0.0) + event.self_cpu_time_total / 1e6 / whole
+    shares["Python: packing, autograd, statistics"] = max(1.0 - sum(shares.values()), 0.0)
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def measure(trainer: Trainer, case: dict[str, Any]) -> dict[str, Any]:
+    groups = load_groups(Path(case["batch"]))
+    base = psutil.Process(os.getpid()).memory_info().rss
+    statistics, cpu = [], []
+    for _ in range(case["steps"]):
+        start = time.process_time()
+        statistics.append(trainer.train_step(groups))
+        cpu.append(time.process_time() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(
+            f"step: {statistics[-1]['seconds']:.2f} s, {cpu[-1]:.2f} CPU s, peak {peak} MiB",
+            file=sys.stderr,
+            flush=True,
+        )
+    result: dict[str, Any] = {
+        "losses": [s["loss"] for s in statistics],
+        "seconds": [s["seconds"] for s in statistics],
+        "cpu_seconds": cpu,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "base_bytes": base,
+    }
+    if case.get("profile"):
+        result["profile"] = where_time_goes(trainer, groups)
+    return result
 
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(spec["threads"])
-    groups = load_groups(Path(spec["batch"]))
-    trainer = Trainer(LearnerConfig(**spec["config"]), spec["model"], seed=0)
-    base = psutil.Process(os.getpid()).memory_info().rss
-    statistics, cpu = [], []
-    for _ in range(spec["steps"]):
-        start = time.process_time()
-        statistics.append(trainer.train_step(groups))
-        cpu.append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result: dict[str, Any] = {
-        "losses": [s["loss"] for s in statistics],
-        "seconds": [s["seconds"] for s in statistics],
-        "cpu_seconds": cpu,
-        "trained_tokens": statistics[-1]["trained_tokens"],
-        "peak_bytes": peak,
-        "base_bytes": base,
-    }
-    if spec.get("profile"):
-        result["profile"] = where_time_goes(trainer, groups)
-    Path(sys.argv[2]).write_text(json.dumps(result))
+    trainer: Trainer | None = None
+    results = []
+    for case in spec["cases"]:
+        if trainer is None or not spec.get("keep"):
+            trainer = Trainer(LearnerConfig(**case["config"]), spec["model"], seed=0)
+        results.append(measure(trainer, case))
+    Path(sys.argv[2]).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

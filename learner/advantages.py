@@ -18,7 +18,7 @@ def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
 
     - "group":         A_i = (r_i - mean(r)) / std(r)              DeepSeekMath section 4.1.2, R1 eq. 3
     - "mean":          A_i = r_i - mean(r)                         Dr. GRPO (Liu et al. 2025), section 3.2
-    - "leave_one_out": A_i = r_i - sum_{j != i} r_j / (G - 1)      RLOO (Ahmadian et al. 2024)
+    - "leave_one_out": A_i = r_i - sum_{j != i} r_j / (G - 1)      RLOO (Kool et al. 2019; Ahmadian et al. 2024)
     - "none":          A_i = r_i
 
     std is the unbiased one (G - 1), and equal rewards give exactly 0. A group of one has no baseline: its advantage

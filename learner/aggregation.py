@@ -14,8 +14,9 @@ def sequence_weights(
     """The weight [S] of each token of completion i, for completions of `lengths` [S] in groups of `group_sizes`.
 
     - "sequence": 1 / (groups x G x |o_i|)     mean over tokens, then completions, then prompts; GRPO, R1 eq. 1
-    - "token":    1 / sum_i |o_i|              mean over all tokens of the batch; DAPO eq. 8
-    - "constant": 1 / (groups x G x constant)  Dr. GRPO: no division by |o_i|, a constant instead
+    - "token":    1 / sum_i |o_i|              mean over all tokens of the batch; DAPO eq. 8, which sums over the G
+                                               answers to one question; its implementation sums over the batch
+    - "constant": 1 / (groups x G x constant)  Dr. GRPO section 3.2: no division by |o_i|, a constant instead
 
     The whole batch counts, including completions that a step may skip because they have no gradient, so the weights
     are the same whatever the micro-batches are, and the losses of micro-batches add up.

@@ -91,12 +91,24 @@ def packed_attention(
     outputs = []
     for (rows, length), bucket in zip(layout.shapes, buckets, strict=True):
         q, k, v = (x.view(rows, length, -1, head).transpose(1, 2) for x in bucket)
-        out = F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-        )
+        out = _causal(q, k, v, scaling)
         outputs.append(out.transpose(1, 2).reshape(rows * length, -1))
     flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return from_rows(flat, layout).view(1, query.shape[2], -1, head), None
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
+    """Causal attention of rows [R, heads, L, head size], in the dtype of q."""
+    grouped = q.shape[1] != k.shape[1]
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
+    # The CPU kernel's backward pass is two to three times as slow in bfloat16 as in float32, conversions included.
+    with torch.autocast("cpu", enabled=False):
+        wide = torch.promote_types(q.dtype, torch.float32)
+        out = F.scaled_dot_product_attention(
+            q.to(wide), k.to(wide), v.to(wide), is_causal=True, scale=scaling, enable_gqa=grouped
+        )
+        return out.to(q.dtype)
 
 
 AttentionInterface.register(NAME, packed_attention)

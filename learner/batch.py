@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Completion:
         versions: int32 [T], the policy version that sampled each token.
         reward: scalar reward of the whole completion.
         truncated: whether the length limit ended it.
+        parts: the parts that the reward was made of, by name, unweighted; statistics only, the loss reads `reward`.
     """
 
     tokens: Int32
@@ -33,6 +34,7 @@ class Completion:
     versions: Int32
     reward: float
     truncated: bool = False
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,12 @@ class Group:
 
 
 def save_groups(groups: Sequence[Group], file: Path) -> None:
-    """Write groups to a .npz of plain arrays: prompts, tokens, logprobs and versions end to end, with their lengths."""
+    """Write groups to a .npz of plain arrays: prompts, tokens, logprobs and versions end to end, with their lengths.
+
+    `parts` has a row a completion and a column a name of `part_names`, nan where a completion lacks that part.
+    """
     completions = [c for g in groups for c in g.completions]
+    names = sorted({name for c in completions for name in c.parts})
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         file,
@@ -60,6 +66,8 @@ def save_groups(groups: Sequence[Group], file: Path) -> None:
         lengths=np.array([len(c.tokens) for c in completions]),
         rewards=np.array([c.reward for c in completions]),
         truncated=np.array([c.truncated for c in completions]),
+        part_names=np.array(names, dtype=str),
+        parts=np.array([[c.parts.get(name, np.nan) for name in names] for c in completions]),
     )
 
 
@@ -68,12 +76,14 @@ def load_groups(file: Path) -> list[Group]:
     with np.load(file, allow_pickle=False) as data:
         a = {name: data[name] for name in data.files}
     ends = np.cumsum(a["lengths"])[:-1]
+    names = a["part_names"].tolist()
     columns = zip(
         np.split(a["tokens"], ends),
         np.split(a["logprobs"], ends),
         np.split(a["versions"], ends),
         a["rewards"].tolist(),
         a["truncated"].tolist(),
+        [{n: x for n, x in zip(names, row, strict=True) if x == x} for row in a["parts"].tolist()],
         strict=True,
     )
     completions = [Completion(*column) for column in columns]

@@ -42,7 +42,9 @@ def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], 
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     ranks.barrier()
-    written = state_dict_saver.async_save(dict(state), checkpoint_id=staging, no_dist=ranks.world_size() == 1)
+    written = state_dict_saver.async_save(
+        dict(state), checkpoint_id=staging, process_group=ranks.background_group(), no_dist=ranks.world_size() == 1
+    )
     assert isinstance(written, Future)
     return _executor.submit(_finish, written, staging, folder, text, keep_last)
 

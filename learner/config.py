@@ -206,10 +206,15 @@ class LearnerConfig(BaseModel):
         default=2, gt=0, description="checkpoints kept per folder; older ones are deleted"
     )
     peak_teraflops: float = Field(
-        default=0.0, ge=0, description="peak of all devices in the compute dtype, TFLOP/s, for mfu; 0 = unknown"
+        default=0.0,
+        ge=0,
+        description="peak of all devices in the compute dtype, TFLOP/s, for mfu; 0 = what large matrix products reach, "
+        "measured once",
     )
     inspection_folder: str | None = Field(
-        default=None, description="where the batch of a run that non-finite steps ended is saved; null = temporary"
+        default=None,
+        description="where the batch of a run that non-finite steps ended is saved; null = `inspection` in the run "
+        "folder",
     )
     max_non_finite_steps: int = Field(
         default=3, gt=0, description="non-finite steps in a row after which training stops"
@@ -232,6 +237,7 @@ class SftConfig(BaseModel):
     check_every: int = Field(
         default=10, gt=0, description="optimizer steps between calls of should_stop and held-out losses"
     )
+    check_from: int = Field(default=0, ge=0, description="optimizer step before which neither is looked at")
     patience: int = Field(
         default=0, ge=0, description="checks without a better held-out loss before stopping; 0 = never"
     )

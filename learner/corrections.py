@@ -14,17 +14,27 @@ from learner.objectives import sequence_mean
 
 
 def token_tis(proximal: Tensor, behaviour: Tensor, cap: float) -> Tensor:
-    """min(rho_t, C): truncated importance sampling per token (Yao et al. 2025, "off-policy RL training")."""
+    """min(rho_t, C): truncated importance sampling per token.
+
+    Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training"; beside the clipped ratio
+    to the proximal policy it makes decoupled PPO (`objectives.clipped`).
+    """
     return torch.exp(proximal - behaviour).clamp(max=cap)
 
 
 def sequence_tis(proximal: Tensor, behaviour: Tensor, sequence: Tensor, lengths: Tensor, cap: float) -> Tensor:
-    """min(prod_t rho_t, C), the same for all tokens of a sequence."""
+    """min(prod_t rho_t, C), the same for all tokens of a sequence.
+
+    Liu, Li et al. 2025, "When Speed Kills Stability: Demystifying RL Collapse from the Training-Inference Mismatch".
+    """
     return sequence_ratio(proximal, behaviour, sequence, lengths).clamp(max=cap)[sequence]
 
 
 def icepop(proximal: Tensor, behaviour: Tensor, low: float, high: float) -> Tensor:
-    """rho_t where low <= rho_t <= high, else 0: IcePop (Ling team 2025), masking on both sides."""
+    """rho_t where low <= rho_t <= high, else 0: IcePop, masking on both sides.
+
+    Ling team 2025, "Small Leak Can Sink a Great Ship"; used for Ring-1T (arXiv 2510.18855).
+    """
     rho = torch.exp(proximal - behaviour)
     return torch.where((rho >= low) & (rho <= high), rho, 0.0)
 
@@ -32,7 +42,10 @@ def icepop(proximal: Tensor, behaviour: Tensor, low: float, high: float) -> Tens
 def sequence_mask(
     proximal: Tensor, behaviour: Tensor, sequence: Tensor, lengths: Tensor, low: float, high: float
 ) -> Tensor:
-    """1 for sequences whose geometric mean of rho_t lies in [low, high], else 0."""
+    """1 for sequences whose geometric mean of rho_t lies in [low, high], else 0.
+
+    The rejection by geometric mean of Liu, Li et al. 2025 (`sequence_tis`), which does not depend on length.
+    """
     rho = torch.exp(sequence_mean(proximal - behaviour, sequence, lengths))
     return ((rho >= low) & (rho <= high)).to(proximal.dtype)[sequence]
 

@@ -18,25 +18,25 @@ from learner.runtime import bfloat16_products
 
 
 class _RmsNorm(torch.autograd.Function):
-    """y = x r w with r = 1 / sqrt(mean(x^2) + eps)."""
+    """y = x r w with r = 1 / sqrt(mean(x^2) + eps), rounded to `dtype`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         r = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, w, r)
         y: Tensor = x * r
-        return y.mul_(w)
+        return y.mul_(w).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         # dx = r (g w - xhat mean(g w xhat)), dw = sum(g xhat), xhat = x r
-        (g,) = gradients
         x, w, r = ctx.saved_tensors
+        g = gradients[0].to(x.dtype)
         xhat = x * r
         product = g * xhat
         dw = product.flatten(0, -2).sum(0)
         shift = (product @ w).div_(-x.shape[-1]).unsqueeze(-1)
-        return (g * w).addcmul_(xhat, shift).mul_(r), dw, None
+        return (g * w).addcmul_(xhat, shift).mul_(r), dw, None, None
 
 
 class _SwiGlu(torch.autograd.Function):
@@ -60,26 +60,26 @@ class _SwiGlu(torch.autograd.Function):
 
 
 class _Rotary(torch.autograd.Function):
-    """x cos + rotate_half(x) sin for x [..., D]; the inverse rotation is its gradient."""
+    """x cos + rotate_half(x) sin for x [..., D], computed in the dtype of cos; the inverse rotation is its gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        half = x.shape[-1] // 2
-        out = x * cos
-        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-        return out
+        half, wide = x.shape[-1] // 2, x.to(cos.dtype)
+        out = wide * cos
+        out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(wide[..., :half], sin[..., half:])
+        return out.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (g,) = gradients
         cos, sin = ctx.saved_tensors
-        half = g.shape[-1] // 2
-        out = g * cos
-        out[..., :half].addcmul_(g[..., half:], sin[..., half:])
-        out[..., half:].addcmul_(g[..., :half], sin[..., :half], value=-1)
-        return out, None, None
+        half, wide = g.shape[-1] // 2, g.to(cos.dtype)
+        out = wide * cos
+        out[..., :half].addcmul_(wide[..., half:], sin[..., half:])
+        out[..., half:].addcmul_(wide[..., :half], sin[..., :half], value=-1)
+        return out.to(g.dtype), None, None
 
 
 class _Linear(torch.autograd.Function):
@@ -100,9 +100,9 @@ class _Linear(torch.autograd.Function):
         return dx, dw
 
 
-def rms_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2, -1) + eps) * w (Zhang & Sennrich 2019, eq. 4)."""
-    return _RmsNorm.apply(x, w, eps)  # type: ignore[no-any-return, no-untyped-call]
+def rms_norm(x: Tensor, w: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
+    """x / sqrt(mean(x^2, -1) + eps) * w (Zhang & Sennrich 2019, eq. 4), rounded to `dtype` (default: that of x)."""
+    return _RmsNorm.apply(x, w, eps, dtype or x.dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def swiglu(a: Tensor, b: Tensor) -> Tensor:
@@ -129,7 +129,8 @@ def fast_backward(model: nn.Module) -> None:
 def fuse(model: nn.Module) -> None:
     """Swap the fused functions into the modules of `model` that compute the same thing.
 
-    Only float32 is touched: under autocast the originals decide about dtypes.
+    Under autocast the residual stream stays float32; what autocast would round for every product that reads it is
+    rounded once, where it is made.
     """
     for module in model.modules():
         kind = type(module).__name__
@@ -157,7 +158,9 @@ def _linear_forward(self: Any, x: Tensor) -> Tensor:
 def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
     if hidden_states.dtype != torch.float32:
         return type(self).forward(self, hidden_states)  # type: ignore[no-any-return]
-    return rms_norm(hidden_states, self.weight, self.variance_epsilon)
+    device = hidden_states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return rms_norm(hidden_states, self.weight, self.variance_epsilon, dtype)
 
 
 def _mlp_forward(self: Any, x: Tensor) -> Tensor:
@@ -173,7 +176,9 @@ def _fuse_rotary(module: Any) -> None:
     def apply_rotary_pos_emb(
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
     ) -> tuple[Tensor, Tensor]:
-        if not (q.dtype == cos.dtype == torch.float32 and cos.shape[-1] == q.shape[-1]):
+        # Attention rounds to bfloat16 anyway; the rotation itself is computed in float32.
+        known = cos.dtype == torch.float32 and q.dtype in (torch.float32, torch.bfloat16)
+        if not (known and cos.shape[-1] == q.shape[-1]):
             return original(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)  # type: ignore[no-any-return]
         cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
         return rotary(q, cos, sin), rotary(k, cos, sin)

@@ -40,6 +40,36 @@ def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
     J_t: `objectives`; c_t: `corrections`; a_t: weight by age; w_t: `aggregation`; beta, eta: the coefficients.
     """
     gain = surrogate(x, config)
+    weights = token_weights(x, config)
+    if weights is not None:
+        gain = gain * weights
+    if config.kl != "none" and x.reference is not None:
+        gain = gain - config.kl_coefficient * kl_estimate(config.kl, x.logp, x.reference)
+    if config.entropy_coefficient:
+        gain = gain + config.entropy_coefficient * x.entropy
+    return -torch.dot(x.weights, gain)
+
+
+def old_logprobs(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """log pi_old [T]: the denominator of the ratio."""
+    return x.behaviour if config.old_policy == "behaviour" else x.proximal
+
+
+def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """J_t [T] of the configured objective."""
+    old = old_logprobs(x, config)
+    low, high = config.clip_low, config.clip_high
+    if config.loss == "clipped":
+        return objectives.clipped(x.logp, old, x.advantages, low, high, config.dual_clip)
+    if config.loss == "gspo":
+        return objectives.gspo(x.logp, old, x.advantages, x.sequence, x.lengths, low, high)
+    if config.loss == "cispo":
+        return objectives.cispo(x.logp, old, x.advantages, low, high)
+    return objectives.reinforce(x.logp, x.advantages)
+
+
+def token_weights(x: TokenQuantities, config: ObjectiveConfig) -> Tensor | None:
+    """c_t a_t [T], the weight by mismatch and by age; None where neither is configured."""
     correction = correction_weights(
         config.correction,
         x.proximal,
@@ -49,29 +79,10 @@ def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
         config.correction_low,
         config.correction_high,
     )
-    if correction is not None:
-        gain = gain * correction
     age = age_weights(x.age, config)
-    if age is not None:
-        gain = gain * age
-    if config.kl != "none" and x.reference is not None:
-        gain = gain - config.kl_coefficient * kl_estimate(config.kl, x.logp, x.reference)
-    if config.entropy_coefficient:
-        gain = gain + config.entropy_coefficient * x.entropy
-    return -torch.dot(x.weights, gain)
-
-
-def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
-    """J_t [T] of the configured objective."""
-    old = x.behaviour if config.old_policy == "behaviour" else x.proximal
-    low, high = config.clip_low, config.clip_high
-    if config.loss == "clipped":
-        return objectives.clipped(x.logp, old, x.advantages, low, high, config.dual_clip)
-    if config.loss == "gspo":
-        return objectives.gspo(x.logp, old, x.advantages, x.sequence, x.lengths, low, high)
-    if config.loss == "cispo":
-        return objectives.cispo(x.logp, old, x.advantages, low, high)
-    return objectives.reinforce(x.logp, x.advantages)
+    if correction is None or age is None:
+        return age if correction is None else correction
+    return correction * age
 
 
 def age_weights(age: Tensor, config: ObjectiveConfig) -> Tensor | None:

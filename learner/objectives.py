@@ -8,7 +8,7 @@ Throughout, for token t of completion o_i of prompt q:
     r       exp(logp - old)
 
 All arguments are [T] over the tokens of all completions, one completion after the other. Every function returns the
-objective per token, to be *maximised*; `aggregation.token_weights` turns them into the paper's average.
+objective per token, to be *maximised*; `aggregation.sequence_weights` turns them into the paper's average.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def clipped(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float, dual:
     """min(r A, clip(r, 1 - low, 1 + high) A).
 
     PPO (Schulman et al. 2017) eq. 7, in GRPO: DeepSeekMath eq. 3, R1 eq. 1; with low < high: DAPO eq. 8. With
-    old = proximal and `corrections.token_tis` as a weight it is decoupled PPO (Hilton et al. 2022; AReaL,
-    Fu et al. 2025). `dual` bounds the loss of unlikely tokens: max(., dual x A) where A < 0 (Ye et al. 2020).
+    old = proximal and `corrections.token_tis` as a weight it is decoupled PPO (Hilton et al. 2021; AReaL,
+    Fu et al. 2025, eq. 5). `dual` bounds the loss of unlikely tokens: max(., dual x A) where A < 0 (Ye et al. 2020).
     """
     r = torch.exp(logp - old)
     surrogate = torch.minimum(r * A, torch.clamp(r, 1 - low, 1 + high) * A)

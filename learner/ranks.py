@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from learner.errors import ModelError
@@ -35,6 +35,12 @@ def shard(policy: Any, dtype: torch.dtype) -> None:
     for layer in layers:
         fully_shard(layer, mp_policy=mixed)
     fully_shard(policy, mp_policy=mixed, reshard_after_forward=False)
+
+
+def reshard(policy: nn.Module) -> None:
+    """Give back what a forward pass without a backward pass has gathered: it would hide the shards from optimizers."""
+    if isinstance(policy, FSDPModule):
+        policy.reshard()
 
 
 def share(plan: Sequence[list[Segment]]) -> list[list[Segment]]:
@@ -86,6 +92,22 @@ def gather_records(records: list[TokenRecord], device: torch.device) -> list[Tok
 def full(tensor: Tensor) -> Tensor:
     """A whole tensor from its shards; every rank must call it in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+_background: tuple[Any, Any] | None = None
+
+
+def background_group() -> Any:
+    """A Gloo group for collectives beside the step's, which must not meet those on one group; None with one rank.
+
+    The first call is a collective itself.
+    """
+    global _background
+    if world_size() == 1:
+        return None
+    if _background is None or _background[0] is not dist.group.WORLD:
+        _background = dist.group.WORLD, dist.new_group(backend="gloo")
+    return _background[1]
 
 
 def barrier() -> None:

@@ -17,10 +17,9 @@ from learner import attention, weights
 from learner.batch import Float32, Int32
 from learner.config import LearnerConfig, SftConfig
 from learner.errors import BatchError, ModelError
-from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import Segment, pack, plan_micro_batches
 from learner.policy import DTYPES
-from learner.sft import optimizer_config, shuffled_batches
+from learner.sft import fit
 
 Pair = tuple[Int32, Int32, Int32]  # prompt, chosen answer, rejected answer
 
@@ -73,7 +72,7 @@ class RewardModel:
         return out
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder (`AutoModelForSequenceClassification`, one label)."""
+        """Write a Hugging Face folder (`AutoModelForSequenceClassification`, one label); this class reads it too."""
         tensors = {name: p.detach() for name, p in self.model.named_parameters()}
         weights.export(self.model, tensors, self.model_path, folder)
 
@@ -82,29 +81,27 @@ def prefer(
     reward_model: RewardModel,
     pairs: Sequence[Pair],
     config: SftConfig,
+    should_stop: Callable[[int], bool] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    held_out: Sequence[Pair] = (),
 ) -> dict[str, float]:
-    """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)).
+    """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)), on one rank.
 
-    Returns the statistics of the last step: loss, accuracy (share of pairs in the right order), margin
-    (mean r difference), gradient_norm, steps.
+    Stops, reports and refuses as `learner.sft.supervise` does. Returns the statistics of the last step: loss, accuracy
+    (share of pairs in the right order), margin (mean r difference), and those of `learner.sft.fit`.
     """
     if not pairs:
         raise BatchError("no preference pairs to train on")
-    optimizer, scheduler = build_optimizer(reward_model.model.parameters(), optimizer_config(config))
-    statistics: dict[str, float] = {}
-    generator = np.random.default_rng(reward_model.seed)
-    for step, (_, batch) in enumerate(shuffled_batches(len(pairs), config, generator), start=1):
-        optimizer.zero_grad(set_to_none=True)
-        statistics = _preference_loss(reward_model, [pairs[i] for i in batch], train=True)
-        statistics["gradient_norm"] = clip_gradients(reward_model.model.parameters(), config.gradient_clip)
-        statistics["steps"] = float(step)
-        optimizer.step()
-        scheduler.step()
-        if on_step is not None:
-            on_step(step, statistics)
-    optimizer.zero_grad(set_to_none=True)
-    return statistics
+    return fit(
+        list(reward_model.model.parameters()),
+        len(pairs),
+        config,
+        reward_model.seed,
+        lambda batch: _preference_loss(reward_model, [pairs[i] for i in batch], train=True),
+        (lambda: evaluate_preferences(reward_model, held_out)["loss"]) if held_out else None,
+        should_stop,
+        on_step,
+    )
 
 
 def evaluate_preferences(reward_model: RewardModel, pairs: Sequence[Pair]) -> dict[str, float]:

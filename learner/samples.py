@@ -7,44 +7,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learner.advantages import group_advantages, soft_overlong_punishment
+from learner.advantages import Float64, group_advantages, soft_overlong_punishment
 from learner.aggregation import sequence_weights
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
 from learner.packing import Segment
-from learner.statistics import Array
 
 
 @dataclass(slots=True)
 class Sample:
     """One completion in a batch.
 
-    advantage: A_i. weight: w of each of its tokens (`aggregation`), set per minibatch. proximal: float32 [T], its
-    logprobs under the policy before the first optimizer step on the batch, where they had to be recomputed.
+    reward: with the overlong punishment, if there is one. advantage: A_i. weight: w of each of its tokens
+    (`aggregation`), set per minibatch. proximal: float32 [T], its logprobs under the policy before the first optimizer
+    step on the batch, where they had to be recomputed.
     """
 
     prompt: int
     completion: Completion
+    reward: float
     advantage: float
     weight: float = 0.0
     proximal: Float32 | None = None
 
 
-def advantages_of(group: Group, o: ObjectiveConfig) -> Array:
-    """A_i of a group, with DAPO's length punishment added to the rewards where it is configured."""
+def rewards_of(group: Group, o: ObjectiveConfig) -> Float64:
+    """r_i of a group, with DAPO's length punishment where it is configured."""
     rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
     if o.overlong_limit is not None:
         limit, cache = o.overlong_limit, o.overlong_cache
         rewards += [soft_overlong_punishment(len(c.tokens), limit, cache) for c in group.completions]
-    return group_advantages(rewards, o.advantage)
+    return rewards
 
 
 def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]]:
     """The samples of each group."""
-    return [
-        [Sample(i, c, float(a)) for c, a in zip(group.completions, advantages_of(group, o), strict=True)]
-        for i, group in enumerate(groups)
-    ]
+    samples = []
+    for i, group in enumerate(groups):
+        rewards = rewards_of(group, o)
+        columns = zip(group.completions, rewards.tolist(), group_advantages(rewards, o.advantage).tolist(), strict=True)
+        samples.append([Sample(i, completion, r, a) for completion, r, a in columns])
+    return samples
 
 
 def minibatches(

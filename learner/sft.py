@@ -1,4 +1,4 @@
-"""Supervised stages: cold start with cross-entropy on completions only."""
+"""Supervised stages: the loop they share, and the cold start with cross-entropy on completions only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from learner import ranks
 from learner.config import OptimizerConfig, SftConfig
@@ -17,6 +18,7 @@ from learner.packing import STAND_IN, Segment, pack, plan_micro_batches
 from learner.trainer import Trainer
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+Indices = npt.NDArray[np.int64]
 
 
 def supervise(
@@ -29,36 +31,70 @@ def supervise(
 ) -> dict[str, float]:
     """Train `trainer.model` on (prompt ids, completion ids), with a fresh AdamW; the policy version does not change.
 
-    Every `check_every` steps `should_stop(step)` is asked, and with `held_out` examples their loss is measured;
-    `patience` checks without a better one end training. `on_step(step, statistics)` sees each step. Returns the
-    statistics of the last step: loss (nats a token), gradient_norm, learning_rate, tokens, steps, epochs,
-    held_out_loss (nan without held-out examples). Raises `BatchError` without examples and `NonFiniteError` before a
-    step that would spoil the weights.
+    From step `check_from` on, every `check_every` steps, `should_stop(step)` is asked and the loss of `held_out`
+    examples measured; `patience` checks without a better one end training. `on_step(step, statistics)` sees each step.
+    Returns the statistics of the last step: loss (nats a token), tokens, and those of `fit`. Raises `BatchError`
+    without examples and `NonFiniteError` before a step that would spoil the weights.
     """
     if not examples:
         raise BatchError("no examples to train on")
-    optimizer, scheduler = build_optimizer(trainer.model.parameters(), optimizer_config(config))
-    generator = np.random.default_rng(trainer.seed)
+
+    def backward(batch: Indices) -> dict[str, float]:
+        loss, tokens = cross_entropy(trainer, [examples[i] for i in batch], train=True)
+        return {"loss": loss, "tokens": float(tokens)}
+
+    def held_out_loss() -> float:
+        return cross_entropy(trainer, held_out, train=False)[0]
+
+    return fit(
+        list(trainer.model.parameters()),
+        len(examples),
+        config,
+        trainer.seed,
+        backward,
+        held_out_loss if held_out else None,
+        should_stop,
+        on_step,
+    )
+
+
+def fit(
+    parameters: Sequence[nn.Parameter],
+    count: int,
+    config: SftConfig,
+    seed: int,
+    backward: Callable[[Indices], dict[str, float]],
+    held_out_loss: Callable[[], float] | None,
+    should_stop: Callable[[int], bool] | None,
+    on_step: Callable[[int, dict[str, float]], None] | None,
+) -> dict[str, float]:
+    """Train on `count` examples with a fresh AdamW; `backward` leaves the gradient of a batch and returns its loss.
+
+    Returns the statistics of the last step: those of `backward`, and gradient_norm, learning_rate, steps, epochs
+    (begun), held_out_loss (the latest; nan without). Raises `NonFiniteError` before a step that would spoil the
+    weights.
+    """
+    optimizer, scheduler = build_optimizer(parameters, optimizer_config(config))
+    generator = np.random.default_rng(seed)
     statistics: dict[str, float] = {}
     losses: list[float] = []
-    for step, (epoch, batch) in enumerate(shuffled_batches(len(examples), config, generator), start=1):
+    for step, (epoch, batch) in enumerate(shuffled_batches(count, config, generator), start=1):
         rate = float(scheduler.get_last_lr()[0])
         optimizer.zero_grad(set_to_none=True)
-        loss, tokens = cross_entropy(trainer, [examples[i] for i in batch], train=True)
-        norm = clip_gradients(trainer.model.parameters(), config.gradient_clip)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        statistics = backward(batch)
+        norm = clip_gradients(parameters, config.gradient_clip)
+        if not (math.isfinite(statistics["loss"]) and math.isfinite(norm)):
             raise NonFiniteError(
-                f"supervised step {step}: loss {loss}, gradient norm {norm}; the weights are those of the step before. "
-                "Lower learning_rate or look for damaged examples."
+                f"supervised step {step}: loss {statistics['loss']}, gradient norm {norm}; the weights are those of "
+                "the step before. Lower learning_rate or look for damaged examples."
             )
         optimizer.step()
         scheduler.step()
-        statistics = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "tokens": float(tokens)}
-        statistics |= {"steps": float(step), "epochs": float(epoch), "held_out_loss": losses[-1] if losses else np.nan}
-        check = step % config.check_every == 0
-        if check and held_out:
-            losses.append(cross_entropy(trainer, held_out, train=False)[0])
-            statistics["held_out_loss"] = losses[-1]
+        check = step >= config.check_from and step % config.check_every == 0
+        if check and held_out_loss is not None:
+            losses.append(held_out_loss())
+        statistics |= {"gradient_norm": norm, "learning_rate": rate, "steps": float(step), "epochs": float(epoch)}
+        statistics["held_out_loss"] = losses[-1] if losses else math.nan
         if on_step is not None:
             on_step(step, statistics)
         if check and (out_of_patience(losses, config.patience) or (should_stop is not None and should_stop(step))):
@@ -79,16 +115,16 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
             if train:
                 (micro * ranks.world_size()).backward()
             loss += float(micro.detach())
+    if not train:
+        ranks.reshard(trainer.policy)
     return ranks.total(loss, trainer.device), total
 
 
-def shuffled_batches(
-    count: int, config: SftConfig, generator: np.random.Generator
-) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    """(epoch, indices) of every optimizer step; an incomplete last batch of an epoch is left out."""
+def shuffled_batches(count: int, config: SftConfig, generator: np.random.Generator) -> Iterator[tuple[int, Indices]]:
+    """(epoch from 1, indices) of every optimizer step; an incomplete last batch of an epoch is left out."""
     size = min(config.batch_size, count)
     step = 0
-    for epoch in range(config.epochs):
+    for epoch in range(1, config.epochs + 1):
         order = generator.permutation(count)
         for start in range(0, count - size + 1, size):
             if config.max_steps is not None and step >= config.max_steps:

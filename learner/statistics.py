@@ -10,18 +10,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from learner.batch import Group
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.batch import Completion
+from learner.config import ObjectiveConfig
 from learner.divergences import kl_estimate
-from learner.loss import TokenQuantities
+from learner.flops import model_flops
+from learner.loss import TokenQuantities, old_logprobs, token_weights
+from learner.objectives import sequence_mean
+from learner.samples import Sample
 
 Array = npt.NDArray[np.float64]
+REWARD_PART = "reward/"
 
-# name -> meaning, with its unit. `Trainer.train_step` returns exactly these keys.
+# name -> meaning, with its unit. `Trainer.train_step` returns exactly these keys, and `reward/NAME` for the mean of
+# every part of the reward that the batch names, before its weight.
 STATISTICS: dict[str, str] = {
     "loss": "loss of the step, summed over its micro-batches",
-    "reward_mean": "mean reward of all completions",
+    "reward_mean": "mean reward of all completions, with the overlong punishment",
     "reward_std": "standard deviation of the rewards of all completions",
+    "overlong_punishment_mean": "mean of DAPO's soft overlong punishment, 0 where overlong_limit is not set",
     "advantage_absolute_mean": "mean |A| over all completions",
     "advantage_min": "smallest advantage",
     "advantage_max": "largest advantage",
@@ -29,11 +35,13 @@ STATISTICS: dict[str, str] = {
     "behaviour_entropy": "minus the mean engine logprob over all tokens: entropy of the sampling policy, nats",
     "kl": "mean estimate of KL(policy || reference) at trained tokens, nats; 0 without a reference",
     "behaviour_kl": "mean log mu - log pi at trained tokens: KL(behaviour || policy), nats",
-    "ratio_min": "smallest ratio pi / pi_old of a trained token",
-    "ratio_mean": "mean ratio pi / pi_old",
-    "ratio_max": "largest ratio pi / pi_old",
-    "clip_fraction_low": "share of trained tokens with a ratio below 1 - clip_low and a negative advantage",
-    "clip_fraction_high": "share of trained tokens with a ratio above 1 + clip_high and a positive advantage",
+    "ratio_min": "smallest ratio pi / pi_old of a trained token; with gspo that of its sequence, s_i",
+    "ratio_mean": "mean of the same",
+    "ratio_max": "largest of the same",
+    "clip_fraction_low": "share of trained tokens on which the bound 1 - clip_low acts",
+    "clip_fraction_high": "share of trained tokens on which the bound 1 + clip_high acts",
+    "weight_mean": "mean weight that correction and age give to a trained token; 1 without either",
+    "masked_fraction": "share of trained tokens to which correction or age give the weight 0",
     "effective_sample_size": "(sum r)^2 / (T sum r^2) of the ratios policy / behaviour, 0..1",
     "logprob_difference_mean": "mean |engine - learner| logprob on completions of the current version throughout, nats",
     "logprob_difference_p99": "99th percentile of the same",
@@ -46,7 +54,7 @@ STATISTICS: dict[str, str] = {
     "tokens": "completion tokens in the batch",
     "trained_tokens": "completion tokens that went through the model (the others had no gradient)",
     "teraflops": "model TFLOP/s of the step: 6 x parameters x tokens that went through the model",
-    "mfu": "teraflops over `peak_teraflops`; 0 when that is not configured",
+    "mfu": "model FLOP utilisation: teraflops over `peak_teraflops`, or over the measured peak where that is not set",
     "tokens_per_second": "completion tokens of the batch a second of this step",
     "seconds": "wall time of the step",
     "response_length_mean": "mean completion length, tokens",
@@ -60,14 +68,18 @@ STATISTICS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """Per-token values of what was trained on, [T] each: `loss.TokenQuantities` after the fact."""
+    """Per-token values of what was trained on, [T] each: `loss.TokenQuantities` after the fact.
+
+    ratio: pi / pi_old as the objective uses it, at most e^50. weight: c_t a_t of `loss.token_weights`.
+    """
 
     logp: Array
     entropy: Array
-    old: Array
+    ratio: Array
     behaviour: Array
     advantages: Array
     age: Array
+    weight: Array
     kl: Array
     comparable: npt.NDArray[np.bool_]
 
@@ -99,44 +111,52 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
     # the current version and still not on policy, so only completions without an older token are compared.
     oldest = torch.zeros(len(x.lengths), dtype=x.age.dtype, device=x.age.device)
     oldest.scatter_reduce_(0, x.sequence, x.age, "amax")
+    log_ratio = x.logp.detach() - old_logprobs(x, o)
+    if o.loss == "gspo":
+        log_ratio = sequence_mean(log_ratio, x.sequence, x.lengths)[x.sequence]
+    weights = token_weights(x, o)
     return TokenRecord(
         logp=array(x.logp),
         entropy=array(x.entropy),
-        old=array(x.behaviour if o.old_policy == "behaviour" else x.proximal),
+        ratio=np.exp(np.minimum(array(log_ratio), 50.0)),
         behaviour=array(x.behaviour),
         advantages=array(x.advantages),
         age=array(x.age),
+        weight=array(torch.ones_like(x.age) if weights is None else weights),
         kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
         comparable=(array(oldest[x.sequence]) == 0) & comparable,
     )
 
 
 def compute_statistics(
-    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, config: LearnerConfig
+    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, peak: float
 ) -> dict[str, float]:
-    """Speed. Forward and backward cost 6 FLOP a parameter and token (Kaplan et al. 2020, section 2.1)."""
-    teraflops = 6 * parameters * fed_tokens / seconds / 1e12
+    """Speed; `peak` is what all devices together could do, TFLOP/s."""
+    teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12
     return {
         "seconds": seconds,
         "tokens_per_second": statistics["tokens"] / seconds,
         "teraflops": teraflops,
-        "mfu": teraflops / config.peak_teraflops if config.peak_teraflops else 0.0,
+        "mfu": teraflops / peak,
     }
 
 
-def batch_statistics(groups: Sequence[Group], advantages: Sequence[Array]) -> dict[str, float]:
+def batch_statistics(groups: Sequence[Sequence[Sample]]) -> dict[str, float]:
     """What rewards and lengths say, over all completions of the batch."""
-    completions = [c for g in groups for c in g.completions]
-    rewards = np.array([c.reward for c in completions])
+    samples = [s for group in groups for s in group]
+    completions = [s.completion for s in samples]
+    rewards = np.array([s.reward for s in samples])
+    advantages = np.array([s.advantage for s in samples])
     lengths = np.array([len(c.tokens) for c in completions])
-    flat = np.concatenate(advantages)
-    mixed = [len({c.reward for c in g.completions}) > 1 for g in groups]
+    mixed = [len({s.reward for s in group}) > 1 for group in groups]
     return {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "advantage_absolute_mean": float(np.abs(flat).mean()),
-        "advantage_min": float(flat.min()),
-        "advantage_max": float(flat.max()),
+        "overlong_punishment_mean": float((rewards - [c.reward for c in completions]).mean()),
+        **_reward_parts(completions),
+        "advantage_absolute_mean": float(np.abs(advantages).mean()),
+        "advantage_min": float(advantages.min()),
+        "advantage_max": float(advantages.max()),
         "behaviour_entropy": float(-np.concatenate([c.logprobs for c in completions]).mean(dtype=np.float64)),
         "tokens": float(lengths.sum()),
         "response_length_mean": float(lengths.mean()),
@@ -146,31 +166,52 @@ def batch_statistics(groups: Sequence[Group], advantages: Sequence[Array]) -> di
     }
 
 
+def _reward_parts(completions: Sequence[Completion]) -> dict[str, float]:
+    """Mean of every part over the completions that have it."""
+    values: dict[str, list[float]] = {}
+    for completion in completions:
+        for name, value in completion.parts.items():
+            values.setdefault(name, []).append(value)
+    return {f"{REWARD_PART}{name}": float(np.mean(values[name])) for name in sorted(values)}
+
+
 def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) -> dict[str, float]:
     """What the trained tokens say. Without any, ratios are 1 and everything else is 0."""
     names = ["entropy", "kl", "behaviour_kl", "clip_fraction_low", "clip_fraction_high", "staleness_mean"]
-    names += ["staleness_max", "trained_tokens"]
+    names += ["staleness_max", "trained_tokens", "masked_fraction"]
     if not records:
-        ones = ("ratio_min", "ratio_mean", "ratio_max", "effective_sample_size")
+        ones = ("ratio_min", "ratio_mean", "ratio_max", "effective_sample_size", "weight_mean")
         return {**dict.fromkeys(names, 0.0), **dict.fromkeys(ones, 1.0), **_differences(np.zeros(0))}
     x = TokenRecord.concatenate(records)
-    ratio = np.exp(np.minimum(x.logp - x.old, 50.0))
     weight = np.exp(np.minimum(x.logp - x.behaviour, 50.0))
+    low, high = _clipped(x, config)
     return {
         "entropy": float(x.entropy.mean()),
         "kl": float(x.kl.mean()),
         "behaviour_kl": float((x.behaviour - x.logp).mean()),
-        "ratio_min": float(ratio.min()),
-        "ratio_mean": float(ratio.mean()),
-        "ratio_max": float(ratio.max()),
-        "clip_fraction_low": float(np.mean((ratio < 1 - config.clip_low) & (x.advantages < 0))),
-        "clip_fraction_high": float(np.mean((ratio > 1 + config.clip_high) & (x.advantages > 0))),
+        "ratio_min": float(x.ratio.min()),
+        "ratio_mean": float(x.ratio.mean()),
+        "ratio_max": float(x.ratio.max()),
+        "clip_fraction_low": float(low.mean()),
+        "clip_fraction_high": float(high.mean()),
+        "weight_mean": float(x.weight.mean()),
+        "masked_fraction": float((x.weight == 0).mean()),
         "effective_sample_size": float(weight.sum() ** 2 / (len(weight) * np.square(weight).sum())),
         "staleness_mean": float(x.age.mean()),
         "staleness_max": float(x.age.max()),
-        "trained_tokens": float(len(ratio)),
+        "trained_tokens": float(len(x.ratio)),
         **_differences(np.abs(x.behaviour - x.logp)[x.comparable]),
     }
+
+
+def _clipped(x: TokenRecord, o: ObjectiveConfig) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether the lower and the upper bound act on each token, [T] each."""
+    low, high = x.ratio < 1 - o.clip_low, x.ratio > 1 + o.clip_high
+    if o.loss == "reinforce":
+        return np.zeros_like(low), np.zeros_like(high)
+    if o.loss == "cispo":  # bounds the weight, whatever the sign of the advantage
+        return low, high
+    return low & (x.advantages < 0), high & (x.advantages > 0)
 
 
 def _differences(absolute: Array) -> dict[str, float]:

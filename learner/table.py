@@ -10,8 +10,8 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dapo": ("DAPO", "Yu et al. 2025, eq. 8; soft overlong punishment: eq. 13"),
     "gspo": ("GSPO", "Zheng et al. 2025, eq. 5 and 7"),
     "cispo": ("CISPO", "MiniMax 2025 (M1), eq. 4 and 5"),
-    "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2022; Fu et al. 2025 (AReaL)"),
-    "reinforce": ("REINFORCE, truncated weights", "Williams 1992; Yao et al. 2025 for the weights"),
+    "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),
+    "reinforce": ("REINFORCE, truncated weights", "Williams 1992; weights: Yao et al. 2025"),
 }
 
 

@@ -21,7 +21,9 @@ from learner import checkpoint, ranks, weights
 from learner.adapters import adapters_off, add_adapters
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
+from learner.diagnosis import explain
 from learner.errors import ModelError, NonFiniteError
+from learner.flops import peak_teraflops
 from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
@@ -66,6 +68,7 @@ class Trainer:
                 ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._non_finite_in_a_row = 0
+        self._explanation = ""
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -76,6 +79,7 @@ class Trainer:
         batch that cannot be trained on (nothing has changed then), and `NonFiniteError` after
         `max_non_finite_steps` steps in a row without a finite loss and gradient.
         """
+        peak = self.config.peak_teraflops or self._measured_peak()
         start = time.perf_counter()
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
@@ -93,12 +97,12 @@ class Trainer:
         self._refresh_reference()
         statistics = {
             **_summary(steps),
-            **batch_statistics(groups, [np.array([s.advantage for s in group]) for group in samples]),
+            **batch_statistics(samples),
             **token_statistics(ranks.gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
         fed = ranks.total(sum(s["fed_tokens"] for s in steps), self.device)
-        return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, self.config)}
+        return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, peak)}
 
     def _optimizer_step(
         self,
@@ -112,7 +116,7 @@ class Trainer:
         rate = float(self.scheduler.get_last_lr()[0])
         plan = self._plan(samples, groups)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, fed = 0.0, 0
+        loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
             packed = pack(segments or [STAND_IN], self.device)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
@@ -131,7 +135,9 @@ class Trainer:
             self.optimizer.step()
             self.scheduler.step()
         elif plan:
-            log.warning("version %d: step skipped, loss %g, gradient norm %g", self.version, loss, norm)
+            self._explanation = explain(records[start:], loss, norm)
+            log.warning("version %d: step skipped, %s", self.version, self._explanation)
+            del records[start:]  # they were not trained on, and would make every statistic nan
         self.optimizer.zero_grad(set_to_none=True)
         return {
             "loss": loss if finite else 0.0,
@@ -222,19 +228,25 @@ class Trainer:
         if self.reference is not None and every and self.version % every == 0:
             self.reference.load_state_dict(self.policy.state_dict())
 
+    def _measured_peak(self) -> float:
+        """TFLOP/s of the devices of all ranks."""
+        return ranks.world_size() * peak_teraflops(self.device, DTYPES[self.config.dtype])
+
     def _stop_when_not_finite(self, steps: Sequence[Mapping[str, float]], groups: Sequence[Group]) -> None:
         for step in steps:
             self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if step["non_finite"] else 0
         if self._non_finite_in_a_row < self.config.max_non_finite_steps:
             return
-        folder = Path(self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-non-finite-"))
-        file = folder / f"batch-version-{self.version}.npz"
+        where = "a file that rank 0 names"
         if ranks.rank() == 0:
+            folder = self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-inspection-")
+            file = Path(folder, f"batch-version-{self.version}.npz")
             save_groups(groups, file)
+            where = str(file)
         raise NonFiniteError(
-            f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient (version "
-            f"{self.version}); the batch is in {file} (learner.batch.load_groups reads it). Look at its logprobs and "
-            "rewards, lower the learning rate, and resume from the last checkpoint."
+            f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is in "
+            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._explanation}. Look at its "
+            "logprobs and rewards, lower the learning rate, and resume from the last checkpoint."
         )
 
     # -- weights out ------------------------------------------------------------------------------------------------
@@ -250,13 +262,19 @@ class Trainer:
         )
 
     def snapshot(self) -> list[tuple[str, Tensor]]:
-        """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap."""
-        return [(name, tensor.clone()) for name, tensor in self.named_tensors()]
+        """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap.
+
+        Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
+        """
+        mine = ranks.rank() == 0
+        return [(name, tensor.clone()) for name, tensor in self.named_tensors() if mine]
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""
-        tensors = dict(weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True))
-        if ranks.rank() == 0:
+        mine = ranks.rank() == 0
+        streamed = weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True)
+        tensors = {name: tensor for name, tensor in streamed if mine}
+        if mine:
             weights.export(self.model, tensors, self.model_path, folder)
         ranks.barrier()
 

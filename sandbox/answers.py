@@ -3,91 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import select
 import signal
-import socket
-import subprocess
 import threading
 import time
 from typing import Any
 
-from sandbox import frames, launch, metrics
+from sandbox import frames, metrics
 from sandbox.config import SandboxConfig
 from sandbox.errors import (
     BadReferenceError,
     DeadlineError,
     PoolClosedError,
     WorkerDiedError,
-    WorkerStartError,
     WorkerTimeoutError,
 )
 from sandbox.registry import Verifier
+from sandbox.templates import PATIENCE, Template
 from sandbox.verdict import Grade, Status, Submission
 
 # Signals by which a process ends itself; any other death of a worker came from outside.
 _OWN_DEATHS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
 _ATTEMPTS = 2
-_PATIENCE = 5
 # A reply that has begun to arrive is complete at once; this only bounds a worker that was stopped in mid-reply.
 _REPLY_SECONDS = 5.0
-
-_BOOT = """\
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from sandbox.worker import main
-main(sys.argv[2])
-"""
 
 
 class AnswerWorker:
     """One worker process for one isolated verifier. Not thread-safe: one thread leases it at a time.
 
     Raises:
-        WorkerStartError: it was not ready within `config.start_seconds`.
+        WorkerDiedError: the template is dead.
     """
 
-    def __init__(self, config: SandboxConfig, verifier: Verifier) -> None:
-        self.verifier = verifier.name
+    def __init__(self, template: Template, verifier: str) -> None:
+        self.verifier = verifier
         self.checks = 0
-        self._connection, theirs = socket.socketpair()
-        settings = {
-            "fd": theirs.fileno(),
-            "modules": [*verifier.warm_up, verifier.function.__module__],
-            "memory_bytes": config.answer_memory_bytes,
-            "check_seconds": config.answer_seconds * _PATIENCE,
-            "uid": config.uid_base - 1,
-            "enforce": not config.unsafe,
-        }
-        arguments = [json.dumps(launch.import_path()), json.dumps(settings)]
-        try:
-            with theirs:
-                # -I: neither PYTHON* variables nor the current directory reach the worker.
-                self._process = launch.interpreter(["-I"], _BOOT, arguments, theirs.fileno())
-        except OSError as error:
-            self._connection.close()
-            raise WorkerStartError(f"cannot start an interpreter: {error}; check process and memory limits") from error
-        try:
-            reply = self._exchange(None, time.monotonic() + config.start_seconds)
-        except (WorkerTimeoutError, WorkerDiedError) as error:
-            raise WorkerStartError(
-                f"a worker for {verifier.name!r} was not ready within {config.start_seconds} s ({error}); "
-                "raise start_seconds, or see whether its modules can be imported"
-            ) from error
-        if "ready" not in reply:
-            self.kill()
-            raise WorkerStartError(f"a worker for {verifier.name!r} could not start: {reply.get('failure')}")
-
-    @property
-    def pid(self) -> int:
-        """Process id, for tests and metrics."""
-        return self._process.pid
+        self._template = template
+        self._lock = threading.Lock()
+        forked = template.fork()
+        self.pid, self._pidfd, self._connection = forked.pid, forked.pidfd, forked.connection
+        self._status: int | None = None
 
     def call(self, request: bytes, seconds: float, limit: float) -> dict[str, Any]:
         """Send one request frame and wait for its reply.
 
         `seconds` is wall time on a machine that has a core to spare. A worker that got less than half of that as CPU
-        time is given up to `_PATIENCE` times as long, so that a busy machine makes no answer wrong.
+        time is given up to `PATIENCE` times as long, so that a busy machine makes no answer wrong.
 
         Raises:
             WorkerTimeoutError: no reply; the worker has been killed. `starved` says that it hardly ran at all.
@@ -104,10 +67,10 @@ class AnswerWorker:
             raise WorkerTimeoutError("the worker took no request; it was killed", starved=True) from None
         except OSError as error:
             raise self._died(str(error)) from error
-        for turn in range(1, _PATIENCE + 1):
+        for turn in range(1, PATIENCE + 1):
             left = started + min(turn * seconds, limit) - time.monotonic()
             if readable.poll(max(0.0, left) * 1000):
-                return self._exchange(None, time.monotonic() + _REPLY_SECONDS)
+                return self._reply(time.monotonic() + _REPLY_SECONDS)
             if self._cpu_seconds() - used >= seconds / 2 or turn * seconds >= limit:
                 break
         starved = self._cpu_seconds() - used < seconds / 2
@@ -118,14 +81,12 @@ class AnswerWorker:
         """CPU time of the worker so far; infinite if it is gone, which a read will tell better."""
         try:
             # The kernel's clock id of another process's CPU time: CPUCLOCK_SCHED of ~pid.
-            return time.clock_gettime((~self._process.pid << 3) | 2)
+            return time.clock_gettime((~self.pid << 3) | 2)
         except OSError:
             return float("inf")
 
-    def _exchange(self, request: bytes | None, deadline: float) -> dict[str, Any]:
+    def _reply(self, deadline: float) -> dict[str, Any]:
         try:
-            if request is not None:
-                frames.send(self._connection, request, deadline)
             reply = frames.receive(self._connection, deadline)
         except TimeoutError:
             self.kill()
@@ -138,22 +99,35 @@ class AnswerWorker:
 
     def _died(self, reason: str) -> WorkerDiedError:
         # It may have closed its socket an instant before it is gone; its own exit status is the better explanation.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        status = self._process.poll()
+        gone = select.poll()
+        gone.register(self._pidfd, select.POLLIN)
+        gone.poll(500)
         self.kill()
-        if status is None or status >= 0:
-            return WorkerDiedError(f"worker ended ({reason}, exit status {status})")
-        return WorkerDiedError(f"worker was ended by {signal.Signals(-status).name}", signal=-status)
+        if self._status is None:
+            return WorkerDiedError(f"worker ended ({reason}), and its template with it", signal=signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(self._status)
+        if code >= 0:
+            return WorkerDiedError(f"worker ended ({reason}, exit status {code})")
+        return WorkerDiedError(f"worker was ended by {signal.Signals(-code).name}", signal=-code)
 
     def end(self) -> None:
         """End the process while another thread waits for it: that thread finds it dead, and releases the rest."""
-        launch.end(self._process)
+        with self._lock:
+            if self._pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def kill(self) -> None:
-        """End the process and release everything; harmless if it is dead already."""
+        """End the process and release everything. May be called twice."""
+        self.end()
+        with self._lock:
+            # A descriptor closed twice could be another thread's by then.
+            pidfd, self._pidfd = self._pidfd, -1
+        if pidfd < 0:
+            return
+        os.close(pidfd)
         self._connection.close()
-        launch.end(self._process)
+        self._status = self._template.reap(self.pid)
 
 
 class AnswerWorkers:
@@ -164,6 +138,8 @@ class AnswerWorkers:
         self._lock = threading.Lock()
         self._idle: list[AnswerWorker] = []
         self._leased: set[AnswerWorker] = set()
+        self._templates: dict[str, Template] = {}
+        self._starting = threading.Lock()
         self._closed = False
 
     def check(self, verifier: Verifier, submission: Submission, deadline: float) -> Grade:
@@ -213,6 +189,9 @@ class AnswerWorkers:
             worker.end()
         for worker in idle:
             self._discard(worker, "recycled")
+        with self._starting:
+            for template in self._templates.values():
+                template.close()
 
     def _lease(self, verifier: Verifier) -> AnswerWorker:
         evicted = None
@@ -229,7 +208,7 @@ class AnswerWorkers:
                 self._leased.add(evicted)
         if evicted is not None:
             self._discard(evicted, "recycled")
-        worker = AnswerWorker(self._config, verifier)
+        worker = self._forked(verifier)
         metrics.WORKER_STARTS.inc()
         metrics.WORKERS.inc()
         with self._lock:
@@ -239,6 +218,18 @@ class AnswerWorkers:
             self._discard(worker, "recycled")
             raise PoolClosedError("the pool was closed")
         return worker
+
+    def _forked(self, verifier: Verifier) -> AnswerWorker:
+        """A worker from the verifier's template, which is started when first needed, and again if it has died."""
+        with self._starting:
+            if self._closed:
+                raise PoolClosedError("the pool was closed")
+            template = self._templates.get(verifier.name)
+            with contextlib.suppress(WorkerDiedError):
+                if template is not None:
+                    return AnswerWorker(template, verifier.name)
+            template = self._templates[verifier.name] = Template(self._config, verifier)
+            return AnswerWorker(template, verifier.name)
 
     def _return(self, worker: AnswerWorker) -> None:
         with self._lock:

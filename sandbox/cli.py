@@ -7,9 +7,8 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, BinaryIO, NoReturn, TextIO
 
 import typer
 import yaml
@@ -18,10 +17,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sandbox.config import RewardConfig, SandboxConfig
+from sandbox.errors import SandboxError
 from sandbox.offline import score_lines
 from sandbox.pool import Pool
+from sandbox.runner import NO_SCRATCH
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
+_LONGEST_PROBLEM = 500
 
 app = typer.Typer(help="Verify model answers and run model-written programs safely.", no_args_is_help=True)
 
@@ -43,7 +45,7 @@ class SandboxFile(BaseModel):
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to bind.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind; 0: any free one.")] = 8080,
     config: ConfigOption = None,
     workers: WorkersOption = None,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Requests worked on at once; more get 503.")] = 64,
@@ -61,7 +63,12 @@ def serve(
     if token is None and not _is_loopback(host):
         _fail(f"set {TOKEN_VARIABLE} to serve {host}: without a token only loopback is served")
     settings = _settings(config, workers)
-    with Pool(settings.sandbox, settings.rewards) as pool:
+    try:
+        pool = Pool(settings.sandbox, settings.rewards)
+    except SandboxError as error:
+        _fail(str(error))
+    with pool:
+        _announce(pool)
         uvicorn.run(make_app(pool, token=token, max_concurrent=max_concurrent), host=host, port=port, log_level="info")
 
 
@@ -73,31 +80,65 @@ def score(
     ] = None,
     config: ConfigOption = None,
     workers: WorkersOption = None,
-    record_seconds: Annotated[float, typer.Option(help="Time one record may take, seconds.")] = 120.0,
+    record_seconds: Annotated[float, typer.Option(min=0.1, help="Time one record may take, seconds.")] = 120.0,
 ) -> None:
     """Score a file offline. Exit status 2 if a record was bad; the good ones are scored all the same."""
     settings = _settings(config, workers)
     errors = Console(stderr=True)
-    bad = 0
-    with ExitStack() as stack:
-        source = stack.enter_context(file.open("rb"))
-        total = sum(1 for _ in source)
-        source.seek(0)
-        # A lone surrogate in an id is written as the JSON escape that it came as.
-        written = partial(Path.open, mode="w", encoding="utf-8", errors="backslashreplace")
-        target = sys.stdout if out is None else stack.enter_context(written(out))
-        pool = stack.enter_context(Pool(settings.sandbox, settings.rewards))
-        progress = stack.enter_context(Progress(console=errors, disable=not errors.is_terminal))
-        task = progress.add_task("scoring", total=total)
-        for scored in score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done)):
-            if scored.problem:
-                bad += 1
-                problem = scored.problem.encode("utf-8", "backslashreplace").decode()
-                errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
-            if scored.record is not None:
-                target.write(json.dumps(scored.record, ensure_ascii=False) + "\n")
+    bad = written = 0
+    try:
+        with ExitStack() as stack:
+            source, target = _opened(stack, file, out)
+            total = sum(1 for _ in source)
+            source.seek(0)
+            pool = stack.enter_context(Pool(settings.sandbox, settings.rewards))
+            progress = stack.enter_context(Progress(console=errors, disable=not errors.is_terminal))
+            task = progress.add_task("scoring", total=total)
+            for scored in score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done)):
+                if scored.problem:
+                    bad += 1
+                    problem = scored.problem[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
+                    errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
+                if scored.record is not None:
+                    # Half a character becomes the JSON escape that it came as.
+                    line = json.dumps(scored.record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+                    target.write(line + "\n")
+                    written += 1
+    except KeyboardInterrupt:
+        errors.print(f"interrupted: {written} records scored" + (f", see {out}" if out and written else ""))
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # Whoever read standard output has seen enough; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     if bad:
         raise typer.Exit(2)
+
+
+def _announce(pool: Pool) -> None:
+    """Say what keeps programs in and what they can do here, or end with exit status 2 if nothing keeps them in."""
+    runner = pool.runner(3 * pool.config.start_seconds)
+    try:
+        typer.echo(f"isolation of programs: {runner.isolation()}", err=True)
+        typer.echo("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}", err=True)
+    except SandboxError as error:
+        _fail(str(error))
+
+
+def _opened(stack: ExitStack, file: Path, out: Path | None) -> tuple[BinaryIO, TextIO]:
+    """The input and the output; one clear line and exit status 2 if either cannot be had."""
+    try:
+        source = stack.enter_context(file.open("rb"))
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+    if out is None:
+        return source, sys.stdout
+    if out.exists() and out.samefile(file):
+        _fail(f"{out} is the input; write to another file")
+    try:
+        return source, stack.enter_context(out.open("w", encoding="utf-8"))
+    except OSError as error:
+        _fail(f"{out}: {error.strerror}; nothing was scored")
 
 
 def _settings(path: Path | None, workers: int | None) -> SandboxFile:
@@ -130,3 +171,7 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+if __name__ == "__main__":
+    app()

@@ -96,6 +96,18 @@ class SandboxConfig(BaseModel):
         description="packages that programs may import beyond the standard library, where they are installed; each "
         "program pays for its own import, unlike for those of preload",
     )
+    scratch_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="size of a directory of its own that every stdio and function program starts in and may write to; "
+        "0: none. Needs a mount namespace, so root or user namespaces; costs an interpreter's start a program, bytes",
+    )
+    files_bytes: int = Field(
+        default=16 * MIB,
+        gt=0,
+        description="size of the files that one request of the HTTP server may send, and of the directory that its "
+        "program gets for them, bytes",
+    )
     partial_credit: bool = Field(default=False, description="score the share of tests passed instead of all or nothing")
     cache_entries: int = Field(default=4096, ge=0, description="verdicts of identical programs remembered; 0: none")
     canary_seconds: float = Field(

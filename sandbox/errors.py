@@ -19,6 +19,10 @@ class IsolationError(SandboxError):
     """Model-written programs cannot be run safely here, so none is run."""
 
 
+class FilesError(SandboxError, ValueError):
+    """Input files, or files to fetch, that cannot be had: their paths or sizes are not allowed, or nothing is here."""
+
+
 class WorkerStartError(SandboxError):
     """A worker process did not become ready within its start-up deadline."""
 

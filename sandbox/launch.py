@@ -24,8 +24,17 @@ def environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent", **one_thread}
 
 
-def interpreter(options: list[str], boot: str, arguments: list[str], fd: int) -> subprocess.Popen[bytes]:
+def interpreter(
+    options: list[str], boot: str, arguments: list[str], fd: int, *, bind_now: bool = False
+) -> subprocess.Popen[bytes]:
     """Start an interpreter that inherits `fd`, in a session of its own, with no other stream or variable of ours.
+
+    Args:
+        options: of the interpreter.
+        boot: source to run.
+        arguments: its `sys.argv[1:]`.
+        fd: what it inherits.
+        bind_now: look up the symbols of shared libraries at once, so that no process it forks has to.
 
     Raises:
         OSError: it cannot be started.
@@ -36,7 +45,7 @@ def interpreter(options: list[str], boot: str, arguments: list[str], fd: int) ->
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=(fd,),
-        env=environment(),
+        env=environment() | ({"LD_BIND_NOW": "1"} if bind_now else {}),
         cwd="/",
         start_new_session=True,
     )

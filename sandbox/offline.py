@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from sandbox.pool import Pool
 from sandbox.verdict import Status, Submission, Verdict
@@ -15,6 +15,7 @@ from sandbox.verdict import Status, Submission, Verdict
 _CHUNK_PER_WORKER = 32
 _CHUNK_BYTES = 64 * 1024 * 1024
 _DIGITS_AT_ONCE = 4000
+_ID_BITS = 4096
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
 
 
@@ -48,6 +49,9 @@ def submission_of(record: Any) -> Submission:
     for name in ("verifier", "response"):
         if not isinstance(record.get(name), str):
             raise BadRecordError(f'"{name}" must be text')
+    own_id = record.get("id")
+    if not isinstance(own_id, str | int | float | None) or (isinstance(own_id, int) and own_id.bit_length() > _ID_BITS):
+        raise BadRecordError('"id" must be text or a number of reasonable length')
     reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
     prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
     if not isinstance(reference, dict) or not isinstance(prompt, str):
@@ -69,12 +73,12 @@ def score_lines(
         advance: told how many lines have been dealt with.
     """
     chunk: list[tuple[int, str | bytes]] = []
-    size, held = _CHUNK_PER_WORKER * pool.config.workers, 0
+    held, size = 0, _CHUNK_PER_WORKER * pool.config.workers
     for number, line in enumerate(lines, 1):
         if line.strip():
             chunk.append((number, line))
             held += len(line)
-        if len(chunk) >= size or held >= _CHUNK_BYTES:
+        if len(chunk) >= size or held > _CHUNK_BYTES:
             yield from _score_chunk(chunk, pool, record_seconds)
             advance(number)
             chunk, held = [], 0
@@ -88,9 +92,13 @@ def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_second
     for number, line in chunk:
         record: Any = None
         try:
-            record = json.loads(_text(line), parse_int=_integer)
+            record = json.loads(_text(line), parse_int=_integer, parse_constant=_refuse)
             read.append((number, record, submission_of(record)))
-        except (ValueError, RecursionError) as error:
+        except UnicodeDecodeError as error:
+            read.append((number, None, f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"))
+        except RecursionError:
+            read.append((number, None, "nested too deeply"))
+        except ValueError as error:
             read.append((number, record, str(error)))
     good = [submission for _, _, submission in read if isinstance(submission, Submission)]
     seconds = record_seconds * max(1, math.ceil(len(good) / pool.config.workers))
@@ -103,6 +111,7 @@ def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_second
 
 
 def _text(line: str | bytes) -> str:
+    # Some editors begin a file with a byte order mark.
     return line.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if isinstance(line, bytes) else line
 
 
@@ -115,6 +124,10 @@ def _integer(digits: str) -> int:
     middle = len(digits) // 2
     shift: int = 10 ** (len(digits) - middle)
     return _integer(digits[:middle]) * shift + _integer(digits[middle:])
+
+
+def _refuse(name: str) -> NoReturn:
+    raise BadRecordError(f"{name} is not JSON")
 
 
 def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -25,10 +26,11 @@ from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import PoolClosedError
 from sandbox.registry import Kind, Verifier
 from sandbox.rewards import parts_of, weighted
-from sandbox.runner import ProgramRunner, Zygotes
+from sandbox.runner import NO_SCRATCH, ProgramRunner, Zygotes
 from sandbox.verdict import Grade, Status, Submission, Verdict
 from sandbox.worker import as_grade
 
+_log = logging.getLogger("sandbox")
 # Leaves a killed process time to be reaped before `score` gives up on its thread.
 _GRACE_SECONDS = 1.0
 # A repeated check may end differently in these cases, so they are not remembered.
@@ -55,6 +57,12 @@ class Pool:
     """
 
     def __init__(self, config: SandboxConfig, rewards: RewardConfig) -> None:
+        """Nothing is started yet, unless programs are to have a directory: then a warning says where they cannot.
+
+        Raises:
+            ValueError: the language of the rewards is unknown.
+            IsolationError, WorkerStartError: with `scratch_bytes`, where programs cannot be run at all.
+        """
         if rewards.language is not None:
             language.require(rewards.language)
         self._config = config
@@ -67,6 +75,8 @@ class Pool:
         self._known: OrderedDict[str, Future[_Check]] = OrderedDict()
         self._closed = False
         metrics.seed(registry.names())
+        if config.scratch_bytes > 0:
+            self._require_scratch()
 
     def score(self, submissions: Sequence[Submission], deadline_seconds: float) -> list[Verdict]:
         """Verdicts in the order of `submissions`; what is not done after `deadline_seconds` is an infra_error.
@@ -94,6 +104,14 @@ class Pool:
     def runner(self, deadline_seconds: float) -> ProgramRunner:
         """A runner of programs outside any verifier, for servers and tools; close the pool when done."""
         return ProgramRunner(self._zygotes, self._config, time.monotonic() + deadline_seconds)
+
+    def _require_scratch(self) -> None:
+        try:
+            if not self.runner(2 * self._config.start_seconds).can_write():
+                _log.warning("scratch_bytes has no effect: %s", NO_SCRATCH)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End every process and thread; scores in progress end as infra_error. May be called twice."""
@@ -123,7 +141,7 @@ class Pool:
             grade = None if verifier.quick is None else verifier.quick(submission)
             if grade is not None:
                 return _Check(grade, time.perf_counter() - started)
-            key = _key(verifier, submission)
+            key = _key(verifier, submission) if self._config.cache_entries else None
         except Exception as error:  # noqa: BLE001 - one bad submission or verifier must not cost the others theirs
             return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
         return self._remembered(key) or self._submit(key, verifier, submission, deadline)
@@ -150,7 +168,7 @@ class Pool:
             raise PoolClosedError("this pool is closed; make a new one") from None
         metrics.QUEUED.inc()
         future.add_done_callback(lambda _: metrics.QUEUED.dec())
-        if key is not None and self._config.cache_entries > 0:
+        if key is not None:
             with self._lock:
                 self._known[key] = future
                 while len(self._known) > self._config.cache_entries:

@@ -8,18 +8,30 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox import canaries, metrics
 from sandbox.config import SandboxConfig
-from sandbox.errors import BadReferenceError, DeadlineError, IsolationError, PoolClosedError, WorkerDiedError
+from sandbox.errors import (
+    BadReferenceError,
+    DeadlineError,
+    FilesError,
+    IsolationError,
+    PoolClosedError,
+    WorkerDiedError,
+)
+from sandbox.files import fetched, laid_out, relative
 from sandbox.jail.zygote import LOCKED
 from sandbox.verdict import Status
 from sandbox.zygotes import Run, Usage, Zygote
 
 ATTEMPTS = 3
+NO_SCRATCH = (
+    "programs cannot write files here: a directory of limited size needs a mount namespace, that is, root with "
+    "CAP_SYS_ADMIN or unprivileged user namespaces"
+)
 _MAX_LINES = 8
 # How many user ids from `uid_base` on are ours; the default range ends below 65534, the last id of many containers.
 _UIDS = 1500
@@ -70,7 +82,8 @@ class Zygotes:
         self._free = threading.Semaphore(config.workers)
         self._leased: set[Zygote] = set()
         self._canary_lock = threading.Lock()
-        self._canaries_at = -float("inf")
+        # By whether programs have a directory to write to: the walls are others.
+        self._canaries_at = dict.fromkeys((False, True), -float("inf"))
         self._closed = False
 
     @contextlib.contextmanager
@@ -93,10 +106,10 @@ class Zygotes:
             raise
         healthy = False
         try:
-            self._probe(zygote)
+            self.probe(zygote)
             yield zygote
             healthy = True
-        except (DeadlineError, BadReferenceError):
+        except (DeadlineError, BadReferenceError, FilesError):
             healthy = True
             raise
         finally:
@@ -146,19 +159,24 @@ class Zygotes:
         if not keep:
             zygote.close()
 
-    def _probe(self, zygote: Zygote) -> None:
-        """Run the canaries if they are due; the first caller runs them, the others wait for it."""
+    def probe(self, zygote: Zygote) -> None:
+        """Run the canaries if they are due; the first caller runs them, the others wait for it.
+
+        Raises:
+            IsolationError: something leaked.
+        """
+        kind = zygote.directory is not None
         if self._config.unsafe:
             return
         with self._canary_lock:
-            if time.monotonic() - self._canaries_at < self._config.canary_seconds:
+            if time.monotonic() - self._canaries_at[kind] < self._config.canary_seconds:
                 return
             try:
                 canaries.check(zygote, self._config)
             except IsolationError:
                 metrics.CANARY_LEAKS.inc()
                 raise
-            self._canaries_at = time.monotonic()
+            self._canaries_at[kind] = time.monotonic()
 
 
 class ProgramRunner:
@@ -191,6 +209,8 @@ class ProgramRunner:
             WorkerDiedError: it was killed from outside, repeatedly.
             WorkerStartError, IsolationError, PoolClosedError: nothing can be run.
         """
+        if self.config.scratch_bytes > 0:
+            return self.run_with_files(job, stdin, {}, (), streams=streams, seconds=seconds)[0]
         died: WorkerDiedError | None = None
         for _ in range(ATTEMPTS):
             try:
@@ -205,6 +225,66 @@ class ProgramRunner:
                 died = error
         assert died is not None
         raise died
+
+    def run_with_files(
+        self,
+        job: dict[str, Any],
+        stdin: bytes,
+        files: Mapping[str, bytes],
+        fetch: Sequence[str],
+        *,
+        streams: bool = True,
+        seconds: float | None = None,
+    ) -> tuple[Outcome, dict[str, bytes]]:
+        """Run one job in a directory of its own with `files`, and give back those of `fetch` that it leaves.
+
+        A zygote is started for it and ended with it, so nothing of the directory outlives it. Arguments else as `run`.
+
+        Raises:
+            FilesError: a path or size is not allowed, or files are to be fetched where programs cannot write any.
+            DeadlineError, WorkerDiedError, WorkerStartError, IsolationError, PoolClosedError: as `run`.
+        """
+        size = max(self.config.scratch_bytes, self.config.files_bytes)
+        for name in fetch:
+            relative(name)
+        with self._own_zygote(files, size) as zygote:
+            if fetch and zygote.directory is None:
+                raise FilesError(NO_SCRATCH)
+            if files and not (zygote.walls["landlock"] or self.config.unsafe):
+                raise FilesError("programs can open no files here: this kernel has no Landlock (Linux 5.13)")
+            limit, ours = self.limit(seconds)
+            with Run(zygote, job, self.config, stdin, limit, streams) as run:
+                usage = run.wait()
+                if run.killed == "deadline" and ours:
+                    raise DeadlineError("the deadline passed while a program ran")
+                outcome = outcome_of(run, usage, limit)
+            return outcome, {} if zygote.directory is None else fetched(zygote.directory, fetch, size)
+
+    def can_write(self) -> bool:
+        """Whether programs can have a directory to write to here. Raises like `run`."""
+        with self._own_zygote({}, self.config.files_bytes) as zygote:
+            return zygote.directory is not None
+
+    def isolation(self) -> str:
+        """What keeps programs in, in words, once the canaries have found no hole. Raises like `run`."""
+        with self._zygotes.lease(self._deadline) as zygote:
+            walls = zygote.walls
+        if self.config.unsafe:
+            return "none (unsafe: true)"
+        own = {"": "", "namespaces": ", namespaces"}.get(walls["own"], ", namespaces, a root of its own")
+        user = "" if walls["uid"] is None else ", a user of its own"
+        return f"{'Landlock, ' if walls['landlock'] else 'no files at all, '}seccomp, limits{own}{user}"
+
+    @contextlib.contextmanager
+    def _own_zygote(self, files: Mapping[str, bytes], scratch_bytes: int) -> Iterator[Zygote]:
+        """A zygote for one run, whose children start in a directory with `files`."""
+        with (
+            laid_out(files, self.config.files_bytes) as source,
+            self._zygotes.lease(self._deadline) as leased,
+            contextlib.closing(Zygote(self.config, leased.uid, str(source), scratch_bytes)) as zygote,
+        ):
+            self._zygotes.probe(zygote)
+            yield zygote
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[Zygote]:

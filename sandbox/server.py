@@ -5,7 +5,9 @@ The application is made by `make_app` around a pool whose life is the caller's b
 
 from __future__ import annotations
 
+import base64
 import hmac
+import os
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.config import MIB
-from sandbox.errors import SandboxError
+from sandbox.errors import FilesError, SandboxError
 from sandbox.pool import Pool
 from sandbox.runner import Outcome
 from sandbox.verdict import Status, Submission, Verdict
@@ -25,7 +27,13 @@ from sandbox.verdict import Status, Submission, Verdict
 MAX_BODY_BYTES = 32 * MIB
 # Where a client may look without a token: whether the server is there, and nothing else.
 _OPEN_PATHS = frozenset({"/healthz", "/v1/ping"})
-_LANGUAGES = frozenset({"python", "python3"})
+
+# SandboxFusion's names; of these languages only Python runs here. Any other name is a malformed request, as there.
+Language = Literal[
+    "python", "cpp", "nodejs", "go", "go_test", "java", "php", "csharp", "bash", "typescript", "sql", "rust", "cuda",
+    "lua", "R", "perl", "D_ut", "ruby", "scala", "julia", "pytest", "junit", "kotlin_script", "jest", "verilog",
+    "python_gpu", "lean", "swift", "racket",
+]  # fmt: skip
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,13 +44,13 @@ class RunRequest(BaseModel):
     """SandboxFusion's request. Fields it may hold beyond these are ignored, as there."""
 
     code: str = Field(max_length=1_000_000)
-    language: str = "python"
+    language: Language = "python"
     stdin: str | None = None
-    compile_timeout: float = 10.0
+    compile_timeout: float = Field(default=10.0, gt=0)
     run_timeout: float = Field(default=10.0, gt=0)
     memory_limit_MB: int = -1  # noqa: N815 - SandboxFusion's name
     files: dict[str, str | None] = Field(default_factory=dict)
-    fetch_files: list[str] = Field(default_factory=list)
+    fetch_files: list[str] = Field(default_factory=list, max_length=256)
 
 
 class RunResult(BaseModel):
@@ -181,25 +189,44 @@ class _slot:  # noqa: N801 - used as a function
 
 
 def _run(pool: Pool, body: RunRequest) -> RunResponse:
-    if body.language not in _LANGUAGES:
-        return RunResponse(
-            status="SandboxError", message=f"language {body.language[:40]!r} is not supported: use python"
-        )
-    if body.files or body.fetch_files:
-        return RunResponse(status="SandboxError", message="files are not supported: programs see no writable path")
+    pod = os.environ.get("MY_POD_NAME")
+    if body.language != "python":
+        return _sandbox_error(f"language {body.language!r} is not supported here: only python is", pod)
     job: dict[str, Any] = {"kind": "stdio", "source": body.code}
     if body.memory_limit_MB > 0:
         job["memory_bytes"] = min(body.memory_limit_MB * MIB, pool.config.memory_bytes)
     stdin = (body.stdin or "").encode("utf-8", "replace")
+    found: dict[str, bytes] = {}
     try:
         # Twice the limit: as long again may be spent on waiting for a zygote.
         runner = pool.runner(2 * min(body.run_timeout, pool.config.test_seconds) + pool.config.start_seconds)
-        outcome = runner.run(job, stdin, streams=True, seconds=body.run_timeout)
-    except SandboxError as error:
-        return RunResponse(status="SandboxError", message=str(error))
+        if body.files or body.fetch_files:
+            files = {name: _decoded(name, content) for name, content in body.files.items() if content is not None}
+            outcome, found = runner.run_with_files(job, stdin, files, body.fetch_files, seconds=body.run_timeout)
+        else:
+            outcome = runner.run(job, stdin, streams=True, seconds=body.run_timeout)
+    except (SandboxError, OSError) as error:
+        return _sandbox_error(str(error), pod)
     result = _result(outcome)
     success = result.status == "Finished" and result.return_code == 0
-    return RunResponse(status="Success" if success else "Failed", message=outcome.detail, run_result=result)
+    return RunResponse(
+        status="Success" if success else "Failed",
+        message=outcome.detail,
+        run_result=result,
+        executor_pod_name=pod,
+        files={name: base64.b64encode(content).decode("ascii") for name, content in found.items()},
+    )
+
+
+def _sandbox_error(message: str, pod: str | None) -> RunResponse:
+    return RunResponse(status="SandboxError", message=message, executor_pod_name=pod)
+
+
+def _decoded(name: str, content: str) -> bytes:
+    try:
+        return base64.b64decode(content)
+    except ValueError as error:
+        raise FilesError(f"the content of {name[:80]!r} is not base64: {error}") from None
 
 
 def _result(outcome: Outcome) -> RunResult:

@@ -1,22 +1,22 @@
-"""The process that runs one isolated verifier: one request, one reply, for ever.
+"""The processes that run one isolated verifier: a template that imports what it needs, and workers forked from it.
 
-Started by `sandbox.answers` with its settings as an argument. It never runs model-written programs, only parsers of
-model-written text, which may nevertheless evaluate it: hence limits, Landlock, seccomp and a deadline that is enforced
-from outside. It imports what its verifier needs before it locks itself down.
+Started by `sandbox.templates` with its settings as an argument. A worker takes one request and gives one reply, for
+ever. It never runs model-written programs, only parsers of model-written text, which may nevertheless evaluate it:
+hence limits, Landlock, seccomp and a deadline that is enforced from outside. The template never sees a request.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
-import resource
 import signal
 import site
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from sandbox import frames
 from sandbox.errors import BadReferenceError
@@ -26,41 +26,83 @@ from sandbox.verdict import Grade, Status, Submission
 
 # A worker whose pool was killed in mid-check ends itself this long after the deadline of the check.
 ORPHAN_SECONDS = 1.0
+MAX_PACKET = 4096
 
 
-def main(settings_json: str) -> None:
-    """Serve requests on the inherited socket until the pool closes it.
+def main(settings_json: str) -> NoReturn:
+    """Fork a worker for each request of the pool, until it closes the inherited SOCK_SEQPACKET socket.
 
-    The settings: `{"fd", "modules", "memory_bytes", "check_seconds", "uid", "enforce"}`.
+    The settings: `{"fd", "modules", "memory_bytes", "check_seconds", "uid", "enforce"}`. Messages, one packet each:
+
+        → {"fork": true} + the worker's end of its connection      ← {"pid": n} + pidfd
+        → {"reap": pid}                                            ← {"status": wait status}
     """
     settings = json.loads(settings_json)
     # Ctrl-C goes to the whole foreground process group; the pool decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The default action of SIGALRM ends the process even while C code holds the interpreter lock.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    connection = socket.socket(fileno=settings["fd"])
+    control = socket.socket(fileno=settings["fd"])
     try:
         for module in settings["modules"]:
             importlib.import_module(module)
-        _lock(settings)
+        walls = _walls(settings)
     except Exception as error:  # noqa: BLE001 - whatever keeps a worker from starting is reported to the pool
-        frames.send(connection, frames.encode({"failure": f"{type(error).__name__}: {error}"}), None)
+        control.send(json.dumps({"failure": f"{type(error).__name__}: {error}"[:1000]}).encode())
+        sys.exit(1)
+    gc.collect()
+    gc.freeze()
+    control.send(json.dumps({"ready": os.getpid()}).encode())
+    while True:
+        packet, fds, _, _ = socket.recv_fds(control, MAX_PACKET, 1)
+        if not packet:
+            # The workers' parent-death signal ends them with us.
+            os._exit(0)
+        request = json.loads(packet)
+        if "fork" in request:
+            _fork(control, walls, settings, fds[0])
+        else:
+            control.send(json.dumps({"status": os.waitpid(request["reap"], 0)[1]}).encode())
+
+
+def _fork(control: socket.socket, walls: lockdown.Walls, settings: dict[str, Any], fd: int) -> None:
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(fd)
+        control.send(json.dumps({"failure": f"fork: {error}"}).encode())
         return
-    frames.write(settings["fd"], frames.encode({"ready": os.getpid()}))
-    while (request := frames.read(settings["fd"])) is not None:
+    if pid == 0:
+        try:
+            control.close()
+            _serve(walls, settings, parent, fd)
+        finally:
+            os._exit(1)
+    os.close(fd)
+    handle = os.pidfd_open(pid)
+    socket.send_fds(control, [json.dumps({"pid": pid}).encode()], [handle])
+    os.close(handle)
+
+
+def _serve(walls: lockdown.Walls, settings: dict[str, Any], parent: int, fd: int) -> NoReturn:
+    """Lock this process down, then answer requests until the pool closes the connection."""
+    room = max(settings["memory_bytes"] - walls.base_bytes, settings["memory_bytes"] // 4)
+    lockdown.enter(walls, parent, room, None)
+    while (request := frames.read(fd)) is not None:
         signal.setitimer(signal.ITIMER_REAL, settings["check_seconds"] + ORPHAN_SECONDS)
         reply = _check(request)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        frames.write(settings["fd"], frames.encode(reply))
+        frames.write(fd, frames.encode(reply))
+    os._exit(0)
 
 
-def _lock(settings: dict[str, Any]) -> None:
-    lockdown.hide()
+def _walls(settings: dict[str, Any]) -> lockdown.Walls:
     packages = [*site.getsitepackages(), *sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/etc/ld.so.cache"]
     walls = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
-    room = max(settings["memory_bytes"] - walls.base_bytes, settings["memory_bytes"] // 4)
-    lockdown.enter(walls, None, room, None)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    lockdown.settle(walls)
+    lockdown.hide()
+    return walls
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:

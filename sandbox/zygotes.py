@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import select
 import signal
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,16 @@ from typing import Any
 
 from sandbox import launch
 from sandbox.config import SandboxConfig
+from sandbox.descriptors import Descriptors, sealed
 from sandbox.errors import WorkerDiedError, WorkerStartError
-from sandbox.jail.zygote import LOCKED, MAX_PACKET
+from sandbox.jail.zygote import ENDED, LOCKED, MAX_PACKET, REQUEST, STARTED
 
 REAP_SECONDS = 10.0
 MAX_ERROR_BYTES = 64 * 1024
 _CHUNK = 1 << 16
+_UNWATCHED_MILLISECONDS = 10.0
+_FDS, _FD = struct.Struct("5i"), struct.Struct("i")
+_ONE_FD = socket.CMSG_SPACE(_FD.size)
 
 _BOOT = """\
 import sys, types
@@ -54,29 +58,46 @@ class Usage:
 class Zygote:
     """One zygote process. Not thread-safe: one thread leases it at a time.
 
+    Args:
+        config: limits.
+        uid: user of its children, where it may choose one.
+        source: a directory with input files, where its children start; "": they start in the root directory.
+        scratch_bytes: size of the directory to write to that its children get instead, where that is possible.
+
+    Attributes:
+        directory: a descriptor of the directory that its children write to, or None if there is none.
+
     Raises:
         WorkerStartError: it was not ready within `config.start_seconds`.
     """
 
-    def __init__(self, config: SandboxConfig, uid: int) -> None:
+    def __init__(self, config: SandboxConfig, uid: int, source: str = "", scratch_bytes: int = 0) -> None:
+        self.uid = uid
+        self.directory: int | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = {
             "preload": list(config.preload),
             "importable": list(config.importable),
             "uid": uid,
             "enforce": not config.unsafe,
+            "source": source,
+            "scratch_bytes": scratch_bytes,
         }
         path = ":".join(launch.import_path()[1:]) if config.preload or config.importable else ""
         arguments = [str(Path(__file__).resolve().parent), str(theirs.fileno()), json.dumps(settings), path]
         try:
             with theirs:
                 # -S: no site-packages, so that programs find the standard library and nothing else.
-                self._process = launch.interpreter(["-I", "-S"], _BOOT, arguments, theirs.fileno())
+                self._process = launch.interpreter(["-I", "-S"], _BOOT, arguments, theirs.fileno(), bind_now=True)
         except OSError as error:
             self._control.close()
             raise WorkerStartError(f"cannot start an interpreter: {error}; check process and memory limits") from error
         try:
-            self.walls, _ = self._receive(config.start_seconds)
+            self._control.settimeout(config.start_seconds)
+            packet, fds = self._receive()
+            self.walls: dict[str, Any] = json.loads(packet)
+            self.directory = fds[0] if fds else None
+            self._control.settimeout(REAP_SECONDS)
         except WorkerDiedError as error:
             raise WorkerStartError(
                 f"a zygote was not ready within {config.start_seconds} s ({error}); raise start_seconds or check "
@@ -88,24 +109,30 @@ class Zygote:
         """Process id, for tests and metrics."""
         return self._process.pid
 
-    def fork(self, job: bytes, stdin: int, stdout: int, stderr: int, result: int, limits: dict[str, int]) -> Child:
+    def fork(self, job: bytes, stdin: int, stdout: int, stderr: int, result: int, memory: int, cpu: int) -> Child:
         """A new locked-down child that does `job`. The caller keeps its descriptors.
+
+        Args:
+            job: see `sandbox.jail.harness`.
+            stdin, stdout, stderr, result: descriptors.
+            memory: address space, bytes.
+            cpu: CPU time, seconds.
 
         Raises:
             WorkerDiedError: the zygote did not answer; it is dead now.
         """
         job_fd = sealed(job)
         try:
-            packet = json.dumps({"fork": limits}).encode()
-            self._send(packet, [job_fd, stdin, stdout, stderr, result])
+            self._send(REQUEST.pack(b"fork", memory, cpu), (stdin, stdout, stderr, job_fd, result))
         finally:
             os.close(job_fd)
-        reply, fds = self._receive(REAP_SECONDS)
-        if "pid" not in reply or len(fds) != 1:
+        reply, fds = self._receive()
+        (pid,) = STARTED.unpack(reply)
+        if pid <= 0 or len(fds) != 1:
             for fd in fds:
                 os.close(fd)
-            raise self._dead(str(reply.get("failure", "malformed reply")))
-        return Child(self, int(reply["pid"]), fds[0])
+            raise self._dead(f"fork: {os.strerror(-pid)}")
+        return Child(self, pid, fds[0])
 
     def reap(self, pid: int) -> Usage:
         """Collect a child that has ended or was killed.
@@ -113,12 +140,15 @@ class Zygote:
         Raises:
             WorkerDiedError: the zygote did not answer; it is dead now.
         """
-        self._send(json.dumps({"reap": pid}).encode(), [])
-        reply, _ = self._receive(REAP_SECONDS)
-        return Usage(int(reply["status"]), float(reply["cpu"]), int(reply["rss"]))
+        self._send(REQUEST.pack(b"reap", pid, 0))
+        reply, _ = self._receive()
+        return Usage(*ENDED.unpack(reply))
 
     def close(self) -> None:
         """End the zygote and with it every child; harmless if it is dead already."""
+        if self.directory is not None:
+            os.close(self.directory)
+            self.directory = None
         self._control.close()
         launch.end(self._process)
 
@@ -126,37 +156,26 @@ class Zygote:
         """End the zygote while another thread uses it: that thread finds it dead, and closes it."""
         launch.end(self._process)
 
-    def _send(self, packet: bytes, fds: list[int]) -> None:
+    def _send(self, packet: bytes, fds: tuple[int, ...] = ()) -> None:
         try:
-            self._control.settimeout(REAP_SECONDS)
-            socket.send_fds(self._control, [packet], fds)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FDS.pack(*fds))] if fds else []
+            self._control.sendmsg([packet], rights)
         except OSError as error:
             raise self._dead(str(error)) from error
 
-    def _receive(self, seconds: float) -> tuple[dict[str, Any], list[int]]:
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """The next packet and the descriptor that came with it, if one did."""
         try:
-            self._control.settimeout(seconds)
-            packet, fds, _, _ = socket.recv_fds(self._control, MAX_PACKET, 4)
+            packet, ancillary, _, _ = self._control.recvmsg(MAX_PACKET, _ONE_FD)
         except OSError as error:
             raise self._dead(str(error) or "no answer") from error
         if not packet:
             raise self._dead("connection closed")
-        return json.loads(packet), list(fds)
+        return packet, [_FD.unpack(data)[0] for _, _, data in ancillary]
 
     def _dead(self, reason: str) -> WorkerDiedError:
         self.close()
         return WorkerDiedError(f"the zygote is gone ({reason})")
-
-
-def sealed(content: bytes) -> int:
-    """A memory file that nobody can change any more, positioned at its start."""
-    fd = os.memfd_create("leeway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return fd
 
 
 class Child:
@@ -220,11 +239,11 @@ class Run:
         self._stdin: int | None = None
         self._usage: Usage | None = None
         self.cpu_limit = max(1, math.ceil(min(config.cpu_seconds, seconds)))
-        limits = {"memory": int(job.get("memory_bytes", config.memory_bytes)), "cpu": self.cpu_limit}
-        body = json.dumps(job).encode("utf-8", "surrogatepass")
+        memory = int(job.get("memory_bytes", config.memory_bytes))
+        body = json.dumps(job).encode("ascii")
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_pipes)
-            theirs = stack.enter_context(_Descriptors())
+            theirs = stack.enter_context(Descriptors())
             source = theirs.add(sealed(stdin)) if stdin is not None else self._input_pipe(theirs)
             out, err = (
                 (self._pipe(theirs, config.output_bytes), self._pipe(theirs, MAX_ERROR_BYTES))
@@ -234,7 +253,7 @@ class Run:
             result = self._pipe(theirs, config.output_bytes + len(LOCKED))
             readers = list(self._buffers)
             self.stdout_fd, self.stderr_fd, self.result_fd = readers if streams else (-1, -1, readers[0])
-            self._child = zygote.fork(body, source, out, err, result, limits)
+            self._child = zygote.fork(body, source, out, err, result, memory, self.cpu_limit)
             stack.pop_all()
         theirs.close()
         self._poll.register(self._child.pidfd, select.POLLIN)
@@ -251,6 +270,11 @@ class Run:
 
     def wait(self) -> Usage:
         """Read everything until the child has ended, was killed at its deadline, or exceeded a cap. Idempotent."""
+        if self._open and self._usage is None:
+            # Most runs are over before their output fills a pipe: woken once, not for every line.
+            ended = select.poll()
+            ended.register(self._child.pidfd, select.POLLIN)
+            ended.poll(min(_UNWATCHED_MILLISECONDS, self._milliseconds()))
         while self._open and self._step():
             pass
         return self.finish()
@@ -260,6 +284,7 @@ class Run:
         buffer = self._buffers[self.result_fd]
         while (end := buffer.find(b"\n")) < 0:
             if not self._step():
+                self._drain(self.result_fd)
                 end = buffer.find(b"\n")
                 if end < 0:
                     return None
@@ -318,11 +343,7 @@ class Run:
                 self.killed = "output"
                 return False
         # Not EOF but the end of the process is what counts: nobody else may keep a run open.
-        if self._child.pidfd in ready:
-            for fd in list(self._buffers):
-                self._drain(fd)
-            return False
-        return True
+        return self._child.pidfd not in ready
 
     def _read(self, fd: int) -> bool:
         """Take in one chunk; False if the pipe's cap is exceeded."""
@@ -348,7 +369,7 @@ class Run:
                 return
             self._buffers[fd] += chunk[: self._caps[fd] - len(self._buffers[fd])]
 
-    def _pipe(self, theirs: _Descriptors, cap: int) -> int:
+    def _pipe(self, theirs: Descriptors, cap: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         self._open.append(reader)
@@ -357,7 +378,7 @@ class Run:
         self._poll.register(reader, select.POLLIN)
         return theirs.add(writer)
 
-    def _input_pipe(self, theirs: _Descriptors) -> int:
+    def _input_pipe(self, theirs: Descriptors) -> int:
         reader, self._stdin = os.pipe2(os.O_CLOEXEC)
         self._open.append(self._stdin)
         os.set_blocking(self._stdin, False)
@@ -367,27 +388,3 @@ class Run:
         while self._open:
             os.close(self._open.pop())
         self._stdin = None
-
-
-class _Descriptors:
-    """Descriptors that only the child needs, closed here as soon as it has them."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-
-    def add(self, fd: int) -> int:
-        self._fds.append(fd)
-        return fd
-
-    def null(self) -> int:
-        return self.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

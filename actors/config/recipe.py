@@ -37,7 +37,19 @@ class ColdStartConfig(Section):
     stop_at_accuracy: float | None = Field(
         None, gt=0, le=1, description="end once this share of the development tasks is right; default: after all steps"
     )
+    held_out: int = Field(
+        0,
+        ge=0,
+        description="tasks whose examples are kept back; the loss on them is measured every supervised.check_every "
+        "steps, and supervised.patience looks at it",
+    )
     supervised: SftConfig = Field(default_factory=SftConfig, description="the optimizer and its schedule")
+
+    @model_validator(mode="after")
+    def _patience_needs_held_out_examples(self) -> "ColdStartConfig":
+        if self.supervised.patience and not self.held_out:
+            raise ValueError("supervised.patience waits for the held-out loss, so it needs held_out above 0")
+        return self
 
 
 class Recipe(Section):
@@ -58,8 +70,11 @@ class Recipe(Section):
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
     learner: LearnerConfig = Field(default_factory=LearnerConfig, description="objective and optimizer")
-    learner_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for the learner")
-    learner_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for the learner")
+    learner_ranks: int = Field(
+        1, ge=1, description="ranks of the learner, an actor each; from two up the model is sharded over them (FSDP2)"
+    )
+    learner_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one rank of the learner")
+    learner_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one rank of the learner")
     weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
     checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
@@ -76,11 +91,31 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored_or_counts_twice(self) -> "Recipe":
+        if self.learner.lora is not None and self.learner.lora.broadcast == "adapters":
+            raise ValueError(
+                "learner.lora.broadcast: adapters gives the adapters alone, and the engines load whole weights; "
+                "use merged"
+            )
+        overlong = self.rewards.overlong_max_tokens is not None and self.rewards.weights.overlong != 0.0
+        if overlong and self.learner.objective.overlong_limit is not None:
+            raise ValueError(
+                "learner.objective.overlong_limit and rewards.overlong_max_tokens are the same punishment; set one, "
+                "or it counts twice"
+            )
+        if self.learner_ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
+            raise ValueError(
+                "cold_start.stop_at_accuracy generates with the whole model, which learner_ranks above 1 shard; use "
+                "cold_start.supervised.patience or max_steps"
+            )
+        return self
+
     @property
     def cpus(self) -> float:
         """CPUs that Ray reserves for all pools together."""
         g, v = self.generators, self.verifiers
-        return g.count * g.cpus + v.count * v.cpus + self.learner_cpus
+        return g.count * g.cpus + v.count * v.cpus + self.learner_ranks * self.learner_cpus
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

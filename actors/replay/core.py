@@ -207,9 +207,9 @@ class Replay:
                 self.evaluation.verdict(request.ticket, scores, int(held.payload.lengths.sum()))
                 self._finish_evaluation()
         elif self.ledger.verdict(request.ticket, None if scores is None else [s.reward for s in scores]) and scores:
-            self.since_step.append([s.reward for s in scores])
-        if scores is not None:
+            # A verdict that comes too late must not replace the one that the group's rewards are from.
             held.scores, held.ready_at = tuple(scores), now
+            self.since_step.append([s.reward for s in scores])
         return Reply({"accepted": True}, {})
 
     # ---------------------------------------------------------------- learner
@@ -224,7 +224,8 @@ class Replay:
         for position, entry in enumerate(batch):
             held = self.held["train", entry.ticket]
             assert held.payload is not None
-            groups.append({"ticket": entry.ticket, "rewards": list(entry.rewards)})
+            parts = [score.parts for score in held.scores]
+            groups.append({"ticket": entry.ticket, "rewards": list(entry.rewards), "parts": parts})
             arrays |= {f"{position}.{name}": array for name, array in held.payload.arrays().items()}
             if not again:
                 metrics.STALENESS.observe(request.version - entry.oldest)

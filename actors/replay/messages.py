@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from actors.config.base import Section
 
@@ -55,7 +55,7 @@ class Scored(Section):
 
     status: str = Field(max_length=40)
     reward: float = Field(allow_inf_nan=False)
-    parts: dict[str, float] = Field(default_factory=dict)
+    parts: dict[str, FiniteFloat] = Field(default_factory=dict, max_length=32)
     answer: str | None = None
 
 
@@ -126,7 +126,7 @@ class Heartbeat(Request):
 class Announce(Request):
     """Where a service of the run is to be found."""
 
-    service: Literal["weights"]
+    service: Literal["weights", "learner"]
     address: str = Field(max_length=200)
 
 

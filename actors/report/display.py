@@ -88,14 +88,13 @@ def plain(state: RunState, event: Event) -> str | None:
 
 def _plain_step(state: RunState, event: StepDone) -> str:
     ages = [age for age, count in event.staleness.items() if count]
-    rates = state.tick.tokens_per_second if state.tick else {}
     parts = [
         f"step {event.step}/{state.info.total_steps}",
-        f"reward {number(event.statistics.get(names.REWARD))}",
+        f"reward {number(event.statistics.get(names.REWARD, event.statistics.get(names.TRAINED_REWARD)))}",
         f"held-out {_accuracy(state)}",
         f"staleness <= {max(ages) if ages else 0}",
-        f"generated {number(rates.get('generation'))} tokens/s",
-        f"trained {number(rates.get('learning'))} tokens/s",
+        f"generated {number(state.recent_rate('generation'))} tokens/s",
+        f"trained {number(state.recent_rate('learning'))} tokens/s",
         f"entropy {number(event.statistics.get(names.ENTROPY))}",
         duration(event.step_seconds),
     ]
@@ -164,8 +163,8 @@ def _progress(state: RunState) -> RenderableType:
         ("response length", names.RESPONSE_LENGTH, number),
     ):
         table.add_row(label, _trend(shown.get(name), text))
-    for kind, label in (("generation", "generated/s"), ("learning", "trained/s")):
-        table.add_row(label, _trend(state.rates.get(kind), number, " tokens"))
+    table.add_row("generated/s", f"{number(state.recent_rate('generation'))} tokens")
+    table.add_row("trained/s", f"{number(state.recent_rate('learning'))} tokens")
     return table
 
 
@@ -176,10 +175,10 @@ def _rows(width: int = 9) -> Table:
     return table
 
 
-def _trend(series: Series | None, text: Any, unit: str = "") -> Text:
+def _trend(series: Series | None, text: Any) -> Text:
     if series is None or not len(series):
         return Text(NONE, "dim")
-    return Text.assemble(f"{text(series.last()[0]) + unit:<13}", (spark(series.last(8)), "cyan"))
+    return Text.assemble(f"{text(series.last()[0]):<13}", (spark(series.last(8)), "cyan"))
 
 
 def _pools(state: RunState) -> RenderableType:

@@ -25,7 +25,14 @@ DROPS = {
     "stale": "too old for the bound on staleness (stale)",
     "infra_error": "verification broke (infra_error)",
 }
-SHARES = WHOLE_SHARES | {names.TRUNCATED, "clip_fraction_low", "clip_fraction_high", "mixed_groups_fraction"}
+SHARES = WHOLE_SHARES | {
+    names.TRUNCATED,
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "masked_fraction",
+    "mfu",
+    "mixed_groups_fraction",
+}
 
 
 def learning(state: RunState) -> Html:
@@ -51,9 +58,23 @@ def learning(state: RunState) -> Html:
             "div",
             _card("Held-out accuracy", note, accuracy, lines),
             _statistic(state, names.REWARD, 230.0),
+            _reward_parts(state),
             class_="cards",
         ),
     )
+
+
+def _reward_parts(state: RunState) -> Html:
+    """What the reward was made of, where the verifiers named more than one part."""
+    parts = sorted(name for name in state.statistics if name.startswith(names.REWARD_PART))
+    if len(parts) < 2:
+        return Html()
+    lines = [
+        Line(name.removeprefix(names.REWARD_PART), COLOURS[i % 5], _dots(state.statistics[name]))
+        for i, name in enumerate(parts)
+    ]
+    chart = line_chart("Parts of the reward", lines, Axes("step", _whole, number, height=230.0))
+    return _card("Parts of the reward", "Means over the trained groups, before their weights.", chart, lines)
 
 
 def staleness(state: RunState) -> Html:
@@ -210,7 +231,8 @@ def appendix(state: RunState) -> Html:
         names.MIXED_GROUPS,
         names.TRUNCATED,
     }
-    others = [_statistic(state, name, 170.0, SMALL_POINTS) for name in sorted(state.statistics) if name not in drawn]
+    rest = [n for n in sorted(state.statistics) if n not in drawn and not n.startswith(names.REWARD_PART)]
+    others = [_statistic(state, name, 170.0, SMALL_POINTS) for name in rest]
     restarts = [(_clock(r.seconds), r.role, r.member, r.reason) for r in state.last_restarts]
     parts = []
     if restarts:

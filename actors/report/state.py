@@ -10,7 +10,7 @@ from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
 from statistics import median
-from typing import assert_never
+from typing import Literal, assert_never
 
 from actors.report import statistics as names
 from actors.report.events import (
@@ -23,10 +23,12 @@ from actors.report.events import (
     StepDone,
     Tick,
     WeightSync,
+    merge_ticks,
 )
 from actors.report.series import Series
 
 ENDS = ("finished", "interrupted", "failed")
+RATE_SECONDS = 30.0  # what the screen's tokens a second are averaged over
 REWINDABLE_STEPS = 1000  # more than any run takes between two checkpoints
 FIRST_SAMPLES = 4
 LAST_SAMPLES = 8
@@ -68,6 +70,7 @@ class RunState:
         self.sync_bytes = Series()
         self.sync_members = 0
         self.tick: Tick | None = None
+        self._recent_ticks: deque[Tick] = deque()
         self.tick_seconds = 0.0
         self.generated = 0.0
         self.busy_seconds: defaultdict[str, float] = defaultdict(float)
@@ -165,6 +168,9 @@ class RunState:
 
     def _fold_tick(self, event: Tick) -> None:
         self.tick = event
+        self._recent_ticks.append(event)
+        while event.seconds - self._recent_ticks[0].seconds > RATE_SECONDS:
+            self._recent_ticks.popleft()
         self.tick_seconds += event.interval_seconds
         self.generated += event.tokens_per_second.get("generation", 0.0) * event.interval_seconds
         for role, share in event.busy.items():
@@ -215,6 +221,10 @@ class RunState:
         if not self.tick_seconds:
             return None
         return (self.generated if kind == "generation" else self.trained_tokens) / self.tick_seconds
+
+    def recent_rate(self, kind: Literal["generation", "learning"]) -> float | None:
+        """Tokens a second over the last half minute: groups and batches come in lumps, of which a tick sees few."""
+        return merge_ticks(list(self._recent_ticks)).tokens_per_second.get(kind) if self._recent_ticks else None
 
 
 def middle(series: Series) -> float | None:

@@ -15,6 +15,7 @@ class Statistic(NamedTuple):
 
 
 REWARD = "reward"
+TRAINED_REWARD = "reward_mean"
 ENTROPY = "entropy"
 MIXED_GROUPS = "mixed_groups"
 RESPONSE_LENGTH = "response_length_mean"
@@ -39,7 +40,7 @@ KNOWN: dict[str, Statistic] = {
         "Mean |logprob(engine) − logprob(learner)| on tokens of the current policy. Correction handles small values.",
     ),
     "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
-    "reward_mean": Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
+    TRAINED_REWARD: Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
     "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
     "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
     "learning_rate": Statistic("Learning rate", "", ""),
@@ -47,10 +48,22 @@ KNOWN: dict[str, Statistic] = {
     "ratio_max": Statistic("Importance ratio, maximum", "", ""),
     "clip_fraction_low": Statistic("Clipped below", "share", "Tokens whose ratio the lower bound held."),
     "clip_fraction_high": Statistic("Clipped above", "share", "Tokens whose ratio the upper bound held."),
+    "ratio_min": Statistic("Importance ratio, minimum", "", ""),
+    "weight_mean": Statistic("Weight of a token, mean", "", "What the correction and a token's age leave of it."),
+    "masked_fraction": Statistic("Masked", "share", "Tokens that the correction or their age took out of the loss."),
+    "staleness_mean": Statistic("Staleness of the trained tokens", "versions", ""),
+    "mfu": Statistic("Model FLOP utilisation", "share", "Of the peak of the learner's devices."),
     "effective_sample_size": Statistic("Effective sample size", "share", "Of the tokens, after importance weights."),
 }
 
 
+#: Prefix of the names of the parts of the reward.
+REWARD_PART = "reward/"
+
+
 def describe(name: str) -> Statistic:
     """How to show the statistic `name`, known or not."""
+    if name.startswith(REWARD_PART):
+        part = name.removeprefix(REWARD_PART)
+        return Statistic(f"Reward part: {part}", "", "Mean over the trained groups, before its weight.")
     return KNOWN.get(name) or Statistic(name.replace("_", " ").replace("/", " / ").capitalize(), "", "")

@@ -2,9 +2,10 @@
 
 usage: trl_step.py SPEC.json OUT.json
 
-SPEC: model (folder), batch (.npz of plain arrays), arguments (of `GRPOConfig`), steps, threads, old_logprobs (use the
-file's logprobs as those of the old policy). OUT: losses, seconds, cpu_seconds (a step, without the rollout), peak_bytes
-(largest resident size), base_bytes (resident size before the first step).
+SPEC: model (folder), threads, cases: [{batch (.npz of plain arrays), arguments (of `GRPOConfig`), steps, old_logprobs
+(use the file's logprobs as those of the old policy)}]. OUT: one result a case: losses, seconds, cpu_seconds (a step,
+without the rollout), peak_bytes (largest resident size of the process so far), base_bytes (resident size before the
+first step).
 """
 
 from __future__ import annotations
@@ -102,55 +103,63 @@ class Clock(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.seconds.append((clocks() - self.last - Peer.rollout).tolist())
         self.losses.append(Peer.loss_of_step)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        wall, cpu = self.seconds[-1]
+        print(f"step: {wall:.2f} s, {cpu:.2f} CPU s, peak {peak} MiB", file=sys.stderr, flush=True)
         Peer.loss_of_step = 0.0
+
+
+def measure(model: str, case: dict[str, Any], scratch: str) -> dict[str, Any]:
+    fixed = FixedBatch(case["batch"])
+    total = len(fixed.completions)
+    arguments = dict(case["arguments"])
+    micro = arguments.pop("per_device_train_batch_size")
+    config = GRPOConfig(
+        output_dir=scratch,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=total // micro,
+        num_generations=fixed.size,
+        max_steps=case["steps"],
+        # Weights and optimizer in float32, as ours; bf16=True computes under autocast.
+        model_init_kwargs={"dtype": "float32"},
+        use_cpu=True,
+        use_vllm=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        shuffle_dataset=False,
+        disable_tqdm=True,
+        seed=0,
+        **arguments,
+    )
+    Peer.fixed, Peer.old_logprobs = fixed, case["old_logprobs"]
+    clock = Clock()
+    rows = [{"prompt": str(i)} for i in range(total // fixed.size)] * (case["steps"] + 1)
+    trainer = Peer(
+        model=model,
+        reward_funcs=reward,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        rollout_func=fixed.rollout,
+        callbacks=[clock],
+    )
+    base = psutil.Process(os.getpid()).memory_info().rss
+    trainer.train()
+    return {
+        "losses": clock.losses,
+        "seconds": [w for w, _ in clock.seconds],
+        "cpu_seconds": [c for _, c in clock.seconds],
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "base_bytes": base,
+    }
 
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(spec["threads"])
-    fixed = FixedBatch(spec["batch"])
-    total = len(fixed.completions)
     with tempfile.TemporaryDirectory() as scratch:
-        micro = spec["arguments"].pop("per_device_train_batch_size")
-        arguments = GRPOConfig(
-            output_dir=scratch,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=total // micro,
-            num_generations=fixed.size,
-            max_steps=spec["steps"],
-            use_cpu=True,
-            use_vllm=False,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to=[],
-            shuffle_dataset=False,
-            disable_tqdm=True,
-            seed=0,
-            **spec["arguments"],
-        )
-        Peer.fixed, Peer.old_logprobs = fixed, spec["old_logprobs"]
-        clock = Clock()
-        rows = [{"prompt": str(i)} for i in range(total // fixed.size)] * (spec["steps"] + 1)
-        trainer = Peer(
-            model=spec["model"],
-            reward_funcs=reward,
-            args=arguments,
-            train_dataset=Dataset.from_list(rows),
-            rollout_func=fixed.rollout,
-            callbacks=[clock],
-        )
-        base = psutil.Process(os.getpid()).memory_info().rss
-        trainer.train()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    cpu = [c for _, c in clock.seconds]
-    result = {
-        "cpu_seconds": cpu,
-        "losses": clock.losses,
-        "seconds": [w for w, _ in clock.seconds],
-        "peak_bytes": peak,
-        "base_bytes": base,
-    }
-    Path(sys.argv[2]).write_text(json.dumps(result))
+        results = [measure(spec["model"], case, scratch) for case in spec["cases"]]
+    Path(sys.argv[2]).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

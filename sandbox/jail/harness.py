@@ -9,13 +9,18 @@ A job is one JSON object in a sealed memory file that only the child reads:
 
 Of `sources` and `setup`, lists of alternatives, the first that compiles is run.
 
-The report that ends every job (`{"end": …}`) is a claim of the process that ran the program: it explains failures and
+The report of a job that fails (`{"end": …}`) is a claim of the process that ran the program: it explains failures and
 never makes a success. Success is decided outside, from values.
+
+Every page that a child writes to is copied, and the copies are most of what a short run costs. So the zygote sets the
+stage once, and rehearses, so that caches are filled and code is specialised before anything is forked.
 """
 
 from __future__ import annotations
 
 import builtins
+import json
+import os
 import site
 import sys
 import threading
@@ -31,6 +36,9 @@ _MAX_MESSAGE = 300
 # stack since Python 3.11.
 _MAX_THREAD_STACK = 128 * 1024 * 1024
 
+_DECODER = json.JSONDecoder()
+_namespace: dict[str, Any] = {}
+
 
 def prepare() -> None:
     """Make the interpreter what programs expect of one that was started the usual way; once, before any fork."""
@@ -42,24 +50,64 @@ def prepare() -> None:
     threading.stack_size = lambda size=0: whole(min(size, _MAX_THREAD_STACK))
 
 
-def run(job: dict[str, Any]) -> int:
-    """Do one job; the exit status of the process."""
+def set_stage() -> None:
+    """Give this process, and so the children it forks, what a program finds: streams, arguments, an empty `__main__`.
+
+    The streams are made while their descriptors are what they will be in a child, a file to read and pipes to write,
+    because streams remember whether theirs can seek. Afterwards the descriptors are /dev/null.
+    """
+    null, regular, (reader, writer) = os.open(os.devnull, os.O_RDWR), os.memfd_create("stdin"), os.pipe()
+    for fd, like in enumerate((regular, writer, writer)):
+        os.dup2(like, fd)
     streams.fresh()
+    for fd in range(3):
+        os.dup2(null, fd)
+    for fd in (null, regular, reader, writer):
+        os.close(fd)
     module = types.ModuleType("__main__")
     module.__dict__.update(__builtins__=builtins, __file__="program.py")
     sys.modules["__main__"] = module
+    sys.modules.pop("program", None)
     sys.argv = ["program.py"]
+    global _namespace
+    _namespace = module.__dict__
+
+
+def rehearse() -> None:
+    """Do what children do, often enough for the interpreter to specialise the code."""
+    source = (
+        "import sys\ndef f(a, b=1, *c, **d):\n    return [x for x in {**d}] or f'{a!r}'\nclass C:\n    pass\nf(1)\n"
+    )
+    args = values.encode([1, 2.5, "x", (None,), {"k": {3}}])
+    for _ in range(16):
+        set_stage()
+        job = decode(json.dumps({"kind": "stdio", "source": source + "sys.stdin.readline()\nprint(1)\n"}).encode())
+        _perform(job)
+        _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
+        sys.stdout.flush()
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A job."""
+    job: dict[str, Any] = _DECODER.raw_decode(body.decode("ascii"))[0]
+    return job
+
+
+def run(job: dict[str, Any]) -> int:
+    """Do one job; the exit status of the process."""
+    return streams.finish(_perform(job), _namespace)
+
+
+def _perform(job: dict[str, Any]) -> int:
     try:
-        code = _KINDS[job["kind"]](job, module.__dict__)
-        return streams.finish(code, module.__dict__)
+        return _KINDS[str(job["kind"])](job, _namespace)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         if isinstance(error.code, str):
             sys.stderr.write(error.code + "\n")
-        report({"end": {"exit": code}})
-        return streams.finish(code & 0xFF, module.__dict__)
+        return code & 0xFF
     except BaseException as error:  # noqa: BLE001 - whatever the program raises ends it, and is reported
-        return streams.finish(_failed(error), module.__dict__)
+        return _failed(error)
 
 
 def _failed(error: BaseException) -> int:
@@ -78,7 +126,6 @@ def _failed(error: BaseException) -> int:
 def _stdio(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     code, _ = compiled(job.get("sources") or [job["source"]], "program.py")
     exec(code, namespace)
-    report({"end": {"exit": 0}})
     return 0
 
 
@@ -91,4 +138,4 @@ def _function(job: dict[str, Any], namespace: dict[str, Any]) -> int:
 
 _KINDS = {"stdio": _stdio, "function": _function, "serve": conversation.serve, "test": conversation.test}
 
-__all__ = ["JOB_FD", "RESULT_FD", "prepare", "run"]
+__all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "rehearse", "run", "set_stage"]

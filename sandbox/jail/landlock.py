@@ -15,6 +15,8 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 
 READ_FILE, READ_DIRECTORY, WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
+# Everything but executing, and making devices, sockets, pipes and symbolic links.
+ALL_BUT_SPECIAL = WRITE_FILE | READ_FILE | READ_DIRECTORY | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 13 | 1 << 14
 _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 5: 16}
 _NET_RIGHTS = 0b11  # bind and connect of TCP, from ABI 4
 _SCOPES = 0b11  # abstract unix sockets and signals, from ABI 6
@@ -36,8 +38,7 @@ def ruleset(libc: ctypes.CDLL, rules: Iterable[tuple[str, int]]) -> int:
         OSError: this kernel has no Landlock.
     """
     version = abi(libc)
-    bits = max((bits for since, bits in _FILE_RIGHTS_BY_ABI.items() if since <= version), default=0)
-    fields = [(1 << bits) - 1]
+    fields = [_file_rights(version)]
     if version >= 4:
         fields.append(_NET_RIGHTS)
     if version >= 6:
@@ -47,11 +48,22 @@ def ruleset(libc: ctypes.CDLL, rules: Iterable[tuple[str, int]]) -> int:
     if made < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset failed")
     for path, rights in rules:
-        _allow(libc, made, path, rights)
+        allow(libc, made, path, rights)
     return made
 
 
-def _allow(libc: ctypes.CDLL, ruleset_fd: int, path: str, rights: int) -> None:
+def _file_rights(version: int) -> int:
+    """Every right about files that this version of Landlock can refuse."""
+    return (1 << max((bits for since, bits in _FILE_RIGHTS_BY_ABI.items() if since <= version), default=0)) - 1
+
+
+def allow(libc: ctypes.CDLL, ruleset_fd: int, path: str, rights: int) -> None:
+    """Grant more to who will be under a ruleset. A path that is missing is skipped.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    rights &= _file_rights(abi(libc))
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,9 @@
 """Locks a forked child down before any model-written code runs in it: limits, identity, Landlock, seccomp.
 
 Order matters and is the reason for this module: the identity can only be changed before capabilities are gone, the
-parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs.
+parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs. What children can
+inherit is put up once, in the zygote (`settle`); the rest, which differs between children or would keep the zygote from
+its work, each child puts up itself (`enter`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import signal
 import stat
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox.jail import landlock, seccomp, syscalls
 
@@ -26,6 +28,8 @@ OPEN_FILES = 64
 # Of a uid that only this slot uses; without one, on top of what the user runs already.
 THREADS = 64
 SHARED_UID_THREADS = 512
+# Processes beyond its children's limit that a zygote may start, lest a child full of threads keep it from forking.
+_SPARE_PROCESSES = 8
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,22 +44,33 @@ class Walls:
         keep_file_access: the interpreter lies in a directory that only the zygote's user may enter, so children keep
             its file-system uid (Landlock still decides what they may read).
         threads: RLIMIT_NPROC of a child.
+        memory_ceiling, cpu_ceiling: hard limits of the zygote, bytes and seconds, which no child's may exceed.
         base_bytes: address space of the zygote itself, which children inherit.
+        scratch_bytes: RLIMIT_FSIZE of a child: the size of the directory it may write to, or 0.
         enforce: False only with `unsafe: true`: limits without walls.
-        filter: packed seccomp filter; empty if nothing is enforced.
+        filter: None if nothing is enforced.
     """
 
     landlock: int | None
     uid: int | None
     keep_file_access: bool
     threads: int
+    memory_ceiling: int
+    cpu_ceiling: int
     base_bytes: int
+    scratch_bytes: int
     enforce: bool
-    filter: bytes
+    filter: seccomp.Filter | None
 
 
-def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
+def prepare(readable: list[str], uid: int | None, *, enforce: bool, scratch_bytes: int = 0) -> Walls:
     """Build the walls of this zygote's children.
+
+    Args:
+        readable: paths they may read.
+        uid: user they become, if this process may do that.
+        enforce: put up walls, not only limits.
+        scratch_bytes: size of the directory that they may write to; 0: there is none.
 
     Raises:
         OSError: there is neither a system-call table for this architecture nor permission to go without walls.
@@ -63,6 +78,8 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
     architecture = syscalls.native()
     if enforce and architecture is None:
         raise OSError(f"no system-call table for {os.uname().machine}")
+    if architecture is not None and scratch_bytes:
+        architecture = replace(architecture, files={**architecture.files, **architecture.scratch})
     rules = [(path, landlock.READ_FILE | landlock.READ_DIRECTORY) for path in readable]
     rules += [(path, landlock.READ_DIRECTORY) for path in sys.path if path]
     rules += [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
@@ -74,10 +91,15 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool) -> Walls:
         landlock=landlock.ruleset(libc, rules) if with_landlock else None,
         uid=uid,
         keep_file_access=uid is not None and not all(_world_readable(path) for path in (os.__file__, *sys.path)),
-        threads=THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS,
+        threads=min(
+            THREADS if uid is not None else _threads_of_user() + SHARED_UID_THREADS, _ceiling(resource.RLIMIT_NPROC)
+        ),
+        memory_ceiling=_ceiling(resource.RLIMIT_AS),
+        cpu_ceiling=_ceiling(resource.RLIMIT_CPU),
         base_bytes=_address_space(),
+        scratch_bytes=scratch_bytes,
         enforce=enforce,
-        filter=seccomp.template(architecture, files=with_landlock) if enforce and architecture else b"",
+        filter=seccomp.Filter(architecture, files=with_landlock) if enforce and architecture else None,
     )
 
 
@@ -87,8 +109,32 @@ def hide() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def settle(walls: Walls) -> None:
+    """Put up what children inherit: limits, identity, no capabilities, no new privileges. Nothing of it can be undone.
+
+    Raises:
+        OSError: a wall could not be put up; the caller must end the process.
+    """
+    for name, value in (
+        (resource.RLIMIT_STACK, STACK_BYTES),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NPROC, walls.threads + _SPARE_PROCESSES),
+        (resource.RLIMIT_FSIZE, walls.scratch_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        value = min(value, _ceiling(name))
+        resource.setrlimit(name, (value, value))
+    if walls.uid is not None:
+        _become(walls.uid, walls.keep_file_access)
+    if walls.enforce:
+        _drop_capabilities(0)
+        _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+
+
 def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int | None) -> None:
-    """Lock the calling process down for good.
+    """Lock the calling process, which has settled or inherits from one that has, down for good.
 
     Args:
         walls: from `prepare`.
@@ -99,42 +145,29 @@ def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int 
     Raises:
         OSError: a wall could not be put up; the caller must end the process.
     """
-    _limit(walls, memory_bytes, cpu_seconds)
-    if walls.uid is not None:
-        _become(walls.uid, walls.keep_file_access)
+    # Soft equals hard everywhere but for CPU time, so that nothing can be raised back. The soft CPU limit sends
+    # SIGXCPU, which a program may ignore; the hard one, a second later, ends it.
+    if cpu_seconds is not None:
+        hard = min(cpu_seconds + 1, walls.cpu_ceiling)
+        resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_seconds, hard), hard))
+    memory = min(walls.base_bytes + memory_bytes, walls.memory_ceiling)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_NPROC, (walls.threads, walls.threads))
     if parent is not None:
         _must(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
         if os.getppid() != parent:
             raise OSError("the zygote is gone")
-    if not walls.enforce:
-        return
-    _drop_capabilities(0)
-    _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     if walls.landlock is not None:
         landlock.restrict(libc, walls.landlock)
         os.close(walls.landlock)
-    seccomp.install(libc, walls.filter, os.getpid())
+    if walls.filter is not None:
+        walls.filter.install(libc, os.getpid())
 
 
-def _limit(walls: Walls, memory_bytes: int, cpu_seconds: int | None) -> None:
-    # Soft equals hard everywhere but for CPU time, so that nothing can be raised back. The soft CPU limit sends
-    # SIGXCPU, which a program may ignore; the hard one, a second later, ends it.
-    cpu = [] if cpu_seconds is None else [(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)]
-    for name, soft, hard in (
-        *cpu,
-        (resource.RLIMIT_AS, walls.base_bytes + memory_bytes, walls.base_bytes + memory_bytes),
-        (resource.RLIMIT_STACK, STACK_BYTES, STACK_BYTES),
-        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
-        (resource.RLIMIT_NPROC, walls.threads, walls.threads),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_MEMLOCK, 0, 0),
-        (resource.RLIMIT_MSGQUEUE, 0, 0),
-    ):
-        ceiling = resource.getrlimit(name)[1]
-        if ceiling != resource.RLIM_INFINITY:
-            soft, hard = min(soft, ceiling), min(hard, ceiling)
-        resource.setrlimit(name, (soft, hard))
+def _ceiling(name: int) -> int:
+    """The hard limit that this process is under already."""
+    hard = resource.getrlimit(name)[1]
+    return 1 << 62 if hard == resource.RLIM_INFINITY else hard
 
 
 def _become(uid: int, keep_file_access: bool) -> None:

@@ -11,6 +11,8 @@ import ctypes
 import os
 from contextlib import suppress
 
+from sandbox.jail import scratch
+
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
@@ -20,12 +22,13 @@ _DEVICES = ("/dev/null", "/dev/urandom", "/dev/zero")
 _WORKSHOPS = ("/mnt", "/media", "/srv", "/opt")
 
 
-def separate(libc: ctypes.CDLL, readable: list[str]) -> str:
+def separate(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int = 0) -> str:
     """Move this single-threaded process into namespaces and a root of its own, as far as that is allowed.
 
     Args:
         libc: the C library, opened with `use_errno`.
         readable: paths that programs may read; nothing else will be visible.
+        scratch_bytes: size of a directory to write to in the new root; 0: none.
 
     Returns:
         What was achieved: "", "namespaces" or "namespaces, root".
@@ -40,10 +43,10 @@ def separate(libc: ctypes.CDLL, readable: list[str]) -> str:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
                 file.write(line)
     libc.sethostname(b"sandbox", 7)
-    return "namespaces, root" if _new_root(libc, readable) else "namespaces"
+    return "namespaces, root" if _new_root(libc, readable, scratch_bytes) else "namespaces"
 
 
-def _new_root(libc: ctypes.CDLL, readable: list[str]) -> bool:
+def _new_root(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int) -> bool:
     """Enter a read-only tmpfs with `readable` bound into it; False, with the old root still there, if that fails."""
     paths = _outermost([os.path.realpath(path) for path in readable] + readable)
     workshop = next((path for path in _WORKSHOPS if os.path.isdir(path) and not _holds(path, paths)), None)  # noqa: PTH112
@@ -54,6 +57,8 @@ def _new_root(libc: ctypes.CDLL, readable: list[str]) -> bool:
     try:
         for path in [*paths, *_DEVICES]:
             _bind(libc, path, workshop)
+        if scratch_bytes:
+            scratch.mount(libc, workshop + scratch.DIRECTORY, scratch_bytes)
         flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
         if libc.mount(None, workshop.encode(), None, flags, None) != 0:
             raise OSError("remount failed")

@@ -14,6 +14,8 @@ JOB_FD, RESULT_FD = 3, 4
 _MODULES = ("bisect", "collections", "functools", "heapq", "itertools", "math", "typing")
 _PRELUDE = f"import re, string, {', '.join(_MODULES)}\n" + "".join(f"from {name} import *\n" for name in _MODULES)
 _prelude: dict[str, Any] = {}
+# Made before any fork: a child that made its own would copy pages for it.
+_ENCODER = json.JSONEncoder(default=str)
 
 
 def prepare() -> None:
@@ -52,7 +54,7 @@ def entry(job: dict[str, Any], namespace: dict[str, Any]) -> Any:
 
 def report(message: dict[str, Any]) -> None:
     """One line to the pool."""
-    line = json.dumps(message, default=str).encode("utf-8", "replace") + b"\n"
+    line = _ENCODER.encode(message).encode("utf-8", "replace") + b"\n"
     view = memoryview(line)
     while view:
         view = view[os.write(RESULT_FD, view) :]

@@ -31,7 +31,8 @@ def _stream(fd: int, mode: str, name: str) -> io.TextIOWrapper:
 def finish(code: int, namespace: dict[str, Any]) -> int:
     """What the interpreter does at its end, without the time it takes to dismantle itself; the exit status."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an exit would
+        if threading.active_count() > 1:
+            threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an exit would
         atexit._run_exitfuncs()
         _flush()
     except BaseException:  # noqa: BLE001 - a program whose output cannot be written has failed

@@ -29,6 +29,10 @@ _X86_64_FILES = {
     "newfstatat": 262, "stat": 4, "openat": 257, "open": 2, "lstat": 6, "access": 21, "faccessat": 269,
     "statx": 332, "faccessat2": 439,
 }  # fmt: skip
+_X86_64_SCRATCH = {
+    "mkdir": 83, "rmdir": 84, "unlink": 87, "rename": 82, "chdir": 80, "fchdir": 81, "ftruncate": 77, "fsync": 74,
+    "fdatasync": 75, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "renameat2": 316,
+}  # fmt: skip
 _X86_64_CHECKED = {
     "clone": 56, "clone3": 435, "kill": 62, "tgkill": 234, "prlimit64": 302, "setrlimit": 160, "fcntl": 72, "ioctl": 16,
     "prctl": 157, "readlink": 89, "readlinkat": 267,
@@ -46,6 +50,10 @@ _AARCH64_ALLOWED = {
     "pipe2": 59, "preadv": 69, "pwritev": 70, "getcpu": 168, "getrandom": 278, "rseq": 293, "close_range": 436,
 }  # fmt: skip
 _AARCH64_FILES = {"newfstatat": 79, "openat": 56, "faccessat": 48, "statx": 291, "faccessat2": 439}
+_AARCH64_SCRATCH = {
+    "mkdirat": 34, "unlinkat": 35, "renameat": 38, "renameat2": 276, "chdir": 49, "fchdir": 50, "ftruncate": 46,
+    "fsync": 82, "fdatasync": 83,
+}  # fmt: skip
 _AARCH64_CHECKED = {
     "clone": 220, "clone3": 435, "kill": 129, "tgkill": 131, "prlimit64": 261, "setrlimit": 164, "fcntl": 25,
     "ioctl": 29, "prctl": 167, "readlinkat": 78,
@@ -60,6 +68,7 @@ class Architecture:
         audit: AUDIT_ARCH_* constant that seccomp reports for it.
         allowed: calls that are harmless whatever their arguments.
         files: calls that open or look at files by path; Landlock decides about them.
+        scratch: calls that change files, for programs with a directory of their own; Landlock decides about them, too.
         checked: calls of which only some arguments are harmless.
         x32: calls with this bit set use another interface and are killed; 0 where there is none.
     """
@@ -67,13 +76,14 @@ class Architecture:
     audit: int
     allowed: dict[str, int]
     files: dict[str, int]
+    scratch: dict[str, int]
     checked: dict[str, int]
     x32: int
 
 
 ARCHITECTURES = {
-    "x86_64": Architecture(0xC000003E, _X86_64_ALLOWED, _X86_64_FILES, _X86_64_CHECKED, 0x40000000),
-    "aarch64": Architecture(0xC00000B7, _AARCH64_ALLOWED, _AARCH64_FILES, _AARCH64_CHECKED, 0),
+    "x86_64": Architecture(0xC000003E, _X86_64_ALLOWED, _X86_64_FILES, _X86_64_SCRATCH, _X86_64_CHECKED, 0x40000000),
+    "aarch64": Architecture(0xC00000B7, _AARCH64_ALLOWED, _AARCH64_FILES, _AARCH64_SCRATCH, _AARCH64_CHECKED, 0),
 }
 
 

@@ -37,7 +37,7 @@ def encode(value: Any) -> str:
     Raises:
         ValueEncodingError: another type, nested deeper than `MAX_DEPTH`, or a larger integer than `MAX_INTEGER_BITS`.
     """
-    return json.dumps(_encode(value, MAX_DEPTH), separators=(",", ":"))
+    return _ENCODER.encode(_encode(value, MAX_DEPTH))
 
 
 def decode(text: str | bytes) -> Any:
@@ -56,7 +56,7 @@ def load(text: str | bytes) -> Any:
         ValueEncodingError: it is not JSON, or too deep or too large.
     """
     try:
-        tree = json.loads(text, parse_int=_small_integer, parse_float=_refuse, parse_constant=_refuse)
+        tree = _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise ValueEncodingError(f"not an encoding: {error}"[:200]) from None
     _measure(tree)
@@ -71,6 +71,10 @@ def _small_integer(digits: str) -> int:
 
 def _refuse(text: str) -> Any:
     raise ValueEncodingError(f"bare number {text[:20]}")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_int=_small_integer, parse_float=_refuse, parse_constant=_refuse)
 
 
 def _measure(tree: Any) -> None:

@@ -1,52 +1,67 @@
 """The zygote: a clean, warm interpreter that forks one locked-down child for each job.
 
-It never sees a job. The pool hands it five descriptors (job, stdin, stdout, stderr, result) and limits; it forks, gives
+It never sees a job. The pool hands it five descriptors (stdin, stdout, stderr, job, result) and limits; it forks, gives
 the pool a pidfd of the child at once, and reaps the child when the pool says that it is gone. It is single-threaded, so
 that the parent-death signal of its children fires when it dies, and it ends when the pool's end of the socket closes.
 
-Messages, one packet each:
+Messages, one packet each (`REQUEST`, and `STARTED` or `ENDED` for the answer):
 
-    → {"fork": {"memory": bytes, "cpu": seconds}} + descriptors     ← {"pid": n} + pidfd
-    → {"reap": pid}                                                ← {"status": wait status, "cpu": s, "rss": bytes}
+    → "fork", memory in bytes, CPU seconds + descriptors     ← process id + pidfd, or minus an error number
+    → "reap", process id, 0                                  ← wait status, CPU seconds, largest resident size in bytes
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
+import struct
 import sys
-from typing import Any, NoReturn
+import threading
+from types import ModuleType
+from typing import NoReturn
 
-from sandbox.jail import harness, lockdown, namespaces, values
+from sandbox.jail import harness, lockdown, namespaces, scratch
 
 MAX_PACKET = 4096
+REQUEST, STARTED, ENDED = struct.Struct("=4sQQ"), struct.Struct("=i"), struct.Struct("=idQ")
 LOCKDOWN_FAILED = 125
 # First line of every child's result: what follows may be the program's own words.
 LOCKED = b'{"locked":true}\n'
 _CONTROL_FD_FLOOR = 200
 _M_ARENA_MAX = -8
+_FDS, _FD = struct.Struct("5i"), struct.Struct("i")
+# Where the descriptors of a job are received: nothing else of the zygote's is that low, and the lowest are taken first.
+_PLACES = (0, 1, 2, harness.JOB_FD, harness.RESULT_FD)
+# Out of programs' sight in `sys.modules`, but alive.
+_OWN_MODULES: list[ModuleType] = []
+# Keeps the interpreter lock during a call.
+_libc = ctypes.PyDLL(None, use_errno=True)
 
 # What programs import most; a child that finds them loaded starts milliseconds sooner.
 WARM = (
     "__future__", "abc", "array", "ast", "bisect", "calendar", "cmath", "collections", "collections.abc", "contextlib",
-    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io",
+    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "io",
     "inspect", "itertools", "json", "math", "numbers", "operator", "queue", "random", "re", "statistics", "string",
-    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "uuid",
+    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata",
 )  # fmt: skip
 
 
 def main(control_fd: int, configuration: str) -> None:
     """Serve the pool on an inherited SOCK_SEQPACKET socket until it closes."""
     settings = json.loads(configuration)
+    os.environ.pop("LD_BIND_NOW", None)
     control = _move_out_of_the_way(control_fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The pool's Ctrl-C does not get here: this is a session of its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
     # One arena for all threads: each of its own would reserve 64 MiB of a limited address space. Not every C library
@@ -54,30 +69,52 @@ def main(control_fd: int, configuration: str) -> None:
     with contextlib.suppress(AttributeError):
         lockdown.libc.mallopt(_M_ARENA_MAX, 1)
     harness.prepare()
-    _warm_up()
+    harness.rehearse()
     readable = _readable(settings["preload"], settings["importable"])
-    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
-    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)]) if settings["enforce"] else ""
+    source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
+    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
+    own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
+    if size and "root" not in own:
+        # Nothing to write to, so nothing that writes is allowed.
+        walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
+    directory = None
+    if source:
+        directory = scratch.occupy(lockdown.libc, walls.landlock, source, tree, mounted="root" in own)
+    del tree
+    lockdown.settle(walls)
     lockdown.hide()
-    _OWN_MODULES.extend(name for name in sys.modules if name.partition(".")[0] == "sandbox")
+    harness.set_stage()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
+        _OWN_MODULES.append(sys.modules.pop(name))
+    # What it received would otherwise be duplicated onto the descriptors that children use.
+    os.closerange(0, harness.RESULT_FD + 1)
     gc.collect()
     gc.freeze()
+    if hasattr(_libc, "malloc_trim"):
+        # Sorts the free memory of glibc: left to the first large allocation, every child would do it.
+        _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
-    control.send(json.dumps(ready).encode())
+    own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
+    control.sendmsg([json.dumps(ready).encode()], own_directory)
+    if directory is not None:
+        os.close(directory)
     while True:
-        packet, fds, _, _ = socket.recv_fds(control, MAX_PACKET, 8)
+        packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
         if not packet:
             # The children's parent-death signal ends them with us.
             os._exit(0)
-        request = json.loads(packet)
-        if "fork" in request:
-            _fork(control, walls, request["fork"], fds)
+        verb, first, second = REQUEST.unpack(packet)
+        if verb == b"fork":
+            if _FDS.unpack(ancillary[0][2]) != _PLACES:
+                raise OSError("descriptors arrived out of their places")
+            _fork(control, walls, first, second)
         else:
-            control.send(json.dumps(_reap(request["reap"])).encode())
+            _, status, usage = os.wait4(first, 0)
+            control.send(ENDED.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
 def _move_out_of_the_way(control_fd: int) -> socket.socket:
-    """Free the descriptors that children use, so that duplicating onto them never hits one of ours."""
+    """Keep everything of ours off the descriptors that children use."""
     high = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD_FLOOR)
     os.close(control_fd)
     null = os.open("/dev/null", os.O_RDWR)
@@ -85,15 +122,6 @@ def _move_out_of_the_way(control_fd: int) -> socket.socket:
         if fd != null:
             os.dup2(null, fd)
     return socket.socket(fileno=high)
-
-
-def _warm_up() -> None:
-    """Run what every child runs once: the compiler's first use alone costs two milliseconds."""
-    source = (
-        "import sys\ndef f(a, b=1, *c, **d):\n    return [x for x in {**d}] or f'{a!r}'\nclass C:\n    pass\nf(1)\n"
-    )
-    exec(compile(source, "warm.py", "exec", dont_inherit=True), {"__name__": "warm"})
-    values.decode(values.encode([1, 2.5, "x", (None,), {"k": {3}}]))
 
 
 def _readable(preload: list[str], importable: list[str]) -> list[str]:
@@ -134,48 +162,54 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, walls: lockdown.Walls, limits: dict[str, Any], fds: list[int]) -> None:
+def _fork(control: socket.socket, walls: lockdown.Walls, memory: int, cpu: int) -> None:
     parent = os.getpid()
     try:
-        pid = os.fork()
+        pid = os.fork() if threading.active_count() > 1 else _bare_fork()
     except OSError as error:
-        for fd in fds:
-            os.close(fd)
-        control.send(json.dumps({"failure": f"fork: {error}"}).encode())
+        os.closerange(0, len(_PLACES))
+        control.send(STARTED.pack(-(error.errno or 1)))
         return
     if pid == 0:
-        _child(walls, parent, limits, fds)
-    for fd in fds:
-        os.close(fd)
+        _child(walls, parent, memory, cpu)
+    os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
-    socket.send_fds(control, [json.dumps({"pid": pid}).encode()], [handle])
+    control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
     os.close(handle)
 
 
-# Listed before forking: a walk over all modules in the child would touch, and so copy, a hundred pages.
-_OWN_MODULES: list[str] = []
+def _bare_fork() -> int:
+    """The system's fork, without what `os.fork` does about other threads: there are none, and it copies 200 pages.
+
+    Raises:
+        OSError: no process could be made.
+    """
+    pid: int = _libc.fork()
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return pid
 
 
-def _child(walls: lockdown.Walls, parent: int, limits: dict[str, Any], fds: list[int]) -> NoReturn:
+def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
-        _lock(walls, parent, limits, fds)
-        job = _read_job()
-        for name in _OWN_MODULES:
-            del sys.modules[name]
-        code = harness.run(job)
+        _lock(walls, parent, memory, cpu)
+        body = os.pread(harness.JOB_FD, os.lseek(harness.JOB_FD, 0, os.SEEK_END), 0)
+        os.close(harness.JOB_FD)
+        if b"random" in body:
+            # What `os.fork` would do; of no use to programs that never name it.
+            random.seed()
+        code = harness.run(harness.decode(body))
     finally:
         os._exit(code)
 
 
-def _lock(walls: lockdown.Walls, parent: int, limits: dict[str, Any], fds: list[int]) -> None:
+def _lock(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> None:
     """Lock this child down, and say so before the program can say anything."""
     try:
-        for target, fd in enumerate(fds):
-            os.dup2(fd, (harness.JOB_FD, 0, 1, 2, harness.RESULT_FD)[target])
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _close_others(walls.landlock)
-        lockdown.enter(walls, parent, limits["memory"], limits["cpu"])
+        lockdown.enter(walls, parent, memory, cpu)
     except OSError as error:
         os.write(harness.RESULT_FD, json.dumps({"unlocked": str(error)}).encode() + b"\n")
         raise
@@ -189,16 +223,3 @@ def _close_others(keep: int | None) -> None:
         return
     os.closerange(first, keep)
     os.closerange(keep + 1, 1 << 16)
-
-
-def _read_job() -> dict[str, Any]:
-    size = os.fstat(harness.JOB_FD).st_size
-    body = os.pread(harness.JOB_FD, size, 0)
-    os.close(harness.JOB_FD)
-    job: dict[str, Any] = json.loads(body)
-    return job
-
-
-def _reap(pid: int) -> dict[str, Any]:
-    _, status, usage = os.wait4(pid, 0)
-    return {"status": status, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}

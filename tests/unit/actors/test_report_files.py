@@ -193,6 +193,16 @@ def test_the_report_covers_the_run() -> None:
         assert text in page.text
 
 
+def test_the_report_shows_what_the_reward_was_made_of() -> None:
+    events: list[Event] = [step(n, **{"reward/accuracy": n / 10, "reward/format": 1.0}) for n in range(1, 10)]
+    page = page_of(events)
+    charts = [attributes.get("aria-label") for name, attributes in page.elements if name == "svg"]
+    assert "Parts of the reward" in charts
+    assert "accuracy" in page.text and "Reward / accuracy" not in page.text
+    alone = page_of([step(n, **{"reward/accuracy": 1.0}) for n in range(1, 10)])
+    assert "Parts of the reward" not in alone.text, "one part says no more than the reward"
+
+
 def test_the_report_puts_warnings_into_words() -> None:
     events: list[Event] = [step(n, entropy=0.0001) for n in range(1, 10)]
     state = RunState(info())

@@ -55,6 +55,12 @@ def test_merged_ticks_keep_the_tokens_generated() -> None:
     assert state_of(*ticks).generated == state_of(merged).generated == pytest.approx(1200.0)
 
 
+def test_the_screen_shows_the_rate_of_the_last_half_minute() -> None:
+    state = state_of(tick(1.0, 1.0, 9000.0), *[tick(40.0 + i, 1.0, 500.0 * (i % 2)) for i in range(20)])
+    assert state.recent_rate("generation") == pytest.approx(250.0)
+    assert state_of().recent_rate("generation") is None
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=300))
 def test_a_series_keeps_mean_and_extremes_in_bounded_memory(values: list[float]) -> None:
     series = Series(limit=8)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.models import small_llama
 from learner import Completion, Group
 
 VOCABULARY = 64
@@ -21,27 +20,21 @@ GroupFactory = Callable[..., list[Group]]
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama with grouped-query attention and tied embeddings, sharp enough to have an opinion."""
-    torch.manual_seed(0)
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
+    folder = small_llama(
+        tmp_path_factory.mktemp("tiny-llama"),
+        VOCABULARY,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
         intermediate_size=96,
-        max_position_embeddings=256,
         tie_word_embeddings=True,
         initializer_range=0.1,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
     (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_groups() -> GroupFactory:
     """Random ragged groups; `lengths` bounds the completions, `age` the versions behind `version`."""
 
@@ -67,11 +60,3 @@ def make_groups() -> GroupFactory:
         return [group(i) for i in range(count)]
 
     return make
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port on the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

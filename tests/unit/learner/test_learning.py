@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
@@ -32,3 +33,12 @@ def test_corrected_objectives_survive_tokens_eight_versions_old(bandit_model: Pa
     uncorrected = late(check.UNCORRECTED)
     for name in ("reinforce", "decoupled_ppo"):
         assert late(check.OBJECTIVES[name]) > uncorrected + 0.05, name
+
+
+def test_the_benchmark_says_how_far_each_objective_got(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = check.run(tmp_path / "figures.json", steps=2, seeds=1)
+    assert json.loads((tmp_path / "figures.json").read_text()) == result
+    assert set(PRESETS) < set(result["fresh"]) < set(result["stale"])
+    assert result["least_gain"] <= min(row["end"][0] - row["start"][0] for row in result["fresh"].values())
+    assert set(result["leads"]) == set(result["stale"]) - {"uncorrected"}
+    assert "better with" in capsys.readouterr().out

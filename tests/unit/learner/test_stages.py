@@ -14,6 +14,7 @@ from learner import (
     Group,
     LearnerConfig,
     ModelError,
+    NonFiniteError,
     ObjectiveConfig,
     OptimizerConfig,
     RewardModel,
@@ -52,6 +53,15 @@ def test_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
     assert trainer.version == 0
 
 
+def test_nothing_is_checked_before_the_first_check(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    asked: list[int] = []
+    config = SftConfig(batch_size=1, check_every=2, check_from=5)
+    examples = [(_ids(random, 2), _ids(random, 2)) for _ in range(9)]
+    supervise(Trainer(CONFIG, tiny_model, seed=0), examples, config, should_stop=lambda step: bool(asked.append(step)))
+    assert asked == [6, 8]
+
+
 def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:
     random = np.random.default_rng(0)
     noise = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
@@ -78,12 +88,32 @@ def test_reward_model_learns_a_preference_and_exports(tiny_model: Path, tmp_path
     assert evaluate_preferences(model, held_out)["accuracy"] >= 0.9
     model.export(tmp_path / "reward")
     exported = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward", pad_token_id=0)
+    again = RewardModel(CONFIG, tmp_path / "reward", seed=1)
+    assert evaluate_preferences(again, held_out) == evaluate_preferences(model, held_out)
     prompt, chosen, rejected = held_out[0]
     mine = model.score([(prompt, chosen), (prompt, rejected)])
     for answer, score in zip((chosen, rejected), mine, strict=True):
         ids = torch.from_numpy(np.concatenate((prompt, answer)).astype(np.int64))[None]
         hidden = exported.model(ids).last_hidden_state[0, -1]
         assert exported.score(hidden).item() == pytest.approx(float(score), abs=1e-4)
+
+
+def test_reward_model_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    noise, unseen = ([(_ids(random, 3), _ids(random, 4), _ids(random, 4)) for _ in range(8)] for _ in range(2))
+    config = SftConfig(learning_rate=1e-2, batch_size=8, epochs=500, check_every=1, patience=3, warmup_steps=0)
+    last = prefer(RewardModel(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
+    assert last["steps"] < 100, "memorising coin flips cannot foretell others"
+    assert last["accuracy"] > 0.9 and last["held_out_loss"] > last["loss"]
+
+
+def test_a_damaged_reward_model_is_not_trained_on(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    model = RewardModel(CONFIG, tiny_model, seed=0)
+    with torch.no_grad():
+        model.model.score.weight.fill_(torch.inf)
+    with pytest.raises(NonFiniteError, match="supervised step 1"):
+        prefer(model, [(_ids(random, 3), _ids(random, 4), _ids(random, 4))], SftConfig())
 
 
 @pytest.mark.parametrize("broadcast", ["merged", "adapters"])

@@ -22,7 +22,8 @@ from learner import (
     OptimizerConfig,
     Trainer,
 )
-from learner.batch import load_groups
+from learner.batch import load_groups, save_groups
+from learner.packing import Segment, pack
 
 GroupFactory = Callable[..., list[Group]]
 
@@ -44,6 +45,35 @@ def test_step_reports_every_documented_statistic(tiny_model: Path, make_groups: 
     assert set(statistics) == set(STATISTICS)
     assert all(np.isfinite(v) for v in statistics.values())
     assert trainer.version == 1
+
+
+def test_utilisation_is_of_the_devices_peak(tiny_model: Path, make_groups: GroupFactory) -> None:
+    measured = Trainer(CONFIG, tiny_model, seed=0).train_step(make_groups())
+    assert 0 < measured["mfu"] < 1
+    told = CONFIG.model_copy(update={"peak_teraflops": 50.0})
+    statistics = Trainer(told, tiny_model, seed=0).train_step(make_groups())
+    assert statistics["mfu"] == pytest.approx(statistics["teraflops"] / 50.0)
+
+
+def test_the_parts_of_the_reward_are_averaged(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
+    def with_parts(group: Group, parts: dict[str, float]) -> Group:
+        return replace(group, completions=tuple(replace(c, parts=parts) for c in group.completions))
+
+    first, second = make_groups(count=2)
+    groups = [with_parts(first, {"accuracy": 1.0, "format": 0.5}), with_parts(second, {"accuracy": 0.0})]
+    save_groups(groups, tmp_path / "groups.npz")
+    statistics = Trainer(CONFIG, tiny_model, seed=0).train_step(load_groups(tmp_path / "groups.npz"))
+    assert statistics["reward/accuracy"] == 0.5
+    assert statistics["reward/format"] == 0.5, "a part counts where it is named only"
+
+
+def test_the_overlong_punishment_is_part_of_the_reward(tiny_model: Path, make_groups: GroupFactory) -> None:
+    objective = ObjectiveConfig(name="dapo", overlong_limit=10, overlong_cache=5)
+    groups = make_groups(lengths=(20, 20))
+    plain = Trainer(CONFIG, tiny_model, seed=0).train_step(groups)
+    punished = Trainer(CONFIG.model_copy(update={"objective": objective}), tiny_model, seed=0).train_step(groups)
+    assert punished["overlong_punishment_mean"] == -1.0 and plain["overlong_punishment_mean"] == 0.0
+    assert punished["reward_mean"] == pytest.approx(plain["reward_mean"] - 1.0)
 
 
 def test_resume_is_bit_exact(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
@@ -79,6 +109,25 @@ def test_micro_batches_do_not_change_the_update(tiny_model: Path, make_groups: G
     a, b = one.train_step(groups), many.train_step(groups)
     assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
     assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
+
+
+def test_checkpointed_activations_give_the_same_update(tiny_model: Path, make_groups: GroupFactory) -> None:
+    groups = make_groups()
+    forwards = {False: 0, True: 0}
+    weights = {}
+    for checkpointing in forwards:
+        config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
+        trainer = Trainer(config, tiny_model, seed=0)
+
+        def count(*_: object, key: bool = checkpointing) -> None:
+            forwards[key] += 1
+
+        trainer.model.model.layers[0].self_attn.register_forward_pre_hook(count)
+        trainer.train_step(groups)
+        weights[checkpointing] = _weights(trainer)
+    assert forwards[True] == 2 * forwards[False], "activations were not recomputed"
+    for name, tensor in weights[False].items():
+        torch.testing.assert_close(weights[True][name], tensor, atol=1e-7, rtol=0)
 
 
 def test_equal_rewards_change_nothing(tiny_model: Path, make_groups: GroupFactory) -> None:
@@ -185,6 +234,23 @@ def test_bfloat16_keeps_float32_masters_and_sends_bfloat16(tiny_model: Path, mak
     assert all(tensor.dtype == torch.bfloat16 for _, tensor in trainer.named_tensors())
 
 
+def test_fused_kernels_round_no_worse_in_bfloat16(tiny_model: Path, make_groups: GroupFactory) -> None:
+    packed = pack([Segment(g.prompt, tuple(c.tokens for c in g.completions), (0, 1, 2, 3)) for g in make_groups()])
+    groups, logprobs, norms = make_groups(), {}, {}
+    for name, update in {
+        "exact": {"dtype": "float32"},
+        "original": {"dtype": "bfloat16", "fused_kernels": False},
+        "fused": {"dtype": "bfloat16", "fused_kernels": True},
+    }.items():
+        trainer = Trainer(CONFIG.model_copy(update=update), tiny_model, seed=0)
+        with torch.no_grad():
+            logprobs[name] = trainer.policy(packed)[0]
+        norms[name] = trainer.train_step(groups)["gradient_norm"]
+    original, fused = ((logprobs[name] - logprobs["exact"]).abs().mean() for name in ("original", "fused"))
+    assert 0 < fused < 1.2 * original
+    assert norms["fused"] == pytest.approx(norms["original"], rel=0.02)
+
+
 def test_fast_backward_changes_gradients_by_rounding_only(tiny_model: Path, make_groups: GroupFactory) -> None:
     groups = make_groups()
     exact = Trainer(CONFIG, tiny_model, seed=0).train_step(groups)
@@ -217,9 +283,23 @@ def test_non_finite_steps_are_skipped_counted_and_end_the_run(
         trainer.train_step(poisoned)
     (file,) = tmp_path.glob("*.npz")
     assert str(file) in str(error.value)
+    assert "engine and learner disagree by" in str(error.value)
     saved = load_groups(file)
     assert [g.id for g in saved] == [g.id for g in poisoned]
     assert np.array_equal(saved[1].completions[2].tokens, poisoned[1].completions[2].tokens)
+
+
+def test_overflowed_weights_are_explained_and_leave_the_statistics_finite(
+    tiny_model: Path, make_groups: GroupFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(CONFIG, tiny_model, seed=0)
+    with torch.no_grad():
+        trainer.model.model.layers[0].mlp.up_proj.weight[0, 0] = torch.inf
+    with caplog.at_level("WARNING"):
+        statistics = trainer.train_step(make_groups())
+    assert statistics["non_finite"] == 1 and statistics["optimizer_steps"] == 0
+    assert statistics["trained_tokens"] == 0 and all(np.isfinite(v) for v in statistics.values())
+    assert "no finite logprob under the policy" in caplog.text
 
 
 def test_a_save_that_dies_leaves_the_previous_checkpoint(

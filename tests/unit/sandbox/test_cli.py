@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from sandbox.cli import app
@@ -68,3 +76,101 @@ def test_serve_refuses_the_world_without_a_token() -> None:
     ended = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"], env={"LEEWAY_SANDBOX_TOKEN": ""})
     assert ended.exit_code == 2
     assert "LEEWAY_SANDBOX_TOKEN" in ended.output
+
+
+def test_bytes_that_are_no_text_cost_only_their_own_record(tmp_path: Path) -> None:
+    good = json.dumps(RECORDS[0]).encode()
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    half = json.dumps({**RECORDS[0], "id": "\ud800"}).encode()
+    lines = [b"\xef\xbb\xbf" + good, b'{"id": "caf\xe9"}', b"\xff\x00", half, b'{"id": NaN}', b"[" * 100_000, b"", good]
+    lines.append(b'{"id": ' + b"9" * 5000 + good[good.index(b",") :])
+    lines.append(b'{"verifier": "\\ud800", "response": ""}')
+    file.write_bytes(b"\r\n".join(lines))
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
+    assert ended.exit_code == 2
+    assert [f"in.jsonl:{number}:" in ended.output for number in range(1, 11)] == [
+        False, True, True, False, True, True, False, False, True, True
+    ]  # fmt: skip
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "\ud800", "a", None]
+
+
+def test_a_file_without_records_is_no_error(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert CliRunner().invoke(app, ["score", str(_write(tmp_path / "in.jsonl", [])), "-o", str(out)]).exit_code == 0
+    assert out.read_text() == ""
+
+
+@pytest.mark.parametrize("where", ["missing/out.jsonl", ".", "in.jsonl"])
+def test_an_output_that_cannot_be_written_is_one_line_and_costs_no_input(tmp_path: Path, where: str) -> None:
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[0])])
+    before = file.read_text()
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(tmp_path / where)])
+    assert ended.exit_code == 2
+    assert str(tmp_path / where) in ended.output
+    assert len(ended.output.splitlines()) == 1
+    assert file.read_text() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+def test_a_reference_without_tests_is_named_and_has_no_reward(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": "x", "verifier": "stdio", "response": "```\n1\n```"}), json.dumps(RECORDS[0])]
+    file, out = _write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
+    assert ended.exit_code == 2
+    assert 'in.jsonl:1: stdio: BadReferenceError: the reference needs "tests"' in ended.output
+    scored = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(record["status"], record["reward"]) for record in scored] == [("infra_error", None), ("ok", 1.0)]
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    record = {"verifier": "stdio", "tests": [{"stdin": "", "stdout": ""}]}
+    lines = [json.dumps({**record, "response": f"```\nwhile True: {n}\n```"}) for n in range(100)]
+    file = _write(tmp_path / "in.jsonl", lines)
+    command = [sys.executable, "-m", "sandbox.cli", "score", str(file), "-o", str(tmp_path / "out.jsonl"), "-w", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not (zygotes := _children(process.pid)) or not _children(min(zygotes)):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    while any(Path(f"/proc/{pid}").exists() for pid in zygotes):
+        assert time.monotonic() < deadline
+
+
+def _children(pid: int) -> set[int]:
+    found = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found.update(map(int, listing.read_text().split()))
+    return found
+
+
+def test_serve_says_what_keeps_programs_in_and_ends_in_order() -> None:
+    command = [sys.executable, "-m", "sandbox.cli", "serve", "--port", "0", "-w", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "http://127.0.0.1:" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        url = re.findall(r"http://127\.0\.0\.1:\d+", said)[-1]
+        with urllib.request.urlopen(f"{url}/v1/ping", timeout=60) as answer:
+            assert json.load(answer) == "pong"
+        body = json.dumps({"code": "print(6 * 7)", "language": "python"}).encode()
+        request = urllib.request.Request(f"{url}/run_code", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["run_result"]["stdout"] == "42\n"
+        children = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        said += process.communicate(timeout=60)[1]
+    assert "isolation of programs: " in said
+    assert "fetch_files" in said
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130)
+    deadline = time.monotonic() + 30
+    assert children
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline

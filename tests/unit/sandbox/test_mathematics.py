@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.math_pairs import HOSTILE, PAIRS
+from benchmarks.mathematics import DOCUMENT, document, math_verify_wrong
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 from sandbox.mathematics import NeedsAlgebraError, matches
-from tests.unit.sandbox.math_pairs import PAIRS
 
 
 def _submission(expected: str, answer: str) -> Submission:
@@ -27,6 +30,11 @@ def test_the_labelled_set_is_right_and_in_time() -> None:
     assert wrong == []
 
 
+def test_the_list_of_what_math_verify_gets_wrong_is_current() -> None:
+    found = (Path(__file__).parents[3] / DOCUMENT).read_text(encoding="utf-8")
+    assert found == document(math_verify_wrong()), "run `leeway bench math --write`"
+
+
 def test_most_pairs_need_no_process() -> None:
     def undecided(expected: str, answer: str) -> bool:
         try:
@@ -38,25 +46,7 @@ def test_most_pairs_need_no_process() -> None:
     assert sum(undecided(expected, answer) for expected, answer, _ in PAIRS) < len(PAIRS) / 3
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "9" * 700,
-        "9^{9^{9^{9^9}}}",
-        "(10^{10^9})!",
-        r"\sum_{n=1}^{10^{12}} \frac{1}{n^3}",
-        r"\int_0^1 \sin(\sin(\sin(\sin(x^{x^x})))) dx",
-        "(" * 400 + "1" + ")" * 390,
-        "{" * 2000,
-        r"\frac{" * 120,
-        "x^{" * 20 + "y" + "}" * 20,
-        "(x+1)^{9999}",
-        "1,2," * 150 + "3",
-        "__import__('os')._exit(0)",
-        "exec('import os; os._exit(0)')",
-        "\x00\ud800".encode("utf-8", "replace").decode(),
-    ],
-)
+@pytest.mark.parametrize("answer", HOSTILE)
 def test_hostile_answers_are_graded_as_wrong_whatever_they_cost(answer: str) -> None:
     with Pool(SandboxConfig(workers=1, answer_seconds=1.0), RewardConfig()) as pool:
         [verdict] = pool.score([_submission("42x+1", answer)], 60)

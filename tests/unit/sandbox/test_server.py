@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,8 +57,11 @@ def test_run_code_reports_failures_as_sandbox_fusion_does(client: TestClient) ->
     assert "ValueError: no" in failed["run_result"]["stderr"]
     late = _run(client, code="while True: pass", language="python", run_timeout=0.5)
     assert (late["status"], late["run_result"]["status"]) == ("Failed", "TimeLimitExceeded")
-    assert _run(client, code="int main(){}", language="cpp")["status"] == "SandboxError"
-    assert _run(client, code="1", language="python", files={"a": "eA=="})["status"] == "SandboxError"
+    for language in ("cpp", "bash", "pytest"):
+        refused = _run(client, code="int main(){}", language=language)
+        assert (refused["status"], refused["run_result"], refused["files"]) == ("SandboxError", None, {})
+        assert language in refused["message"]
+    assert client.post("/run_code", json={"code": "1", "language": "klingon"}).status_code == 422
     memory = _run(client, code="a = bytearray(64 << 20)", language="python", memory_limit_MB=32)
     assert "MemoryError" in memory["run_result"]["stderr"] + memory["message"]
 
@@ -87,10 +94,126 @@ def test_bodies_are_limited_whether_they_declare_their_length_or_not(client: Tes
     assert client.post("/run_code", content=iter([b"x" * 60_000] * 4)).status_code == 413
 
 
-def test_a_busy_server_says_so(pool: Pool) -> None:
-    app = make_app(pool, max_concurrent=1)
-    with TestClient(app) as busy:
-        assert busy.post("/run_code", json={"code": "print(1)"}).status_code == 200
+def test_a_busy_server_says_so_and_recovers(pool: Pool) -> None:
+    slow = {"code": "import time\ntime.sleep(1.5)"}
+    with TestClient(make_app(pool, max_concurrent=1)) as busy, ThreadPoolExecutor(2) as threads:
+        posted = [threads.submit(busy.post, "/run_code", json=slow) for _ in range(2)]
+        refused = next(as_completed(posted)).result(30)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert busy.get("/v1/ping").json() == "pong"
+        accepted = next(f.result(30) for f in posted if f.result(30) is not refused)
+        assert accepted.json()["status"] == "Success"
+        assert busy.post("/run_code", json={"code": "print(1)"}).json()["status"] == "Success"
+
+
+def test_metrics_count_what_was_asked(client: TestClient) -> None:
+    def count() -> float:
+        text = client.get("/metrics").text
+        name = 'leeway_sandbox_verdicts_total{status="ok",verifier="exact"}'
+        return float(next(line for line in text.splitlines() if line.startswith(name)).split()[-1])
+
+    before = count()
+    submission = {"verifier": "exact", "response": "<answer>4</answer>", "reference": {"answer": "4"}}
+    assert client.post("/verify", json={"submissions": [submission] * 3}).status_code == 200
+    assert count() == before + 3
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def test_input_files_are_in_the_programs_directory(client: TestClient) -> None:
+    code = """
+import os
+print(open("a.txt").read(), open("sub/b.bin", "rb").read(), sorted(os.listdir()), os.path.exists("none"))
+"""
+    files = {"a.txt": _base64(b"one"), "sub/b.bin": _base64(b"\0\xff"), "none": None}
+    body = _run(client, code=code, language="python", files=files)
+    assert body["status"] == "Success", body
+    assert body["run_result"]["stdout"] == "one b'\\x00\\xff' ['a.txt', 'sub'] False\n"
+
+
+def _can_write(client: TestClient) -> bool:
+    body = _run(client, code="open('x', 'w').close()", language="python", fetch_files=["x"])
+    if body["status"] == "SandboxError":
+        assert "mount namespace" in body["message"]
+    return str(body["status"]) == "Success"
+
+
+def test_files_are_fetched_whether_the_program_succeeds_or_not(client: TestClient) -> None:
+    if not _can_write(client):
+        pytest.skip("mount namespaces are not allowed here")
+    code = """
+import os
+os.makedirs("out/deep")
+open("out/deep/x.txt", "w").write("made")
+open("given.txt", "a").write("+")
+os.rename("given.txt", "moved.txt")
+open("gone", "w").close(); os.remove("gone")
+raise SystemExit(3)
+"""
+    fetch = ["out/deep/x.txt", "moved.txt", "given.txt", "gone", "out", "/scratch/moved.txt"]
+    body = _run(client, code=code, language="python", files={"given.txt": _base64(b"old")}, fetch_files=fetch)
+    assert (body["status"], body["run_result"]["return_code"]) == ("Failed", 3)
+    found = {"out/deep/x.txt": b"made", "moved.txt": b"old+", "/scratch/moved.txt": b"old+"}
+    assert {name: base64.b64decode(content) for name, content in body["files"].items()} == found
+    late = _run(client, code="open('x', 'w').write('y')\nwhile True: pass", run_timeout=0.5, fetch_files=["x"])
+    assert (late["run_result"]["status"], late["files"]) == ("TimeLimitExceeded", {"x": _base64(b"y")})
+
+
+def test_a_directory_is_limited_and_gone_with_its_run(client: TestClient) -> None:
+    if not _can_write(client):
+        pytest.skip("mount namespaces are not allowed here")
+    fill = """
+total = 0
+try:
+    for number in range(100_000):
+        with open(f"f{number}", "wb", buffering=0) as file:
+            total += file.write(bytes(1 << 20))
+except OSError as error:
+    print(error.errno, total)
+"""
+    number, total = _run(client, code=fill, language="python", fetch_files=["x"])["run_result"]["stdout"].split()
+    assert int(number) in (27, 28)
+    assert int(total) <= SandboxConfig().files_bytes
+    assert _run(client, code="import os\nprint(os.listdir())", fetch_files=["f0"])["run_result"]["stdout"] == "[]\n"
+    elsewhere = "import os\nfor path in ('/x', '/tmp/x', '/dev/shm/x', '../x'):\n    try:\n        open(path, 'w')\n"
+    elsewhere += "        print(path)\n    except OSError:\n        pass"
+    assert _run(client, code=elsewhere, fetch_files=["x"])["run_result"]["stdout"] == ""
+    special = "import os\nfor make in (os.mkfifo, lambda p: os.symlink('/etc/passwd', p), lambda p: os.link('a', p)):\n"
+    special += "    try:\n        make('p')\n        print('made')\n    except OSError:\n        pass"
+    body = _run(client, code=special, files={"a": _base64(b"a")}, fetch_files=["p", "../p"[1:]])
+    assert body["status"] == "SandboxError" or (body["run_result"]["stdout"], body["files"]) == ("", {})
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ({"files": {"../a": "eA=="}}, "not a path within"),
+        ({"files": {"/etc/a": "eA=="}}, "not a path within"),
+        ({"files": {"": "eA=="}}, "not a path within"),
+        ({"files": {"a\0": "eA=="}}, "not a path within"),
+        ({"files": {"a": "eA=="}, "fetch_files": ["../../etc/passwd"]}, "not a path within"),
+        ({"files": {"a": "e"}}, "not base64"),
+        ({"files": {"a": "eA==", "a/b": "eA=="}}, "cannot be made"),
+        ({"files": {f"f{number}": "" for number in range(300)}}, "at most 256"),
+    ],
+)
+def test_bad_files_are_a_sandbox_error_that_says_why(client: TestClient, field: dict[str, Any], says: str) -> None:
+    body = _run(client, code="print(1)", language="python", **field)
+    assert body["status"] == "SandboxError"
+    assert says in body["message"]
+
+
+def test_files_leave_nothing_behind(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _run(client, code="print(1)", files={"a": "eA=="})
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        _run(client, code="while True: pass", files={"a": "eA=="}, run_timeout=0.2)
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 JSON = st.recursive(

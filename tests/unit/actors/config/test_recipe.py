@@ -79,3 +79,20 @@ def test_every_field_is_documented() -> None:
     for name, definition in schema["$defs"].items():
         walk(definition, name)
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["learner.lora.broadcast=adapters"], "use merged"),
+        (
+            ["learner.objective.overlong_limit=48", "rewards.overlong_max_tokens=512", "rewards.weights.overlong=1"],
+            "counts twice",
+        ),
+        (["cold_start.supervised.patience=2"], "needs held_out above 0"),
+        (["learner_ranks=2"], "generates with the whole model"),
+    ],
+)
+def test_what_would_be_ignored_or_count_twice_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load(QUICKSTART, overrides)

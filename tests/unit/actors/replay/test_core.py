@@ -82,7 +82,8 @@ def test_a_group_goes_all_the_way() -> None:
     assert world.hand_in(task)["accepted"]
     world.score([1.0, 0.0])
     batch = world.say("take_batch", "learner", version=0)
-    assert batch["groups"] == [{"ticket": task["ticket"], "rewards": [1.0, 0.0]}]
+    parts = [{"accuracy": 1.0}, {"accuracy": 0.0}]
+    assert batch["groups"] == [{"ticket": task["ticket"], "rewards": [1.0, 0.0], "parts": parts}]
     assert (batch["arrays"]["0.tokens"] == payload().tokens).all()
     world.say("trained", "learner", version=0, statistics={"loss": 1.0}, staleness={0: 6}, step_seconds=0.1)
     world.say("committed", "learner", version=1)
@@ -107,6 +108,19 @@ def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
     again = world.say("take_batch", "learner", version=0)
     assert again["groups"] == first["groups"]
     assert all((again["arrays"][name] == array).all() for name, array in first["arrays"].items())
+
+
+def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:
+    world = World(verify_lease_seconds=1.0)
+    world.hand_in(world.lease()[0])
+    (slow,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
+    world.now = 2.0
+    world.replay.expire(world.now, silence_seconds=60)
+    world.score([1.0, 0.0])
+    first = world.say("take_batch", "learner", version=0)
+    scores = [{"status": "ok", "reward": 0.5, "parts": {"accuracy": 0.5}}] * 2
+    world.say("verdict", "verifier", purpose="train", ticket=slow["ticket"], scores=scores)
+    assert world.say("take_batch", "learner", version=0)["groups"] == first["groups"]
 
 
 def test_a_malformed_group_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The labelled set: (expected answer, given answer, whether the given one is right)."""
+"""The labelled set: (expected answer, given answer, whether the given one is right), and answers out to cost time."""
 
 from __future__ import annotations
 
@@ -82,3 +82,20 @@ PAIRS: list[tuple[str, str, bool]] = [
     ("DNE", "does not exist", True), ("isosceles triangle", r"\text{isosceles triangle}", True),
 ]
 # fmt: on
+
+HOSTILE = (
+    "9" * 700,
+    "9^{9^{9^{9^9}}}",
+    "(10^{10^9})!",
+    r"\sum_{n=1}^{10^{12}} \frac{1}{n^3}",
+    r"\int_0^1 \sin(\sin(\sin(\sin(x^{x^x})))) dx",
+    "(" * 400 + "1" + ")" * 390,
+    "{" * 2000,
+    r"\frac{" * 120,
+    "x^{" * 20 + "y" + "}" * 20,
+    "(x+1)^{9999}",
+    "1,2," * 150 + "3",
+    "__import__('os')._exit(0)",
+    "exec('import os; os._exit(0)')",
+    "\x00\ud800".encode("utf-8", "replace").decode(),
+)

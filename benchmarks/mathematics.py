@@ -1,0 +1,117 @@
+"""The labelled pairs of answers through the pool and through math-verify alone, and the slowest checks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.math_pairs import HOSTILE, PAIRS
+from benchmarks.processes import Watcher
+from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
+
+DOCUMENT = Path("benchmarks/MATH.md")
+# What a hostile answer is held against: something that only an algebra system could decide.
+_AGAINST = "42x+1"
+_SLOWEST = 5
+
+Pair = tuple[str, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        pairs: how many labelled pairs.
+        wrong: pairs that the pool judges wrongly; must be empty.
+        math_verify_wrong: pairs that math-verify alone judges wrongly.
+        hostile: how many answers that are out to cost time.
+        passed: those of them that pass; must be empty.
+        slowest: wall time and answer of the slowest checks, hostile ones included, seconds.
+        worker_bytes: largest resident memory of one answer worker.
+    """
+
+    pairs: int
+    wrong: list[Pair]
+    math_verify_wrong: list[Pair]
+    hostile: int
+    passed: list[str]
+    slowest: list[tuple[float, str]]
+    worker_bytes: int
+
+
+def run(json_path: Path | None = None, *, write: bool = False) -> None:
+    """Judge every pair, print what was found, and write it to `json_path` and, if asked, to the document."""
+    report = measure()
+    console = Console()
+    console.print(document(report.math_verify_wrong), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"ours: {len(report.wrong)} of {report.pairs} pairs wrong", *report.wrong, sep="\n")
+    console.print(f"      {len(report.passed)} of {report.hostile} hostile answers passed", *report.passed, sep="\n")
+    console.print("slowest checks:")
+    for seconds, answer in report.slowest:
+        console.print(f"{seconds:8.3f} s  {answer}", markup=False, highlight=False)
+    console.print(f"largest worker: {report.worker_bytes / 2**20:.0f} MiB")
+    if json_path is not None:
+        json_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    if write:
+        DOCUMENT.write_text(document(report.math_verify_wrong), encoding="utf-8")
+
+
+def measure() -> Report:
+    """Judge every pair and every hostile answer once, in one pool, one after the other."""
+    wrong, passed, times = [], [], []
+    watcher = Watcher(every_seconds=0.02)
+    watcher.start()
+    with Pool(SandboxConfig(workers=1, cache_entries=0), RewardConfig()) as pool:
+        # The first check of a pool waits for an interpreter and its imports; later ones, even after a kill, do not.
+        pool.score([Submission("math", "<answer>y+x</answer>", {"answer": "x+y+0z"})], 60)
+        for expected, given, right in [*PAIRS, *((_AGAINST, answer, False) for answer in HOSTILE)]:
+            [verdict] = pool.score([Submission("math", f"<answer>{given}</answer>", {"answer": expected})], 60)
+            times.append((verdict.seconds, given[:60]))
+            if given in HOSTILE:
+                passed += [given] if verdict.status is Status.OK else []
+            elif verdict.status is not (Status.OK if right else Status.WRONG):
+                wrong.append((expected, given, right))
+    watcher.end()
+    slowest = sorted(times, reverse=True)[:_SLOWEST]
+    return Report(len(PAIRS), wrong, math_verify_wrong(), len(HOSTILE), passed, slowest, watcher.worker_bytes)
+
+
+def math_verify_wrong() -> list[Pair]:
+    """The pairs that math-verify judges wrongly when it is called as its documentation shows."""
+    import math_verify
+
+    found = []
+    for expected, given, right in PAIRS:
+        gold = math_verify.parse(f"\\boxed{{{expected}}}", parsing_timeout=None)
+        answer = math_verify.parse(f"\\boxed{{{given}}}", parsing_timeout=None)
+        if math_verify.verify(gold, answer, timeout_seconds=None) is not right:
+            found.append((expected, given, right))
+    return found
+
+
+def document(wrong: list[Pair]) -> str:
+    """The list of those pairs, as Markdown."""
+    false_passes = [pair for pair in wrong if not pair[2]]
+    lines = [
+        "# What math-verify alone gets wrong",
+        "",
+        f"Of the {len(PAIRS)} labelled pairs in `benchmarks/math_pairs.py` math-verify {version('math-verify')} judges "
+        f"{len(wrong)} wrongly: {len(false_passes)} pass that should not, {len(wrong) - len(false_passes)} fail that "
+        "should pass. Ours judges all of them rightly. Both answers are given in `\\boxed{}`.",
+        "",
+        "Made by `leeway bench math --write`.",
+        "",
+        "| expected | given | is right |",
+        "|---|---|---|",
+        *(f"| {_code(expected)} | {_code(given)} | {'yes' if right else 'no'} |" for expected, given, right in wrong),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("|", "\\|") + "`" if text else ""

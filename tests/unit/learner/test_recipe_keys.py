@@ -1,0 +1,106 @@
+"""Every key of the objective is accepted on the command line, reaches the trainer and changes the update."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+import yaml
+
+from actors.cli import main
+from actors.config.recipe import load
+from learner import Group, LearnerConfig, ObjectiveConfig, Trainer
+from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name
+
+GroupFactory = Callable[..., list[Group]]
+QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
+PREFIX = "learner.objective."
+
+PROXIMAL = {"name": "decoupled_ppo", "correction_high": "2"}
+KL = {"kl": "k3", "kl_coefficient": "0.1"}
+OVERLONG = {"overlong_limit": "15"}
+# key -> what it needs beside it, and a value that is not its default
+KEYS: dict[str, tuple[dict[str, str], str]] = {
+    "name": ({}, "dapo"),
+    "loss": ({}, "cispo"),
+    "advantage": ({}, "mean"),
+    "aggregation": ({}, "token"),
+    "constant_length": ({"aggregation": "constant"}, "16"),
+    "old_policy": ({}, "proximal"),
+    "clip_low": ({}, "0.5"),
+    "clip_high": ({}, "0.5"),
+    "dual_clip": ({}, "3"),
+    "correction": ({"old_policy": "proximal"}, "icepop"),
+    "correction_low": ({**PROXIMAL, "correction": "icepop"}, "0.9"),
+    "correction_high": (PROXIMAL, "1.1"),
+    "kl": (KL, "k1"),
+    "kl_coefficient": (KL, "0.2"),
+    "reference_refresh_steps": (KL, "1"),
+    "entropy_coefficient": ({}, "0.1"),
+    "max_token_age": ({}, "1"),
+    "age_half_life": ({}, "2"),
+    "overlong_limit": ({}, "15"),
+    "overlong_cache": (OVERLONG, "5"),
+    "mask_truncated": ({}, "true"),
+}
+CHOICES: list[tuple[str, str, dict[str, str]]] = [
+    *(("name", name, {}) for name in get_args(Name)),
+    *(("loss", name, {}) for name in get_args(Loss)),
+    *(("advantage", name, {}) for name in get_args(Advantage)),
+    *(("aggregation", name, {}) for name in get_args(Aggregation)),
+    *(("correction", name, {"old_policy": "proximal"}) for name in get_args(Correction)),
+    *(("kl", name, {"kl_coefficient": "0" if name == "none" else "0.1"}) for name in get_args(Divergence)),
+]
+
+
+def _overrides(objective: dict[str, str]) -> list[str]:
+    return [f"{PREFIX}{key}={value}" for key, value in objective.items()]
+
+
+def _weights(config: LearnerConfig, model: Path, make_groups: GroupFactory) -> torch.Tensor:
+    """The parameters after three steps on stale, off-policy, ragged and partly truncated batches."""
+    trainer = Trainer(config, model, seed=0)
+    for step in range(3):
+        trainer.train_step(make_groups(seed=step, version=step, age=4))
+    return torch.cat([tensor.flatten() for _, tensor in trainer.named_tensors()])
+
+
+@pytest.mark.parametrize(("key", "value", "beside"), CHOICES, ids=lambda x: x if isinstance(x, str) else "")
+def test_check_accepts_every_name_and_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, value: str, beside: dict[str, str]
+) -> None:
+    overrides = [part for override in _overrides({**beside, key: value}) for part in ("-s", override)]
+    monkeypatch.setattr("sys.argv", ["leeway", "check", str(QUICKSTART), *overrides])
+    main()
+    shown = yaml.safe_load(capsys.readouterr().out)["learner"]["objective"]
+    assert shown[key] == value
+    if key == "name":
+        assert all(shown[part] == setting for part, setting in PRESETS[value].items())
+
+
+def test_no_key_is_left_out() -> None:
+    assert set(KEYS) == set(ObjectiveConfig.model_fields)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_changes_the_update(tiny_model: Path, make_groups: GroupFactory, key: str) -> None:
+    beside, value = KEYS[key]
+    before, after = (
+        _weights(load(QUICKSTART, _overrides(objective)).learner, tiny_model, make_groups)
+        for objective in (beside, {**beside, key: value})
+    )
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after), f"{PREFIX}{key} is ignored"
+
+
+def test_every_objective_makes_an_update_of_its_own(tiny_model: Path, make_groups: GroupFactory) -> None:
+    updates = [
+        _weights(load(QUICKSTART, _overrides({"name": name})).learner, tiny_model, make_groups)
+        for name in get_args(Name)
+    ]
+    for (one, mine), (other, theirs) in itertools.combinations(zip(get_args(Name), updates, strict=True), 2):
+        assert not torch.equal(mine, theirs), f"{one} trains as {other} does"
