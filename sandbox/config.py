@@ -91,6 +91,11 @@ class SandboxConfig(BaseModel):
     preload: tuple[str, ...] = Field(
         default=(), description="modules imported before programs run, such as numpy or sympy"
     )
+    importable: tuple[str, ...] = Field(
+        default=("numpy",),
+        description="packages that programs may import beyond the standard library, where they are installed; each "
+        "program pays for its own import, unlike for those of preload",
+    )
     scratch_bytes: int = Field(
         default=0,
         ge=0,

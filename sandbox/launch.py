@@ -19,12 +19,9 @@ def import_path() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child: nothing of ours leaks into it, and numeric libraries stay on one thread.
-
-    One arena for all threads: each of its own would reserve 64 MiB of a limited address space.
-    """
+    """The environment of a child: nothing of ours leaks into it, and numeric libraries stay on one thread."""
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent", "MALLOC_ARENA_MAX": "1", **one_thread}
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent", **one_thread}
 
 
 def interpreter(

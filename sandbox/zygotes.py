@@ -75,9 +75,15 @@ class Zygote:
         self.uid = uid
         self.directory: int | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = {"preload": list(config.preload), "uid": uid, "enforce": not config.unsafe}
-        settings |= {"source": source, "scratch_bytes": scratch_bytes}
-        path = ":".join(launch.import_path()[1:]) if config.preload else ""
+        settings = {
+            "preload": list(config.preload),
+            "importable": list(config.importable),
+            "uid": uid,
+            "enforce": not config.unsafe,
+            "source": source,
+            "scratch_bytes": scratch_bytes,
+        }
+        path = ":".join(launch.import_path()[1:]) if config.preload or config.importable else ""
         arguments = [str(Path(__file__).resolve().parent), str(theirs.fileno()), json.dumps(settings), path]
         try:
             with theirs:

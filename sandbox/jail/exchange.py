@@ -29,7 +29,7 @@ from sandbox.jail import values
 from sandbox.jail.values import MAX_DEPTH, ValueEncodingError
 
 # Of an iterator that may be endless: so many items, and more while they come fast.
-_ITEMS, _MAX_ITEMS, _ITEM_SECONDS = 2000, 200_000, 1.0
+_ITEMS, _MAX_ITEMS, _ITEM_SECONDS = 2000, 50_000, 0.5
 _MUTABLE = (list, dict, set, bytearray)
 _VIEWS = {type({}.keys()): "K", type({}.values()): "V", type({}.items()): "I"}
 

@@ -12,10 +12,12 @@ Messages, one packet each (`REQUEST`, and `STARTED` or `ENDED` for the answer):
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -35,6 +37,7 @@ LOCKDOWN_FAILED = 125
 # First line of every child's result: what follows may be the program's own words.
 LOCKED = b'{"locked":true}\n'
 _CONTROL_FD_FLOOR = 200
+_M_ARENA_MAX = -8
 _FDS, _FD = struct.Struct("5i"), struct.Struct("i")
 # Where the descriptors of a job are received: nothing else of the zygote's is that low, and the lowest are taken first.
 _PLACES = (0, 1, 2, harness.JOB_FD, harness.RESULT_FD)
@@ -61,9 +64,13 @@ def main(control_fd: int, configuration: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for module in (*WARM, *settings["preload"]):
         importlib.import_module(module)
+    # One arena for all threads: each of its own would reserve 64 MiB of a limited address space. Not every C library
+    # knows this call.
+    with contextlib.suppress(AttributeError):
+        lockdown.libc.mallopt(_M_ARENA_MAX, 1)
     harness.prepare()
     harness.rehearse()
-    readable = _readable(settings["preload"])
+    readable = _readable(settings["preload"], settings["importable"])
     source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
     walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
     own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
@@ -117,18 +124,30 @@ def _move_out_of_the_way(control_fd: int) -> socket.socket:
     return socket.socket(fileno=high)
 
 
-def _readable(preload: list[str]) -> list[str]:
-    """Paths a child may read: the standard library without site-packages, preloaded packages, shared libraries."""
+def _readable(preload: list[str], importable: list[str]) -> list[str]:
+    """Paths a child may read: the standard library without site-packages, packages it may import, shared libraries."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs start-up time
     paths = [os.path.join(library, name) for name in os.listdir(library) if not name.endswith("-packages")]  # noqa: PTH118, PTH208
     paths += [path for path in sys.path if path.endswith(".zip")]
+    packages = _installed(importable)
     if preload:
-        for path in _package_paths(library):
-            paths += [path, f"{path}.libs"]
+        packages |= _package_paths(library)
+    for path in packages:
+        paths += [path, f"{path}.libs"]
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
         objects = {line.split(None, 5)[5].strip() for line in maps if ".so" in line}
     paths += {os.path.dirname(path) for path in objects if not path.startswith(library)}  # noqa: PTH120
     return [*paths, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"]
+
+
+def _installed(names: list[str]) -> set[str]:
+    """Where these packages lie, those of them that are installed."""
+    found: set[str] = set()
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            found.update(spec.submodule_search_locations or filter(None, [spec.origin]))
+    return found
 
 
 def _package_paths(library: str) -> set[str]:

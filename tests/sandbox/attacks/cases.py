@@ -68,6 +68,8 @@ def call(name: str, number: str, *, control: bool = False) -> None:
         f"n, args = ({number})\n"
         "n = n[platform.machine() == 'aarch64'] if isinstance(n, tuple) else n\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
+        # Plain ints are passed as 32 bits; what lies above them on the stack would be part of the argument.
+        "args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]\n"
         "if libc.syscall(n, *args) >= 0: print('REACHED')\n",
         control=control,
     )

@@ -158,7 +158,7 @@ def test_preloaded_modules_can_be_used() -> None:
     submission = _submission("stdio", program, tests=[{"stdin": "", "stdout": "45 5.0"}])
     with Pool(SandboxConfig(workers=1, preload=("numpy",)), RewardConfig()) as pool:
         assert _status(pool, submission) is Status.OK
-    with Pool(SandboxConfig(workers=1), RewardConfig()) as pool:
+    with Pool(SandboxConfig(workers=1, importable=()), RewardConfig()) as pool:
         assert _status(pool, submission) is Status.WRONG
 
 
