@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from sandbox.pool import Pool
 from sandbox.verdict import Status, Submission, Verdict
@@ -49,8 +49,7 @@ def submission_of(record: Any) -> Submission:
     for name in ("verifier", "response"):
         if not isinstance(record.get(name), str):
             raise BadRecordError(f'"{name}" must be text')
-    own_id = record.get("id")
-    if not isinstance(own_id, str | int | float | None) or (isinstance(own_id, int) and own_id.bit_length() > _ID_BITS):
+    if not _can_be_written_again(record.get("id")):
         raise BadRecordError('"id" must be text or a number of reasonable length')
     reference = record.get("reference", {key: value for key, value in record.items() if key not in _OWN_FIELDS})
     prompt, truncated, length = record.get("prompt", ""), record.get("truncated", False), record.get("length", 0)
@@ -92,7 +91,7 @@ def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_second
     for number, line in chunk:
         record: Any = None
         try:
-            record = json.loads(_text(line), parse_int=_integer, parse_constant=_refuse)
+            record = json.loads(_text(line), parse_int=_integer)
             read.append((number, record, submission_of(record)))
         except UnicodeDecodeError as error:
             read.append((number, None, f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"))
@@ -126,8 +125,14 @@ def _integer(digits: str) -> int:
     return _integer(digits[:middle]) * shift + _integer(digits[middle:])
 
 
-def _refuse(name: str) -> NoReturn:
-    raise BadRecordError(f"{name} is not JSON")
+def _can_be_written_again(own_id: Any) -> bool:
+    match own_id:
+        case int():
+            return own_id.bit_length() <= _ID_BITS
+        case float():
+            return math.isfinite(own_id)
+        case _:
+            return isinstance(own_id, str | None)
 
 
 def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:

@@ -64,6 +64,16 @@ def test_bad_records_are_named_and_the_good_ones_scored(tmp_path: Path) -> None:
     assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == ["ok", "ok"]
 
 
+def test_an_answer_may_be_infinite(tmp_path: Path) -> None:
+    record = {"verifier": "function", "entry": "f", "tests": [[[1], float("inf")]]}
+    answers = [f"```python\ndef f(x):\n    return {value}\n```" for value in ("float('inf')", "-float('inf')", "1e308")]
+    file = _write(tmp_path / "in.jsonl", [json.dumps(record | {"response": answer}) for answer in answers])
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(tmp_path / "out.jsonl")])
+    assert ended.exit_code == 0, ended.output
+    written = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["status"] for line in written] == ["ok", "wrong", "wrong"]
+
+
 def test_a_bad_configuration_is_one_line_that_names_the_key(tmp_path: Path) -> None:
     file, config = _write(tmp_path / "in.jsonl", []), tmp_path / "config.yaml"
     config.write_text("sandbox:\n  workerz: 3\n")
