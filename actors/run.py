@@ -102,7 +102,10 @@ def cluster(recipe: Recipe, temporary: Path) -> Iterator[None]:
             "object_store_memory": recipe.ray.object_store_bytes,
             "_temp_dir": str(temporary / "ray"),
         }
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises bare exceptions, also where an overloaded machine starts too slowly
+        raise RunError(f"Ray did not start: {error} Try again when the machine has less to do.") from error
     try:
         yield
     finally:
