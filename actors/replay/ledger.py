@@ -218,10 +218,6 @@ class Ledger:
             else:
                 self._verification_broke(entry)
 
-    def next_deadline(self) -> float | None:
-        """When `expire` is next worth calling."""
-        return min((e.deadline for e in self.entries.values() if e.holder), default=None)
-
     def drop(self, ticket: int, reason: Reason) -> None:
         """Take a group out. Raises KeyError where the ticket is not in the ledger."""
         entry = self.entries.pop(ticket)
