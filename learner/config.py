@@ -197,7 +197,9 @@ class LearnerConfig(BaseModel):
     )
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass")
     fused_kernels: bool = Field(
-        default=True, description="replace norm, rotary and gated-MLP forwards by fused equivalents"
+        default=True,
+        description="replace linear layers, norm, rotary and gated MLP by equivalents that pass over memory less often "
+        "and keep less of it",
     )
     lora: LoraSettings | None = Field(
         default=None, description="train low-rank adapters instead of all weights; null = all"
@@ -219,6 +221,12 @@ class LearnerConfig(BaseModel):
     max_non_finite_steps: int = Field(
         default=3, gt=0, description="non-finite steps in a row after which training stops"
     )
+
+    @model_validator(mode="after")
+    def _refuse_what_would_be_ignored(self) -> LearnerConfig:
+        if self.backward_precision == "bfloat16" and not self.fused_kernels:
+            raise ValueError("backward_precision: bfloat16 is done by the fused kernels; set fused_kernels: true")
+        return self
 
 
 class SftConfig(BaseModel):

@@ -1,13 +1,15 @@
-"""Fewer passes over memory: norm, rotary embedding and gated MLP with hand-written backward passes.
+"""Fewer passes over memory, and less of it kept: linear layers, norm, rotary embedding and gated MLP by hand.
 
 The elementwise parts of a transformer layer cost as much as its matrix products when the model is small. Each function
-here computes what the `transformers` module computes, with about half the passes; `fuse` swaps them in and
-`Policy`'s self-check compares the outcome with the untouched model.
+here computes what the `transformers` module computes, with about half the passes, and keeps less for its backward pass;
+`fuse` swaps them in and `Policy`'s self-check compares the outcome with the untouched model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,26 +41,6 @@ class _RmsNorm(torch.autograd.Function):
         return (g * w).addcmul_(xhat, shift).mul_(r), dw, None, None
 
 
-class _SwiGlu(torch.autograd.Function):
-    """silu(a) b; keeps a and b only, and recomputes silu(a)."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return F.silu(a).mul_(b)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        # d silu(a) / da = s + silu(a) (1 - s), s = sigmoid(a)
-        (g,) = gradients
-        a, b = ctx.saved_tensors
-        s = torch.sigmoid(a)
-        silu = a * s
-        db = g * silu
-        slope = torch.addcmul(silu, silu, s, value=-1).add_(s)
-        return slope.mul_(b).mul_(g), db
-
-
 class _Rotary(torch.autograd.Function):
     """x cos + rotate_half(x) sin for x [..., D], computed in the dtype of cos; the inverse rotation is its gradient."""
 
@@ -83,21 +65,50 @@ class _Rotary(torch.autograd.Function):
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T in float32, with the two matrix products of its backward pass on bfloat16 inputs."""
+    """x W^T in `dtype`; keeps W as it is and rounds it again in the backward pass, so that no second copy stays.
+
+    `rough` rounds the inputs of the backward pass's products to bfloat16 where `dtype` is float32.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, dtype: torch.dtype, rough: bool) -> Tensor:
+        ctx.rough = rough
+        x = x.to(dtype)
         ctx.save_for_backward(x, w)
-        return F.linear(x, w)
+        return F.linear(x, w.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (g,) = gradients
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, w = ctx.saved_tensors
-        with bfloat16_products():
-            dx = g @ w if ctx.needs_input_grad[0] else None
-            dw = g.flatten(0, -2).T @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
-        return dx, dw
+        return *_linear_gradients(gradients[0], x, w, ctx), None, None
+
+
+class _GatedDown(torch.autograd.Function):
+    """(silu(a) b) W^T as `_Linear` computes it; keeps a, b and W only, and recomputes the product."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, rough: bool) -> Tensor:
+        ctx.rough = rough
+        ctx.save_for_backward(a, b, w)
+        return F.linear(F.silu(a).mul_(b), w.to(a.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        # d silu(a) / da = s + silu(a) (1 - s), s = sigmoid(a)
+        a, b, w = ctx.saved_tensors
+        s = torch.sigmoid(a)
+        silu = a * s
+        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx)
+        slope = torch.addcmul(silu, silu, s, value=-1).add_(s)
+        return slope.mul_(b).mul_(g), silu.mul_(g), dw, None
+
+
+def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, ctx: Any) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x W^T with respect to x, in its dtype, and to W (the context's last tensor), in that of W."""
+    with bfloat16_products() if ctx.rough else contextlib.nullcontext():
+        dx = g @ w.to(g.dtype)
+        dw = (g.flatten(0, -2).T @ x.flatten(0, -2)).to(w.dtype) if w.requires_grad else None
+    return dx, dw
 
 
 def rms_norm(x: Tensor, w: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
@@ -105,39 +116,37 @@ def rms_norm(x: Tensor, w: Tensor, eps: float, dtype: torch.dtype | None = None)
     return _RmsNorm.apply(x, w, eps, dtype or x.dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def swiglu(a: Tensor, b: Tensor) -> Tensor:
-    """silu(a) * b (Shazeer 2020)."""
-    return _SwiGlu.apply(a, b)  # type: ignore[no-any-return, no-untyped-call]
-
-
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate halves of the last dimension of x (Su et al. 2021, eq. 34, in the layout of `transformers`)."""
     return _Rotary.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def fast_backward(model: nn.Module) -> None:
-    """Let every bias-free linear layer of `model` round the inputs of its backward products to bfloat16.
-
-    With AMX units such a product is three to five times as fast; losses, logprobs, gradients' sums and weights stay
-    float32. Only the layers, because the small products inside attention become many times slower.
-    """
-    for module in model.modules():
-        if type(module) is nn.Linear and module.bias is None:
-            _replace_forward(module, _linear_forward)
+def linear(x: Tensor, w: Tensor, dtype: torch.dtype, rough: bool = False) -> Tensor:
+    """x W^T, computed in `dtype`; with `rough`, float32 gradients of it are products of bfloat16 inputs."""
+    return _Linear.apply(x, w, dtype, rough)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def fuse(model: nn.Module) -> None:
+def gated_down(a: Tensor, b: Tensor, w: Tensor, rough: bool = False) -> Tensor:
+    """(silu(a) * b) W^T (Shazeer 2020, eq. 6), computed in the dtype of a and b."""
+    return _GatedDown.apply(a, b, w, rough)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def fuse(model: nn.Module, rough: bool = False) -> None:
     """Swap the fused functions into the modules of `model` that compute the same thing.
 
     Under autocast the residual stream stays float32; what autocast would round for every product that reads it is
-    rounded once, where it is made.
+    rounded once, where it is made. With `rough`, the backward products of every linear layer without a bias round their
+    float32 inputs to bfloat16: with AMX units that is three to five times as fast. Only the layers, because the small
+    products inside attention become many times slower.
     """
     for module in model.modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             _replace_forward(module, _norm_forward)
         elif kind.endswith("MLP") and _is_gated(module):
-            _replace_forward(module, _mlp_forward)
+            _replace_forward(module, _mlp_forward, rough)
+        elif type(module) is nn.Linear and module.bias is None:
+            _replace_forward(module, _linear_forward, rough)
     _fuse_rotary(sys.modules[type(model).__module__])
 
 
@@ -147,24 +156,33 @@ def _is_gated(module: nn.Module) -> bool:
     return silu and all(isinstance(getattr(module, name, None), nn.Linear) for name in projections)
 
 
-def _replace_forward(module: Any, forward: Any) -> None:
-    module.forward = forward.__get__(module)
+def _replace_forward(module: Any, forward: Any, *settings: Any) -> None:
+    # Not a closure over the module: copies of the model (the reference policy) must use their own weights.
+    module.forward = partial(forward, module, *settings)
 
 
-def _linear_forward(self: Any, x: Tensor) -> Tensor:
-    return _Linear.apply(x, self.weight)  # type: ignore[no-any-return, no-untyped-call]
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """What a product of float32 weights with x is computed in."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _linear_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
+    return linear(x, self.weight, _compute_dtype(x), rough)
 
 
 def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
     if hidden_states.dtype != torch.float32:
         return type(self).forward(self, hidden_states)  # type: ignore[no-any-return]
-    device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    return rms_norm(hidden_states, self.weight, self.variance_epsilon, dtype)
+    return rms_norm(hidden_states, self.weight, self.variance_epsilon, _compute_dtype(hidden_states))
 
 
-def _mlp_forward(self: Any, x: Tensor) -> Tensor:
-    return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]
+def _mlp_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
+    a, b = self.gate_proj(x), self.up_proj(x)
+    down = self.down_proj
+    if type(down) is nn.Linear and down.bias is None:  # not once it has an adapter
+        return gated_down(a, b, down.weight, rough)
+    return down(F.silu(a) * b)  # type: ignore[no-any-return]
 
 
 def _fuse_rotary(module: Any) -> None:

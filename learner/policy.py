@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from learner import attention
 from learner.config import LearnerConfig
 from learner.errors import ModelError
-from learner.fused import fast_backward, fuse
+from learner.fused import fuse
 from learner.logprobs import token_logprobs
 from learner.packing import Packed, Segment, pack
 
@@ -66,7 +66,9 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
     probe = np.arange(12, dtype=np.int32) % model.config.vocab_size
     expected = _plain_logprobs(model, probe)
     if config.fused_kernels:
-        fuse(model)
+        fuse(
+            model, rough=config.backward_precision == "bfloat16" and config.dtype == "float32" and device.type == "cpu"
+        )
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
     with torch.no_grad():
         found, _ = policy(pack([Segment(probe[:3], (probe[3:],), (0,))], device))
@@ -78,8 +80,6 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
         )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if config.backward_precision == "bfloat16" and config.dtype == "float32" and device.type == "cpu":
-        fast_backward(model)
     policy.dtype = DTYPES[config.dtype]
     return policy
 
