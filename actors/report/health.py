@@ -42,6 +42,7 @@ def warnings(state: RunState) -> list[Warning]:
     found = (
         _bound_broken(state),
         _not_finite(state),
+        _reward_model_guesses(state),
         _accuracy_drop(state),
         _reward_drop(state),
         _short(state),
@@ -78,6 +79,19 @@ def _not_finite(state: RunState) -> Warning | None:
         return None
     text = f"{state.not_finite} step(s) were skipped or had a statistic that is not a finite number."
     return Warning("not_finite", text, "Lower learner.lr, or look at the gradient norm before it happened.")
+
+
+def _reward_model_guesses(state: RunState) -> Warning | None:
+    found = state.reward_model
+    if found is None or not found.is_chance:
+        return None
+    text = (
+        f"The reward model puts {found.accuracy:.0%} of {found.held_out} held-out pairs in the right order, which is "
+        "no better than chance."
+    )
+    return Warning(
+        "reward_model", text, "Its rewards are noise: stop, and give more pairs, more steps or a better base."
+    )
 
 
 def _accuracy_drop(state: RunState) -> Warning | None:
