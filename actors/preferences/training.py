@@ -48,7 +48,7 @@ def train_reward_model(
     latest: dict[str, float] = {}
 
     def check(step: int) -> bool:
-        say(f"step {step}: loss {latest['loss']:.3f} nats a pair, {latest['held_out_loss']:.3f} on held-out pairs")
+        say(f"step {step}: loss {latest['loss']:.3g} nats a pair, {latest['held_out_loss']:.3g} on held-out pairs")
         return stopped()
 
     statistics = prefer(reward_model, train, config.supervised, check, lambda _, found: latest.update(found), held_out)

@@ -41,13 +41,13 @@ def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(st
         "preferences.held_out": "64",
         "preferences.weight": str(WEIGHT),
         "preferences.clip": str(CLIP),
-        "preferences.supervised.max_steps": "60",
+        "preferences.supervised.max_steps": "20",
         "preferences.supervised.learning_rate": "1e-3",
         "preferences.supervised.epochs": "20",
     }
     run = start(**changes)
     assert run.end() == 0, run.text()[-3000:]
-    assert "reward model: step 60: loss " in run.text()
+    assert "reward model: step 20: loss " in run.text()
     assert "held-out pairs in the right order" in run.text()
     summary = usable(run)
     assert summary["steps"] == 10

@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from actors.config.preferences import PreferencesConfig
-from actors.config.recipe import Recipe, parse
+from actors.config.recipe import Recipe, load, parse
 from actors.errors import RecipeError, RunError
 from actors.models import prepare
 from actors.preferences.reward import FOLDER, PreferenceReward, check_files, open_reward, with_preference
@@ -19,6 +20,7 @@ from actors.preferences.training import train_reward_model
 from actors.tasks import Task, TaskStream
 from sandbox import Status, Verdict
 
+RECIPES = Path(__file__).parents[3] / "recipes"
 CONFIG = PreferencesConfig(pairs=Path("pairs.jsonl"), weight=0.5, clip=2.0)
 
 
@@ -223,6 +225,15 @@ def test_a_recipe_without_preferences_opens_nothing(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, []).model_copy(update={"preferences": None})
     assert open_reward(recipe, tmp_path, lambda: False) is None
     check_files(recipe)
+
+
+def test_the_example_has_data_that_it_can_use(tmp_path: Path) -> None:
+    runpy.run_path(str(RECIPES / "data" / "two_styles.py"))["write"](tmp_path)
+    files = [f"preferences.pairs={tmp_path}/pairs.jsonl", f"cold_start.traces={tmp_path}/traces.jsonl"]
+    recipe = load(RECIPES / "preferences.yaml", files)
+    check_files(recipe)
+    traces = [json.loads(line)["response"] for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    assert 0.45 < sum("; " in trace for trace in traces) / len(traces) < 0.55, "the policy must know both styles"
 
 
 def test_files_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
