@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
@@ -40,7 +41,7 @@ class RewardModel:
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 str(model_path), num_labels=1, dtype=torch.float32, attn_implementation=attention.NAME
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"cannot build a reward model on {model_path}: {error}") from error
         self.model = model.to(self.device).train()
 

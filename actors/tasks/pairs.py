@@ -24,7 +24,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises RecipeError for a file without pairs, and for a bad line with its number.
     """
     pairs = []
-    for place, record in read_jsonl(path):
+    for place, record in read_jsonl(path, "preferences.pairs"):
         messages = messages_of(record, place)
         chosen, rejected = (text_field(record, key, place) for key in ("chosen", "rejected"))
         if chosen == rejected:

@@ -245,7 +245,7 @@ def test_files_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
         return good.model_copy(update={"preferences": good.preferences.model_copy(update=update)})
 
     missing = changed(pairs=tmp_path / "none.jsonl")
-    with pytest.raises(RecipeError, match=r"none\.jsonl: cannot be read"):
+    with pytest.raises(RecipeError, match=r"none\.jsonl: cannot be read .* correct `preferences\.pairs`"):
         check_files(missing)
     (tmp_path / FOLDER).mkdir()
     check_files(missing, tmp_path)  # a run that goes on has its reward model already

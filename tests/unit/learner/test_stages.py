@@ -108,6 +108,14 @@ def test_answers_to_one_prompt_are_scored_as_if_alone(tiny_model: Path) -> None:
     assert model.score(examples).tolist() == pytest.approx(alone, abs=1e-5)
 
 
+def test_a_torn_reward_model_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    RewardModel(CONFIG, tiny_model, seed=0).export(tmp_path / "reward")
+    weights = tmp_path / "reward" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot build a reward model on .*reward"):
+        RewardModel(CONFIG, tmp_path / "reward", seed=0)
+
+
 def test_an_answer_that_the_reward_model_cannot_read_is_refused(tiny_model: Path) -> None:
     model = RewardModel(CONFIG, tiny_model, seed=0)
     assert model.max_length is not None
