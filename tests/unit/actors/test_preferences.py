@@ -3,6 +3,8 @@
 import json
 import random
 import runpy
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -219,6 +221,11 @@ def test_a_verifier_waits_for_the_reward_model_until_it_is_stopped_or_too_late(t
     stop.set()
     waiting.join(10)
     assert opened == [None]
+
+
+def test_a_verifier_without_preferences_needs_no_torch() -> None:
+    code = "import sys, actors.verifier; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "[]\n"
 
 
 def test_a_recipe_without_preferences_opens_nothing(tmp_path: Path) -> None:
