@@ -117,6 +117,10 @@ def _reward_drop(state: RunState) -> Warning | None:
     means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
     if max(means) <= 0 or means[-1] >= MIN_REWARD_RATIO * max(means):
         return None
+    # Preferences count from the mean of a group: where the reward is little else, its mean is noise around 0.
+    spread = _recent(state, names.REWARD_STD) if names.PREFERENCE in state.statistics else None
+    if spread is not None and max(means) - means[-1] < spread / 2:
+        return None
     text = f"Training reward fell from {max(means):.2f} at its best to {means[-1]:.2f}."
     return Warning("reward", text, "The policy is likely collapsing: stop, and lower learner.lr.")
 

@@ -180,6 +180,13 @@ def test_a_reward_model_that_guesses_is_warned_of(accuracy: float, held_out: int
     assert ("reward_model" in signs(reward_model(accuracy, held_out))) == warned
 
 
+@pytest.mark.parametrize(("worst", "warned"), [(0.02, False), (-0.9, True)])
+def test_a_reward_of_preferences_alone_may_waver_around_nothing(worst: float, warned: bool) -> None:
+    part = {"reward/preference": 3.0, "reward_std": 0.7}
+    rewards = [0.1, 0.05, 0.1] * 5 + [worst] * 5
+    assert ("reward" in signs(*(step(i, reward=r, **part) for i, r in enumerate(rewards, 1)))) == warned
+
+
 def test_short_answers_are_warned_of() -> None:
     assert signs(*(step(n, response_length_mean=30.0 if n < 20 else 4.0) for n in range(1, 30))) == {"length"}
 
