@@ -1,7 +1,7 @@
 # Two commands for a fresh machine with Python 3.11 to 3.13: `make quickstart` and `make test`.
 SHELL := /bin/bash
-STRICT := sandbox learner actors/config actors/replay actors/report actors/tasks actors/models actors/wire.py \
-	actors/metrics.py actors/scrape.py actors/guardian.py actors/deadline.py
+STRICT := sandbox learner actors/config actors/replay actors/report actors/tasks actors/models \
+	actors/preferences actors/wire.py actors/metrics.py actors/scrape.py actors/guardian.py actors/deadline.py
 
 .PHONY: setup quickstart test test-unit lint clean
 

@@ -16,6 +16,8 @@ from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
 from actors.learner_ranks import join, leave, member_name
+from actors.preferences.reward import model_folder
+from actors.preferences.training import train_reward_model
 from actors.replay.client import POLL_SECONDS, Client, Heartbeat
 from actors.replay.payload import Payload
 from actors.tasks.stream import TaskStream
@@ -62,6 +64,7 @@ class Learner:
         try:
             if recipe.learner_ranks > 1:
                 join(self._client, self._rank, recipe.learner_ranks, recipe.weights.host, recipe.learner.device)
+            self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
             self._train()
@@ -78,6 +81,30 @@ class Learner:
         return publisher
 
     # ---------------------------------------------------------------- before the first step
+
+    def _train_reward_model(self) -> None:
+        """On the first rank, unless it is there already: before the policy is in memory, and before any weights are
+        published, so that no group can be drawn that its verifier could not score.
+        """
+        recipe = self._recipe
+        if self._rank != 0 or recipe.preferences is None:
+            return
+        place = model_folder(recipe.preferences, self._folder)
+        if place.is_dir():
+            return
+        self._phase("reward model", "it learns from preferences")
+        stream = TaskStream(recipe.tasks, recipe.seed)
+        with metrics.busy("learner"):
+            event = train_reward_model(
+                recipe,
+                self._model,
+                stream,
+                place,
+                lambda text: self._phase("reward model", text),
+                lambda: self._stopping,
+            )
+        if event is not None:
+            self._client.request("notice", {"event": event})
 
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe

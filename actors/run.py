@@ -18,6 +18,7 @@ from rich.console import Console
 from actors import guardian
 from actors.config.recipe import Recipe, dump, load
 from actors.errors import RecipeError, RunError
+from actors.preferences.reward import check_files
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ START_SECONDS = 120.0
 
 
 def new_folder(recipe: Recipe) -> Path:
-    """A fresh run folder that holds the resolved recipe."""
+    """A fresh run folder that holds the resolved recipe. Raises RecipeError where its preferences cannot be used."""
+    check_files(recipe)
     folder = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     if folder.exists():
         folder = folder.with_name(f"{folder.name}-{secrets.token_hex(2)}")
@@ -43,14 +45,16 @@ def new_folder(recipe: Recipe) -> Path:
 def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
     """The recipe of an earlier run, its newest checkpoint and that checkpoint's step.
 
-    Raises RecipeError where the folder is no run folder, or holds no checkpoint.
+    Raises RecipeError where the folder is no run folder, holds no checkpoint, or its preferences cannot be used.
     """
     if not (folder / "recipe.yaml").exists():
         raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml)")
     checkpoints = sorted((folder / "checkpoints").glob("step-*"))
     if not checkpoints:
         raise RecipeError(f"{folder}: there is no checkpoint yet; start over with `leeway run {folder}/recipe.yaml`")
-    return load(folder / "recipe.yaml", overrides), checkpoints[-1], int(checkpoints[-1].name.removeprefix("step-"))
+    recipe = load(folder / "recipe.yaml", overrides)
+    check_files(recipe, folder)
+    return recipe, checkpoints[-1], int(checkpoints[-1].name.removeprefix("step-"))
 
 
 @contextmanager

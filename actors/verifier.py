@@ -2,12 +2,14 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from actors import metrics, process
 from actors.config.recipe import Recipe
 from actors.errors import PeerTimeoutError
+from actors.preferences.reward import PreferenceReward, open_reward
 from actors.replay.client import Client, Heartbeat
 from sandbox import Pool, Status, Submission, Verdict, answer_of
 
@@ -21,7 +23,8 @@ class Verifier:
     """`run` works until `stop` is called. As many groups are scored at a time as the sandbox has workers."""
 
     def __init__(self, recipe: Recipe, name: str, replay: str, folder: Path) -> None:
-        self._recipe, self._name, self._replay = recipe, name, replay
+        self._recipe, self._name, self._replay, self._folder = recipe, name, replay, folder
+        self._preference: PreferenceReward | None = None
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
@@ -35,9 +38,11 @@ class Verifier:
 
     @process.logged
     def run(self) -> None:
-        """Raises what broke a scoring thread."""
+        """Raises what broke a scoring thread, or what kept the reward model from being loaded."""
         silence = self._recipe.replay.worker_silence_seconds
         beat = Heartbeat(self._replay, self._name, "verifier", silence / 4)
+        # No group is leased before its reward can be whole.
+        self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
         with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
             threads = [
                 threading.Thread(target=self._work, args=(pool,), name=f"scoring-{i}", daemon=True)
@@ -69,8 +74,12 @@ class Verifier:
 
     def _score(self, pool: Pool, client: Client, group: dict[str, Any]) -> None:
         submissions = submissions_of(group)
+        seconds = self._recipe.verifiers.deadline_seconds
         with metrics.busy("verifier"), metrics.VERIFICATION.time():
-            verdicts = pool.score(submissions, self._recipe.verifiers.deadline_seconds)
+            deadline = time.monotonic() + seconds
+            verdicts = pool.score(submissions, seconds)
+            if self._preference is not None:
+                verdicts = self._preference.added_to(verdicts, group, deadline)
         for verdict in verdicts:
             metrics.VERDICTS.labels(verdict.status).inc()
         try:

@@ -8,7 +8,7 @@ from learner.config import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftC
 from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
 
 if TYPE_CHECKING:
-    from learner.reward_model import RewardModel, prefer
+    from learner.reward_model import RewardModel, evaluate_preferences, prefer
     from learner.sft import supervise
     from learner.statistics import STATISTICS
     from learner.trainer import Trainer
@@ -18,6 +18,7 @@ _LAZY = {
     "STATISTICS": "learner.statistics",
     "RewardModel": "learner.reward_model",
     "Trainer": "learner.trainer",
+    "evaluate_preferences": "learner.reward_model",
     "prefer": "learner.reward_model",
     "supervise": "learner.sft",
 }
@@ -37,6 +38,7 @@ __all__ = [
     "RewardModel",
     "SftConfig",
     "Trainer",
+    "evaluate_preferences",
     "prefer",
     "supervise",
 ]

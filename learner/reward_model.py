@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
@@ -34,13 +35,25 @@ class RewardModel:
         self.model_path = Path(model_path)
         cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
+        if config.threads:
+            torch.set_num_threads(config.threads)
         try:
             model: Any = AutoModelForSequenceClassification.from_pretrained(
                 str(model_path), num_labels=1, dtype=torch.float32, attn_implementation=attention.NAME
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"cannot build a reward model on {model_path}: {error}") from error
         self.model = model.to(self.device).train()
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a prompt and its answer together; None where the model's configuration names no bound."""
+        bound = self.model.config.to_dict().get("max_position_embeddings")
+        return None if bound is None else int(bound)
+
+    def fits(self, prompt: Int32, *completions: Int32) -> bool:
+        """Whether the model can read each of the completions after the prompt."""
+        return self.max_length is None or all(len(prompt) + len(c) <= self.max_length for c in completions)
 
     def rewards(self, segments: Sequence[Segment]) -> Tensor:
         """r of every completion of `segments`, in packed order, [S]; differentiable."""
@@ -63,9 +76,23 @@ class RewardModel:
         return scores
 
     def score(self, examples: Sequence[tuple[Int32, Int32]]) -> Float32:
-        """r of (prompt ids, completion ids) pairs, float32 [len(examples)]."""
+        """r of (prompt ids, completion ids) pairs, float32 [len(examples)], without dropout; equal prompts run once.
+
+        Raises BatchError for a pair that is longer than `max_length`.
+        """
+        by_prompt: dict[bytes, list[int]] = {}
+        for i, (prompt, completion) in enumerate(examples):
+            if not self.fits(prompt, completion):
+                raise BatchError(
+                    f"prompt and answer are {len(prompt) + len(completion)} tokens, and the reward model reads "
+                    f"{self.max_length} at most; shorten prompts or answers, or take a model with a longer context"
+                )
+            by_prompt.setdefault(prompt.tobytes(), []).append(i)
         out = np.zeros(len(examples), dtype=np.float32)
-        segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
+        segments = [
+            Segment(examples[own[0]][0], tuple(examples[i][1] for i in own), tuple(own)) for own in by_prompt.values()
+        ]
+        self.model.eval()
         for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
             with torch.no_grad():
                 out[[i for s in part for i in s.indices]] = self.rewards(part).cpu().numpy()
@@ -87,8 +114,9 @@ def prefer(
 ) -> dict[str, float]:
     """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)), on one rank.
 
-    Stops, reports and refuses as `learner.sft.supervise` does. Returns the statistics of the last step: loss, accuracy
-    (share of pairs in the right order), margin (mean r difference), and those of `learner.sft.fit`.
+    Stops, reports and refuses as `learner.sft.supervise` does; no pair may be longer than `max_length`. Returns the
+    statistics of the last step: loss, accuracy (share of pairs in the right order), margin (mean r difference), and
+    those of `learner.sft.fit`.
     """
     if not pairs:
         raise BatchError("no preference pairs to train on")
@@ -114,6 +142,7 @@ def _preference_loss(reward_model: RewardModel, pairs: Sequence[Pair], train: bo
     segments = [Segment(q, (chosen, rejected), (2 * i, 2 * i + 1)) for i, (q, chosen, rejected) in enumerate(pairs)]
     # A pair must stay in one micro-batch, so a pair's tokens are the smallest possible budget.
     budget = max(reward_model.config.micro_batch_tokens, *(s.size for s in segments))
+    reward_model.model.train(train)
     with torch.set_grad_enabled(train):
         for part in plan_micro_batches(segments, budget):
             chosen, rejected = reward_model.rewards(part).view(-1, 2).unbind(1)

@@ -18,6 +18,7 @@ from actors.config.pools import (
     VerifiersConfig,
     WeightsConfig,
 )
+from actors.config.preferences import PreferencesConfig
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from learner.config import LearnerConfig, SftConfig
@@ -62,6 +63,7 @@ class Recipe(Section):
     model: ModelConfig = Field(description="the model that is trained")
     tasks: TasksConfig = Field(description="training and held-out tasks")
     rewards: RewardConfig = Field(default_factory=RewardConfig, description="parts of the reward and their weights")
+    preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     generators: GeneratorsConfig = Field(
         default_factory=GeneratorsConfig, description="the pool that draws completions"
@@ -103,6 +105,10 @@ class Recipe(Section):
             raise ValueError(
                 "learner.objective.overlong_limit and rewards.overlong_max_tokens are the same punishment; set one, "
                 "or it counts twice"
+            )
+        if self.preferences is not None and self.replay.group_size == 1:
+            raise ValueError(
+                "preferences compare the completions of a group, and replay.group_size is 1; set 2 or more"
             )
         if self.learner_ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(

@@ -190,6 +190,7 @@ class Replay:
             "verifier": held.task["verifier"],
             "reference": held.task["reference"],
             "prompt": held.prompt,
+            "messages": held.task["messages"],
             "texts": list(held.texts),
             "truncated": held.payload.truncated.tolist(),
             "lengths": held.payload.lengths.tolist(),

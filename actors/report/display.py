@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.report import statistics as names
-from actors.report.events import EVENT, EvaluationDone, Event, Phase, Restart, StepDone, Tick
+from actors.report.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
 from actors.report.health import warnings
 from actors.report.markup import visible
 from actors.report.series import Series
@@ -63,7 +63,7 @@ class Display:
         line = plain(self.state, event)
         if line:
             yield line
-        if isinstance(event, StepDone | EvaluationDone):
+        if isinstance(event, StepDone | EvaluationDone | RewardModelDone):
             now = {warning.sign: warning for warning in warnings(self.state)}
             for sign in now.keys() - self._warned:
                 yield f"warning: {now[sign].text} {now[sign].advice}"
@@ -75,6 +75,11 @@ def plain(state: RunState, event: Event) -> str | None:
     match event:
         case Phase():
             return visible(f"{event.name}: {event.detail}" if event.detail else event.name)
+        case RewardModelDone():
+            return (
+                f"reward model: {percent(event.accuracy, 1)} of {plural(event.held_out, 'held-out pair')} in the right "
+                f"order, margin {number(event.margin)} nats, after {plural(event.steps, 'step')}"
+            )
         case StepDone():
             return _plain_step(state, event)
         case EvaluationDone():

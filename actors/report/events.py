@@ -46,6 +46,24 @@ class Phase(_Event):
     detail: str = Field("", description="what is being done, in a few words")
 
 
+class RewardModelDone(_Event):
+    """A reward model was trained on preferences and is in the run folder."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    steps: int = Field(ge=1, description="optimizer steps")
+    pairs: int = Field(ge=1, description="pairs it was trained on")
+    skipped: int = Field(0, ge=0, description="pairs that were longer than it reads")
+    held_out: int = Field(ge=1, description="pairs kept back, on other prompts, which the rest is measured on")
+    accuracy: Share = Field(description="share of the pairs whose chosen answer has the higher score")
+    margin: Number = Field(description="mean score of the chosen answer over that of the rejected one (nats)")
+    loss: Number = Field(description="mean loss (nats a pair); a coin has 0.693")
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether a coin would order as many of the pairs with a probability of a few per cent or more."""
+        return self.accuracy <= 0.5 + 2 * math.sqrt(0.25 / self.held_out)
+
+
 class StepDone(_Event):
     """An optimizer step was taken. A step that is taken again after a resume replaces the earlier one."""
 
@@ -137,7 +155,7 @@ class Sample(_Event):
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
 
 
-Event = Phase | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
+Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

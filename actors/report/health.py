@@ -42,6 +42,7 @@ def warnings(state: RunState) -> list[Warning]:
     found = (
         _bound_broken(state),
         _not_finite(state),
+        _reward_model_guesses(state),
         _accuracy_drop(state),
         _reward_drop(state),
         _short(state),
@@ -80,6 +81,19 @@ def _not_finite(state: RunState) -> Warning | None:
     return Warning("not_finite", text, "Lower learner.lr, or look at the gradient norm before it happened.")
 
 
+def _reward_model_guesses(state: RunState) -> Warning | None:
+    found = state.reward_model
+    if found is None or not found.is_chance:
+        return None
+    text = (
+        f"The reward model puts {found.accuracy:.0%} of {found.held_out} held-out pairs in the right order, which is "
+        "no better than chance."
+    )
+    return Warning(
+        "reward_model", text, "Its rewards are noise: stop, and give more pairs, more steps or a better base."
+    )
+
+
 def _accuracy_drop(state: RunState) -> Warning | None:
     if len(state.evaluations) < 2:
         return None
@@ -102,6 +116,10 @@ def _reward_drop(state: RunState) -> Warning | None:
     values = series.last(len(series))
     means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
     if max(means) <= 0 or means[-1] >= MIN_REWARD_RATIO * max(means):
+        return None
+    # Preferences count from the mean of a group: where the reward is little else, its mean is noise around 0.
+    spread = _recent(state, names.REWARD_STD) if names.PREFERENCE in state.statistics else None
+    if spread is not None and max(means) - means[-1] < spread / 2:
         return None
     text = f"Training reward fell from {max(means):.2f} at its best to {means[-1]:.2f}."
     return Warning("reward", text, "The policy is likely collapsing: stop, and lower learner.lr.")

@@ -22,6 +22,9 @@ def final(summary: RunSummary, folder: Path, found: Sequence[Warning] = ()) -> R
     table.add_column(no_wrap=True, style="dim")
     table.add_column()
     table.add_row("held-out accuracy", _accuracies(summary.held_out.before, summary.held_out.after))
+    if (model := summary.reward_model).n is not None:
+        pairs = plural(model.n, "held-out pair")
+        table.add_row("reward model", f"{percent(model.accuracy, 1)} of {pairs} in the right order")
     table.add_row("wall time", f"{duration(summary.wall_seconds)} for {plural(summary.steps, 'step')}")
     table.add_row(
         "tokens", f"{number(summary.tokens.generated)} generated, {number(summary.tokens.trained)} trained on"

@@ -74,7 +74,12 @@ def _reward_parts(state: RunState) -> Html:
         for i, name in enumerate(parts)
     ]
     chart = line_chart("Parts of the reward", lines, Axes("step", _whole, number, height=230.0))
-    return _card("Parts of the reward", "Means over the trained groups, before their weights.", chart, lines)
+    note = "Means over the trained groups, before their weights."
+    if (model := state.reward_model) is not None:
+        note += (
+            f" The reward model puts {percent(model.accuracy)} of {model.held_out} held-out pairs in the right order."
+        )
+    return _card("Parts of the reward", note, chart, lines)
 
 
 def staleness(state: RunState) -> Html:

@@ -19,6 +19,7 @@ from actors.report.events import (
     GroupCounters,
     Phase,
     Restart,
+    RewardModelDone,
     Sample,
     StepDone,
     Tick,
@@ -55,6 +56,7 @@ class RunState:
         self.info = info
         self.seconds = 0.0
         self.phase = Phase(seconds=0.0, name="starting")
+        self.reward_model: RewardModelDone | None = None
         self.step = 0
         self.version = 0
         self.last_step: StepDone | None = None
@@ -90,6 +92,8 @@ class RunState:
         match event:
             case Phase():
                 self.phase = event
+            case RewardModelDone():
+                self.reward_model = event
             case StepDone():
                 self._fold_step(event)
             case EvaluationDone():

@@ -16,6 +16,7 @@ class Statistic(NamedTuple):
 
 REWARD = "reward"
 TRAINED_REWARD = "reward_mean"
+REWARD_STD = "reward_std"
 ENTROPY = "entropy"
 MIXED_GROUPS = "mixed_groups"
 RESPONSE_LENGTH = "response_length_mean"
@@ -59,6 +60,7 @@ KNOWN: dict[str, Statistic] = {
 
 #: Prefix of the names of the parts of the reward.
 REWARD_PART = "reward/"
+PREFERENCE = f"{REWARD_PART}preference"
 
 
 def describe(name: str) -> Statistic:

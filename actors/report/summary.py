@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.report.events import EvaluationDone
+from actors.report.events import EvaluationDone, RewardModelDone
 from actors.report.state import RunState, middle
 
 
@@ -31,6 +31,14 @@ class HeldOut(_Part):
 
     before: Accuracy = Field(default_factory=Accuracy, description="before the first reinforcement step")
     after: Accuracy = Field(default_factory=Accuracy, description="after the last step")
+
+
+class RewardModelSummary(_Part):
+    """How good the reward model is that the run has trained."""
+
+    accuracy: float | None = Field(None, description="share of the held-out pairs in the right order")
+    margin: float | None = Field(None, description="mean score of the chosen answer over the rejected one's (nats)")
+    n: int | None = Field(None, description="number of held-out pairs")
 
 
 class Tokens(_Part):
@@ -89,6 +97,7 @@ class RunSummary(_Part):
     wall_seconds: float = Field(description="time since the run's start, over all resumes (s)")
     steps: int = Field(description="optimizer steps taken")
     held_out: HeldOut = Field(description="accuracy on held-out tasks")
+    reward_model: RewardModelSummary = Field(description="the reward model, where the run has trained one")
     tokens: Tokens = Field(description="tokens of responses")
     tokens_per_second: TokensPerSecond = Field(description="throughput")
     staleness: Staleness = Field(description="age of the trained tokens")
@@ -110,6 +119,7 @@ def summarise(state: RunState) -> RunSummary:
         wall_seconds=state.seconds,
         steps=state.step,
         held_out=HeldOut(before=_accuracy(state.evaluation("before")), after=_accuracy(state.evaluation("after"))),
+        reward_model=_reward_model(state.reward_model),
         tokens=Tokens(generated=round(state.generated), trained=state.trained_tokens),
         tokens_per_second=TokensPerSecond(generation=state.rate("generation"), learning=state.rate("learning")),
         staleness=_staleness(state.staleness),
@@ -145,6 +155,12 @@ def _accuracy(done: EvaluationDone | None) -> Accuracy:
     if done is None:
         return Accuracy()
     return Accuracy(pass_at_1=_finite(done.pass_at_1), maj_at_k=_finite(done.maj_at_k), n=done.n)
+
+
+def _reward_model(done: RewardModelDone | None) -> RewardModelSummary:
+    if done is None:
+        return RewardModelSummary()
+    return RewardModelSummary(accuracy=done.accuracy, margin=_finite(done.margin), n=done.held_out)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,8 +1,18 @@
 """Tasks: where they come from, how they are split, worded and demonstrated."""
 
+from actors.tasks.pairs import Pair, keep_back, read_pairs
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.tasks.traces import addition_traces, file_traces
 
-__all__ = ["Renderer", "Task", "TaskStream", "addition_traces", "file_traces"]
+__all__ = [
+    "Pair",
+    "Renderer",
+    "Task",
+    "TaskStream",
+    "addition_traces",
+    "file_traces",
+    "keep_back",
+    "read_pairs",
+]

@@ -12,15 +12,15 @@ Record = Mapping[str, Any]
 _ROLES = ("system", "user", "assistant")
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, Record]]:
-    """(place, object) of every line that is not blank; the place reads "file, line 3".
+def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
+    """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
     Raises RecipeError for a file that cannot be read and for a line that is no JSON object.
     """
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `path` in the recipe") from error
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `{key}` in the recipe") from error
     for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
         if not line.strip():

@@ -54,7 +54,7 @@ def file_traces(path: Path, stream: TaskStream) -> Iterator[tuple[Task, str]]:
     trace is left.
     """
     lines = left = 0
-    for place, record in read_jsonl(path):
+    for place, record in read_jsonl(path, "cold_start.traces"):
         lines += 1
         messages = messages_of(record, place)
         response = text_field(record, "response", place)

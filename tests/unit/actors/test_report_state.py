@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.report.events import EVENT, Event, Restart, StepDone, WeightSync, merge_ticks
+from actors.report.display import plain
+from actors.report.events import EVENT, Event, Restart, RewardModelDone, StepDone, WeightSync, merge_ticks
 from actors.report.health import warnings
 from actors.report.series import Series
 from actors.report.state import RunState
@@ -98,6 +99,7 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
             "before": {"pass_at_1": None, "maj_at_k": None, "n": None},
             "after": {"pass_at_1": None, "maj_at_k": None, "n": None},
         },
+        "reward_model": {"accuracy": None, "margin": None, "n": None},
         "tokens": {"generated": 0, "trained": 0},
         "tokens_per_second": {"generation": None, "learning": None},
         "staleness": {"max": None, "mean": None, "histogram": {}},
@@ -158,6 +160,31 @@ def test_a_collapse_is_warned_of() -> None:
         for n in range(1, 41)
     ]
     assert {"reward", "entropy", "mixed_groups"} <= signs(*steps)
+
+
+def reward_model(accuracy: float, held_out: int = 64) -> RewardModelDone:
+    return RewardModelDone(seconds=9, steps=120, pairs=500, held_out=held_out, accuracy=accuracy, margin=1.5, loss=0.4)
+
+
+def test_a_reward_model_is_told_and_summarised() -> None:
+    done = reward_model(0.9375)
+    assert EVENT.validate_json(done.model_dump_json()) == done
+    state = state_of(done)
+    line = "reward model: 93.8% of 64 held-out pairs in the right order, margin 1.5 nats, after 120 steps"
+    assert plain(state, done) == line
+    assert summarise(state).reward_model.model_dump() == {"accuracy": 0.9375, "margin": 1.5, "n": 64}
+
+
+@pytest.mark.parametrize(("accuracy", "held_out", "warned"), [(0.5, 64, True), (0.6, 64, True), (0.6, 1000, False)])
+def test_a_reward_model_that_guesses_is_warned_of(accuracy: float, held_out: int, warned: bool) -> None:
+    assert ("reward_model" in signs(reward_model(accuracy, held_out))) == warned
+
+
+@pytest.mark.parametrize(("worst", "warned"), [(0.02, False), (-0.9, True)])
+def test_a_reward_of_preferences_alone_may_waver_around_nothing(worst: float, warned: bool) -> None:
+    part = {"reward/preference": 3.0, "reward_std": 0.7}
+    rewards = [0.1, 0.05, 0.1] * 5 + [worst] * 5
+    assert ("reward" in signs(*(step(i, reward=r, **part) for i, r in enumerate(rewards, 1)))) == warned
 
 
 def test_short_answers_are_warned_of() -> None:

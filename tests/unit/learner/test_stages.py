@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from learner import (
+    BatchError,
     Group,
     LearnerConfig,
     ModelError,
@@ -96,6 +97,34 @@ def test_reward_model_learns_a_preference_and_exports(tiny_model: Path, tmp_path
         ids = torch.from_numpy(np.concatenate((prompt, answer)).astype(np.int64))[None]
         hidden = exported.model(ids).last_hidden_state[0, -1]
         assert exported.score(hidden).item() == pytest.approx(float(score), abs=1e-4)
+
+
+def test_answers_to_one_prompt_are_scored_as_if_alone(tiny_model: Path) -> None:
+    random = np.random.default_rng(0)
+    model = RewardModel(CONFIG, tiny_model, seed=0)
+    prompts = [_ids(random, 5), _ids(random, 3)]
+    examples = [(prompts[i % 2], _ids(random, int(random.integers(1, 9)))) for i in range(7)]
+    alone = [float(model.score([example])[0]) for example in examples]
+    assert model.score(examples).tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_torn_reward_model_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    RewardModel(CONFIG, tiny_model, seed=0).export(tmp_path / "reward")
+    weights = tmp_path / "reward" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"cannot build a reward model on .*reward"):
+        RewardModel(CONFIG, tmp_path / "reward", seed=0)
+
+
+def test_an_answer_that_the_reward_model_cannot_read_is_refused(tiny_model: Path) -> None:
+    model = RewardModel(CONFIG, tiny_model, seed=0)
+    assert model.max_length is not None
+    prompt, answer = np.zeros(4, np.int32), np.zeros(model.max_length - 4, np.int32)
+    assert model.fits(prompt, answer) and np.isfinite(model.score([(prompt, answer)])).all()
+    longer = np.append(answer, np.int32(0))
+    assert not model.fits(prompt, answer, longer)
+    with pytest.raises(BatchError, match=f"{model.max_length} at most"):
+        model.score([(prompt, longer)])
 
 
 def test_reward_model_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:

@@ -91,6 +91,13 @@ def test_every_field_is_documented() -> None:
         ),
         (["cold_start.supervised.patience=2"], "needs held_out above 0"),
         (["learner_ranks=2"], "generates with the whole model"),
+        (["preferences.weight=0.5"], "either pairs"),
+        (["preferences.pairs=a.jsonl", "preferences.reward_model=b"], "either pairs"),
+        (["preferences.reward_model=b", "preferences.base=c", "preferences.held_out=9"], "base and held_out would be"),
+        (["preferences.reward_model=b", "preferences.supervised.epochs=3"], "supervised would be ignored"),
+        (["preferences.pairs=a.jsonl", "preferences.weight=0"], r"preferences\.weight: .* greater than 0"),
+        (["preferences.pairs=a.jsonl", "preferences.clip=0"], r"preferences\.clip: .* greater than 0"),
+        (["preferences.pairs=a.jsonl", "replay.group_size=1"], "set 2 or more"),
     ],
 )
 def test_what_would_be_ignored_or_count_twice_is_refused(overrides: list[str], says: str) -> None:

@@ -76,6 +76,14 @@ class World:
         return self.say("verdict", "verifier", purpose=group["purpose"], ticket=group["ticket"], scores=scores)
 
 
+def test_a_verifier_gets_the_prompt_as_text_and_as_the_messages_it_was_made_of() -> None:
+    world = World()
+    (task,) = world.lease()
+    world.hand_in(task)
+    (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
+    assert (group["prompt"], group["messages"]) == ("p", [["user", "0+0="]])
+
+
 def test_a_group_goes_all_the_way() -> None:
     world = World()
     (task,) = world.lease()

@@ -1,0 +1,66 @@
+"""The learned part of the reward."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from actors.config.base import Section
+from learner.config import SftConfig
+
+
+class PreferencesConfig(Section):
+    """A scalar reward model (Bradley-Terry) beside the rules, as in the last stage of DeepSeek-R1."""
+
+    pairs: Path | None = Field(
+        None,
+        description="JSONL file with prompt (or messages), chosen and rejected, from which a reward model is trained "
+        "before anything else; held-out and development tasks are left out",
+    )
+    reward_model: Path | None = Field(
+        None,
+        description="instead of pairs: folder of a trained reward model, a Hugging Face sequence classifier with one "
+        "label and its tokenizer, such as the `reward-model` of another run",
+    )
+    base: Path | None = Field(
+        None,
+        description="model folder that the reward model starts from; default: the run's model before its cold start",
+    )
+    held_out: int = Field(
+        64,
+        ge=1,
+        description="prompts whose pairs are kept back: accuracy and margin are measured on them, and "
+        "supervised.patience looks at their loss",
+    )
+    supervised: SftConfig = Field(
+        default_factory=SftConfig, description="the reward model's optimizer and its schedule"
+    )
+    weight: float = Field(
+        0.1,
+        gt=0,
+        description="weight of the part `preference` of the reward. Where an advantage is divided by its group's "
+        "standard deviation, a group whose other parts are all equal learns from this part alone, whatever the weight",
+    )
+    clip: float = Field(
+        3.0,
+        gt=0,
+        description="a score counts as far as it is from the mean score of its group, and at most so much (nats: the "
+        "logarithm of the odds of being preferred); two answers thus differ by 2 x weight x clip at most",
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of the reward model in one verifier")
+    wait_seconds: float = Field(
+        3600.0, gt=0, description="longest wait of a verifier for the reward model to be trained (s)"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PreferencesConfig":
+        if (self.pairs is None) == (self.reward_model is None):
+            raise ValueError("preferences need either pairs, to train a reward model, or reward_model, a trained one")
+        fields = type(self).model_fields
+        idle = [
+            name
+            for name in ("base", "held_out", "supervised")
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True, validated_data={})
+        ]
+        if self.reward_model is not None and idle:
+            raise ValueError(f"reward_model is trained already, so {' and '.join(idle)} would be ignored; leave out")
+        return self

@@ -1,0 +1,92 @@
+"""What a reward model reads: prompts and answers in one wording, in training as in scoring."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoTokenizer
+
+from actors.config.recipe import Recipe
+from actors.config.tasks import TasksConfig
+from actors.engines.tokens import end_tokens
+from actors.errors import RecipeError
+from actors.tasks import Renderer, Task
+from learner import LearnerConfig, RewardModel
+
+Int32 = npt.NDArray[np.int32]
+
+
+class Encoder:
+    """Texts as token ids, by the reward model's own tokenizer and the wording of the recipe's tasks.
+
+    Every answer ends in the end-of-sequence token, whose position the score is read at; an answer that the token limit
+    cut off gets one too, since the model has seen no other end. Raises RecipeError where the folder has no tokenizer,
+    or one that does not fit the recipe.
+    """
+
+    def __init__(self, tasks: TasksConfig, folder: Path) -> None:
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise RecipeError(f"preferences: no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+        self._renderer = Renderer(tasks, self._tokenizer)
+        ends = end_tokens(folder, self._tokenizer)
+        if not ends:
+            raise RecipeError(f"preferences: the tokenizer in {folder} names no end-of-sequence token")
+        self._end = ends[0]
+
+    def prompt(self, task: Task) -> Int32:
+        return np.asarray(self._renderer.render(task), np.int32)
+
+    def answer(self, text: str) -> Int32:
+        return np.asarray([*self._tokenizer.encode(text, add_special_tokens=False), self._end], np.int32)
+
+
+class RewardModelScorer:
+    """A trained reward model on the CPU, in float32. One group is scored at a time, in one batch."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        """Raises RecipeError, or ModelError where the folder holds no model."""
+        assert recipe.preferences is not None
+        config = LearnerConfig(
+            dtype="float32",
+            device="cpu",
+            threads=recipe.preferences.threads,
+            micro_batch_tokens=recipe.learner.micro_batch_tokens,
+        )
+        self._encoder = Encoder(recipe.tasks, folder)
+        self._model = RewardModel(config, folder, recipe.seed)
+        require_room(self._model, recipe)
+        self._lock = threading.Lock()
+
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]:
+        """r of every answer (nats); equal answers have equal scores.
+
+        Raises TimeoutError where the model is busy for `seconds`, BatchError for an answer longer than it reads.
+        """
+        prompt = self._encoder.prompt(task)
+        distinct = list(dict.fromkeys(texts))
+        if not self._lock.acquire(timeout=max(0.0, seconds)):
+            raise TimeoutError(
+                f"the reward model was busy for {seconds:.1f} s; raise verifiers.count, preferences.threads or "
+                "verifiers.deadline_seconds"
+            )
+        try:
+            scores = self._model.score([(prompt, self._encoder.answer(text)) for text in distinct])
+        finally:
+            self._lock.release()
+        by_text = dict(zip(distinct, scores.tolist(), strict=True))
+        return [by_text[text] for text in texts]
+
+
+def require_room(model: RewardModel, recipe: Recipe) -> None:
+    """Raises RecipeError where the longest completion alone is more than the reward model reads."""
+    longest = recipe.generators.sampling.max_tokens
+    if model.max_length is not None and longest + 2 > model.max_length:
+        raise RecipeError(
+            f"generators.sampling.max_tokens is {longest}, and the reward model reads {model.max_length} tokens at "
+            "most, prompt included; lower it, or take another preferences.base"
+        )
