@@ -17,6 +17,7 @@ from tests.e2e.conftest import Run
 pytestmark = pytest.mark.e2e
 
 Start = Callable[..., Run]
+FLOAT32_BYTES = 4
 #: Gives every group an advantage, however little the model can do after ten steps.
 LENGTH_PUNISHED = {"learner.objective.overlong_limit": "20", "learner.objective.overlong_cache": "20"}
 
@@ -135,10 +136,17 @@ def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: 
     steps = [e for e in run.events() if e["kind"] == "step"]
     for name in ("reward/accuracy", "reward/format", "reward/language", "mfu", "effective_sample_size"):
         assert all(name in e["statistics"] for e in steps), name
-    again = start(["--resume", str(run.folder), "-s", "steps=6"])
+    again = start(["--resume", str(run.folder), "-s", "steps=6", "-s", "generators.engine=transformers"])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
     assert usable(again)["steps"] == 6
+    events = again.events()
+    steps = [e for e in events if e["kind"] == "step"]
+    assert [e["step"] for e in steps] == [1, 2, 3, 4, 5, 6]
+    assert all(e["statistics"]["optimizer_steps"] == 1 for e in steps), "the adapters did not change"
+    assert agreeing(steps), "what the engines merged is not what the learner trains"
+    attention, gated = 4 * (192 + 192), 3 * (192 + 512)  # inputs and outputs of the adapted layers, of which two
+    assert {e["bytes"] for e in events if e["kind"] == "weight_sync"} == {2 * (attention + gated) * 4 * FLOAT32_BYTES}
 
 
 def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
