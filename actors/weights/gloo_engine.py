@@ -106,7 +106,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
                 raise TimeoutError(f"no weights from the learner within {self._info.deadline_seconds:g} s")
             self._receiver = None
         if self._failure is not None:
-            raise RuntimeError(f"the broadcast failed: {self._failure}") from self._failure
+            raise RuntimeError(f"the update failed: {self._failure}") from self._failure
 
     def finish_weight_update(self) -> None:
         self.drain_pending()
