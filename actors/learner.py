@@ -24,7 +24,9 @@ from actors.tasks.stream import TaskStream
 from actors.weights.publisher import Publisher
 from actors.wire import Array
 from learner import Completion, Group, LearnerConfig, Trainer, ranks
+from learner.base_weights import BaseWeights
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
+from learner.merging import Merging
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,11 @@ class Learner:
             beat.close()
 
     def _begin_publishing(self) -> Publisher:
-        publisher = Publisher(self._recipe.weights, getattr(torch, self._recipe.generators.dtype), self._synced)
+        recipe = self._recipe
+        if recipe.sends_adapters:
+            publisher = Publisher(recipe.weights, torch.float32, self._synced, merging_of(recipe, self._model))
+        else:
+            publisher = Publisher(recipe.weights, getattr(torch, recipe.generators.dtype), self._synced)
         self._client.request("announce", {"service": "weights", "address": publisher.address})
         return publisher
 
@@ -273,6 +279,16 @@ def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:
     if recipe.learner.inspection_folder is not None:
         return recipe.learner
     return recipe.learner.model_copy(update={"inspection_folder": str(folder / "inspection")})
+
+
+def merging_of(recipe: Recipe, model: Path) -> Merging:
+    """How generators make whole weights of the adapters. They are rounded as they would have been on their way: to the
+    learner's dtype, then to the generators', of which the narrower one decides."""
+    lora = recipe.learner.lora
+    assert lora is not None
+    dtypes = (recipe.learner.dtype, recipe.generators.dtype)
+    dtype = "bfloat16" if "bfloat16" in dtypes else "float32"
+    return Merging(scale=lora.scale, dtype=dtype, base=BaseWeights(model).fingerprint)
 
 
 def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:

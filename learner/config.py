@@ -161,8 +161,16 @@ class LoraSettings(BaseModel):
     alpha: int = Field(default=32, gt=0, description="scale: the update is alpha / rank x B A")
     targets: str | list[str] = Field(default="all-linear", description="module names that get an adapter")
     broadcast: Literal["merged", "adapters"] = Field(
-        default="merged", description="what named_tensors streams to the engines"
+        default="merged",
+        description="what is sent to the generators at every update: merged: whole weights; adapters: A and B alone "
+        "(float32), which the generators merge into the model folder that they started from, with the same result; "
+        "needs weights.backend gloo",
     )
+
+    @property
+    def scale(self) -> float:
+        """alpha / r."""
+        return self.alpha / self.rank
 
 
 class LearnerConfig(BaseModel):

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from learner import checkpoint, ranks, weights
-from learner.adapters import adapters_off, add_adapters
+from learner.adapters import adapter_tensors, adapters_off, add_adapters, check_base
+from learner.base_weights import BaseWeights
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import explain
@@ -62,6 +63,8 @@ class Trainer:
         self.reference = self._build_reference()
         if config.lora is not None:
             add_adapters(self.model, config.lora)
+        if self._sends_adapters:
+            check_base(self.model, BaseWeights(self.model_path))
         self.parameter_count = sum(p.numel() for p in self.model.parameters())
         for policy in (self.policy, self.reference):
             if policy is not None and ranks.world_size() > 1:
@@ -254,12 +257,16 @@ class Trainer:
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
 
+        With `lora.broadcast: adapters` only the adapters, in float32: `adapters.whole_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
-        lora = self.config.lora
-        return weights.named_tensors(
-            self.model, DTYPES[self.config.dtype], merge=lora is None or lora.broadcast == "merged"
-        )
+        if self._sends_adapters:
+            return adapter_tensors(self.model)
+        return weights.named_tensors(self.model, DTYPES[self.config.dtype])
+
+    @property
+    def _sends_adapters(self) -> bool:
+        return self.config.lora is not None and self.config.lora.broadcast == "adapters"
 
     def snapshot(self) -> list[tuple[str, Tensor]]:
         """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap.
@@ -272,7 +279,7 @@ class Trainer:
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""
         mine = ranks.rank() == 0
-        streamed = weights.named_tensors(self.model, DTYPES[self.config.dtype], merge=True)
+        streamed = weights.named_tensors(self.model, DTYPES[self.config.dtype])
         tensors = {name: tensor for name, tensor in streamed if mine}
         if mine:
             weights.export(self.model, tensors, self.model_path, folder)
@@ -293,9 +300,14 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint, bit for bit on CPUs; returns its `extra`. Raises `CheckpointError`."""
+        """Go on from a checkpoint, bit for bit on CPUs; returns its `extra`.
+
+        Raises `CheckpointError`, and `ModelError` where receivers would merge adapters into another base.
+        """
         state = self._state()
         meta = checkpoint.load(Path(folder), state)
+        if self._sends_adapters:
+            check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learner import ranks
 from learner.adapters import merged_tensors
 from learner.checkpoint import replace
 
@@ -26,14 +25,13 @@ TOKENIZER_FILES = (
 )
 
 
-def named_tensors(model: Any, dtype: torch.dtype, merge: bool) -> Iterator[tuple[str, Tensor]]:
-    """Names and full tensors in `dtype`, one at a time, in the model's order; tied weights once.
+def named_tensors(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """Names and full tensors in `dtype`, adapters merged in, one at a time, in the model's order; tied weights once.
 
-    With adapters: `merge` yields Hugging Face names and merged weights, otherwise only the adapters' tensors. Every
-    rank must iterate, since a sharded tensor is gathered when its turn comes, and freed when the next one's does.
+    Every rank must iterate, since a sharded tensor is gathered when its turn comes, and freed when the next one's does.
     """
-    for name, tensor in merged_tensors(model, merge):
-        yield name, ranks.full(tensor.detach()).to(dtype)
+    for name, tensor in merged_tensors(model):
+        yield name, tensor.to(dtype)
 
 
 def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:

@@ -91,15 +91,15 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner_gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
+        if self.weights.backend == "nccl" and self.sends_adapters:
+            raise ValueError(
+                "weights.backend: nccl is vLLM's own engine, which loads what comes as whole weights; with "
+                "learner.lora.broadcast: adapters use gloo, or else merged"
+            )
         return self
 
     @model_validator(mode="after")
     def _nothing_is_ignored_or_counts_twice(self) -> "Recipe":
-        if self.learner.lora is not None and self.learner.lora.broadcast == "adapters":
-            raise ValueError(
-                "learner.lora.broadcast: adapters gives the adapters alone, and the engines load whole weights; "
-                "use merged"
-            )
         overlong = self.rewards.overlong_max_tokens is not None and self.rewards.weights.overlong != 0.0
         if overlong and self.learner.objective.overlong_limit is not None:
             raise ValueError(
@@ -116,6 +116,11 @@ class Recipe(Section):
                 "cold_start.supervised.patience or max_steps"
             )
         return self
+
+    @property
+    def sends_adapters(self) -> bool:
+        """Whether generators receive adapters alone and merge them."""
+        return self.learner.lora is not None and self.learner.lora.broadcast == "adapters"
 
     @property
     def cpus(self) -> float:

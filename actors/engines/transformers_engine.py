@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from actors.config.pools import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import Drawn
 from actors.engines.tokens import end_tokens
 from actors.weights.receiver import GlooReceiver
+from learner.merging import whole_weights
 
 
 @torch.no_grad()
@@ -114,17 +115,25 @@ class TransformersEngine:
         await self._receiver.receive_update(info)
 
     async def finish_update(self, version: int) -> float:
-        state = dict(await self._receiver.received())
+        tensors, merging = await self._receiver.received(), self._receiver.merging
+        weights = tensors if merging is None else whole_weights(self._path, tensors, merging, self._model.device)
         async with self._swap:
             start = time.monotonic()
-            missing, unexpected = self._model.load_state_dict(state, strict=False)
-            untied = set(missing) - {name for name in missing if name.startswith("lm_head")}
-            if untied or unexpected:
-                raise RuntimeError(f"the learner's parameters do not fit: missing {untied}, unexpected {unexpected}")
+            self._load(weights)
             self.version = version
             pause = time.monotonic() - start
         metrics.SYNC_PAUSE.observe(pause)
         return pause
+
+    @torch.no_grad()
+    def _load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        missing = dict(self._model.named_parameters())
+        for name, tensor in weights:
+            # A model folder may hold more than parameters: buffers, and the second name of a tied weight.
+            if name in missing:
+                missing.pop(name).copy_(tensor)
+        if missing:
+            raise RuntimeError(f"the learner's parameters do not fit: {sorted(missing)} are missing")
 
     async def close(self) -> None:
         self._loop.cancel()

@@ -1,8 +1,10 @@
 """The receiving end of a Gloo broadcast, as a weight-transfer engine inside a vLLM worker."""
 
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights import gloo
+from learner.merging import Merging, whole_weights
 
 
 @dataclass
@@ -31,11 +34,12 @@ class GlooInitInfo(WeightTransferInitInfo):
 
 @dataclass
 class GlooUpdateInfo(WeightTransferUpdateInfo):
-    """The parameters of one update, in the order in which they are sent."""
+    """The parameters of one update, in the order in which they are sent; with `merging` they are adapters alone."""
 
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
+    merging: dict[str, Any] | None = None
 
     def parameters(self) -> list[gloo.Parameter]:
         return gloo.described(self.names, self.dtype_names, self.shapes)
@@ -43,7 +47,8 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
 
 class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     """Receives beside generation: `update_weights` returns at once and a thread fills a staging buffer;
-    `finish_weight_update`, which the caller puts between pause and resume, swaps the staged tensors in.
+    `finish_weight_update`, which the caller puts between pause and resume, swaps the staged tensors in. Adapters are
+    merged then, a weight at a time, into the folder that vLLM was started from.
     """
 
     init_info_cls = GlooInitInfo
@@ -55,7 +60,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self._joining: Future[tuple[ProcessGroupGloo, TCPStore]] | None = None
         self._info: GlooInitInfo | None = None
         self._receiver: threading.Thread | None = None
-        self._staged: list[tuple[str, torch.Tensor]] | None = None
+        self._staged: Iterable[tuple[str, torch.Tensor]] | None = None
         self._failure: Exception | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
@@ -85,7 +90,8 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
         def stage() -> None:
             try:
-                self._staged = gloo.receive(joining.result(deadline)[0], plan)
+                received = gloo.receive(joining.result(deadline)[0], plan)
+                self._staged = received if update_info.merging is None else self._whole(received, update_info.merging)
             except Exception as error:  # noqa: BLE001 - raised again by drain_pending, in the caller's thread
                 self._failure = error
 
@@ -100,7 +106,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
                 raise TimeoutError(f"no weights from the learner within {self._info.deadline_seconds:g} s")
             self._receiver = None
         if self._failure is not None:
-            raise RuntimeError(f"the broadcast failed: {self._failure}") from self._failure
+            raise RuntimeError(f"the update failed: {self._failure}") from self._failure
 
     def finish_weight_update(self) -> None:
         self.drain_pending()
@@ -110,6 +116,12 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self.model.load_weights(self._staged)
         finalize_layerwise_reload(self.model, self.model_config)
         self._staged = None
+
+    def _whole(
+        self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]
+    ) -> Iterable[tuple[str, torch.Tensor]]:
+        """Of all layers, adapted or not: vLLM fuses several into one, and leaves out what is not loaded with them."""
+        return whole_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 
     def shutdown(self) -> None:
         self._joining = None

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgpack
@@ -21,6 +21,7 @@ from actors import metrics
 from actors.config.pools import WeightsConfig
 from actors.errors import LeewayError, RunError
 from actors.weights.transport import TRANSPORTS, Tensors, Transport
+from learner.merging import Merging
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,20 @@ class Round:
 
 
 class Publisher:
-    """Sends snapshots to all generators, the newest first; older ones that were not sent yet are skipped."""
+    """Sends snapshots to all generators, the newest first; older ones that were not sent yet are skipped.
+
+    `dtype` is that of the wire. With `merging` the snapshots are adapters alone, and the generators merge them.
+    """
 
     def __init__(
-        self, config: WeightsConfig, dtype: torch.dtype, on_sync: Callable[[Mapping[str, Any]], None] = lambda _: None
+        self,
+        config: WeightsConfig,
+        dtype: torch.dtype,
+        on_sync: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        merging: Merging | None = None,
     ) -> None:
         self._config, self._dtype, self._on_sync = config, dtype, on_sync
+        self._more = {} if merging is None else {"merging": asdict(merging)}
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -221,7 +230,7 @@ class Publisher:
 
     def update_weights(self, update_info: Any) -> None:
         self._round.started = time.monotonic()
-        self._call("update", dict.fromkeys(self._epoch, update_info))
+        self._call("update", dict.fromkeys(self._epoch, update_info | self._more))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self._round.sent = time.monotonic()

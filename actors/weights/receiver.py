@@ -8,13 +8,18 @@ import torch
 from torch.distributed import ProcessGroupGloo, TCPStore
 
 from actors.weights import gloo
+from learner.merging import Merging
 
 
 class GlooReceiver:
-    """Receives in a thread beside generation; `received` waits for the tensors of the update under way."""
+    """Receives in a thread beside generation; `received` waits for the tensors of the update under way.
+
+    `merging` is set where they are adapters alone.
+    """
 
     def __init__(self) -> None:
         self._joining: Future[tuple[ProcessGroupGloo, TCPStore]] | None = None
+        self.merging: Merging | None = None
         self._info: dict[str, Any] = {}
         self._receiving: asyncio.Task[list[tuple[str, torch.Tensor]]] | None = None
 
@@ -34,6 +39,7 @@ class GlooReceiver:
         if self._joining is None:
             raise RuntimeError("the Gloo group is not open; call open_group first")
         parameters = gloo.described(info["names"], info["dtype_names"], info["shapes"])
+        self.merging = Merging(**info["merging"]) if "merging" in info else None
         plan = list(gloo.buckets(parameters, self._info["bucket_bytes"]))
         joining, deadline = self._joining, self._info["deadline_seconds"]
         self._receiving = asyncio.create_task(

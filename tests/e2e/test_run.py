@@ -17,6 +17,9 @@ from tests.e2e.conftest import Run
 pytestmark = pytest.mark.e2e
 
 Start = Callable[..., Run]
+FLOAT32_BYTES = 4
+#: Gives every group an advantage, however little the model can do after ten steps.
+LENGTH_PUNISHED = {"learner.objective.overlong_limit": "20", "learner.objective.overlong_cache": "20"}
 
 
 def nothing_left(processes: list[psutil.Process]) -> bool:
@@ -34,6 +37,13 @@ def usable(run: Run) -> dict[str, Any]:
     return summary
 
 
+def agreeing(steps: list[dict[str, Any]]) -> bool:
+    """Whether the engine computed with the learner's weights wherever something was trained."""
+    statistics = [e["statistics"] for e in steps]
+    compared = all(s["logprob_difference_tokens"] == s["trained_tokens"] > 0 for s in statistics)
+    return compared and all(s["logprob_difference_mean"] < 1e-3 for s in statistics)
+
+
 def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
     run = start(**{"generators.engine": "vllm"})
     assert run.end() == 0, run.text()[-3000:]
@@ -49,16 +59,12 @@ def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
 
 
 def test_staleness_zero_is_on_policy(start: Start) -> None:
-    # Punishing length gives every group an advantage, however little the model can do after ten steps.
-    length = {"learner.objective.overlong_limit": "20", "learner.objective.overlong_cache": "20"}
-    run = start(**{"generators.engine": "vllm", "replay.max_staleness": "0"}, **length)
+    run = start(**{"generators.engine": "vllm", "replay.max_staleness": "0"}, **LENGTH_PUNISHED)
     assert run.end() == 0, run.text()[-3000:]
     steps = [e for e in run.events() if e["kind"] == "step"]
     assert len(steps) == 4
     assert all(set(e["staleness"]) == {"0"} for e in steps)
-    statistics = [e["statistics"] for e in steps]
-    assert all(s["logprob_difference_tokens"] == s["trained_tokens"] > 0 for s in statistics)
-    assert all(s["logprob_difference_mean"] < 1e-3 for s in statistics), "engine and learner disagree"
+    assert agreeing(steps), "engine and learner disagree"
 
 
 def test_ctrl_c_ends_everything_and_the_run_can_go_on(start: Start) -> None:
@@ -118,21 +124,29 @@ def test_several_generators_share_the_work_within_the_bound(start: Start) -> Non
     assert max(e["members"] for e in run.events() if e["kind"] == "weight_sync") == 3
 
 
-def test_two_ranks_of_the_learner_train_adapters_save_and_go_on(start: Start) -> None:
-    changes = {"learner_ranks": "2", "learner.lora.rank": "4", "rewards.language": "en"}
-    run = start(**changes)
+def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: Start) -> None:
+    adapters = {"learner.lora.rank": "4", "learner.lora.broadcast": "adapters"}
+    fresh = {"generators.engine": "vllm", "replay.max_staleness": "0"} | LENGTH_PUNISHED
+    run = start(learner_ranks="2", **{"rewards.language": "en"}, **adapters, **fresh)
     assert run.end() == 0, run.text()[-3000:]
     summary = usable(run)
     assert summary["steps"] == 4 and summary["groups"]["committed"] == 4 * 4
     assert "rank 1 of 2" in (run.folder / "logs" / "learner-rank-1.log").read_text()
     assert (run.folder / "model" / "model.safetensors").exists()
-    (steps,) = [[e for e in run.events() if e["kind"] == "step"]]
+    steps = [e for e in run.events() if e["kind"] == "step"]
     for name in ("reward/accuracy", "reward/format", "reward/language", "mfu", "effective_sample_size"):
         assert all(name in e["statistics"] for e in steps), name
-    again = start(["--resume", str(run.folder), "-s", "steps=6"])
+    again = start(["--resume", str(run.folder), "-s", "steps=6", "-s", "generators.engine=transformers"])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
     assert usable(again)["steps"] == 6
+    events = again.events()
+    steps = [e for e in events if e["kind"] == "step"]
+    assert [e["step"] for e in steps] == [1, 2, 3, 4, 5, 6]
+    assert all(e["statistics"]["optimizer_steps"] == 1 for e in steps), "the adapters did not change"
+    assert agreeing(steps), "what the engines merged is not what the learner trains"
+    attention, gated = 4 * (192 + 192), 3 * (192 + 512)  # inputs and outputs of the adapted layers, of which two
+    assert {e["bytes"] for e in events if e["kind"] == "weight_sync"} == {2 * (attention + gated) * 4 * FLOAT32_BYTES}
 
 
 def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:

@@ -1,7 +1,8 @@
 """Real vLLM engines: the weights they hold, and the version of each token they sample."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from actors.engines.vllm_engine import VllmEngine
 from actors.models import prepare
 from actors.weights.publisher import Publisher
 from actors.weights.subscriber import Subscriber
+from learner import LearnerConfig, Trainer
+from learner.adapters import merged_tensors
+from learner.base_weights import BaseWeights
+from learner.config import LoraSettings
+from learner.merging import Merging
 from tests.e2e.digest import digest
 
 pytestmark = pytest.mark.e2e
@@ -48,6 +54,16 @@ async def published(publisher: Publisher, version: int, policy: Any) -> None:
     assert await asyncio.to_thread(publisher.wait, version, 60)
 
 
+def adapted(model: Path) -> Trainer:
+    """A learner whose adapters have been somewhere; of the layers that vLLM fuses, only some have one."""
+    lora = LoraSettings(rank=4, broadcast="adapters", targets=["q_proj", "o_proj", "up_proj"])
+    trainer = Trainer(LearnerConfig(dtype="float32", device="cpu", lora=lora), model, seed=0)
+    with torch.no_grad():
+        for _, factor in trainer.named_tensors():
+            factor.add_(0.1 * torch.randn_like(factor))
+    return trainer
+
+
 async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) -> list[Drawn]:
     """Completions that are being drawn while version 1 arrives."""
     going = [asyncio.create_task(drawing.draw(PROMPT, 4, SAMPLING)) for _ in range(8)]
@@ -56,30 +72,57 @@ async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) ->
     return [d for group in await asyncio.gather(*going) for d in group]
 
 
-async def scenario(model: Path) -> dict[str, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    engines = [engine(model, tokenizer) for _ in range(2)]
-    versions = policies(model, 3)
-    seen: dict[str, Any] = {"policies": versions, "digests": []}
-    for e in engines:
-        await e.start()
+async def digests(engines: list[VllmEngine]) -> list[Any]:
+    return [await e._engine.collective_rpc("parameter_digests") for e in engines]
+
+
+async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer) -> list[Mapping[str, Any]]:
+    """Version 3, from a learner that sends nothing else."""
     syncs: list[Mapping[str, Any]] = []
-    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), torch.float32, syncs.append)
+    assert learner.config.lora is not None
+    merging = Merging(learner.config.lora.scale, "float32", BaseWeights(model).fingerprint)
+    publisher = Publisher(WeightsConfig(bucket_bytes=2**14), torch.float32, syncs.append, merging)
+    async with subscribed(publisher, engines):
+        publisher.publish(3, learner.snapshot())
+        assert await asyncio.to_thread(publisher.wait, 3, 60)
+    return syncs
+
+
+@contextlib.asynccontextmanager
+async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIterator[None]:
     subscriptions = [
         asyncio.create_task(Subscriber(publisher.address, f"g{i}", e).run()) for i, e in enumerate(engines)
     ]
     try:
-        await published(publisher, 0, versions[0])
-        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
-        seen["drawn"] = await draw_across(publisher, engines[0], versions[1])
-        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
-        await published(publisher, 2, versions[2])
-        seen["digests"].append([await e._engine.collective_rpc("parameter_digests") for e in engines])
+        yield
     finally:
         for subscription in subscriptions:
             subscription.cancel()
         await asyncio.gather(*subscriptions, return_exceptions=True)
         publisher.close()
+
+
+async def scenario(model: Path) -> dict[str, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    engines = [engine(model, tokenizer) for _ in range(2)]
+    versions = policies(model, 3)
+    learner = adapted(model)
+    seen: dict[str, Any] = {"policies": versions, "learner": learner, "digests": []}
+    for e in engines:
+        await e.start()
+    syncs: list[Mapping[str, Any]] = []
+    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), torch.float32, syncs.append)
+    try:
+        async with subscribed(publisher, engines):
+            await published(publisher, 0, versions[0])
+            seen["digests"].append(await digests(engines))
+            seen["drawn"] = await draw_across(publisher, engines[0], versions[1])
+            seen["digests"].append(await digests(engines))
+            await published(publisher, 2, versions[2])
+            seen["digests"].append(await digests(engines))
+        seen["adapter_syncs"] = await send_adapters(model, engines, learner)
+        seen["adapter_digests"] = await digests(engines)
+    finally:
         for e in engines:
             await e.close()
     seen["syncs"] = syncs
@@ -98,6 +141,14 @@ def test_after_every_update_every_engine_holds_the_learners_parameters(seen: dic
         for workers in engines:
             for found in workers:
                 assert found == expected
+
+
+def test_engines_that_merge_adapters_hold_what_the_learner_would_have_merged(seen: dict[str, Any]) -> None:
+    learner = seen["learner"]
+    expected = {name: digest(tensor) for name, tensor in merged_tensors(learner.model)}
+    assert all(found == expected for workers in seen["adapter_digests"] for found in workers)
+    adapters = sum(tensor.nbytes for _, tensor in learner.named_tensors())
+    assert {sync["bytes"] for sync in seen["adapter_syncs"]} == {adapters}
 
 
 def test_a_completion_spans_two_versions(seen: dict[str, Any]) -> None:

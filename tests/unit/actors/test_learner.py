@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from actors.config.recipe import load
-from actors.learner import groups_of, learner_config
+from actors.learner import groups_of, learner_config, merging_of
 from actors.replay.payload import Payload
+from benchmarks.models import small_llama
 
 QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
 
@@ -15,6 +17,24 @@ def test_a_batch_to_inspect_is_saved_in_the_run_folder(tmp_path: Path) -> None:
     assert learner_config(load(QUICKSTART), tmp_path).inspection_folder == str(tmp_path / "inspection")
     chosen = load(QUICKSTART, [f"learner.inspection_folder={tmp_path}/elsewhere"])
     assert learner_config(chosen, tmp_path).inspection_folder == f"{tmp_path}/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("learner", "generators", "merged"),
+    [
+        ("float32", "float32", "float32"),
+        ("float32", "bfloat16", "bfloat16"),
+        ("bfloat16", "float32", "bfloat16"),
+        ("bfloat16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_merged_weights_are_rounded_as_if_they_had_travelled(
+    tmp_path: Path, learner: str, generators: str, merged: str
+) -> None:
+    keys = ["learner.lora.rank=8", "learner.lora.alpha=4", "learner.lora.broadcast=adapters"]
+    recipe = load(QUICKSTART, [*keys, f"learner.dtype={learner}", f"generators.dtype={generators}"])
+    merging = merging_of(recipe, small_llama(tmp_path / "model", 64))
+    assert (merging.dtype, merging.scale) == (merged, 0.5)
 
 
 def test_a_delivered_batch_keeps_what_the_reward_was_made_of() -> None:

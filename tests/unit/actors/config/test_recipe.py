@@ -84,7 +84,10 @@ def test_every_field_is_documented() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["learner.lora.broadcast=adapters"], "use merged"),
+        (
+            ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner_gpus=1"],
+            "adapters use gloo",
+        ),
         (
             ["learner.objective.overlong_limit=48", "rewards.overlong_max_tokens=512", "rewards.weights.overlong=1"],
             "counts twice",
