@@ -1,7 +1,7 @@
 """`leeway bench learner`: our training step beside TRL's, on the same completions, dtype and threads.
 
-`run()` measures tokens/s and peak memory of both on a tiny Llama and on SmolLM2-135M, where our time goes, and how cost
-grows with the batch. `run(parity=True)` compares the losses of the objectives both have.
+`run()` measures tokens/s and peak memory of both on a tiny Llama and on SmolLM2-135M, where our time goes, how cost
+grows with the batch, and what shared prompts save. `run(parity=True)` compares the losses of the objectives both have.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import learner_sharing as sharing
 from benchmarks import models
 from learner import Completion, Group, LearnerConfig, Trainer
 from learner.batch import save_groups
@@ -31,6 +32,7 @@ STEP_TIMEOUT_SECONDS = 1800.0
 PARITY_TOLERANCE = 1e-5
 MAX_LENGTH = 512
 LOGIT_CHUNK_TOKENS = 256
+CHECKPOINTING = ", checkpointing"
 
 # name -> (our objective, TRL's arguments for the same one)
 PARITY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -50,13 +52,13 @@ PARITY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How many sequences TRL runs at once, and whether it recomputes activations (its default)."""
+    """How many sequences TRL runs at once, and whether it recomputes activations; by default 8, and it does."""
 
     sequences: int
     checkpointing: bool
 
     def __str__(self) -> str:
-        return f"TRL, {self.sequences} sequences at once" + (", checkpointing" if self.checkpointing else "")
+        return f"TRL, {self.sequences} at once" + CHECKPOINTING * self.checkpointing
 
 
 @dataclass(frozen=True)
@@ -173,21 +175,25 @@ def _summary(result: dict[str, Any], tokens: int, warm_up: int = 1) -> dict[str,
 
 
 def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
-    """Tokens/s and peak memory of both on one workload."""
+    """Tokens/s and peak memory of both on one workload, with and without recomputed activations."""
     batch = scratch / "batch.npz"
     groups = make_groups(workload.model, workload.groups, workload.median_length, seed=2)
     tokens = _completion_tokens(groups)
     save_groups(groups, batch)
     case = {"batch": str(batch), "steps": workload.steps}
-    config = _our_config(workload)
-    (mine,) = ours(
-        {"model": str(workload.model), "cases": [{**case, "config": config, "profile": True}]}, scratch, threads
-    )
     print(
         f"\n{workload.name}: {workload.groups} x 8 completions, {tokens} tokens, {workload.dtype}, {threads} thread(s)"
     )
-    row = _summary(mine, tokens)
-    _print_row(f"ours, {workload.micro_batch_tokens} tokens at once", row)
+    out: dict[str, Any] = {"workload": workload.name, "dtype": workload.dtype, "tokens": tokens, "threads": threads}
+    ours_rows: dict[str, Any] = {}
+    for checkpointing in (False, True):
+        config = _our_config(workload) | {"gradient_checkpointing": checkpointing}
+        spec = {"model": str(workload.model), "cases": [{**case, "config": config, "profile": not checkpointing}]}
+        (mine,) = ours(spec, scratch, threads)
+        name = f"ours, {workload.micro_batch_tokens} tokens at once" + CHECKPOINTING * checkpointing
+        row = ours_rows[name] = _summary(mine, tokens)
+        _print_row(name, row)
+        out |= {key: mine[key] for key in ("profile", "parameters") if key in mine}
     peers: dict[str, Any] = {}
     for setting in workload.settings:
         arguments = _trl_arguments(
@@ -195,36 +201,37 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
         )
         spec = {"model": str(workload.model), "cases": [{**case, "old_logprobs": True, "arguments": arguments}]}
         (theirs,) = trl(spec, scratch, threads)
-        peers[str(setting)] = _summary(theirs, tokens)
-        _print_row(str(setting), peers[str(setting)])
-    out = {"workload": workload.name, "dtype": workload.dtype, "tokens": tokens, "threads": threads, "config": config}
-    out |= {"ours": row, "trl": peers, "profile": mine["profile"]} | _compare(row, peers)
-    print("  our time: " + ", ".join(f"{part} {share:.0%}" for part, share in mine["profile"].items() if share > 0.005))
-    return out
+        row = peers[str(setting)] = _summary(theirs, tokens)
+        _print_row(str(setting), row)
+    print(f"  weights, gradients and Adam's moments in float32: {16 * out['parameters'] / 2**20:.0f} MiB of each")
+    ratios = [_ratios(own, ours_rows[own], kind, peers) for own in ours_rows for kind in ("fastest", "smallest")]
+    print("  our time: " + ", ".join(f"{part} {share:.0%}" for part, share in out["profile"].items() if share > 0.005))
+    return out | {"ours": ours_rows, "trl": peers, "ratios": ratios}
 
 
-def _compare(row: dict[str, Any], peers: dict[str, Any]) -> dict[str, Any]:
-    """Ours against TRL's fastest setting, and against the setting that needs least memory."""
-    out: dict[str, Any] = {}
-    fastest = max(peers, key=lambda name: float(peers[name]["tokens_per_cpu_second"]))
-    smallest = min(peers, key=lambda name: float(peers[name]["peak_bytes"]))
-    for kind, name in (("fastest", fastest), ("smallest", smallest)):
-        peer = peers[name]
-        # Other load on the machine stretches wall time, and stretches it differently from minute to minute.
-        ratios = {
-            "setting": name,
-            "speedup": row["tokens_per_second"] / peer["tokens_per_second"],
-            "cpu_speedup": row["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"],
-            "memory_ratio": row["peak_bytes"] / peer["peak_bytes"],
-            "step_memory_ratio": row["step_bytes"] / peer["step_bytes"],
-        }
-        out[f"against_{kind}"] = ratios
-        print(
-            f"  against its {kind} setting ({name.removeprefix('TRL, ')}): {ratios['speedup']:.2f} x the tokens/s "
-            f"({ratios['cpu_speedup']:.2f} x a CPU second), {ratios['memory_ratio']:.2f} x the peak memory "
-            f"({ratios['step_memory_ratio']:.2f} x what steps add)"
-        )
-    return out
+def _ratios(own: str, row: dict[str, Any], kind: str, peers: dict[str, Any]) -> dict[str, Any]:
+    """A row of ours against TRL's fastest setting, or against the one that needs least memory."""
+    if kind == "fastest":
+        name = max(peers, key=lambda n: float(peers[n]["tokens_per_cpu_second"]))
+    else:
+        name = min(peers, key=lambda n: float(peers[n]["peak_bytes"]))
+    peer = peers[name]
+    # Other load on the machine stretches wall time, and stretches it differently from minute to minute.
+    ratios = {
+        "ours": own,
+        "trl": name,
+        "kind": kind,
+        "speedup": row["tokens_per_second"] / peer["tokens_per_second"],
+        "cpu_speedup": row["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"],
+        "memory_ratio": row["peak_bytes"] / peer["peak_bytes"],
+        "step_memory_ratio": row["step_bytes"] / peer["step_bytes"],
+    }
+    print(
+        f"  {own.removeprefix('ours, ')} against its {kind} ({name.removeprefix('TRL, ')}): "
+        f"{ratios['speedup']:.2f} x the tokens/s ({ratios['cpu_speedup']:.2f} x a CPU second), "
+        f"{ratios['memory_ratio']:.2f} x the peak memory ({ratios['step_memory_ratio']:.2f} x what steps add)"
+    )
+    return ratios
 
 
 def _print_row(name: str, row: dict[str, Any]) -> None:
@@ -278,9 +285,9 @@ def growth(workload: Workload, scratch: Path, threads: int) -> list[dict[str, An
 
 
 def workloads() -> list[Workload]:
-    """What is compared; TRL gets the settings that its users choose between."""
-    tiny = (Setting(32, False), Setting(128, False), Setting(128, True))
-    smollm2 = (Setting(4, False), Setting(4, True))
+    """What is compared; TRL gets its defaults, and the settings that its users choose between."""
+    tiny = (Setting(8, True), Setting(32, False), Setting(128, False))
+    smollm2 = (Setting(8, True), Setting(4, True), Setting(4, False))
     return [
         Workload("tiny Llama, 0.9 M parameters", models.tiny(), "float32", 16, 96, 2048, tiny, 4),
         # Two steps, of which one is timed: TRL takes more than a minute for each on one core.
@@ -289,10 +296,10 @@ def workloads() -> list[Workload]:
 
 
 def growing() -> list[Workload]:
-    """The batches that grow by 2, 4 and 8."""
+    """The batches that grow by 2, 4 and 8; the smallest fills the token budget."""
     return [
         Workload("tiny Llama, 0.9 M parameters", models.tiny(), "float32", 4, 48, 2048, (), 3),
-        Workload("SmolLM2-135M", models.smollm2(), "bfloat16", 1, 48, 512, (), 1),
+        Workload("SmolLM2-135M", models.smollm2(), "bfloat16", 2, 48, 512, (), 1),
     ]
 
 
@@ -305,6 +312,7 @@ def run(json: Path | None = None, parity: bool = False) -> dict[str, Any]:
         if parity:
             result["parity"] = parity_table(scratch)
         else:
+            result["sharing"] = sharing.run(models.tiny(), threads)
             result["speed"] = [speed(w, scratch, threads) for w in workloads()]
             result["growth"] = [growth(w, scratch, threads) for w in growing()]
     if json is not None:

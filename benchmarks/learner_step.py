@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -52,6 +51,12 @@ PARTS = (
 )
 
 
+def peak_bytes() -> int:
+    """Largest resident size of this process. `ru_maxrss` would start at that of the process which started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def part_of(event: Any) -> str:
     """The part of a step that a profiler event belongs to."""
     while event is not None:
@@ -83,18 +88,15 @@ def measure(trainer: Trainer, case: dict[str, Any]) -> dict[str, Any]:
         start = time.process_time()
         statistics.append(trainer.train_step(groups))
         cpu.append(time.process_time() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(
-            f"step: {statistics[-1]['seconds']:.2f} s, {cpu[-1]:.2f} CPU s, peak {peak} MiB",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"step: {statistics[-1]['seconds']:.2f} s, {cpu[-1]:.2f} CPU s, peak {peak_bytes() >> 20} MiB"
+        print(line, file=sys.stderr, flush=True)
     result: dict[str, Any] = {
         "losses": [s["loss"] for s in statistics],
         "seconds": [s["seconds"] for s in statistics],
         "cpu_seconds": cpu,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "base_bytes": base,
+        "parameters": trainer.parameter_count,
     }
     if case.get("profile"):
         result["profile"] = where_time_goes(trainer, groups)

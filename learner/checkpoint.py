@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -95,18 +94,6 @@ def prune(parent: Path, keep_last: int) -> None:
     found = [(json.loads(meta.read_text())["version"], meta.parent) for meta in parent.glob(f"*/{META}")]
     for _, folder in sorted(found, key=lambda item: item[0])[:-keep_last]:
         shutil.rmtree(folder)
-
-
-def materialise(optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter its optimizer state, so that a checkpoint can be loaded into it before the first step."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if not optimizer.state[p]:
-                optimizer.state[p] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=p.device),
-                    "exp_avg": torch.zeros_like(p),
-                    "exp_avg_sq": torch.zeros_like(p),
-                }
 
 
 def replace(staging: Path, folder: Path) -> None:

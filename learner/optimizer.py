@@ -30,6 +30,18 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig)
     return optimizer, LambdaLR(optimizer, lambda step: rate_fraction(step, config))
 
 
+def materialise(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter its state now, instead of in the first step: a checkpoint can then be loaded into it."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if not optimizer.state[p]:
+                optimizer.state[p] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=p.device),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
+
+
 def rate_fraction(step: int, config: OptimizerConfig) -> float:
     """Rate of optimizer step `step` (from 0) over its peak: linear warm-up, then constant or a cosine to the end."""
     if step < config.warmup_steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 
@@ -11,21 +12,27 @@ import torch
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+# Tensors above this are few (logits, gradients of embeddings), and leave holes that nothing else fits into.
+LARGEST_KEPT_BYTES = 16 << 20
+# oneDNN keeps 1,024 by default: a hundred megabytes of code after some dozen micro-batches.
+KEPT_PRIMITIVES = 32
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next tensor.
+def reuse_memory() -> None:
+    """Tell glibc to keep freed memory for the next tensor, and oneDNN to remember fewer shapes.
 
     Every micro-batch allocates and frees the same tensors of a few megabytes. By default glibc returns them to the
-    kernel each time, and faulting the pages in again costs up to half of a step of a small model.
+    kernel each time, and faulting the pages in again costs up to half of a step of a small model. Every micro-batch
+    also has lengths of its own, so that what oneDNN compiles and keeps for them is seldom used again. Call it before
+    the first matrix product.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        largest = 2**31 - 1
-        libc.mallopt(M_MMAP_THRESHOLD, largest)
-        libc.mallopt(M_TRIM_THRESHOLD, largest)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextlib.contextmanager

@@ -26,10 +26,10 @@ from learner.diagnosis import explain
 from learner.errors import ModelError, NonFiniteError
 from learner.flops import peak_teraflops
 from learner.loss import TokenQuantities, micro_batch_loss
-from learner.optimizer import build_optimizer, clip_gradients
+from learner.optimizer import build_optimizer, clip_gradients, materialise
 from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, build_policy
-from learner.runtime import keep_freed_memory
+from learner.runtime import reuse_memory
 from learner.samples import Sample, minibatches, samples_of, segments_of
 from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
 
@@ -50,7 +50,7 @@ class Trainer:
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        keep_freed_memory()
+        reuse_memory()
         torch.manual_seed(seed)
         self.config = config
         self.seed = seed
@@ -118,6 +118,7 @@ class Trainer:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
         plan = self._plan(samples, groups)
+        materialise(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
@@ -316,7 +317,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         """State tensors; loading writes the model's (and the reference's) in place."""
-        checkpoint.materialise(self.optimizer)
+        materialise(self.optimizer)
         state: dict[str, Any] = {
             "model": dict(self.model.named_parameters()),
             "optimizer": self.optimizer.state_dict(),

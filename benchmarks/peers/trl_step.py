@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -30,6 +29,12 @@ from trl import GRPOConfig, GRPOTrainer
 def clocks() -> Any:
     """Wall and CPU seconds."""
     return np.array([time.perf_counter(), time.process_time()])
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process. `ru_maxrss` would start at that of the process which started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 class FixedBatch:
@@ -103,9 +108,8 @@ class Clock(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.seconds.append((clocks() - self.last - Peer.rollout).tolist())
         self.losses.append(Peer.loss_of_step)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
         wall, cpu = self.seconds[-1]
-        print(f"step: {wall:.2f} s, {cpu:.2f} CPU s, peak {peak} MiB", file=sys.stderr, flush=True)
+        print(f"step: {wall:.2f} s, {cpu:.2f} CPU s, peak {peak_bytes() >> 20} MiB", file=sys.stderr, flush=True)
         Peer.loss_of_step = 0.0
 
 
@@ -149,7 +153,7 @@ def measure(model: str, case: dict[str, Any], scratch: str) -> dict[str, Any]:
         "losses": clock.losses,
         "seconds": [w for w, _ in clock.seconds],
         "cpu_seconds": [c for _, c in clock.seconds],
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "base_bytes": base,
     }
 
