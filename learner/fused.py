@@ -2,14 +2,16 @@
 
 The elementwise parts of a transformer layer cost as much as its matrix products when the model is small. Each function
 here computes what the `transformers` module computes, with about half the passes, and keeps less for its backward pass;
-`fuse` swaps them in and `Policy`'s self-check compares the outcome with the untouched model.
+`fuse` swaps them in and `Policy`'s self-check compares the outcome with the untouched model. On GPUs norm, rotary
+embedding and gated unit are Liger's Triton kernels (Hsu et al. 2024), where the package `liger-kernel` is installed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -111,8 +113,24 @@ def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, ctx: Any) -> tuple[Tensor
     return dx, dw
 
 
+@cache
+def _liger() -> Any:
+    """Liger's functions, or None without the package or the Triton that it needs."""
+    try:
+        return importlib.import_module("liger_kernel.transformers.functional")
+    except ImportError:
+        return None
+
+
+def liger_for(x: Tensor) -> Any:
+    """Liger's functions if they can compute with x, else None."""
+    return _liger() if x.is_cuda else None
+
+
 def rms_norm(x: Tensor, w: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """x / sqrt(mean(x^2, -1) + eps) * w (Zhang & Sennrich 2019, eq. 4), rounded to `dtype` (default: that of x)."""
+    if liger := liger_for(x):
+        return liger.liger_rms_norm(x, w, eps, in_place=False).to(dtype or x.dtype)  # type: ignore[no-any-return]
     return _RmsNorm.apply(x, w, eps, dtype or x.dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -180,6 +198,8 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
 def _mlp_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
     a, b = self.gate_proj(x), self.up_proj(x)
     down = self.down_proj
+    if liger := liger_for(a):
+        return down(liger.liger_swiglu(a, b))  # type: ignore[no-any-return]
     if type(down) is nn.Linear and down.bias is None:  # not once it has an adapter
         return gated_down(a, b, down.weight, rough)
     return down(F.silu(a) * b)  # type: ignore[no-any-return]
@@ -195,6 +215,8 @@ def _fuse_rotary(module: Any) -> None:
         q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
     ) -> tuple[Tensor, Tensor]:
         # Attention rounds to bfloat16 anyway; the rotation itself is computed in float32.
+        if liger := liger_for(q):
+            return liger.liger_rope(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)  # type: ignore[no-any-return]
         known = cos.dtype == torch.float32 and q.dtype in (torch.float32, torch.bfloat16)
         if not (known and cos.shape[-1] == q.shape[-1]):
             return original(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)  # type: ignore[no-any-return]
