@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.config.model import TinyModel
@@ -52,6 +53,16 @@ def policies(model: Path, count: int) -> list[Any]:
 async def published(publisher: Publisher, version: int, policy: Any) -> None:
     publisher.publish(version, [(name, p.detach()) for name, p in policy.named_parameters()])
     assert await asyncio.to_thread(publisher.wait, version, 60)
+
+
+def exported(model: Path, folder: Path) -> Path:
+    """What a learner writes after training that changed every parameter."""
+    learner = Trainer(LearnerConfig(dtype="float32", device="cpu"), model, seed=0)
+    with torch.no_grad():
+        for parameter in learner.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    learner.export(folder)
+    return folder
 
 
 def adapted(model: Path) -> Trainer:
@@ -110,6 +121,7 @@ async def scenario(model: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {"policies": versions, "learner": learner, "digests": []}
     for e in engines:
         await e.start()
+    seen["loaded_digests"] = await digests(engines)
     syncs: list[Mapping[str, Any]] = []
     publisher = Publisher(WeightsConfig(bucket_bytes=2**18), torch.float32, syncs.append)
     try:
@@ -131,8 +143,14 @@ async def scenario(model: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    model = prepare(TinyModel(kind="tiny"), tmp_path_factory.mktemp("models"), 0)
-    return asyncio.run(scenario(model))
+    folder = tmp_path_factory.mktemp("models")
+    model = exported(prepare(TinyModel(kind="tiny"), folder, 0), folder / "exported")
+    return {"model": model, **asyncio.run(scenario(model))}
+
+
+def test_an_engine_loads_what_a_learner_has_exported(seen: dict[str, Any]) -> None:
+    expected = {name: digest(tensor) for name, tensor in load_file(seen["model"] / "model.safetensors").items()}
+    assert all(found == expected for workers in seen["loaded_digests"] for found in workers)
 
 
 def test_after_every_update_every_engine_holds_the_learners_parameters(seen: dict[str, Any]) -> None:
