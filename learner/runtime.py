@@ -13,7 +13,7 @@ import torch
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 # Tensors above this are few (logits, gradients of embeddings), and leave holes that nothing else fits into.
-LARGEST_KEPT_BYTES = 16 << 20
+LARGEST_KEPT_BYTES = 40 << 20
 # oneDNN keeps 1,024 by default: a hundred megabytes of code after some dozen micro-batches.
 KEPT_PRIMITIVES = 32
 
