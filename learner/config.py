@@ -207,7 +207,7 @@ class LearnerConfig(BaseModel):
     fused_kernels: bool = Field(
         default=True,
         description="replace linear layers, norm, rotary and gated MLP by equivalents that pass over memory less often "
-        "and keep less of it",
+        "and keep less of it; on GPUs, where liger-kernel is installed, the last three by Liger's",
     )
     lora: LoraSettings | None = Field(
         default=None, description="train low-rank adapters instead of all weights; null = all"
