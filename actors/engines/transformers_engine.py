@@ -94,14 +94,21 @@ class TransformersEngine:
             if not self._waiting:
                 self._wake.clear()
             prompts = [prompt for prompt, samples, _, _ in batch for _ in range(samples)]
-            async with self._swap:
-                drawn = await asyncio.to_thread(
-                    generate, self._model, self._tokenizer, prompts, sampling, self._ends, self.version or 0
-                )
+            try:
+                async with self._swap:
+                    drawn = await asyncio.to_thread(
+                        generate, self._model, self._tokenizer, prompts, sampling, self._ends, self.version or 0
+                    )
+            except Exception as error:  # noqa: BLE001 - it belongs to those who wait, and they would wait for ever
+                for *_, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
             rest = iter(drawn)
             for _, samples, _, future in batch:
+                own = [next(rest) for _ in range(samples)]
                 if not future.done():
-                    future.set_result([next(rest) for _ in range(samples)])
+                    future.set_result(own)
 
     # ---------------------------------------------------------------- weights
 
