@@ -79,7 +79,7 @@ class Learner:
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
-        if recipe.sends_adapters:
+        if recipe.learner.sends_adapters:
             publisher = Publisher(recipe.weights, torch.float32, self._synced, merging_of(recipe, self._model))
         else:
             publisher = Publisher(recipe.weights, getattr(torch, recipe.generators.dtype), self._synced)

@@ -230,6 +230,11 @@ class LearnerConfig(BaseModel):
         default=3, gt=0, description="non-finite steps in a row after which training stops"
     )
 
+    @property
+    def sends_adapters(self) -> bool:
+        """Whether engines receive adapters alone and merge them."""
+        return self.lora is not None and self.lora.broadcast == "adapters"
+
     @model_validator(mode="after")
     def _refuse_what_would_be_ignored(self) -> LearnerConfig:
         if self.backward_precision == "bfloat16" and not self.fused_kernels:

@@ -82,11 +82,26 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, w = ctx.saved_tensors
-        return *_linear_gradients(gradients[0], x, w, ctx), None, None
+        return *_linear_gradients(gradients[0], x, w, ctx.rough), None, None
+
+
+class _SwiGlu(torch.autograd.Function):
+    """silu(a) b; keeps a and b only, and recomputes silu(a)."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return F.silu(a).mul_(b)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        s = torch.sigmoid(a)
+        return _gate_gradients(gradients[0], a * s, s, b)
 
 
 class _GatedDown(torch.autograd.Function):
-    """(silu(a) b) W^T as `_Linear` computes it; keeps a, b and W only, and recomputes the product."""
+    """(silu(a) b) W^T as `_SwiGlu` and `_Linear` compute it; keeps a, b and W only, and recomputes the product."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, rough: bool) -> Tensor:
@@ -96,21 +111,28 @@ class _GatedDown(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        # d silu(a) / da = s + silu(a) (1 - s), s = sigmoid(a)
         a, b, w = ctx.saved_tensors
         s = torch.sigmoid(a)
         silu = a * s
-        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx)
-        slope = torch.addcmul(silu, silu, s, value=-1).add_(s)
-        return slope.mul_(b).mul_(g), silu.mul_(g), dw, None
+        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx.rough)
+        return *_gate_gradients(g, silu, s, b), dw, None
 
 
-def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, ctx: Any) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x W^T with respect to x, in its dtype, and to W (the context's last tensor), in that of W."""
-    with bfloat16_products() if ctx.rough else contextlib.nullcontext():
+def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, rough: bool) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x W^T with respect to x, in the dtype of g, and to W, in that of W."""
+    with bfloat16_products() if rough else contextlib.nullcontext():
         dx = g @ w.to(g.dtype)
         dw = (g.flatten(0, -2).T @ x.flatten(0, -2)).to(w.dtype) if w.requires_grad else None
     return dx, dw
+
+
+def _gate_gradients(g: Tensor, silu: Tensor, s: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of silu(a) b with respect to a and b, from silu(a) and s = sigmoid(a); overwrites silu(a).
+
+    d silu(a) / da = s + silu(a) (1 - s)
+    """
+    slope = torch.addcmul(silu, silu, s, value=-1).add_(s)
+    return slope.mul_(b).mul_(g), silu.mul_(g)
 
 
 @cache
@@ -142,6 +164,11 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def linear(x: Tensor, w: Tensor, dtype: torch.dtype, rough: bool = False) -> Tensor:
     """x W^T, computed in `dtype`; with `rough`, float32 gradients of it are products of bfloat16 inputs."""
     return _Linear.apply(x, w, dtype, rough)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def swiglu(a: Tensor, b: Tensor) -> Tensor:
+    """silu(a) * b (Shazeer 2020)."""
+    return _SwiGlu.apply(a, b)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gated_down(a: Tensor, b: Tensor, w: Tensor, rough: bool = False) -> Tensor:
@@ -202,7 +229,7 @@ def _mlp_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
         return down(liger.liger_swiglu(a, b))  # type: ignore[no-any-return]
     if type(down) is nn.Linear and down.bias is None:  # not once it has an adapter
         return gated_down(a, b, down.weight, rough)
-    return down(F.silu(a) * b)  # type: ignore[no-any-return]
+    return down(swiglu(a, b))  # type: ignore[no-any-return]
 
 
 def _fuse_rotary(module: Any) -> None:

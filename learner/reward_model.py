@@ -20,6 +20,7 @@ from learner.config import LearnerConfig, SftConfig
 from learner.errors import BatchError, ModelError
 from learner.packing import Segment, pack, plan_micro_batches
 from learner.policy import DTYPES
+from learner.runtime import device_of
 from learner.sft import fit
 
 Pair = tuple[Int32, Int32, Int32]  # prompt, chosen answer, rejected answer
@@ -33,8 +34,7 @@ class RewardModel:
         self.config = config
         self.seed = seed
         self.model_path = Path(model_path)
-        cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device = device_of(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         try:

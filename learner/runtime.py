@@ -1,4 +1,4 @@
-"""Settings of the process that make a training step faster on CPUs."""
+"""Where a process trains, and the settings of it that make a training step faster on CPUs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 
 import torch
+
+from learner.config import LearnerConfig
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -33,6 +35,12 @@ def reuse_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def device_of(config: LearnerConfig) -> torch.device:
+    """Where to train: the CPU, or the GPU that this process has chosen."""
+    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from learner.loss import TokenQuantities, micro_batch_loss
 from learner.optimizer import build_optimizer, clip_gradients, materialise
 from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
 from learner.policy import DTYPES, Policy, build_policy
-from learner.runtime import reuse_memory
+from learner.runtime import device_of, reuse_memory
 from learner.samples import Sample, minibatches, samples_of, segments_of
 from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
 
@@ -56,14 +56,13 @@ class Trainer:
         self.seed = seed
         self.version = 0
         self.model_path = Path(model_path)
-        cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        self.device = device_of(config)
         self.policy = build_policy(model_path, config, self.device)
         self.model: Any = self.policy.model
         self.reference = self._build_reference()
         if config.lora is not None:
             add_adapters(self.model, config.lora)
-        if self._sends_adapters:
+        if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.parameter_count = sum(p.numel() for p in self.model.parameters())
         for policy in (self.policy, self.reference):
@@ -258,16 +257,12 @@ class Trainer:
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
 
-        With `lora.broadcast: adapters` only the adapters, in float32: `adapters.whole_weights` makes the rest of them.
+        With `lora.broadcast: adapters` only the adapters, in float32: `merging.whole_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
-        if self._sends_adapters:
+        if self.config.sends_adapters:
             return adapter_tensors(self.model)
         return weights.named_tensors(self.model, DTYPES[self.config.dtype])
-
-    @property
-    def _sends_adapters(self) -> bool:
-        return self.config.lora is not None and self.config.lora.broadcast == "adapters"
 
     def snapshot(self) -> list[tuple[str, Tensor]]:
         """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap.
@@ -307,7 +302,7 @@ class Trainer:
         """
         state = self._state()
         meta = checkpoint.load(Path(folder), state)
-        if self._sends_adapters:
+        if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -91,7 +91,7 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner_gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
-        if self.weights.backend == "nccl" and self.sends_adapters:
+        if self.weights.backend == "nccl" and self.learner.sends_adapters:
             raise ValueError(
                 "weights.backend: nccl is vLLM's own engine, which loads what comes as whole weights; with "
                 "learner.lora.broadcast: adapters use gloo, or else merged"
@@ -116,11 +116,6 @@ class Recipe(Section):
                 "cold_start.supervised.patience or max_steps"
             )
         return self
-
-    @property
-    def sends_adapters(self) -> bool:
-        """Whether generators receive adapters alone and merge them."""
-        return self.learner.lora is not None and self.learner.lora.broadcast == "adapters"
 
     @property
     def cpus(self) -> float:

@@ -1,6 +1,6 @@
 """Preference pairs: two answers to one prompt, and which of them is better."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def keep_back(pairs: Sequence[Pair], prompts: int) -> tuple[list[Pair], list[Pai
     Which prompts are kept back depends on the prompts alone, not on their order or a seed. Raises RecipeError where
     none would be left to train on.
     """
-    keys = sorted(_keys(pairs), key=rank_of)
+    keys = sorted({pair.task.key for pair in pairs}, key=rank_of)
     if len(keys) <= prompts:
         raise RecipeError(
             f"preferences.held_out keeps back {prompts} prompts, and the pairs have {len(keys)} different ones; lower "
@@ -51,7 +51,3 @@ def keep_back(pairs: Sequence[Pair], prompts: int) -> tuple[list[Pair], list[Pai
         )
     back = set(keys[:prompts])
     return [p for p in pairs if p.task.key not in back], [p for p in pairs if p.task.key in back]
-
-
-def _keys(pairs: Iterable[Pair]) -> list[str]:
-    return list(dict.fromkeys(pair.task.key for pair in pairs))

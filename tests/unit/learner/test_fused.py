@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from learner import LearnerConfig, fused
+from learner.adapters import add_adapters
+from learner.config import LoraSettings
 from learner.packing import Segment, pack
 from learner.policy import Policy, build_policy
 
@@ -50,6 +52,21 @@ def test_logprobs_and_gradients_are_those_of_the_untouched_model(tiny_model: Pat
         for on in (False, True)
     )
     assert_close(run(ours), run(plain), rtol=1e-4)
+
+
+def test_adapters_get_the_gradients_of_the_untouched_model(tiny_model: Path) -> None:
+    both = []
+    for on in (False, True):
+        policy = build_policy(tiny_model, LearnerConfig(dtype="float32", fused_kernels=on), torch.device("cpu"))
+        torch.manual_seed(0)
+        add_adapters(policy.model, LoraSettings(rank=4))
+        with torch.no_grad():
+            for name, parameter in policy.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+        both.append(run(policy))
+    assert any("down_proj" in name for name in both[1][1])
+    assert_close(both[1], both[0], rtol=1e-4)
 
 
 def test_the_backward_pass_keeps_no_second_copy_of_the_weights(tiny_model: Path) -> None:
