@@ -52,14 +52,6 @@ def check(
     console.print(dump(load(recipe, overrides or ())), highlight=False, markup=False, soft_wrap=True, end="")
 
 
-@app.command(hidden=True)
-def docs() -> None:
-    """Renew the generated parts of the documentation, in a checkout."""
-    from actors.docs import write
-
-    write(Path())
-
-
 bench = typer.Typer(no_args_is_help=True, help="Measure Leeway against its peers, in one run on this machine.")
 app.add_typer(bench, name="bench")
 Json = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from actors import metrics
+from actors.observability import metrics
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from actors import guardian
 from actors.config.recipe import Recipe, dump, load
+from actors.control import reaper
 from actors.errors import RecipeError, RunError
-from actors.preferences.reward import check_files
+from actors.roles.verifier.preference import check_files
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +59,15 @@ def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
 
 @contextmanager
 def guarded() -> Iterator[Path]:
-    """A mark on this process and all that it starts, and a guardian that ends them with it.
+    """A mark on this process and all that it starts, and a reaper that ends them with it.
 
     Yields a temporary folder for sockets, which goes with the run.
     """
     run = secrets.token_hex(8)
     folder = Path(tempfile.mkdtemp(prefix="leeway-"))
-    environment = {k: v for k, v in os.environ.items() if k != guardian.MARK}
+    environment = {k: v for k, v in os.environ.items() if k != reaper.MARK}
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", guardian.__file__, run, str(folder)],
+        [sys.executable, "-I", "-S", reaper.__file__, run, str(folder)],
         stdin=subprocess.PIPE,
         start_new_session=True,
         env=environment,
@@ -75,18 +75,18 @@ def guarded() -> Iterator[Path]:
     assert watcher.stdin is not None
     os.set_inheritable(watcher.stdin.fileno(), False)
     # libraries put their sockets where these say; Unix socket paths must be short, and so is the folder's
-    os.environ |= {guardian.MARK: run, "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
+    os.environ |= {reaper.MARK: run, "TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
     tempfile.tempdir = None
     try:
         yield folder
     finally:
-        del os.environ[guardian.MARK], os.environ["TMPDIR"], os.environ["VLLM_RPC_BASE_PATH"]
+        del os.environ[reaper.MARK], os.environ["TMPDIR"], os.environ["VLLM_RPC_BASE_PATH"]
         tempfile.tempdir = None
         watcher.stdin.close()
         try:
-            watcher.wait(guardian.SWEEP_SECONDS + 5)
+            watcher.wait(reaper.SWEEP_SECONDS + 5)
         except subprocess.TimeoutExpired:
-            log.warning("the guardian has not finished; processes of this run may be left")
+            log.warning("the reaper has not finished; processes of this run may be left")
 
 
 @contextmanager
@@ -131,8 +131,8 @@ def execute(
     with guarded() as temporary, cluster(recipe, temporary):
         import ray
 
-        from actors.controller import ControllerActor
-        from actors.pool import first_line
+        from actors.control.controller import ControllerActor
+        from actors.control.supervisor import first_line
 
         arguments = (recipe.model_dump(mode="json"), folder, MODELS.absolute(), resume, step)
         controller = ControllerActor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
@@ -176,7 +176,7 @@ def execute(
 
 def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Console) -> None:
     """Run with a display on the terminal, and print the outcome. Raises what `execute` raises."""
-    from actors.controller import run_info
+    from actors.control.controller import run_info
     from actors.report.display import Display
     from actors.report.health import warnings
     from actors.report.outcome import final

@@ -24,7 +24,7 @@ from benchmarks import learner_sharing as sharing
 from benchmarks import models
 from learner import Completion, Group, LearnerConfig, Trainer
 from learner.batch import save_groups
-from learner.packing import Segment, pack
+from learner.model.packing import Segment, pack
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "benchmarks" / "peers"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from learner import LearnerConfig, Trainer
-from learner.packing import Segment, pack, plan_micro_batches
+from learner.model.packing import Segment, pack, plan_micro_batches
 
 GROUPS, SAMPLES, COMPLETION, BUDGET, ROUNDS = 8, 8, 64, 4096, 3
 PROMPTS = (16, 64, 256, 768)

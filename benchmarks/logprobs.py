@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.config.model import SmolLm2Model, TinyModel
-from actors.config.pools import GeneratorsConfig, SamplingConfig, VllmConfig
+from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.protocol import Drawn
-from actors.engines.vllm_engine import VllmEngine
+from actors.engines.vllm import VllmEngine
 from actors.models import prepare
 from learner import Completion, Group, LearnerConfig, Trainer
 

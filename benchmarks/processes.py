@@ -89,7 +89,7 @@ class Watcher(threading.Thread):
         for pid in children(os.getpid()):
             self.sessions.add(pid)
             with suppress(OSError):
-                if b"sandbox.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"sandbox.grading.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     self.worker_bytes = max(self.worker_bytes, *map(peak_bytes, (pid, *children(pid))))
                     continue
             self.zygote_bytes = max(self.zygote_bytes, peak_bytes(pid))

@@ -26,9 +26,10 @@ from typing import Any, NoReturn
 import atheris
 
 with atheris.instrument_imports(include=["sandbox"], enable_loader_override=False):
-    from sandbox import Pool, RewardConfig, SandboxConfig, dialogue, runner
+    from sandbox import Pool, RewardConfig, SandboxConfig
     from sandbox.jail import values
-    from sandbox.matching import output_matches, value_matches
+    from sandbox.programs import dialogue, runner
+    from sandbox.programs.matching import output_matches, value_matches
     from sandbox.server import make_app
     from sandbox.verifiers import programs
 

@@ -18,7 +18,7 @@ from typing import Any
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
-from learner import ranks
+from learner.distributed import ranks
 from learner.errors import CheckpointError
 
 META = "learner.json"

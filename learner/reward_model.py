@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from learner import attention, weights
 from learner.batch import Float32, Int32
 from learner.config import LearnerConfig, SftConfig
 from learner.errors import BatchError, ModelError
-from learner.packing import Segment, pack, plan_micro_batches
-from learner.policy import DTYPES
+from learner.model import attention, weights
+from learner.model.packing import Segment, pack, plan_micro_batches
+from learner.model.policy import DTYPES
 from learner.runtime import device_of
 from learner.sft import fit
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from learner import ranks
 from learner.config import OptimizerConfig, SftConfig
+from learner.distributed import ranks
 from learner.errors import BatchError, NonFiniteError
+from learner.model.packing import STAND_IN, Segment, pack, plan_micro_batches
 from learner.optimizer import build_optimizer, clip_gradients
-from learner.packing import STAND_IN, Segment, pack, plan_micro_batches
 from learner.trainer import Trainer
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]

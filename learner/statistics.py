@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from learner.algorithms.divergences import kl_estimate
+from learner.algorithms.loss import TokenQuantities, old_logprobs, token_weights
+from learner.algorithms.objectives import sequence_mean
+from learner.algorithms.samples import Sample
 from learner.batch import Completion
 from learner.config import ObjectiveConfig
-from learner.divergences import kl_estimate
 from learner.flops import model_flops
-from learner.loss import TokenQuantities, old_logprobs, token_weights
-from learner.objectives import sequence_mean
-from learner.samples import Sample
 
 Array = npt.NDArray[np.float64]
 REWARD_PART = "reward/"

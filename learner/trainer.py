@@ -17,20 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner import checkpoint, ranks, weights
-from learner.adapters import adapter_tensors, adapters_off, add_adapters, check_base
-from learner.base_weights import BaseWeights
+from learner import checkpoint
+from learner.algorithms.loss import TokenQuantities, micro_batch_loss
+from learner.algorithms.samples import Sample, minibatches, samples_of, segments_of
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import explain
+from learner.distributed import ranks
 from learner.errors import ModelError, NonFiniteError
 from learner.flops import peak_teraflops
-from learner.loss import TokenQuantities, micro_batch_loss
+from learner.model import weights
+from learner.model.adapters import adapter_tensors, adapters_off, add_adapters, check_base
+from learner.model.base_weights import BaseWeights
+from learner.model.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
+from learner.model.policy import DTYPES, Policy, build_policy
 from learner.optimizer import build_optimizer, clip_gradients, materialise
-from learner.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
-from learner.policy import DTYPES, Policy, build_policy
 from learner.runtime import device_of, reuse_memory
-from learner.samples import Sample, minibatches, samples_of, segments_of
 from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import SandboxError
 from sandbox.offline import score_lines
 from sandbox.pool import Pool
-from sandbox.runner import NO_SCRATCH
+from sandbox.programs.runner import NO_SCRATCH
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
 _LONGEST_PROBLEM = 500

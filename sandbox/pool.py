@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from sandbox import language, metrics, registry
-from sandbox.answers import AnswerWorkers
 from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import PoolClosedError
+from sandbox.grading.answers import AnswerWorkers
+from sandbox.grading.worker import as_grade
+from sandbox.programs.runner import NO_SCRATCH, ProgramRunner, Zygotes
 from sandbox.registry import Kind, Verifier
 from sandbox.rewards import parts_of, weighted
-from sandbox.runner import NO_SCRATCH, ProgramRunner, Zygotes
 from sandbox.verdict import Grade, Status, Submission, Verdict
-from sandbox.worker import as_grade
 
 _log = logging.getLogger("sandbox")
 # Leaves a killed process time to be reaped before `score` gives up on its thread.

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandbox.config import MIB
 from sandbox.errors import FilesError, SandboxError
 from sandbox.pool import Pool
-from sandbox.runner import Outcome
+from sandbox.programs.runner import Outcome
 from sandbox.verdict import Status, Submission, Verdict
 
 MAX_BODY_BYTES = 32 * MIB

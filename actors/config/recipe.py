@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from actors.config.base import Section
 from actors.config.model import ModelConfig
-from actors.config.pools import (
+from actors.config.preferences import PreferencesConfig
+from actors.config.roles import (
     ControllerConfig,
     EvaluationConfig,
     GeneratorsConfig,
@@ -18,7 +19,6 @@ from actors.config.pools import (
     VerifiersConfig,
     WeightsConfig,
 )
-from actors.config.preferences import PreferencesConfig
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from learner.config import LearnerConfig, SftConfig

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from actors.config.pools import SamplingConfig
+from actors.config.roles import SamplingConfig
 from actors.weights.subscriber import Receiver
 
 

@@ -1,4 +1,4 @@
-"""The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.wire`."""
+"""The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`."""
 
 from typing import Any, Literal
 

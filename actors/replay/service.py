@@ -10,12 +10,12 @@ from typing import Any
 
 import zmq
 
-from actors import metrics
 from actors.errors import ProtocolError
+from actors.observability import metrics
 from actors.replay import messages as m
-from actors.replay.core import OK, Replay, Reply
+from actors.replay.buffer import OK, Replay, Reply
 from actors.replay.ledger import Reason
-from actors.wire import Message, decode, encode
+from actors.transport.codec import Message, decode, encode
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from actors.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
 from actors.report import statistics as names
-from actors.report.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
 from actors.report.health import warnings
 from actors.report.markup import visible
 from actors.report.series import Series

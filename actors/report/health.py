@@ -8,8 +8,8 @@ state of a run and answers with a warning or nothing. A check never ends a run.
 from dataclasses import dataclass
 from math import sqrt
 
+from actors.events import EvaluationDone
 from actors.report import statistics as names
-from actors.report.events import EvaluationDone
 from actors.report.state import RunState
 
 WINDOW = 5  # steps averaged, so that one odd batch raises no alarm

@@ -2,7 +2,7 @@
 
 from typing import Protocol, Self
 
-from actors.report.events import Event
+from actors.events import Event
 from actors.report.html import render
 from actors.report.state import RunInfo, RunState
 from actors.report.summary import RunSummary, summarise, to_json

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
+from actors.events import EvaluationDone, Sample
 from actors.report import statistics as names
-from actors.report.events import EvaluationDone, Sample
 from actors.report.health import MIN_ENTROPY, MIN_MIXED_GROUPS
 from actors.report.markup import Html, join, tag
 from actors.report.series import Series

@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, assert_never
 
-from actors.report import statistics as names
-from actors.report.events import (
+from actors.events import (
     EvaluationDone,
     Event,
     GroupCounters,
@@ -26,6 +25,7 @@ from actors.report.events import (
     WeightSync,
     merge_ticks,
 )
+from actors.report import statistics as names
 from actors.report.series import Series
 
 ENDS = ("finished", "interrupted", "failed")

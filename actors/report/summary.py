@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.report.events import EvaluationDone, RewardModelDone
+from actors.events import EvaluationDone, RewardModelDone
 from actors.report.state import RunState, middle
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from actors.errors import RunError
-from actors.report.events import EVENT, EvaluationDone, Event, Sample, StepDone, Tick, WeightSync, merge_ticks
+from actors.events import EVENT, EvaluationDone, Event, Sample, StepDone, Tick, WeightSync, merge_ticks
 from actors.report.tensorboard import TensorBoard
 
 TICK_SECONDS = 10.0  # a day of ticks is then a few megabytes

@@ -17,7 +17,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights import gloo
-from learner.merging import Merging, whole_weights
+from learner.model.merging import Merging, whole_weights
 
 
 @dataclass

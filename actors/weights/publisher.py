@@ -17,11 +17,11 @@ import msgpack
 import torch
 import zmq
 
-from actors import metrics
-from actors.config.pools import WeightsConfig
+from actors.config.roles import WeightsConfig
 from actors.errors import LeewayError, RunError
+from actors.observability import metrics
 from actors.weights.transport import TRANSPORTS, Tensors, Transport
-from learner.merging import Merging
+from learner.model.merging import Merging
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import torch
 from torch.distributed import ProcessGroupGloo, TCPStore
 
 from actors.weights import gloo
-from learner.merging import Merging
+from learner.model.merging import Merging
 
 
 class GlooReceiver:

@@ -10,14 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandbox.dialogue import run_tests
 from sandbox.errors import BadReferenceError
 from sandbox.extraction import last_program
 from sandbox.jail import values
-from sandbox.matching import DEFAULT_TOLERANCE, output_matches, value_matches
+from sandbox.programs.dialogue import run_tests
+from sandbox.programs.matching import DEFAULT_TOLERANCE, output_matches, value_matches
+from sandbox.programs.runner import Outcome, ProgramRunner
 from sandbox.prompts import before_program, before_tests
 from sandbox.registry import verifier
-from sandbox.runner import Outcome, ProgramRunner
 from sandbox.verdict import Grade, Status, Submission
 
 MAX_PROGRAM_CHARS = 200_000
@@ -65,7 +65,7 @@ def identity(submission: Submission) -> str:
 def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"tests": [{"stdin", "stdout"}], "tolerance"?, "checker"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
-    Output is compared token by token (see `sandbox.matching.output_matches`), unless `checker` holds the source of a
+    Output is compared token by token (see `programs.matching.output_matches`), unless `checker` holds the source of a
     trusted function `check(stdin, output, expected)` that returns a bool or a score; it runs in a sandbox of its own.
     """
     tests = _tests(submission)

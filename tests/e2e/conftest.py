@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from actors.guardian import MARK
+from actors.control.reaper import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A small and quick version of the quickstart recipe; each test says what it changes.

@@ -10,11 +10,11 @@ import zmq
 
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError
-from actors.replay.client import Client
-from actors.replay.core import Replay
+from actors.replay.buffer import Replay
 from actors.replay.ledger import Policy
 from actors.replay.service import ReplayService
-from tests.unit.actors.replay.test_core import Sums, payload
+from actors.transport.client import Client
+from tests.unit.actors.replay.test_buffer import Sums, payload
 
 pytestmark = pytest.mark.e2e
 

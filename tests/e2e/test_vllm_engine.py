@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.config.model import TinyModel
-from actors.config.pools import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
+from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
 from actors.engines.protocol import Drawn
-from actors.engines.vllm_engine import VllmEngine
+from actors.engines.vllm import VllmEngine
 from actors.models import prepare
 from actors.weights.publisher import Publisher
 from actors.weights.subscriber import Subscriber
 from learner import LearnerConfig, Trainer
-from learner.adapters import merged_tensors
-from learner.base_weights import BaseWeights
 from learner.config import LoraSettings
-from learner.merging import Merging
+from learner.model.adapters import merged_tensors
+from learner.model.base_weights import BaseWeights
+from learner.model.merging import Merging
 from tests.e2e.digest import digest
 
 pytestmark = pytest.mark.e2e

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from actors.config.pools import WeightsConfig
+from actors.config.roles import WeightsConfig
 from actors.weights import publisher
 from actors.weights.publisher import Publisher
 from actors.weights.receiver import GlooReceiver

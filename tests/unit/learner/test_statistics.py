@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from learner import ObjectiveConfig
-from learner.loss import TokenQuantities
+from learner.algorithms.loss import TokenQuantities
 from learner.statistics import token_record, token_statistics
 
 

@@ -23,7 +23,7 @@ from learner import (
     Trainer,
 )
 from learner.batch import load_groups, save_groups
-from learner.packing import Segment, pack
+from learner.model.packing import Segment, pack
 
 GroupFactory = Callable[..., list[Group]]
 

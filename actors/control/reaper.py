@@ -1,0 +1,69 @@
+"""A process that outlives a run by a moment, and leaves nothing of it behind.
+
+    python -I -S reaper.py RUN_ID FOLDER < pipe
+
+It waits for the end of its standard input, which the kernel closes however the run's first process ended, kills every
+process that carries the run's mark in its environment, and deletes the run's temporary folder with all its sockets.
+Standard library only: it starts in milliseconds and shares nothing with the run.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+MARK = "LEEWAY_RUN"
+#: Processes may still be starting others while they are being killed; a few rounds catch those (s).
+SWEEP_SECONDS = 10.0
+
+
+def marked(run: str) -> list[int]:
+    """Processes of this machine whose environment carries the run's mark."""
+    wanted = f"{MARK}={run}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # gone, or not ours to look into
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def sweep(run: str, folder: str) -> list[int]:
+    """Kill and delete; returns the processes that would not go."""
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while (left := [pid for pid in marked(run) if alive(pid)]) and time.monotonic() < deadline:
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue  # it went by itself
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+    return left
+
+
+def main() -> None:
+    run, folder = sys.argv[1:]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    if left := sweep(run, folder):
+        sys.exit(f"these processes of run {run} did not end: {left}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""An engine without a model: it load-tests the control and data plane, with many generators on one machine."""
+
+import asyncio
+import random
+import re
+from typing import Any
+
+import numpy as np
+
+from actors.config.roles import GeneratorsConfig, SamplingConfig
+from actors.engines.protocol import Drawn
+from actors.weights.receiver import GlooReceiver
+
+
+class SyntheticEngine:
+    """Draws log-normal lengths and waits as long as a model would; answers sums rightly at the configured rate."""
+
+    workers = 1
+
+    def __init__(self, config: GeneratorsConfig, tokenizer: Any, seed: int) -> None:
+        self._config, self._tokenizer = config.synthetic, tokenizer
+        self._random = random.Random(seed)
+        self._receiver = GlooReceiver()
+        self.version: int | None = None
+
+    async def start(self) -> None:
+        """There is nothing to bring up."""
+
+    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+        numbers = re.findall(r"\d+", self._tokenizer.decode(prompt))
+        answer = sum(map(int, numbers))
+        return list(await asyncio.gather(*(self._one(answer, sampling) for _ in range(samples))))
+
+    async def _one(self, answer: int, sampling: SamplingConfig) -> Drawn:
+        c = self._config
+        mu = np.log(c.mean_tokens) - c.sigma**2 / 2
+        length = min(sampling.max_tokens, max(1, round(self._random.lognormvariate(mu, c.sigma))))
+        first = self.version or 0
+        await asyncio.sleep(length / c.tokens_per_second)
+        right = self._random.random() < c.pass_rate
+        text = f"<think></think><answer>{answer if right else answer + 1}</answer>"
+        tokens = np.full(length, prompt_safe_token(self._tokenizer), np.int32)
+        logprobs = np.full(length, -1.0, np.float32)
+        return Drawn(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
+
+    # ---------------------------------------------------------------- weights travel, and are thrown away
+
+    async def open_group(self, info: dict[str, Any]) -> None:
+        await self._receiver.open_group(info)
+
+    async def start_update(self) -> None:
+        """Nothing to prepare."""
+
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        await self._receiver.receive_update(info)
+
+    async def finish_update(self, version: int) -> float:
+        await self._receiver.received()
+        self.version = version
+        return 0.0
+
+    async def close(self) -> None:
+        """There is nothing to take down."""
+
+
+def prompt_safe_token(tokenizer: Any) -> int:
+    """Any ordinary token."""
+    return int(tokenizer.encode("0", add_special_tokens=False)[0])

@@ -1,0 +1,146 @@
+"""Generation with `transformers`, for machines without vLLM and for the learner's own cold-start checks."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from actors.config.roles import GeneratorsConfig, SamplingConfig
+from actors.engines.protocol import Drawn
+from actors.engines.tokens import end_tokens
+from actors.observability import metrics
+from actors.weights.receiver import GlooReceiver
+from learner.model.merging import whole_weights
+
+
+@torch.no_grad()
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: SamplingConfig, ends: list[int], version: int
+) -> list[Drawn]:
+    """One completion of each prompt, in one left-padded batch."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    output = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        max_new_tokens=sampling.max_tokens,
+        eos_token_id=ends,
+        pad_token_id=pad,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    drawn = output.sequences[:, width:]
+    logprobs = [s.float().log_softmax(-1).gather(1, drawn[:, i : i + 1]) for i, s in enumerate(output.scores)]
+    scores = torch.cat(logprobs, 1).cpu().numpy()
+    return [_cut(tokenizer, row, score, ends, version) for row, score in zip(drawn.tolist(), scores, strict=True)]
+
+
+def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> Drawn:
+    length = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
+    truncated = row[length - 1] not in ends
+    tokens = np.asarray(row[:length], np.int32)
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    return Drawn(tokens, scores[:length].astype(np.float32), ((version, length),), truncated, text)
+
+
+class TransformersEngine:
+    """Answers all waiting requests in one batch, then the next. Weights are swapped between two batches."""
+
+    workers = 1
+
+    def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
+        self._config, self._path, self._tokenizer = config, model, tokenizer
+        self._ends = end_tokens(model, tokenizer)
+        self._seed = seed
+        self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[Drawn]]]] = []
+        self._wake = asyncio.Event()
+        self._swap = asyncio.Lock()
+        self._receiver = GlooReceiver()
+        self.version: int | None = None
+
+    async def start(self) -> None:
+        from transformers import AutoModelForCausalLM
+
+        torch.manual_seed(self._seed)
+        torch.set_num_threads(self._config.threads)
+        dtype = getattr(torch, self._config.dtype)
+        self._model = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype).eval()
+        if self._config.gpus:
+            self._model.to("cuda")
+        self._loop = asyncio.create_task(self._serve())
+
+    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+        future: asyncio.Future[list[Drawn]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((prompt, samples, sampling, future))
+        self._wake.set()
+        return await future
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wake.wait()
+            sampling = self._waiting[0][2]
+            batch = [w for w in self._waiting if w[2] == sampling]
+            self._waiting = [w for w in self._waiting if w[2] != sampling]
+            if not self._waiting:
+                self._wake.clear()
+            prompts = [prompt for prompt, samples, _, _ in batch for _ in range(samples)]
+            try:
+                async with self._swap:
+                    drawn = await asyncio.to_thread(
+                        generate, self._model, self._tokenizer, prompts, sampling, self._ends, self.version or 0
+                    )
+            except Exception as error:  # noqa: BLE001 - it belongs to those who wait, and they would wait for ever
+                for *_, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            rest = iter(drawn)
+            for _, samples, _, future in batch:
+                own = [next(rest) for _ in range(samples)]
+                if not future.done():
+                    future.set_result(own)
+
+    # ---------------------------------------------------------------- weights
+
+    async def open_group(self, info: dict[str, Any]) -> None:
+        await self._receiver.open_group(info)
+
+    async def start_update(self) -> None:
+        """Nothing to prepare: the weights arrive beside generation."""
+
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        await self._receiver.receive_update(info)
+
+    async def finish_update(self, version: int) -> float:
+        tensors, merging = await self._receiver.received(), self._receiver.merging
+        weights = tensors if merging is None else whole_weights(self._path, tensors, merging, self._model.device)
+        async with self._swap:
+            start = time.monotonic()
+            self._load(weights)
+            self.version = version
+            pause = time.monotonic() - start
+        metrics.SYNC_PAUSE.observe(pause)
+        return pause
+
+    @torch.no_grad()
+    def _load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        missing = dict(self._model.named_parameters())
+        for name, tensor in weights:
+            # A model folder may hold more than parameters: buffers, and the second name of a tied weight.
+            if name in missing:
+                missing.pop(name).copy_(tensor)
+        if missing:
+            raise RuntimeError(f"the learner's parameters do not fit: {sorted(missing)} are missing")
+
+    async def close(self) -> None:
+        self._loop.cancel()

@@ -1,0 +1,321 @@
+"""The learner: one actor that trains on batches as they come and publishes every new version."""
+
+import logging
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from actors import process
+from actors.config.recipe import Recipe
+from actors.deadline import until
+from actors.errors import PeerTimeoutError, RunError
+from actors.observability import metrics
+from actors.replay.payload import Payload
+from actors.roles.learner.rendezvous import join, leave, member_name
+from actors.roles.learner.reward_model import train_reward_model
+from actors.roles.learner.sft import cold_start
+from actors.roles.verifier.preference import model_folder
+from actors.tasks.stream import TaskStream
+from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.codec import Array
+from actors.weights.publisher import Publisher
+from learner import Completion, Group, LearnerConfig, Trainer
+from learner.checkpoint import WRITE_TIMEOUT_SECONDS
+from learner.distributed import ranks
+from learner.model.base_weights import BaseWeights
+from learner.model.merging import Merging
+
+log = logging.getLogger(__name__)
+
+
+class Learner:
+    """`run` trains from the checkpoint at `resume`, or from the model, until the recipe's last step or `stop`.
+
+    Every rank runs the same code on the same batches, so that all of them meet in the same collectives; only rank 0
+    speaks for the learner: it sends weights, asks for evaluations, reports and commits.
+    """
+
+    def __init__(
+        self, recipe: Recipe, replay: str, model: Path, folder: Path, resume: Path | None, rank: int = 0
+    ) -> None:
+        self._recipe, self._replay, self._model, self._folder, self._resume = recipe, replay, model, folder, resume
+        self._rank, self._name = rank, member_name(rank)
+        self._stopping = False
+        self._saving: deque[tuple[int, Future[None]]] = deque()
+        self._metrics_port, self._metrics_server = process.begin(self._name, folder, recipe.controller.host)
+
+    def describe(self) -> dict[str, Any]:
+        """Where this process is to be found."""
+        return {"metrics_port": self._metrics_port}
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    @process.logged
+    def run(self) -> None:
+        recipe = self._recipe
+        self._client, self._batches, self._notices = (
+            Client(self._replay, self._name, "learner") for _ in ("requests", "batches", "notices")
+        )
+        beat = Heartbeat(self._replay, self._name, "learner", recipe.replay.worker_silence_seconds / 4)
+        self._publisher = self._begin_publishing() if self._rank == 0 else None
+        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
+        try:
+            if recipe.learner_ranks > 1:
+                join(self._client, self._rank, recipe.learner_ranks, recipe.weights.host, recipe.learner.device)
+            self._train_reward_model()
+            self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
+            self._start()
+            self._train()
+            leave()
+        finally:
+            self._fetcher.shutdown(wait=False, cancel_futures=True)
+            if self._publisher is not None:
+                self._publisher.close()
+            beat.close()
+
+    def _begin_publishing(self) -> Publisher:
+        recipe = self._recipe
+        if recipe.learner.sends_adapters:
+            publisher = Publisher(recipe.weights, torch.float32, self._synced, merging_of(recipe, self._model))
+        else:
+            publisher = Publisher(recipe.weights, getattr(torch, recipe.generators.dtype), self._synced)
+        self._client.request("announce", {"service": "weights", "address": publisher.address})
+        return publisher
+
+    # ---------------------------------------------------------------- before the first step
+
+    def _train_reward_model(self) -> None:
+        """On the first rank, unless it is there already: before the policy is in memory, and before any weights are
+        published, so that no group can be drawn that its verifier could not score.
+        """
+        recipe = self._recipe
+        if self._rank != 0 or recipe.preferences is None:
+            return
+        place = model_folder(recipe.preferences, self._folder)
+        if place.is_dir():
+            return
+        self._phase("reward model", "it learns from preferences")
+        stream = TaskStream(recipe.tasks, recipe.seed)
+        with metrics.busy("learner"):
+            event = train_reward_model(
+                recipe,
+                self._model,
+                stream,
+                place,
+                lambda text: self._phase("reward model", text),
+                lambda: self._stopping,
+            )
+        if event is not None:
+            self._client.request("notice", {"event": event})
+
+    def _start(self) -> None:
+        trainer, recipe = self._trainer, self._recipe
+        if self._resume:
+            trainer.load(self._resume)
+        elif recipe.cold_start:
+            self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
+            stream = TaskStream(recipe.tasks, recipe.seed)
+            with metrics.busy("learner"):
+                cold_start(recipe, trainer, self._model, stream, lambda text: self._phase("cold start", text))
+        metrics.LEARNER_VERSION.set(trainer.version)
+        self._phase("starting", "the generators are coming up")
+        self._publish()
+        self._until_published(
+            recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
+        )
+        if not self._resume:
+            self._evaluate("before", recipe.evaluation.samples, wait=True)
+            self._checkpoint()
+            self._commit(wait=True)
+
+    def _publish(self) -> None:
+        """Offer the current weights to the generators; every rank takes part in gathering them."""
+        tensors = self._trainer.snapshot()
+        if self._publisher is not None:
+            self._publisher.publish(self._trainer.version, tensors)
+
+    def _until_published(self, seconds: float, what: str) -> None:
+        if (publisher := self._publisher) is not None:
+            self._until(lambda: publisher.wait(self._trainer.version, POLL_SECONDS), seconds, what)
+
+    def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
+        """Raises RunError where the condition, which itself waits a little, does not come true in time."""
+        if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
+            raise RunError(f"waited {seconds:g} s for {what}")
+
+    # ---------------------------------------------------------------- the loop
+
+    def _train(self) -> None:
+        """Each step trains on the batch of the current version, while the next batch is fetched."""
+        recipe, trainer = self._recipe, self._trainer
+        self._phase("training", f"{recipe.steps} steps")
+        coming = self._fetch(trainer.version)
+        while trainer.version < recipe.steps and not self._stopping:
+            groups = self._await_batch(coming)
+            if not self._all_ranks_have(groups):
+                break
+            assert groups is not None
+            version = trainer.version
+            with metrics.busy("learner"), metrics.STEP.time():
+                start = time.monotonic()
+                statistics = trainer.train_step(groups, recipe.generators.sampling.temperature)
+                seconds = time.monotonic() - start
+                self._publish()
+            self._report(version, groups, statistics, seconds)
+            coming = self._fetch(trainer.version)
+            self._after_step(trainer.version)
+        if trainer.version % max(1, recipe.checkpoint_every_steps) or not recipe.checkpoint_every_steps:
+            self._checkpoint()
+        self._commit(wait=True)
+        if not self._stopping:
+            self._finish()
+
+    def _after_step(self, step: int) -> None:
+        recipe = self._recipe
+        self._commit()
+        if recipe.checkpoint_every_steps and step % recipe.checkpoint_every_steps == 0:
+            self._checkpoint()
+        if recipe.evaluation.every_steps and step % recipe.evaluation.every_steps == 0 and step < recipe.steps:
+            self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
+
+    def _finish(self) -> None:
+        self._until_published(self._recipe.weights.deadline_seconds, "the generators to take the last weights")
+        self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+        self._trainer.export(self._folder / "model")
+
+    # ---------------------------------------------------------------- batches
+
+    def _fetch(self, version: int) -> "Future[list[Group] | None]":
+        return self._fetcher.submit(self._take, version)
+
+    def _take(self, version: int) -> list[Group] | None:
+        """The batch of `version`, however long it takes; None once the run is being stopped."""
+        while not self._stopping and version < self._recipe.steps:
+            batch = self._batches.poll("take_batch", {"version": version})
+            if batch:
+                return groups_of(batch.body["groups"], batch.arrays, self._recipe.replay.group_size)
+        return None
+
+    def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
+        start = time.monotonic()
+        while not coming.done() and not self._stopping:
+            self._commit()
+            try:
+                coming.result(POLL_SECONDS)
+            except TimeoutError:
+                continue
+        metrics.BATCH_WAIT.inc(time.monotonic() - start)
+        return coming.result(POLL_SECONDS) if not self._stopping else None
+
+    def _all_ranks_have(self, groups: list[Group] | None) -> bool:
+        """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
+        return ranks.total(float(groups is not None), self._trainer.device) == self._recipe.learner_ranks
+
+    def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
+        if self._rank != 0:
+            return
+        staleness = Counter(
+            int(version - v) for group in groups for c in group.completions for v in c.versions.tolist()
+        )
+        body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
+        self._client.request("trained", body)
+        metrics.LEARNER_VERSION.set(version + 1)
+        metrics.TRAINED_TOKENS.inc(statistics["tokens"])
+        for name, value in statistics.items():
+            metrics.STATISTIC.labels(name).set(value)
+
+    # ---------------------------------------------------------------- checkpoints, evaluation, notices
+
+    def _checkpoint(self) -> None:
+        """Begin to save with the replay's position; only copying the state holds training up."""
+        version = self._trainer.version
+        snapshot = self._client.request("snapshot", {"version": version}).body["snapshot"]
+        folder = self._folder / "checkpoints" / f"step-{version:06d}"
+        self._saving.append((version, self._trainer.save_async(folder, {"replay": snapshot})))
+
+    def _commit(self, wait: bool = False) -> None:
+        """Tell the replay of every checkpoint that has become durable. Raises CheckpointError for one that did not."""
+        while self._saving and (wait or self._saving[0][1].done()):
+            version, saved = self._saving.popleft()
+            saved.result(WRITE_TIMEOUT_SECONDS)
+            if self._rank == 0:
+                self._client.request("committed", {"version": version})
+
+    def _evaluate(self, name: str, samples: int, wait: bool) -> None:
+        if self._rank != 0:
+            return
+        body = {"name": name, "version": self._trainer.version, "samples": samples}
+        number = self._client.request("evaluate", body).body["evaluation"]
+        if wait:
+            self._phase("evaluation", name)
+            self._until(
+                lambda: self._client.request(
+                    "evaluation_result", {"evaluation": number}, wait_seconds=POLL_SECONDS
+                ).body.get("result"),
+                self._recipe.generators.startup_seconds,
+                f"the evaluation {name!r}",
+            )
+
+    def _phase(self, name: str, detail: str) -> None:
+        log.info("%s: %s", name, detail)
+        if self._rank != 0:
+            return
+        self._client.request("notice", {"event": {"kind": "phase", "name": name, "detail": detail}})
+
+    def _synced(self, event: Mapping[str, Any]) -> None:
+        """Called by the publisher's thread, which must outlive a replay that is away for a moment."""
+        try:
+            self._notices.request("notice", {"event": dict(event)})
+        except PeerTimeoutError as error:
+            log.warning("%s; one weight update is missing in the record", error)
+
+
+def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:
+    """The learner's configuration; a batch to inspect is saved in the run folder where the recipe names none."""
+    if recipe.learner.inspection_folder is not None:
+        return recipe.learner
+    return recipe.learner.model_copy(update={"inspection_folder": str(folder / "inspection")})
+
+
+def merging_of(recipe: Recipe, model: Path) -> Merging:
+    """How generators make whole weights of the adapters. They are rounded as they would have been on their way: to the
+    learner's dtype, then to the generators', of which the narrower one decides."""
+    lora = recipe.learner.lora
+    assert lora is not None
+    dtypes = (recipe.learner.dtype, recipe.generators.dtype)
+    dtype = "bfloat16" if "bfloat16" in dtypes else "float32"
+    return Merging(scale=lora.scale, dtype=dtype, base=BaseWeights(model).fingerprint)
+
+
+def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:
+    """The groups of a delivered batch, in order. Raises ProtocolError where one is out of form."""
+    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
+    for key, array in arrays.items():
+        position, _, name = key.partition(".")
+        own[position][name] = array
+    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
+
+
+def _group(head: Mapping[str, Any], payload: Payload) -> Group:
+    ends = payload.lengths.cumsum()
+    versions = payload.token_versions()
+    completions = []
+    for i, (end, length) in enumerate(zip(ends, payload.lengths, strict=True)):
+        part = slice(end - length, end)
+        completions.append(
+            Completion(
+                tokens=payload.tokens[part],
+                logprobs=payload.logprobs[part],
+                versions=versions[part],
+                reward=float(head["rewards"][i]),
+                truncated=bool(payload.truncated[i]),
+                parts=head["parts"][i],
+            )
+        )
+    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["ticket"]))

@@ -1,0 +1,63 @@
+"""How the ranks of one learner find each other."""
+
+import logging
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from actors.deadline import until
+from actors.errors import RunError
+from actors.transport.client import Client
+
+log = logging.getLogger(__name__)
+
+#: The first rank announces where the others meet it as this service of the replay's directory.
+SERVICE = "learner"
+#: Longest wait for another rank to start (s); imports of torch take most of it.
+START_SECONDS = 300.0
+#: Longest wait for another rank within a run (s): the others wait while the first one waits for engines to come up and
+#: for the evaluations before and after training.
+COLLECTIVE_SECONDS = 3600.0
+
+
+def member_name(rank: int) -> str:
+    """The name of a rank's actor, and of its log."""
+    return "learner" if rank == 0 else f"learner-rank-{rank}"
+
+
+def join(client: Client, rank: int, size: int, host: str, device: str) -> None:
+    """Form the default process group of `size` ranks; `host` is where the first one can be reached.
+
+    Raises RunError where the first rank does not turn up in time.
+    """
+    wait = timedelta(seconds=START_SECONDS)
+    if rank == 0:
+        store = dist.TCPStore(host, 0, size, is_master=True, timeout=wait, wait_for_workers=False)
+        client.request("announce", {"service": SERVICE, "address": f"{host}:{store.port}"})
+    else:
+        found: list[str] = []
+
+        def announced() -> bool:
+            found.extend(filter(None, [client.request("directory").body["services"].get(SERVICE)]))
+            return bool(found)
+
+        if not until(announced, START_SECONDS):
+            raise RunError(f"rank {rank} waited {START_SECONDS:g} s for the first rank; see logs/learner.log")
+        host, _, port = found[0].rpartition(":")
+        store = dist.TCPStore(host, int(port), size, is_master=False, timeout=wait)
+    cuda = device != "cpu" and torch.cuda.is_available()
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+    )
+    log.info("rank %d of %d", rank, size)
+
+
+def leave() -> None:
+    """Dissolve the group in order, once all ranks are done; with one rank there is none."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

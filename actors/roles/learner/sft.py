@@ -1,0 +1,86 @@
+"""The supervised start: examples, and the accuracy that ends it."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.config.recipe import Recipe
+from actors.engines.tokens import end_tokens
+from actors.engines.transformers import generate
+from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces
+from learner import Trainer, supervise
+from sandbox import Pool, Submission
+
+log = logging.getLogger(__name__)
+
+Pair = tuple[Task, str]  # a task, and the completion to imitate
+
+
+def cold_start(
+    recipe: Recipe, trainer: Trainer, model: Path, stream: TaskStream, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Train on the recipe's traces until the development tasks are answered as well as it asks, the held-out loss
+    stops falling, or the epochs end; `say` is told how it goes. Returns the statistics of `learner.supervise`.
+    """
+    from transformers import AutoTokenizer
+
+    config = recipe.cold_start
+    assert config is not None
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    renderer = Renderer(recipe.tasks, tokenizer)
+    ends = end_tokens(model, tokenizer)
+    traces = addition_traces(stream) if config.traces == "addition" else file_traces(Path(config.traces), stream)
+    drawn, kept_back = _keep_back(list(islice(traces, config.examples)), config.held_out)
+    examples, held_out = (list(_examples(pairs, renderer, tokenizer, ends[0])) for pairs in (drawn, kept_back))
+    development = stream.development(config.development) if config.stop_at_accuracy is not None else ()
+    latest: dict[str, float] = {}
+
+    def good_enough(step: int) -> bool:
+        text = f"step {step}: loss {latest['loss']:.3f} nats a token"
+        if held_out:
+            text += f", {latest['held_out_loss']:.3f} on {len(held_out)} held-out examples"
+        if config.stop_at_accuracy is None:
+            say(text)
+            return False
+        accuracy = _accuracy(recipe, trainer, tokenizer, renderer, development, ends)
+        say(f"{text}; {accuracy:.0%} of {len(development)} development tasks, until {config.stop_at_accuracy:.0%}")
+        return accuracy >= config.stop_at_accuracy
+
+    return supervise(
+        trainer,
+        examples,
+        config.supervised,
+        should_stop=good_enough,
+        on_step=lambda _, statistics: latest.update(statistics),
+        held_out=held_out,
+    )
+
+
+def _keep_back(pairs: Sequence[Pair], tasks: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on, and those of the first so many tasks: no task is on both sides."""
+    back = set(list(dict.fromkeys(task.key for task, _ in pairs))[:tasks])
+    return [pair for pair in pairs if pair[0].key not in back], [pair for pair in pairs if pair[0].key in back]
+
+
+def _examples(traces: Iterable[Pair], renderer: Renderer, tokenizer: Any, end: int) -> Any:
+    for task, completion in traces:
+        ids = tokenizer.encode(completion, add_special_tokens=False)
+        yield np.asarray(renderer.render(task), np.int32), np.asarray([*ids, end], np.int32)
+
+
+def _accuracy(
+    recipe: Recipe, trainer: Trainer, tokenizer: Any, renderer: Renderer, tasks: tuple[Task, ...], ends: list[int]
+) -> float:
+    """Share of the tasks answered rightly, one sample each, sampled as evaluations are."""
+    prompts = [renderer.render(task) for task in tasks]
+    trainer.model.eval()
+    drawn = generate(trainer.model, tokenizer, prompts, recipe.evaluation.sampling, ends, trainer.version)
+    trainer.model.train()
+    submissions = [Submission(t.verifier, d.text, t.reference) for t, d in zip(tasks, drawn, strict=True)]
+    with Pool(recipe.sandbox, recipe.rewards) as pool:
+        verdicts = pool.score(submissions, recipe.verifiers.deadline_seconds)
+    return sum(v.parts.get("accuracy", 0.0) for v in verdicts) / len(verdicts)

@@ -1,0 +1,93 @@
+"""The loss of a micro-batch: objective, correction, age, KL and entropy, weighted and summed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.algorithms import objectives
+from learner.algorithms.corrections import correction_weights
+from learner.algorithms.divergences import kl_estimate
+from learner.config import ObjectiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TokenQuantities:
+    """Per-token quantities of S whole sequences, all [T] unless said otherwise; only logp and entropy carry gradients.
+
+    logp, entropy: of the trained policy. behaviour, proximal, reference: logprobs under those policies.
+    advantages: A_i repeated. weights: w_t of the aggregation. age: versions between sampling and this step.
+    sequence: int64, 0..S-1. lengths: int64 [S].
+    """
+
+    logp: Tensor
+    entropy: Tensor
+    behaviour: Tensor
+    proximal: Tensor
+    reference: Tensor | None
+    advantages: Tensor
+    weights: Tensor
+    age: Tensor
+    sequence: Tensor
+    lengths: Tensor
+
+
+def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """- sum_t w_t (c_t a_t J_t - beta KL_t + eta H_t): scalar to minimise.
+
+    J_t: `objectives`; c_t: `corrections`; a_t: weight by age; w_t: `aggregation`; beta, eta: the coefficients.
+    """
+    gain = surrogate(x, config)
+    weights = token_weights(x, config)
+    if weights is not None:
+        gain = gain * weights
+    if config.kl != "none" and x.reference is not None:
+        gain = gain - config.kl_coefficient * kl_estimate(config.kl, x.logp, x.reference)
+    if config.entropy_coefficient:
+        gain = gain + config.entropy_coefficient * x.entropy
+    return -torch.dot(x.weights, gain)
+
+
+def old_logprobs(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """log pi_old [T]: the denominator of the ratio."""
+    return x.behaviour if config.old_policy == "behaviour" else x.proximal
+
+
+def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """J_t [T] of the configured objective."""
+    old = old_logprobs(x, config)
+    low, high = config.clip_low, config.clip_high
+    if config.loss == "clipped":
+        return objectives.clipped(x.logp, old, x.advantages, low, high, config.dual_clip)
+    if config.loss == "gspo":
+        return objectives.gspo(x.logp, old, x.advantages, x.sequence, x.lengths, low, high)
+    if config.loss == "cispo":
+        return objectives.cispo(x.logp, old, x.advantages, low, high)
+    return objectives.reinforce(x.logp, x.advantages)
+
+
+def token_weights(x: TokenQuantities, config: ObjectiveConfig) -> Tensor | None:
+    """c_t a_t [T], the weight by mismatch and by age; None where neither is configured."""
+    correction = correction_weights(
+        config.correction,
+        x.proximal,
+        x.behaviour,
+        x.sequence,
+        x.lengths,
+        config.correction_low,
+        config.correction_high,
+    )
+    age = age_weights(x.age, config)
+    if correction is None or age is None:
+        return age if correction is None else correction
+    return correction * age
+
+
+def age_weights(age: Tensor, config: ObjectiveConfig) -> Tensor | None:
+    """2^(-age / half life), and 0 above the largest age; None when age does not matter."""
+    if config.max_token_age is None and config.age_half_life is None:
+        return None
+    weights = torch.ones_like(age) if config.age_half_life is None else torch.exp2(-age / config.age_half_life)
+    return weights if config.max_token_age is None else weights * (age <= config.max_token_age)

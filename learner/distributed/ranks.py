@@ -1,0 +1,115 @@
+"""Many ranks: FSDP2 sharding, and the few collectives a step needs. With one rank everything here is the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from learner.errors import ModelError
+from learner.model.packing import Segment
+from learner.statistics import TokenRecord
+
+
+def world_size() -> int:
+    """Ranks of the default process group, which the caller initialises; 1 without one."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def shard(policy: Any, dtype: torch.dtype) -> None:
+    """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32."""
+    layers = getattr(policy.model.base_model, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise ModelError(f"{type(policy.model).__name__} has no list of layers to shard; train it on one rank")
+    mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for layer in layers:
+        fully_shard(layer, mp_policy=mixed)
+    fully_shard(policy, mp_policy=mixed, reshard_after_forward=False)
+
+
+def reshard(policy: nn.Module) -> None:
+    """Give back what a forward pass without a backward pass has gathered: it would hide the shards from optimizers."""
+    if isinstance(policy, FSDPModule):
+        policy.reshard()
+
+
+def share(plan: Sequence[list[Segment]]) -> list[list[Segment]]:
+    """This rank's micro-batches: the heaviest next one always goes to the lightest rank.
+
+    Every rank gets the same number, since each forward pass is a collective: those with fewer run a stand-in without
+    completions to train (an empty list).
+    """
+    size = world_size()
+    if size == 1:
+        return list(plan)
+    mine: list[list[list[Segment]]] = [[] for _ in range(size)]
+    load = np.zeros(size)
+    for part in sorted(plan, key=lambda p: -sum(s.size for s in p)):
+        lightest = int(load.argmin())
+        mine[lightest].append(part)
+        load[lightest] += sum(s.size for s in part)
+    longest = max(len(parts) for parts in mine)
+    own = mine[rank()]
+    return own + [[] for _ in range(longest - len(own))]
+
+
+def total(value: float, device: torch.device) -> float:
+    """Sum of a number over all ranks."""
+    if world_size() == 1:
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return float(tensor)
+
+
+def gather_records(records: list[TokenRecord], device: torch.device) -> list[TokenRecord]:
+    """The token records of all ranks, on every rank."""
+    if world_size() == 1:
+        return records
+    own = TokenRecord.concatenate(records).matrix() if records else np.zeros((TokenRecord.width(), 0))
+    lengths = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    lengths[rank()] = own.shape[1]
+    dist.all_reduce(lengths)
+    longest = int(lengths.max())
+    padded = torch.zeros(own.shape[0], longest, dtype=torch.float64, device=device)
+    padded[:, : own.shape[1]] = torch.from_numpy(own)
+    gathered = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(gathered, padded)
+    matrices = [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
+    return [TokenRecord.from_matrix(m) for m in matrices]
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A whole tensor from its shards; every rank must call it in the same order."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+_background: tuple[Any, Any] | None = None
+
+
+def background_group() -> Any:
+    """A Gloo group for collectives beside the step's, which must not meet those on one group; None with one rank.
+
+    The first call is a collective itself.
+    """
+    global _background
+    if world_size() == 1:
+        return None
+    if _background is None or _background[0] is not dist.group.WORLD:
+        _background = dist.group.WORLD, dist.new_group(backend="gloo")
+    return _background[1]
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()

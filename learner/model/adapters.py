@@ -1,0 +1,119 @@
+"""LoRA (Hu et al. 2021) through `peft`: W + (alpha / r) B A, with A and B trained and W frozen.
+
+Engines get whole weights. Either the learner merges and sends them (`merged_tensors`), or it sends A and B alone
+(`adapter_tensors`) and receivers merge them into the folder that everyone started from (`learner.model.merging`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from learner.config import LoraSettings
+from learner.distributed import ranks
+from learner.errors import ModelError
+from learner.model.base_weights import BaseWeights
+from learner.model.merging import merge
+
+ADAPTER = "default"
+
+
+def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
+    """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
+
+    Raises `ModelError` for a target whose weight is also another layer's.
+    """
+    # peft takes seconds to import, which a run without adapters should not wait for.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=settings.targets,
+        task_type="CAUSAL_LM",
+    )
+    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    names = dict(model.named_parameters())
+    for name in adapted_layers(model):
+        if f"{name}.base_layer.weight" not in names:
+            raise ModelError(f"{name} shares its weight with another layer; leave it out of lora.targets")
+
+
+@contextlib.contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` computes what it did before the adapters: the frozen reference policy, at no memory."""
+    layers = list(adapted_layers(model).values())
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """The layers that have an adapter, by name."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+
+def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Hugging Face names and whole weights with the adapters merged in; every rank must iterate."""
+    layers = adapted_layers(model)
+    for name, parameter in model.named_parameters():
+        if not layers:
+            yield name, ranks.full(parameter.detach())
+        elif "lora_" not in name:
+            layer = layers.get(name.removesuffix(".base_layer.weight"))
+            yield name.replace(".base_layer.", "."), _merged(parameter.detach(), layer)
+
+
+def _merged(weight: Tensor, layer: Any) -> Tensor:
+    if layer is None:
+        return ranks.full(weight)
+    if not _is_linear(layer):
+        # How embeddings and transposed layers lie in memory is peft's knowledge.
+        return ranks.full(weight + layer.get_delta_weight(ADAPTER).detach())
+    a, b = (ranks.full(factor[ADAPTER].weight.detach()) for factor in (layer.lora_A, layer.lora_B))
+    return merge(ranks.full(weight), a, b, layer.scaling[ADAPTER])
+
+
+def _is_linear(layer: Any) -> bool:
+    return isinstance(layer.get_base_layer(), nn.Linear)
+
+
+def adapter_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The adapters alone, whole and in float32, as LAYER.lora_A.weight and LAYER.lora_B.weight; every rank iterates."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            yield name.replace(f".{ADAPTER}.", "."), ranks.full(parameter.detach())
+
+
+def check_base(model: nn.Module, base: BaseWeights) -> None:
+    """Make sure that receivers who merge into `base` get this model: it is what the frozen weights are, bit for bit.
+
+    Every rank must call it. Raises `ModelError`.
+    """
+    for name, layer in adapted_layers(model).items():
+        if not _is_linear(layer):
+            kind = type(layer.get_base_layer()).__name__
+            raise ModelError(
+                f"receivers cannot merge the adapter of {name} ({kind}): set lora.broadcast: merged, or leave it out "
+                "of lora.targets"
+            )
+    for name, parameter in model.named_parameters():
+        own = name.replace(".base_layer.", ".")
+        if "lora_" in name:
+            continue
+        frozen = ranks.full(parameter.detach())
+        if own not in base or not torch.equal(base[own].to(frozen.device).float(), frozen):
+            raise ModelError(
+                f"the frozen weight {own} is not that of {base.folder}, into which receivers would merge the adapters: "
+                "go on with the folder that this run began from, or set lora.broadcast: merged"
+            )

@@ -1,0 +1,73 @@
+"""The engine around `transformers`, without a run around it."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from actors.config.model import TinyModel
+from actors.config.roles import GeneratorsConfig, SamplingConfig
+from actors.engines import transformers as transformers_engine
+from actors.engines.protocol import Drawn
+from actors.engines.transformers import TransformersEngine
+from actors.models import prepare
+
+SAMPLING = SamplingConfig(max_tokens=4)
+
+
+def test_whoever_waits_for_completions_learns_that_generation_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+    generate = transformers_engine.generate
+
+    def out_of_memory(*_: Any) -> Any:
+        raise MemoryError("no room for 2 sequences")
+
+    async def scenario() -> None:
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            monkeypatch.setattr(transformers_engine, "generate", out_of_memory)
+            with pytest.raises(MemoryError, match="no room"):
+                await asyncio.wait_for(engine.draw([8, 9], 2, SAMPLING), 30)
+            monkeypatch.setattr(transformers_engine, "generate", generate)
+            assert len(await asyncio.wait_for(engine.draw([8, 9], 2, SAMPLING), 30)) == 2
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_gives_up_leaves_the_others_their_own_completions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+    under_way = threading.Event()
+
+    def echo(_model: Any, _tokenizer: Any, prompts: list[list[int]], *_: Any) -> list[Drawn]:
+        under_way.wait(30)
+        return [
+            Drawn(np.array(p, np.int32), np.zeros(len(p), np.float32), ((0, len(p)),), False, str(p)) for p in prompts
+        ]
+
+    async def scenario() -> None:
+        monkeypatch.setattr(transformers_engine, "generate", echo)
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            gone = asyncio.create_task(engine.draw([8], 3, SAMPLING))
+            stays = asyncio.create_task(engine.draw([9, 10], 2, SAMPLING))
+            await asyncio.sleep(0)
+            gone.cancel()
+            under_way.set()
+            drawn = await asyncio.wait_for(stays, 30)
+            assert [d.text for d in drawn] == ["[9, 10]", "[9, 10]"]
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())

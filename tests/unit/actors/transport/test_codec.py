@@ -1,0 +1,71 @@
+"""What travels arrives as it was sent, and nothing else gets in."""
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from actors.errors import ProtocolError
+from actors.transport.codec import Message, decode, encode
+
+arrays = st.dictionaries(
+    st.text(min_size=1, max_size=8),
+    st.sampled_from([np.int32, np.float32, np.uint8]).flatmap(
+        lambda dtype: npst.arrays(dtype, npst.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5))
+    ),
+    max_size=4,
+)
+
+
+@given(kind=st.text(max_size=10), number=st.integers(0, 2**40), arrays=arrays)
+def test_round_trip(kind: str, number: int, arrays: dict[str, np.ndarray]) -> None:
+    message = decode(encode(Message(kind, number, {"a": [1, "b", None]}, arrays)), 2**20)
+    assert (message.kind, message.id, message.body) == (kind, number, {"a": [1, "b", None]})
+    assert set(message.arrays) == set(arrays)
+    for name, array in arrays.items():
+        assert message.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(message.arrays[name], array)
+
+
+@given(frames=st.lists(st.binary(max_size=60), max_size=4))
+def test_noise_is_refused(frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        decode(frames, 2**20)
+
+
+@given(header=st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.text(max_size=5), st.binary(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=4)),
+), frame=st.binary(max_size=16))  # fmt: skip
+def test_headers_out_of_form_are_refused(header: object, frame: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode([msgpack.packb({"schema": 1, "kind": "k", "id": 1, "body": {}, "arrays": [header]}), frame, b"x"], 2**20)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [["a", "<i4", [2]], ["a", "<i8", [1]], ["a", "|O", [1]], ["a", "<i4", [-1]], ["a", "<i4", [2**40]],
+     ["a", "<i4", [True]], ["a", "<i4", [1, 1, 1]], [1, "<i4", [1]], ["a", "<i4"], None],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_their_frame_are_refused(spec: object) -> None:
+    header = {"schema": 1, "kind": "k", "id": 1, "body": {}, "arrays": [spec]}
+    with pytest.raises(ProtocolError):
+        decode([msgpack.packb(header), b"\0" * 4], 2**20)
+
+
+def test_a_message_over_the_limit_is_refused() -> None:
+    frames = encode(Message("k", 1, {}, {"a": np.zeros(1000, np.int32)}))
+    with pytest.raises(ProtocolError, match="at most 1000"):
+        decode(frames, 1000)
+
+
+def test_objects_cannot_be_sent() -> None:
+    with pytest.raises(ProtocolError, match="dtype object"):
+        encode(Message("k", 1, {}, {"a": np.array([object()])}))
+
+
+def test_another_schema_is_named() -> None:
+    with pytest.raises(ProtocolError, match="same version"):
+        decode([msgpack.packb({"schema": 2})], 100)

@@ -1,0 +1,233 @@
+"""Every objective equals a naive double-precision loop written from the paper: value and gradient."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learner import ObjectiveConfig
+from learner.algorithms.advantages import group_advantages, soft_overlong_punishment
+from learner.algorithms.aggregation import sequence_weights
+from learner.algorithms.loss import TokenQuantities, micro_batch_loss
+
+
+def _load_oracle() -> ModuleType:
+    """The oracle lies beside this file, which is no package."""
+    import importlib.util
+    import sys
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("learner_oracle", Path(__file__).with_name("oracle.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["learner_oracle"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+oracle = _load_oracle()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration, and the oracle's objective for it."""
+
+    config: dict[str, Any]
+    objective: Callable[[Any], torch.Tensor]
+
+
+def _mask(answer: Any) -> float:
+    return float(0.5 <= oracle.sequence_rho(answer) ** (1 / len(answer.logp)) <= 2.0)
+
+
+def _icepop(answer: Any, t: int) -> float:
+    return oracle.rho(answer, t) if 0.5 <= oracle.rho(answer, t) <= 2.0 else 0.0
+
+
+PPO = oracle.ppo_term(0.2, 0.2)
+PROXIMAL_PPO = oracle.ppo_term(0.2, 0.2, old="proximal")
+
+CASES: dict[str, Case] = {
+    "grpo": Case({"name": "grpo"}, lambda b: oracle.per_sequence(b, oracle.normalised, PPO)),
+    "grpo k3": Case(
+        {"name": "grpo", "kl": "k3", "kl_coefficient": 0.1},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_kl(PPO, "k3", 0.1)),
+    ),
+    "grpo k2": Case(
+        {"name": "grpo", "kl": "k2", "kl_coefficient": 0.1},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_kl(PPO, "k2", 0.1)),
+    ),
+    "grpo k1": Case(
+        {"name": "grpo", "kl": "k1", "kl_coefficient": 0.1},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_kl(PPO, "k1", 0.1)),
+    ),
+    "grpo entropy": Case(
+        {"name": "grpo", "entropy_coefficient": 0.01},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_entropy(PPO, 0.01)),
+    ),
+    "grpo dual clip": Case(
+        {"name": "grpo", "dual_clip": 3.0},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.ppo_term(0.2, 0.2, dual=3.0)),
+    ),
+    "dr_grpo": Case(
+        {"name": "dr_grpo", "constant_length": 64}, lambda b: oracle.by_constant(b, oracle.centred, PPO, 64)
+    ),
+    "dapo": Case({"name": "dapo"}, lambda b: oracle.per_token(b, oracle.normalised, oracle.ppo_term(0.2, 0.28))),
+    "gspo": Case(
+        {"name": "gspo", "clip_low": 0.03, "clip_high": 0.04},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.gspo_term(0.03, 0.04)),
+    ),
+    "cispo": Case({"name": "cispo"}, lambda b: oracle.per_token(b, oracle.normalised, oracle.cispo_term(1.0, 4.0))),
+    "decoupled_ppo": Case(
+        {"name": "decoupled_ppo"},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, t: min(oracle.rho(x, t), 5.0))
+        ),
+    ),
+    "reinforce": Case(
+        {"name": "reinforce"},
+        lambda b: oracle.per_sequence(
+            b, oracle.normalised, oracle.weighted(oracle.reinforce_term, lambda x, t: min(oracle.rho(x, t), 2.0))
+        ),
+    ),
+    "reinforce, leave-one-out, uncorrected": Case(
+        {"name": "reinforce", "advantage": "leave_one_out", "correction": "none"},
+        lambda b: oracle.per_sequence(b, oracle.leave_one_out, oracle.reinforce_term),
+    ),
+    "reinforce without baseline": Case(
+        {"name": "reinforce", "advantage": "none", "correction": "none", "aggregation": "token"},
+        lambda b: oracle.per_token(b, oracle.bare, oracle.reinforce_term),
+    ),
+    "sequence TIS": Case(
+        {"name": "decoupled_ppo", "correction": "sequence_tis", "correction_high": 2.0},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: min(oracle.sequence_rho(x), 2.0))
+        ),
+    ),
+    "IcePop": Case(
+        {"name": "decoupled_ppo", "correction": "icepop", "correction_high": 2.0},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, _icepop)),
+    ),
+    "sequence mask": Case(
+        {"name": "decoupled_ppo", "correction": "sequence_mask", "correction_high": 2.0},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: _mask(x))),
+    ),
+    "age": Case(
+        {"name": "grpo", "max_token_age": 16, "age_half_life": 4.0},
+        lambda b: oracle.per_sequence(
+            b,
+            oracle.normalised,
+            oracle.weighted(PPO, lambda x, t: 2.0 ** (-x.age[t] / 4.0) if x.age[t] <= 16 else 0.0),
+        ),
+    ),
+}
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Any:
+    """Ragged groups: one-token answers, groups of one, equal rewards, tokens up to 1000 versions old."""
+    shapes = draw(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=4), min_size=1, max_size=4))
+    rewards = st.sampled_from([0.0, 0.1, 1.0, 1.1])
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    drift = draw(st.sampled_from([0.0, 0.05, 0.5, 2.0]))
+
+    def answer(length: int) -> Any:
+        logp = -random.gamma(2.0, 1.0, length)
+        near = [logp + drift * random.normal(size=length) for _ in range(3)]
+        return oracle.Answer(
+            logp=[torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in logp],
+            behaviour=near[0].tolist(),
+            proximal=near[1].tolist(),
+            reference=near[2].tolist(),
+            entropy=[torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in random.gamma(2.0, 1.0, length)],
+            age=random.choice([0, 1, 8, 16, 17, 1000], length).tolist(),
+            reward=draw(rewards),
+        )
+
+    return [[answer(n) for n in group] for group in shapes]
+
+
+def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """Our loss of a batch and its gradient in logp and entropy."""
+    answers = [a for group in batch for a in group]
+    lengths = np.array([len(a.logp) for a in answers])
+    sizes = np.array([len(group) for group in batch])
+    rewards = [np.array([a.reward for a in group]) for group in batch]
+    advantages = np.concatenate([group_advantages(r, config.advantage) for r in rewards])
+    weights = sequence_weights(config.aggregation, lengths, sizes, config.constant_length)
+
+    def flat(values: list[Any]) -> torch.Tensor:
+        # item() keeps all digits; as_tensor would round a Python float to float32
+        plain = [v.item() if isinstance(v, torch.Tensor) else v for row in values for v in row]
+        return torch.tensor(plain, dtype=dtype)
+
+    logp, entropy = flat([a.logp for a in answers]), flat([a.entropy for a in answers])
+    logp.requires_grad_()
+    entropy.requires_grad_()
+    repeats = torch.from_numpy(lengths)
+    loss = micro_batch_loss(
+        TokenQuantities(
+            logp=logp,
+            entropy=entropy,
+            behaviour=flat([a.behaviour for a in answers]),
+            proximal=flat([a.proximal for a in answers]),
+            reference=flat([a.reference for a in answers]),
+            advantages=torch.tensor(advantages, dtype=dtype).repeat_interleave(repeats),
+            weights=torch.tensor(weights, dtype=dtype).repeat_interleave(repeats),
+            age=flat([a.age for a in answers]),
+            sequence=torch.arange(len(answers)).repeat_interleave(repeats),
+            lengths=repeats,
+        ),
+        config,
+    )
+    loss.backward()
+    zero = torch.zeros_like(logp)
+    return loss.item(), logp.grad if logp.grad is not None else zero, entropy.grad if entropy.grad is not None else zero
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(batch=batches())
+def test_objective_equals_the_oracle(name: str, batch: Any) -> None:
+    case = CASES[name]
+    for row in (x for group in batch for a in group for x in (*a.logp, *a.entropy)):
+        row.grad = None
+    objective = case.objective(batch)
+    if objective.requires_grad:
+        objective.backward()
+    answers = [a for group in batch for a in group]
+    gradients = [
+        np.array([0.0 if x.grad is None else -x.grad.item() for a in answers for x in getattr(a, field)])
+        for field in ("logp", "entropy")
+    ]
+    config = ObjectiveConfig(**case.config)
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        loss, in_logp, in_entropy = _ours(batch, config, dtype)
+        np.testing.assert_allclose(loss, -objective.item(), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(in_logp.double().numpy(), gradients[0], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(in_entropy.double().numpy(), gradients[1], rtol=tolerance, atol=tolerance)
+
+
+@given(st.integers(1, 200), st.integers(1, 50))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_overlong_punishment_is_monotone_and_bounded(limit: int, cache: int) -> None:
+    values = [soft_overlong_punishment(length, limit, cache) for length in range(1, limit + 20)]
+    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert values[-1] == -1.0 and soft_overlong_punishment(limit, limit, cache) == -1.0
+    assert soft_overlong_punishment(limit - cache, limit, cache) == 0.0
+
+
+def test_contradictory_objectives_are_refused() -> None:
+    with pytest.raises(ValueError, match="corrected twice"):
+        ObjectiveConfig(name="grpo", correction="token_tis")
+    with pytest.raises(ValueError, match="go together"):
+        ObjectiveConfig(kl="k3")

@@ -1,0 +1,210 @@
+"""Two Gloo ranks make the same update as one, send the same weights, and their checkpoints fit each other."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import socket
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
+
+from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, supervise
+from learner.batch import load_groups, save_groups
+from learner.config import LoraSettings
+from learner.model.base_weights import BaseWeights
+from learner.model.merging import Merging, whole_weights
+
+GroupFactory = Callable[..., list[Group]]
+STEPS = 3
+PLAIN = LearnerConfig(
+    dtype="float32",
+    device="cpu",
+    micro_batch_tokens=60,
+    optimizer=OptimizerConfig(learning_rate=1e-3, epsilon=1e-6),
+)
+CONFIGS = {
+    "plain": PLAIN,
+    "checkpointing and reference": PLAIN.model_copy(
+        update={
+            "gradient_checkpointing": True,
+            "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.05, reference_refresh_steps=2),
+        }
+    ),
+    "bfloat16": PLAIN.model_copy(update={"dtype": "bfloat16"}),
+    "lora, merged": PLAIN.model_copy(update={"lora": LoraSettings(rank=4)}),
+    "lora, adapters": PLAIN.model_copy(
+        update={
+            "lora": LoraSettings(rank=4, broadcast="adapters"),
+            "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.05),
+        }
+    ),
+}
+
+
+def _train(config: LearnerConfig, model: Path, folder: Path) -> tuple[Trainer, dict[str, float]]:
+    trainer = Trainer(config, model, seed=0)
+    statistics: dict[str, float] = {}
+    for step in range(STEPS):
+        statistics = trainer.train_step(load_groups(folder / f"batch-{step}.npz"))
+    return trainer, statistics
+
+
+def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
+    """One of two ranks; rank 0 leaves weights and statistics of every configuration in `folder`."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    for name, config in CONFIGS.items():
+        trainer, statistics = _train(config, model, folder)
+        sent = dict(trainer.snapshot())
+        assert bool(sent) == (rank == 0), "only the sending rank keeps a copy"
+        trainer.save(folder / name / "checkpoint", {"from": "two ranks"})
+        trainer.export(folder / name / "exported")
+        if rank == 0:
+            save_file(sent, folder / name / "weights.safetensors")
+            (folder / name / "statistics.json").write_text(json.dumps(statistics))
+        # Sharded state comes back as it was, after a step that changed it.
+        before = [tensor.clone() for _, tensor in trainer.named_tensors()]
+        dist.barrier()
+        trainer.train_step(load_groups(folder / "batch-0.npz"))
+        trainer.load(folder / name / "checkpoint")
+        assert all(torch.equal(a, b) for a, (_, b) in zip(before, trainer.named_tensors(), strict=True))
+        if rank == 0:
+            (folder / name / "peak.json").write_text(json.dumps(_most_gathered(trainer.named_tensors())))
+        else:
+            assert sum(1 for _ in trainer.named_tensors()) == len(before)
+    statistics, sent = _supervise(model)
+    if rank == 0:
+        save_file(sent, folder / "supervised.safetensors")
+        (folder / "supervised.json").write_text(json.dumps(statistics))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _supervise(model: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """Two rounds of supervised training, each of which ends in a measurement of the held-out loss."""
+    trainer = Trainer(PLAIN, model, seed=0)
+    random = np.random.default_rng(0)
+    examples = [(random.integers(0, 64, 3).astype(np.int32), random.integers(0, 64, 5).astype(np.int32))] * 8
+    config = SftConfig(batch_size=4, epochs=2, check_every=1, learning_rate=1e-3)
+    supervise(trainer, examples, config, held_out=examples)
+    return supervise(trainer, examples, config, held_out=examples), dict(trainer.snapshot())
+
+
+def _most_gathered(tensors: Iterator[tuple[str, torch.Tensor]]) -> dict[str, int]:
+    """Elements of whole tensors that existed at one time while `tensors` was consumed, and of all together."""
+    gather: Any = DTensor.full_tensor
+    counts = {"now": 0, "most": 0, "all": 0}
+
+    def counted(self: DTensor, **kwargs: Any) -> torch.Tensor:
+        whole: torch.Tensor = gather(self, **kwargs)
+        counts["now"] += whole.numel()
+        counts["all"] += whole.numel()
+        counts["most"] = max(counts["most"], counts["now"])
+        weakref.finalize(whole, lambda n: counts.update(now=counts["now"] - n), whole.numel())
+        return whole
+
+    DTensor.full_tensor = counted  # type: ignore[method-assign]
+    try:
+        largest = max(tensor.numel() for _, tensor in tensors)
+    finally:
+        DTensor.full_tensor = gather  # type: ignore[method-assign]
+    return {**counts, "largest": largest}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_groups: GroupFactory) -> Path:
+    """What two ranks made of the same batches, by configuration."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for step in range(STEPS):
+        save_groups(make_groups(count=5, seed=step, version=step, age=2), folder / f"batch-{step}.npz")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    mp.spawn(_rank, (port, tiny_model, folder), nprocs=2)
+    return folder
+
+
+# The first of these waits for two processes that import torch and transformers, which takes long on a busy machine.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "bfloat16"])
+def test_two_ranks_equal_one(tiny_model: Path, two_ranks: Path, name: str) -> None:
+    one, expected = _train(CONFIGS[name], tiny_model, two_ranks)
+    found = json.loads((two_ranks / name / "statistics.json").read_text())
+    assert set(found) == set(expected)
+    for key in set(expected) - {"seconds", "tokens_per_second", "teraflops", "mfu"}:
+        assert found[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5), key
+    two = load_file(two_ranks / name / "weights.safetensors")
+    assert set(two) == {key for key, _ in one.named_tensors()}
+    for key, tensor in one.named_tensors():
+        torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
+
+
+def test_two_ranks_make_the_same_supervised_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:
+    expected, one = _supervise(tiny_model)
+    assert json.loads((two_ranks / "supervised.json").read_text()) == pytest.approx(expected, rel=1e-3)
+    for key, tensor in load_file(two_ranks / "supervised.safetensors").items():
+        torch.testing.assert_close(one[key], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_checkpoint_of_two_ranks_goes_on_with_one(tiny_model: Path, two_ranks: Path, name: str) -> None:
+    one = Trainer(CONFIGS[name], tiny_model, seed=1)
+    assert one.load(two_ranks / name / "checkpoint") == {"from": "two ranks"}
+    assert one.version == STEPS
+    two = load_file(two_ranks / name / "weights.safetensors")
+    for key, tensor in one.named_tensors():
+        torch.testing.assert_close(two[key], tensor, atol=1e-6, rtol=0)
+
+
+def test_bfloat16_on_two_ranks_is_the_same_update_but_for_rounding(tiny_model: Path, two_ranks: Path) -> None:
+    start = dict(Trainer(PLAIN, tiny_model, seed=0).named_tensors())
+    exact, expected = _train(PLAIN, tiny_model, two_ranks)
+    found = json.loads((two_ranks / "bfloat16" / "statistics.json").read_text())
+    assert found["entropy"] == pytest.approx(expected["entropy"], rel=0.02)
+    assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=0.1)
+    assert found["trained_tokens"] == expected["trained_tokens"]
+    sent = load_file(two_ranks / "bfloat16" / "weights.safetensors")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in sent.values())
+    # Bfloat16 weights would swallow steps of 1e-3: the masters, which the checkpoint holds, must be float32.
+    masters = Trainer(PLAIN, tiny_model, seed=0)
+    masters.load(two_ranks / "bfloat16" / "checkpoint")
+    mine = torch.cat([(t - start[n]).flatten() for n, t in masters.named_tensors()])
+    theirs = torch.cat([(t - start[n]).flatten() for n, t in exact.named_tensors()])
+    assert torch.nn.functional.cosine_similarity(mine, theirs, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_are_sent_a_tensor_at_a_time(two_ranks: Path, name: str) -> None:
+    counts = json.loads((two_ranks / name / "peak.json").read_text())
+    assert counts["now"] == 0, "gathered tensors are kept"
+    assert 0 < counts["most"] <= 2 * counts["largest"] < counts["all"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_ranks_export_what_they_send(tiny_model: Path, two_ranks: Path, name: str) -> None:
+    exported = load_file(two_ranks / name / "exported" / "model.safetensors")
+    sent = load_file(two_ranks / name / "weights.safetensors")
+    if name == "lora, adapters":
+        merging = Merging(LoraSettings(rank=4).scale, "float32", BaseWeights(tiny_model).fingerprint)
+        sent = dict(whole_weights(tiny_model, sent.items(), merging, torch.device("cpu")))
+    assert exported.keys() == sent.keys()
+    for key, tensor in sent.items():
+        assert torch.equal(exported[key], tensor), key
