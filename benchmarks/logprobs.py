@@ -15,7 +15,7 @@ from rich.table import Table
 
 from actors.config.model import SmolLm2Model, TinyModel
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
 from learner import Completion, Group, LearnerConfig, Trainer
@@ -72,13 +72,13 @@ async def _sample(name: str, folder: Path, dtype: str) -> list[Group]:
             tokenizer.encode(TEXT[name].format(i, i + 1, (3 * i) % 10), add_special_tokens=False)
             for i in range(PROMPTS)
         ]
-        drawn = await asyncio.gather(*(engine.draw(prompt, SAMPLES, SAMPLING) for prompt in prompts))
+        drawn = await asyncio.gather(*(engine.generate(prompt, SAMPLES, SAMPLING) for prompt in prompts))
     finally:
         await engine.close()
     return [_group(prompt, group) for prompt, group in zip(prompts, drawn, strict=True)]
 
 
-def _group(prompt: list[int], drawn: list[Drawn]) -> Group:
+def _group(prompt: list[int], drawn: list[SampledCompletion]) -> Group:
     """Rewards alternate, so that every completion has an advantage and none is skipped."""
     completions = tuple(
         Completion(d.tokens, d.logprobs, np.zeros(len(d.tokens), np.int32), float(i % 2)) for i, d in enumerate(drawn)

@@ -11,7 +11,7 @@ from actors.weights.subscriber import Receiver
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledCompletion:
     """One completion of T tokens.
 
     tokens    int32 [T], the end-of-sequence token included where it was sampled
@@ -33,7 +33,7 @@ class Engine(Receiver, Protocol):
 
     async def start(self) -> None: ...
 
-    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
         """`samples` completions of one prompt."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.weights.receiver import GlooReceiver
 
 
@@ -26,12 +26,12 @@ class SyntheticEngine:
     async def start(self) -> None:
         """There is nothing to bring up."""
 
-    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
         numbers = re.findall(r"\d+", self._tokenizer.decode(prompt))
         answer = sum(map(int, numbers))
         return list(await asyncio.gather(*(self._one(answer, sampling) for _ in range(samples))))
 
-    async def _one(self, answer: int, sampling: SamplingConfig) -> Drawn:
+    async def _one(self, answer: int, sampling: SamplingConfig) -> SampledCompletion:
         c = self._config
         mu = np.log(c.mean_tokens) - c.sigma**2 / 2
         length = min(sampling.max_tokens, max(1, round(self._random.lognormvariate(mu, c.sigma))))
@@ -41,7 +41,7 @@ class SyntheticEngine:
         text = f"<think></think><answer>{answer if right else answer + 1}</answer>"
         tokens = np.full(length, prompt_safe_token(self._tokenizer), np.int32)
         logprobs = np.full(length, -1.0, np.float32)
-        return Drawn(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
+        return SampledCompletion(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
 
     # ---------------------------------------------------------------- weights travel, and are thrown away
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
 from actors.observability import metrics
 from actors.weights.receiver import GlooReceiver
@@ -20,7 +20,7 @@ from learner.model.merging import whole_weights
 @torch.no_grad()
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: SamplingConfig, ends: list[int], version: int
-) -> list[Drawn]:
+) -> list[SampledCompletion]:
     """One completion of each prompt, in one left-padded batch."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     width = max(map(len, prompts))
@@ -45,12 +45,12 @@ def generate(
     return [_cut(tokenizer, row, score, ends, version) for row, score in zip(drawn.tolist(), scores, strict=True)]
 
 
-def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> Drawn:
+def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> SampledCompletion:
     length = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
     truncated = row[length - 1] not in ends
     tokens = np.asarray(row[:length], np.int32)
     text = tokenizer.decode(tokens, skip_special_tokens=True)
-    return Drawn(tokens, scores[:length].astype(np.float32), ((version, length),), truncated, text)
+    return SampledCompletion(tokens, scores[:length].astype(np.float32), ((version, length),), truncated, text)
 
 
 class TransformersEngine:
@@ -62,7 +62,7 @@ class TransformersEngine:
         self._config, self._path, self._tokenizer = config, model, tokenizer
         self._ends = end_tokens(model, tokenizer)
         self._seed = seed
-        self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[Drawn]]]] = []
+        self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[SampledCompletion]]]] = []
         self._wake = asyncio.Event()
         self._swap = asyncio.Lock()
         self._receiver = GlooReceiver()
@@ -79,8 +79,8 @@ class TransformersEngine:
             self._model.to("cuda")
         self._loop = asyncio.create_task(self._serve())
 
-    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
-        future: asyncio.Future[list[Drawn]] = asyncio.get_running_loop().create_future()
+    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+        future: asyncio.Future[list[SampledCompletion]] = asyncio.get_running_loop().create_future()
         self._waiting.append((prompt, samples, sampling, future))
         self._wake.set()
         return await future

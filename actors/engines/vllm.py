@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
 from actors.observability import metrics
 
@@ -70,9 +70,9 @@ class VllmEngine:
             options["gpu_memory_utilization"] = v.gpu_memory_utilization
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**(options | v.engine_args)))
         await self._engine.update_weight_version("0")
-        await self.draw([1, 2, 3], 2, SamplingConfig(max_tokens=4))
+        await self.generate([1, 2, 3], 2, SamplingConfig(max_tokens=4))
 
-    async def draw(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[Drawn]:
+    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -92,9 +92,9 @@ class VllmEngine:
             final = output
         assert final is not None, "vLLM ended a request without an output"
         completions = sorted(final.outputs, key=lambda c: c.index)
-        return [self._drawn(completion) for completion in completions]
+        return [self._sampled(completion) for completion in completions]
 
-    def _drawn(self, completion: Any) -> Drawn:
+    def _sampled(self, completion: Any) -> SampledCompletion:
         tokens = np.asarray(completion.token_ids, np.int32)
         # With logprobs=0 the flat list holds exactly the sampled token of each position.
         logprobs = np.asarray(completion.logprobs.logprobs, np.float32)
@@ -102,7 +102,7 @@ class VllmEngine:
             raise RuntimeError(f"vLLM returned {len(logprobs)} logprobs for {len(tokens)} tokens")
         spans = tuple((int(span.version), span.end - span.start) for span in completion.weight_versions)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Drawn(tokens, np.minimum(logprobs, 0.0), spans, completion.finish_reason == "length", text)
+        return SampledCompletion(tokens, np.minimum(logprobs, 0.0), spans, completion.finish_reason == "length", text)
 
     # ---------------------------------------------------------------- weights
 

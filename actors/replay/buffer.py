@@ -10,7 +10,7 @@ from actors.errors import ProtocolError
 from actors.observability import metrics
 from actors.replay import messages as m
 from actors.replay.evaluation import Evaluation
-from actors.replay.ledger import Entry, Ledger, Policy, Reason, State
+from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
 from actors.replay.payload import Payload
 from actors.transport.codec import Array, Message
 
@@ -26,7 +26,7 @@ class TaskSource(Protocol):
 
 
 @dataclass(slots=True)
-class Held:
+class GroupRecord:
     """What is kept of a group beside its ledger entry."""
 
     task: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Reply:
 
 OK = Reply({}, {})
 #: The lease is over: the group was given to somebody else, or is not needed any more.
-LATE = Reply({"accepted": False}, {})
+LEASE_LOST = Reply({"accepted": False}, {})
 #: A watcher that falls this far behind has lost the oldest events.
 EVENTS_KEPT = 20_000
 
@@ -54,12 +54,12 @@ class Replay:
     """Answers requests one at a time. `answer` returns None where a long poll has nothing to say yet."""
 
     def __init__(
-        self, policy: Policy, group_size: int, tasks: TaskSource, snapshot: Mapping[str, Any] | None = None
+        self, limits: ReplayLimits, group_size: int, tasks: TaskSource, snapshot: Mapping[str, Any] | None = None
     ) -> None:
-        self.ledger = Ledger.resume(policy, dict(snapshot)) if snapshot else Ledger(policy)
+        self.ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
         self.group_size = group_size
         self.tasks = tasks
-        self.held: dict[tuple[str, int], Held] = {}
+        self.records: dict[tuple[str, int], GroupRecord] = {}
         self.evaluation: Evaluation | None = None
         self.waiting_evaluations: list[tuple[int, m.Evaluate]] = []
         self.results: dict[int, dict[str, Any]] = {}
@@ -91,8 +91,8 @@ class Replay:
                 return self._lease(request, now)
             case m.GroupArrived():
                 return self._group_arrived(request, arrays)
-            case m.GroupRefused():
-                return self._group_refused(request)
+            case m.GroupRejected():
+                return self._group_rejected(request)
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
             case m.Verdict():
@@ -104,8 +104,8 @@ class Replay:
             case m.Snapshot():
                 return Reply({"snapshot": self.ledger.snapshot(request.version)}, {})
             case m.Committed():
-                for ticket in self.ledger.commit(request.version):
-                    del self.held["train", ticket]
+                for group_id in self.ledger.commit(request.version):
+                    del self.records["train", group_id]
                 return OK
             case m.Evaluate():
                 return self._evaluate(request)
@@ -137,39 +137,39 @@ class Replay:
         if self.evaluation:
             for entry in self.evaluation.lease(request.worker, request.capacity, now):
                 task = self.tasks.evaluate(self.evaluation.task_of(entry))
-                tasks.append(self._hold("evaluate", entry, task) | {"samples": self.evaluation.samples})
+                tasks.append(self._record("evaluate", entry, task) | {"samples": self.evaluation.samples})
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll was held back.
             version = max(request.version, self.versions.get(request.worker, 0))
             for entry in self.ledger.lease(request.worker, version, request.capacity - len(tasks), now):
                 task = self.tasks.train(entry.task)
-                tasks.append(self._hold("train", entry, task) | {"samples": self.group_size})
+                tasks.append(self._record("train", entry, task) | {"samples": self.group_size})
         return Reply({"tasks": tasks}, {}) if tasks else None
 
-    def _hold(self, purpose: m.Purpose, entry: Entry, task: Mapping[str, Any]) -> dict[str, Any]:
-        self.held[purpose, entry.ticket] = Held(task)
-        return {"purpose": purpose, "ticket": entry.ticket, "key": task["key"], "messages": task["messages"]}
+    def _record(self, purpose: m.Purpose, entry: Entry, task: Mapping[str, Any]) -> dict[str, Any]:
+        self.records[purpose, entry.group_id] = GroupRecord(task)
+        return {"purpose": purpose, "group_id": entry.group_id, "key": task["key"], "messages": task["messages"]}
 
     def _group_arrived(self, request: m.GroupArrived, arrays: Mapping[str, Array]) -> Reply:
         ledger = self._ledger(request.purpose)
-        held = self.held.get((request.purpose, request.ticket))
-        if held is None or ledger is None:
-            return LATE
+        record = self.records.get((request.purpose, request.group_id))
+        if record is None or ledger is None:
+            return LEASE_LOST
         samples = self.evaluation.samples if request.purpose == "evaluate" and self.evaluation else self.group_size
         payload = Payload.of(dict(arrays), samples)
         if len(request.texts) != samples:
             raise ProtocolError(f"{len(request.texts)} texts for {samples} completions")
-        if not ledger.group_arrived(request.ticket, payload.oldest, payload.newest):
-            return LATE
-        held.prompt, held.texts, held.payload = request.prompt, tuple(request.texts), payload
+        if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
+            return LEASE_LOST
+        record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
         return Reply({"accepted": True}, {})
 
-    def _group_refused(self, request: m.GroupRefused) -> Reply:
+    def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self._ledger(request.purpose)
-        entry = ledger.entries.get(request.ticket) if ledger else None
+        entry = ledger.entries.get(request.group_id) if ledger else None
         if ledger is None or entry is None or entry.holder != request.worker:
-            return LATE
-        ledger.drop(request.ticket, Reason(request.reason))
+            return LEASE_LOST
+        ledger.drop(request.group_id, Reason(request.reason))
         return Reply({"accepted": True}, {})
 
     # ---------------------------------------------------------------- verifiers
@@ -182,34 +182,34 @@ class Replay:
         return Reply({"groups": groups}, {}) if groups else None
 
     def _to_verify(self, purpose: m.Purpose, entry: Entry) -> dict[str, Any]:
-        held = self.held[purpose, entry.ticket]
-        assert held.payload is not None
+        record = self.records[purpose, entry.group_id]
+        assert record.payload is not None
         return {
             "purpose": purpose,
-            "ticket": entry.ticket,
-            "verifier": held.task["verifier"],
-            "reference": held.task["reference"],
-            "prompt": held.prompt,
-            "messages": held.task["messages"],
-            "texts": list(held.texts),
-            "truncated": held.payload.truncated.tolist(),
-            "lengths": held.payload.lengths.tolist(),
+            "group_id": entry.group_id,
+            "verifier": record.task["verifier"],
+            "reference": record.task["reference"],
+            "prompt": record.prompt,
+            "messages": record.task["messages"],
+            "texts": list(record.texts),
+            "truncated": record.payload.truncated.tolist(),
+            "lengths": record.payload.lengths.tolist(),
         }
 
     def _verdict(self, request: m.Verdict, now: float) -> Reply:
-        held = self.held.get((request.purpose, request.ticket))
-        if held is None or held.payload is None:
-            return LATE
+        record = self.records.get((request.purpose, request.group_id))
+        if record is None or record.payload is None:
+            return LEASE_LOST
         scores = request.scores
-        if scores is not None and len(scores) != len(held.texts):
-            raise ProtocolError(f"{len(scores)} scores for {len(held.texts)} completions")
+        if scores is not None and len(scores) != len(record.texts):
+            raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
         if request.purpose == "evaluate":
             if self.evaluation:
-                self.evaluation.verdict(request.ticket, scores, int(held.payload.lengths.sum()))
+                self.evaluation.verdict(request.group_id, scores, int(record.payload.lengths.sum()))
                 self._finish_evaluation()
-        elif self.ledger.verdict(request.ticket, None if scores is None else [s.reward for s in scores]) and scores:
+        elif self.ledger.verdict(request.group_id, None if scores is None else [s.reward for s in scores]) and scores:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
-            held.scores, held.ready_at = tuple(scores), now
+            record.scores, record.ready_at = tuple(scores), now
             self.since_step.append([s.reward for s in scores])
         return Reply({"accepted": True}, {})
 
@@ -223,14 +223,14 @@ class Replay:
         groups: list[dict[str, Any]] = []
         arrays: dict[str, Array] = {}
         for position, entry in enumerate(batch):
-            held = self.held["train", entry.ticket]
-            assert held.payload is not None
-            parts = [score.parts for score in held.scores]
-            groups.append({"ticket": entry.ticket, "rewards": list(entry.rewards), "parts": parts})
-            arrays |= {f"{position}.{name}": array for name, array in held.payload.arrays().items()}
+            record = self.records["train", entry.group_id]
+            assert record.payload is not None
+            parts = [score.parts for score in record.scores]
+            groups.append({"group_id": entry.group_id, "rewards": list(entry.rewards), "parts": parts})
+            arrays |= {f"{position}.{name}": array for name, array in record.payload.arrays().items()}
             if not again:
                 metrics.STALENESS.observe(request.version - entry.oldest)
-                metrics.QUEUE_AGE.observe(now - held.ready_at)
+                metrics.QUEUE_AGE.observe(now - record.ready_at)
         return Reply({"groups": groups}, arrays)
 
     def _trained(self, request: m.Trained) -> Reply:
@@ -263,25 +263,25 @@ class Replay:
             "mixed_groups": sum(len(set(group)) > 1 for group in groups) / len(groups),
         }
 
-    def _sample(self, ticket: int) -> None:
+    def _sample(self, group_id: int) -> None:
         """The best and the worst completion of a group, for people to read."""
-        held, entry = self.held["train", ticket], self.ledger.entries[ticket]
-        if held.payload is None or not held.scores:
+        record, entry = self.records["train", group_id], self.ledger.entries[group_id]
+        if record.payload is None or not record.scores:
             return
-        order = sorted(range(len(held.scores)), key=lambda i: held.scores[i].reward)
+        order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
         for i in dict.fromkeys((order[-1], order[0])):
             self.event(
                 {
                     "kind": "sample",
-                    "task_key": held.task["key"],
-                    "prompt": held.prompt,
-                    "response": held.texts[i],
-                    "reward": held.scores[i].reward,
-                    "parts": held.scores[i].parts,
+                    "task_key": record.task["key"],
+                    "prompt": record.prompt,
+                    "response": record.texts[i],
+                    "reward": record.scores[i].reward,
+                    "parts": record.scores[i].parts,
                     "version_min": entry.oldest,
                     "version_max": entry.newest,
-                    "truncated": bool(held.payload.truncated[i]),
-                    "verdict_status": held.scores[i].status,
+                    "truncated": bool(record.payload.truncated[i]),
+                    "verdict_status": record.scores[i].status,
                 }
             )
 
@@ -297,7 +297,7 @@ class Replay:
         if self.evaluation is None and self.waiting_evaluations:
             number, request = self.waiting_evaluations.pop(0)
             self.evaluation = Evaluation.start(
-                number, request.name, request.version, self.tasks.held_out, request.samples, self.ledger.policy
+                number, request.name, request.version, self.tasks.held_out, request.samples, self.ledger.limits
             )
 
     def _finish_evaluation(self) -> None:
@@ -308,8 +308,8 @@ class Replay:
         self.results[self.evaluation.number] = result
         self.event(result)
         metrics.HELD_OUT.set(result["pass_at_1"])
-        for key in [key for key in self.held if key[0] == "evaluate"]:
-            del self.held[key]
+        for key in [key for key in self.records if key[0] == "evaluate"]:
+            del self.records[key]
         self.evaluation = None
         self._next_evaluation()
 
@@ -356,9 +356,9 @@ class Replay:
             ledger.expire(now)
             for worker in silent:
                 ledger.worker_lost(worker)
-            for ticket, _ in ledger.fresh_drops:
-                self.held.pop((purpose, ticket), None)
-            ledger.fresh_drops.clear()
+            for group_id, _ in ledger.newly_dropped:
+                self.records.pop((purpose, group_id), None)
+            ledger.newly_dropped.clear()
         for worker in silent:
             del self.seen[worker]
             self.versions.pop(worker, None)

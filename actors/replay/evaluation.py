@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.replay.ledger import Entry, Ledger, Policy
+from actors.replay.ledger import Entry, Ledger, ReplayLimits
 from actors.replay.messages import Scored
 
-#: Evaluations have disjoint tickets, so that a group that comes late is never taken for one of the next evaluation.
-TICKETS = 2**32
+#: Evaluations have disjoint group_ids, so that a group that comes late is never taken for one of the next evaluation.
+GROUP_IDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,18 @@ class Evaluation:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, number: int, name: str, version: int, tasks: int, samples: int, policy: Policy) -> "Evaluation":
-        once = Policy(
+    def start(
+        cls, number: int, name: str, version: int, tasks: int, samples: int, limits: ReplayLimits
+    ) -> "Evaluation":
+        once = ReplayLimits(
             max_staleness=0,
             groups_per_batch=tasks,
             drop_zero_variance=False,
-            lease_seconds=policy.lease_seconds,
-            verify_lease_seconds=policy.verify_lease_seconds,
-            verify_attempts=10 * policy.verify_attempts,
+            lease_seconds=limits.lease_seconds,
+            verify_lease_seconds=limits.verify_lease_seconds,
+            verify_attempts=10 * limits.verify_attempts,
         )
-        return cls(number, name, version, tasks, samples, Ledger(once, first_ticket=number * TICKETS))
+        return cls(number, name, version, tasks, samples, Ledger(once, first_group_id=number * GROUP_IDS))
 
     def lease(self, worker: str, capacity: int, now: float) -> list[Entry]:
         return self.ledger.lease(worker, 0, capacity, now)
@@ -51,10 +53,10 @@ class Evaluation:
         """Index of the held-out task; a task whose verification kept breaking is replaced by the first ones."""
         return entry.task % self.tasks
 
-    def verdict(self, ticket: int, scores: Sequence[Scored] | None, tokens: int) -> bool:
-        taken = self.ledger.verdict(ticket, None if scores is None else [s.reward for s in scores])
+    def verdict(self, group_id: int, scores: Sequence[Scored] | None, tokens: int) -> bool:
+        taken = self.ledger.verdict(group_id, None if scores is None else [s.reward for s in scores])
         if taken and scores is not None:
-            self.outcomes[ticket] = Outcome(scores, tokens)
+            self.outcomes[group_id] = Outcome(scores, tokens)
         return taken
 
     def result(self) -> dict[str, Any] | None:
@@ -62,7 +64,7 @@ class Evaluation:
         batch = self.ledger.take_batch(0)
         if batch is None:
             return None
-        outcomes = [self.outcomes[entry.ticket] for entry in batch]
+        outcomes = [self.outcomes[entry.group_id] for entry in batch]
         scores = [score for outcome in outcomes for score in outcome.scores]
         formats = [s.parts["format"] for s in scores if "format" in s.parts]
         return {

@@ -2,8 +2,8 @@
 
 No I/O, no clock, no threads, no randomness: time is an argument, decisions are return values.
 
-A *task* is a number; the task stream says which problem it stands for. Every time a task is leased it gets a *ticket*,
-and the ticket is the group's identity from then on:
+A *task* is a number; the task stream says which problem it stands for. Every time a task is leased it gets a
+*group_id*, which is the group's identity from then on:
 
     state      entered by                        leaves by
     leased     lease                             group_arrived | expiry or loss of the generator -> dropped
@@ -60,7 +60,7 @@ REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ReplayLimits:
     """The bounds that the ledger keeps; see `ReplayConfig` for their units."""
 
     max_staleness: int
@@ -75,7 +75,7 @@ class Policy:
 class Entry:
     """One group that is neither committed nor dropped."""
 
-    ticket: int
+    group_id: int
     task: int
     state: State
     holder: str | None = None
@@ -90,8 +90,8 @@ class Entry:
 class Ledger:
     """See the module's docstring. Methods that take `now` expect seconds of one monotonic clock."""
 
-    policy: Policy
-    first_ticket: int = 0
+    limits: ReplayLimits
+    first_group_id: int = 0
     version: int = 0
     cursor: int = 0
     issued: int = 0
@@ -100,32 +100,32 @@ class Ledger:
     entries: dict[int, Entry] = field(default_factory=dict)
     pending: deque[int] = field(default_factory=deque)
     batches: dict[int, list[int]] = field(default_factory=dict)
-    fresh_drops: list[tuple[int, Reason]] = field(default_factory=list)
+    newly_dropped: list[tuple[int, Reason]] = field(default_factory=list)
 
     # ---------------------------------------------------------------- generators
 
-    def room(self, version: int) -> int:
+    def capacity(self, version: int) -> int:
         """How many tasks may be leased to a generator that holds `version`."""
         outstanding = self.issued - self.dropped.total()
-        return max(0, (self.policy.max_staleness + version + 1) * self.policy.groups_per_batch - outstanding)
+        return max(0, (self.limits.max_staleness + version + 1) * self.limits.groups_per_batch - outstanding)
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
-        return [self._issue(worker, now) for _ in range(min(capacity, self.room(version)))]
+        return [self._issue(worker, now) for _ in range(min(capacity, self.capacity(version)))]
 
     def _issue(self, worker: str, now: float) -> Entry:
         if self.pending:
             task = self.pending.popleft()
         else:
             task, self.cursor = self.cursor, self.cursor + 1
-        entry = Entry(self.first_ticket + self.issued, task, State.LEASED, worker, now + self.policy.lease_seconds)
+        entry = Entry(self.first_group_id + self.issued, task, State.LEASED, worker, now + self.limits.lease_seconds)
         self.issued += 1
-        self.entries[entry.ticket] = entry
+        self.entries[entry.group_id] = entry
         return entry
 
-    def group_arrived(self, ticket: int, oldest: int, newest: int) -> bool:
+    def group_arrived(self, group_id: int, oldest: int, newest: int) -> bool:
         """A generator's group is here. False where the lease is over, and the group is to be thrown away."""
-        entry = self.entries.get(ticket)
+        entry = self.entries.get(group_id)
         if entry is None or entry.state is not State.LEASED:
             return False
         entry.state, entry.holder, entry.oldest, entry.newest = State.GENERATED, None, oldest, newest
@@ -138,26 +138,26 @@ class Ledger:
         waiting = [e for e in self.entries.values() if e.state is State.GENERATED][:capacity]
         for entry in waiting:
             entry.state, entry.holder = State.VERIFYING, worker
-            entry.deadline = now + self.policy.verify_lease_seconds
+            entry.deadline = now + self.limits.verify_lease_seconds
             entry.attempts += 1
         return waiting
 
-    def verdict(self, ticket: int, rewards: Sequence[float] | None) -> bool:
+    def verdict(self, group_id: int, rewards: Sequence[float] | None) -> bool:
         """A verifier's rewards, or None where verification itself broke. False where nobody waits for them."""
-        entry = self.entries.get(ticket)
+        entry = self.entries.get(group_id)
         if entry is None or entry.state not in (State.GENERATED, State.VERIFYING):
             return False
         if rewards is None:
             self._verification_broke(entry)
-        elif self.policy.drop_zero_variance and len(set(rewards)) < 2:
-            self.drop(ticket, Reason.ZERO_VARIANCE)
+        elif self.limits.drop_zero_variance and len(set(rewards)) < 2:
+            self.drop(group_id, Reason.ZERO_VARIANCE)
         else:
             entry.state, entry.holder, entry.rewards = State.READY, None, tuple(rewards)
         return True
 
     def _verification_broke(self, entry: Entry) -> None:
-        if entry.attempts >= self.policy.verify_attempts:
-            self.drop(entry.ticket, Reason.INFRA_ERROR)
+        if entry.attempts >= self.limits.verify_attempts:
+            self.drop(entry.group_id, Reason.INFRA_ERROR)
         else:
             entry.state, entry.holder = State.GENERATED, None
 
@@ -170,36 +170,36 @@ class Ledger:
         """
         if version not in self.batches:
             self._drop_stale(version)
-            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.ticket))[: self.policy.groups_per_batch]
-            if len(ready) < self.policy.groups_per_batch:
+            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.group_id))[: self.limits.groups_per_batch]
+            if len(ready) < self.limits.groups_per_batch:
                 return None
-            self.batches[version] = [e.ticket for e in ready]
+            self.batches[version] = [e.group_id for e in ready]
             for entry in ready:
                 entry.state = State.DELIVERED
-        return [self.entries[ticket] for ticket in self.batches[version]]
+        return [self.entries[group_id] for group_id in self.batches[version]]
 
     def _drop_stale(self, version: int) -> None:
         for entry in list(self._in(State.READY)):
-            if version - entry.oldest > self.policy.max_staleness:
-                self.drop(entry.ticket, Reason.STALE)
+            if version - entry.oldest > self.limits.max_staleness:
+                self.drop(entry.group_id, Reason.STALE)
 
     def trained(self, version: int) -> None:
         """The batch of `version` went into an optimizer step. Raises KeyError where it was never delivered."""
-        for ticket in self.batches[version]:
-            self.entries[ticket].state = State.TRAINED
+        for group_id in self.batches[version]:
+            self.entries[group_id].state = State.TRAINED
         self.version = max(self.version, version + 1)
 
     def commit(self, version: int) -> list[int]:
-        """A checkpoint that contains every step below `version` is durable; returns the tickets it covers."""
+        """A checkpoint that contains every step below `version` is durable; returns the group_ids it covers."""
         covered = [v for v in self.batches if v < version and self._is_trained(v)]
-        tickets = [ticket for v in covered for ticket in self.batches.pop(v)]
-        for ticket in tickets:
-            del self.entries[ticket]
-        self.committed += len(tickets)
-        return tickets
+        group_ids = [group_id for v in covered for group_id in self.batches.pop(v)]
+        for group_id in group_ids:
+            del self.entries[group_id]
+        self.committed += len(group_ids)
+        return group_ids
 
     def _is_trained(self, version: int) -> bool:
-        return all(self.entries[ticket].state is State.TRAINED for ticket in self.batches[version])
+        return all(self.entries[group_id].state is State.TRAINED for group_id in self.batches[version])
 
     # ---------------------------------------------------------------- time and death
 
@@ -214,15 +214,15 @@ class Ledger:
     def _revoke(self, entries: Iterable[Entry], reason: Reason) -> None:
         for entry in entries:
             if entry.state is State.LEASED:
-                self.drop(entry.ticket, reason)
+                self.drop(entry.group_id, reason)
             else:
                 self._verification_broke(entry)
 
-    def drop(self, ticket: int, reason: Reason) -> None:
-        """Take a group out. Raises KeyError where the ticket is not in the ledger."""
-        entry = self.entries.pop(ticket)
+    def drop(self, group_id: int, reason: Reason) -> None:
+        """Take a group out. Raises KeyError where the group_id is not in the ledger."""
+        entry = self.entries.pop(group_id)
         self.dropped[reason] += 1
-        self.fresh_drops.append((ticket, reason))
+        self.newly_dropped.append((group_id, reason))
         if reason in REISSUED:
             self.pending.append(entry.task)
 
@@ -242,8 +242,8 @@ class Ledger:
 
     def snapshot(self, version: int) -> dict[str, Any]:
         """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not."""
-        done = {ticket for v, tickets in self.batches.items() if v < version for ticket in tickets}
-        unfinished = [e.task for e in self.entries.values() if e.ticket not in done]
+        done = {group_id for v, group_ids in self.batches.items() if v < version for group_id in group_ids}
+        unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
         return {
             "version": version,
             "cursor": self.cursor,
@@ -253,11 +253,11 @@ class Ledger:
         }
 
     @classmethod
-    def resume(cls, policy: Policy, snapshot: dict[str, Any]) -> "Ledger":
+    def resume(cls, limits: ReplayLimits, snapshot: dict[str, Any]) -> "Ledger":
         """The ledger of a run that goes on from a checkpoint: unfinished tasks are issued again."""
         dropped = Counter({Reason(reason): count for reason, count in snapshot["dropped"].items()})
         return cls(
-            policy=policy,
+            limits=limits,
             version=snapshot["version"],
             cursor=snapshot["cursor"],
             issued=snapshot["committed"] + dropped.total(),

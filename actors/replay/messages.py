@@ -31,16 +31,16 @@ class GroupArrived(Request):
     """A group is complete; its arrays are a `Payload`."""
 
     purpose: Purpose
-    ticket: int = Field(ge=0)
+    group_id: int = Field(ge=0)
     prompt: str
     texts: list[str] = Field(min_length=1, max_length=4096)
 
 
-class GroupRefused(Request):
+class GroupRejected(Request):
     """A leased task cannot become a group."""
 
     purpose: Purpose
-    ticket: int = Field(ge=0)
+    group_id: int = Field(ge=0)
     reason: Literal["overlong", "malformed"]
 
 
@@ -63,7 +63,7 @@ class Verdict(Request):
     """The verdicts on a group, or none where verification itself broke."""
 
     purpose: Purpose
-    ticket: int = Field(ge=0)
+    group_id: int = Field(ge=0)
     scores: list[Scored] | None
     detail: str = ""
 
@@ -137,7 +137,7 @@ class Directory(Request):
 REQUESTS: dict[str, type[Request]] = {
     "lease": Lease,
     "group_arrived": GroupArrived,
-    "group_refused": GroupRefused,
+    "group_rejected": GroupRejected,
     "lease_verification": LeaseVerification,
     "verdict": Verdict,
     "take_batch": TakeBatch,

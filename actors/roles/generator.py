@@ -10,7 +10,7 @@ import numpy as np
 
 from actors import process
 from actors.config.recipe import Recipe
-from actors.engines.protocol import Drawn, Engine
+from actors.engines.protocol import Engine, SampledCompletion
 from actors.errors import PeerTimeoutError
 from actors.observability import metrics
 from actors.replay.payload import Payload
@@ -133,17 +133,17 @@ class Session:
         messages = tuple((role, content) for role, content in leased["messages"])
         task = Task(leased["key"], messages, "", {})
         prompt = self._renderer.render(task)
-        identity = {"purpose": leased["purpose"], "ticket": leased["ticket"]}
+        identity = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
         if len(prompt) > self._recipe.tasks.max_prompt_tokens:
-            await self._hand_in("group_refused", identity | {"reason": "overlong"}, {})
+            await self._submit("group_rejected", identity | {"reason": "overlong"}, {})
             return
-        drawn = await self._engine.draw(prompt, leased["samples"], sampling)
+        drawn = await self._engine.generate(prompt, leased["samples"], sampling)
         metrics.COMPLETIONS.inc(len(drawn))
         metrics.GENERATED_TOKENS.inc(sum(len(d.tokens) for d in drawn))
         body = identity | {"prompt": self._renderer.text(task), "texts": [d.text for d in drawn]}
-        await self._hand_in("group_arrived", body, payload_of(prompt, drawn).arrays())
+        await self._submit("group_arrived", body, payload_of(prompt, drawn).arrays())
 
-    async def _hand_in(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
+    async def _submit(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
         """A group that cannot be handed in is lost here; its lease expires and the task is issued again."""
         try:
             await self._in_thread(self._groups.request, kind, body, arrays)
@@ -203,7 +203,7 @@ class Announcing:
         return pause
 
 
-def payload_of(prompt: list[int], drawn: list[Drawn]) -> Payload:
+def payload_of(prompt: list[int], drawn: list[SampledCompletion]) -> Payload:
     """The completions of one prompt in the form in which they travel."""
     spans = [span for d in drawn for span in d.spans]
     return Payload(

@@ -10,7 +10,7 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.errors import RunError
 from actors.replay.buffer import Replay
-from actors.replay.ledger import Policy
+from actors.replay.ledger import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.tasks import Task, TaskStream
 
@@ -46,7 +46,7 @@ class ReplayHost:
     def __init__(self, recipe: Recipe, folder: Path, snapshot: Mapping[str, Any] | None) -> None:
         self._metrics_port, self._metrics_server = process.begin("replay", folder, recipe.controller.host)
         r = recipe.replay
-        policy = Policy(
+        limits = ReplayLimits(
             max_staleness=r.max_staleness,
             groups_per_batch=r.groups_per_batch,
             drop_zero_variance=r.drop_zero_variance,
@@ -55,7 +55,7 @@ class ReplayHost:
             verify_attempts=r.verify_attempts,
         )
         tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
-        core = Replay(policy, r.group_size, tasks, snapshot)
+        core = Replay(limits, r.group_size, tasks, snapshot)
         self._service = ReplayService(core, r.host, r.port, r.max_message_bytes, r.worker_silence_seconds)
         self._service.start()
         self._stopping = threading.Event()

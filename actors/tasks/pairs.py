@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.errors import RecipeError
 from actors.tasks.records import messages_of, read_jsonl, text_field
-from actors.tasks.task import Task, problem_key, rank_of
+from actors.tasks.task import Task, problem_key, split_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def keep_back(pairs: Sequence[Pair], prompts: int) -> tuple[list[Pair], list[Pai
     Which prompts are kept back depends on the prompts alone, not on their order or a seed. Raises RecipeError where
     none would be left to train on.
     """
-    keys = sorted({pair.task.key for pair in pairs}, key=rank_of)
+    keys = sorted({pair.task.key for pair in pairs}, key=split_hash)
     if len(keys) <= prompts:
         raise RecipeError(
             f"preferences.held_out keeps back {prompts} prompts, and the pairs have {len(keys)} different ones; lower "

@@ -22,7 +22,7 @@ _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer wit
 _SUM = re.compile(r"(\d+)\+(\d+)=")
 
 
-class Problems(Protocol):
+class Dataset(Protocol):
     """A sequence of tasks that depends on the configuration alone.
 
     `label` names the source in messages. `listed` says that the tasks are in memory, so that looking at all of them
@@ -87,7 +87,7 @@ class ListedProblems:
         return problem_key(without_instruction(messages, self._instruction))
 
 
-def open_source(config: AnySource) -> Problems:
+def open_source(config: AnySource) -> Dataset:
     """The tasks of one configured source.
 
     Raises RecipeError for a bad file, line, family, option or data set.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.tasks.order import Mixture, Shuffle, apportion
-from actors.tasks.sources import Problems, open_source
-from actors.tasks.task import Messages, Task, rank_of
+from actors.tasks.sources import Dataset, open_source
+from actors.tasks.task import Messages, Task, split_hash
 
 _LOOKED_AT = 4  # a generated source is searched for this many times the tasks it must set apart
 _DRAWS = 16  # ... and for at most this many draws a task, because small families repeat themselves
@@ -90,10 +90,10 @@ class TaskStream:
         return any(problems.key_of(messages) in self._reserved for problems in self._sources)
 
     def _is_trainable(self, task: Task, split: _Split) -> bool:
-        return rank_of(task.key) > split.limit and task.key not in self._reserved
+        return split_hash(task.key) > split.limit and task.key not in self._reserved
 
 
-def _split(problems: Problems, held_out: int, development: int, reserved: set[str]) -> _Split:
+def _split(problems: Dataset, held_out: int, development: int, reserved: set[str]) -> _Split:
     found = _distinct(problems, held_out + development)
     fresh = _by_rank(task for key, task in found.items() if key not in reserved)
     # at least one problem must be left to train on
@@ -104,16 +104,16 @@ def _split(problems: Problems, held_out: int, development: int, reserved: set[st
             "lower tasks.held_out, or make the source larger"
         )
     apart = fresh[: held_out + development]
-    limit = rank_of(apart[-1].key) if apart else -1.0
+    limit = split_hash(apart[-1].key) if apart else -1.0
     trainable: Sequence[int] = range(len(problems))
     if problems.listed:
         trainable = [
-            index for index in trainable if rank_of(key := problems[index].key) > limit and key not in reserved
+            index for index in trainable if split_hash(key := problems[index].key) > limit and key not in reserved
         ]
     return _Split(list(fresh[:held_out]), list(apart[held_out:]), limit, trainable)
 
 
-def _distinct(problems: Problems, apart: int) -> dict[str, Task]:
+def _distinct(problems: Dataset, apart: int) -> dict[str, Task]:
     """All distinct problems of a listed source; of a generated one, enough to set `apart` of them apart."""
     order = Shuffle(len(problems), 0, "split")
     found: dict[str, Task] = {}
@@ -127,4 +127,4 @@ def _distinct(problems: Problems, apart: int) -> dict[str, Task]:
 
 
 def _by_rank(tasks: Iterable[Task]) -> tuple[Task, ...]:
-    return tuple(sorted(tasks, key=lambda task: (rank_of(task.key), task.key)))
+    return tuple(sorted(tasks, key=lambda task: (split_hash(task.key), task.key)))

@@ -52,6 +52,6 @@ def without_instruction(messages: Messages, instruction: str) -> Messages:
     return (*earlier, (role, content.removesuffix(instruction)))
 
 
-def rank_of(key: str) -> float:
+def split_hash(key: str) -> float:
     """A number in [0, 1), uniform over keys, that decides on which side of the split a problem falls."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, person=b"leeway split").digest()) / 2.0**64

@@ -11,7 +11,7 @@ import zmq
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.replay.buffer import Replay
-from actors.replay.ledger import Policy
+from actors.replay.ledger import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.transport.client import Client
 from tests.unit.actors.replay.test_buffer import Sums, payload
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 def service(port: int = 0) -> ReplayService:
     started = ReplayService(
-        Replay(Policy(max_staleness=0, groups_per_batch=1), 2, Sums()), "127.0.0.1", port, 2**20, 20.0
+        Replay(ReplayLimits(max_staleness=0, groups_per_batch=1), 2, Sums()), "127.0.0.1", port, 2**20, 20.0
     )
     started.start()
     return started
@@ -39,7 +39,7 @@ def client(replay: ReplayService, role: str) -> Client:
 
 
 def hand_in(generator: Client, task: dict[str, Any]) -> None:
-    body = {"purpose": "train", "ticket": task["ticket"], "prompt": "", "texts": ["a", "b"]}
+    body = {"purpose": "train", "group_id": task["group_id"], "prompt": "", "texts": ["a", "b"]}
     assert generator.request("group_arrived", body, payload().arrays()).body["accepted"]
 
 
@@ -53,7 +53,7 @@ def test_a_long_poll_is_answered_when_there_is_something(replay: ReplayService) 
     waiting.start()
     hand_in(generator, task)
     waiting.join(10)
-    assert answers[0].body["groups"][0]["ticket"] == task["ticket"]
+    assert answers[0].body["groups"][0]["group_id"] == task["group_id"]
 
 
 def test_a_long_poll_without_news_ends_in_time(replay: ReplayService) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.config.model import TinyModel
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
 from actors.weights.publisher import Publisher
@@ -75,9 +75,9 @@ def adapted(model: Path) -> Trainer:
     return trainer
 
 
-async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) -> list[Drawn]:
+async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) -> list[SampledCompletion]:
     """Completions that are being drawn while version 1 arrives."""
-    going = [asyncio.create_task(drawing.draw(PROMPT, 4, SAMPLING)) for _ in range(8)]
+    going = [asyncio.create_task(drawing.generate(PROMPT, 4, SAMPLING)) for _ in range(8)]
     await asyncio.sleep(0.15)  # into the middle of the completions; nothing depends on where exactly
     await published(publisher, 1, policy)
     return [d for group in await asyncio.gather(*going) for d in group]
@@ -189,7 +189,7 @@ def test_the_boundary_is_at_the_right_token(seen: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def expected(policies: list[Any], d: Drawn, boundary: int) -> np.ndarray:
+def expected(policies: list[Any], d: SampledCompletion, boundary: int) -> np.ndarray:
     """Logprobs of the completion where its tokens from `boundary` on are sampled by version 1."""
     ids = torch.tensor([PROMPT + d.tokens.tolist()])
     # token t is sampled from the logits at the position before it

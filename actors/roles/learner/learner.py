@@ -318,4 +318,4 @@ def _group(head: Mapping[str, Any], payload: Payload) -> Group:
                 parts=head["parts"][i],
             )
         )
-    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["ticket"]))
+    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["group_id"]))

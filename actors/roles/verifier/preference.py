@@ -52,7 +52,7 @@ class PreferenceReward:
             scores = self._scorer(task, group["texts"], deadline - time.monotonic())
             return with_preference(verdicts, scores, self._config)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error, never a reward
-            log.warning("no preference for group %s: %s: %s", group["ticket"], type(error).__name__, error)
+            log.warning("no preference for group %s: %s: %s", group["group_id"], type(error).__name__, error)
             detail = f"{PART}: {type(error).__name__}: {error}"
             return [replace(v, status=Status.INFRA_ERROR, reward=None, parts={}, detail=detail) for v in verdicts]
 

@@ -102,7 +102,7 @@ def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: l
     """The answer to the replay. One completion that could not be verified spoils the group's comparison, so the
     whole group is verified again, elsewhere if possible."""
     broken = [v for v in verdicts if v.status is Status.INFRA_ERROR]
-    identity = {"purpose": group["purpose"], "ticket": group["ticket"]}
+    identity = {"purpose": group["purpose"], "group_id": group["group_id"]}
     if broken:
         return identity | {"scores": None, "detail": broken[0].detail[:500]}
     last_number = bool(group["reference"].get("last_number"))

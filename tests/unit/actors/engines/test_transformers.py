@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from actors.config.model import TinyModel
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines import transformers as transformers_engine
-from actors.engines.protocol import Drawn
+from actors.engines.protocol import SampledCompletion
 from actors.engines.transformers import TransformersEngine
 from actors.models import prepare
 
@@ -34,9 +34,9 @@ def test_whoever_waits_for_completions_learns_that_generation_broke(
         try:
             monkeypatch.setattr(transformers_engine, "generate", out_of_memory)
             with pytest.raises(MemoryError, match="no room"):
-                await asyncio.wait_for(engine.draw([8, 9], 2, SAMPLING), 30)
+                await asyncio.wait_for(engine.generate([8, 9], 2, SAMPLING), 30)
             monkeypatch.setattr(transformers_engine, "generate", generate)
-            assert len(await asyncio.wait_for(engine.draw([8, 9], 2, SAMPLING), 30)) == 2
+            assert len(await asyncio.wait_for(engine.generate([8, 9], 2, SAMPLING), 30)) == 2
         finally:
             await engine.close()
 
@@ -49,10 +49,11 @@ def test_a_caller_that_gives_up_leaves_the_others_their_own_completions(
     model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
     under_way = threading.Event()
 
-    def echo(_model: Any, _tokenizer: Any, prompts: list[list[int]], *_: Any) -> list[Drawn]:
+    def echo(_model: Any, _tokenizer: Any, prompts: list[list[int]], *_: Any) -> list[SampledCompletion]:
         under_way.wait(30)
         return [
-            Drawn(np.array(p, np.int32), np.zeros(len(p), np.float32), ((0, len(p)),), False, str(p)) for p in prompts
+            SampledCompletion(np.array(p, np.int32), np.zeros(len(p), np.float32), ((0, len(p)),), False, str(p))
+            for p in prompts
         ]
 
     async def scenario() -> None:
@@ -60,8 +61,8 @@ def test_a_caller_that_gives_up_leaves_the_others_their_own_completions(
         engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
         await engine.start()
         try:
-            gone = asyncio.create_task(engine.draw([8], 3, SAMPLING))
-            stays = asyncio.create_task(engine.draw([9, 10], 2, SAMPLING))
+            gone = asyncio.create_task(engine.generate([8], 3, SAMPLING))
+            stays = asyncio.create_task(engine.generate([9, 10], 2, SAMPLING))
             await asyncio.sleep(0)
             gone.cancel()
             under_way.set()

@@ -8,7 +8,7 @@ import pytest
 
 from actors.errors import ProtocolError
 from actors.replay.buffer import Replay
-from actors.replay.ledger import Policy
+from actors.replay.ledger import ReplayLimits
 from actors.replay.payload import Payload
 from actors.transport.codec import Message
 
@@ -41,8 +41,8 @@ def payload(version: int = 0, samples: int = 2) -> Payload:
 class World:
     """A replay and short words for what its clients say."""
 
-    def __init__(self, **policy: Any) -> None:
-        self.replay = Replay(Policy(**({"max_staleness": 1, "groups_per_batch": 1} | policy)), 2, Sums())
+    def __init__(self, **limits: Any) -> None:
+        self.replay = Replay(ReplayLimits(**({"max_staleness": 1, "groups_per_batch": 1} | limits)), 2, Sums())
         self.now = 0.0
 
     def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, **body: Any) -> Any:
@@ -61,7 +61,7 @@ class World:
             "generator",
             payload(version, samples).arrays(),
             purpose=task["purpose"],
-            ticket=task["ticket"],
+            group_id=task["group_id"],
             prompt="p",
             texts=["a"] * samples,
         )
@@ -73,7 +73,7 @@ class World:
             {"status": "ok", "reward": a, "parts": {"accuracy": a}, "answer": name}
             for a, name in zip(accuracies, names, strict=True)
         ]
-        return self.say("verdict", "verifier", purpose=group["purpose"], ticket=group["ticket"], scores=scores)
+        return self.say("verdict", "verifier", purpose=group["purpose"], group_id=group["group_id"], scores=scores)
 
 
 def test_a_verifier_gets_the_prompt_as_text_and_as_the_messages_it_was_made_of() -> None:
@@ -91,12 +91,12 @@ def test_a_group_goes_all_the_way() -> None:
     world.score([1.0, 0.0])
     batch = world.say("take_batch", "learner", version=0)
     parts = [{"accuracy": 1.0}, {"accuracy": 0.0}]
-    assert batch["groups"] == [{"ticket": task["ticket"], "rewards": [1.0, 0.0], "parts": parts}]
+    assert batch["groups"] == [{"group_id": task["group_id"], "rewards": [1.0, 0.0], "parts": parts}]
     assert (batch["arrays"]["0.tokens"] == payload().tokens).all()
     world.say("trained", "learner", version=0, statistics={"loss": 1.0}, staleness={0: 6}, step_seconds=0.1)
     world.say("committed", "learner", version=1)
     assert world.replay.status()["groups"]["committed"] == 1
-    assert world.replay.held == {}, "a committed group's tokens are still in memory"
+    assert world.replay.records == {}, "a committed group's tokens are still in memory"
 
 
 def test_verifiers_never_see_tokens() -> None:
@@ -127,7 +127,7 @@ def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:
     world.score([1.0, 0.0])
     first = world.say("take_batch", "learner", version=0)
     scores = [{"status": "ok", "reward": 0.5, "parts": {"accuracy": 0.5}}] * 2
-    world.say("verdict", "verifier", purpose="train", ticket=slow["ticket"], scores=scores)
+    world.say("verdict", "verifier", purpose="train", group_id=slow["group_id"], scores=scores)
     assert world.say("take_batch", "learner", version=0)["groups"] == first["groups"]
 
 
@@ -138,7 +138,7 @@ def test_a_malformed_group_changes_nothing() -> None:
     for name, array in good.arrays().items():
         arrays = good.arrays() | {name: array[: len(array) - 2]}
         with pytest.raises(ProtocolError):
-            world.say("group_arrived", "generator", arrays, purpose="train", ticket=task["ticket"], prompt="",
+            world.say("group_arrived", "generator", arrays, purpose="train", group_id=task["group_id"], prompt="",
                       texts=["a", "a"])  # fmt: skip
     assert world.hand_in(task)["accepted"], "the lease must still be open"
 
@@ -210,7 +210,7 @@ def test_a_group_of_an_earlier_evaluation_is_not_taken_for_one_of_the_next() -> 
         ("lease", {"version": -1, "capacity": 1}),
         ("lease", {"version": 0, "capacity": 10**9}),
         ("lease", {"version": 0, "capacity": 1, "more": 1}),
-        ("verdict", {"purpose": "train", "ticket": 0, "scores": [{"status": "ok", "reward": float("nan")}]}),
+        ("verdict", {"purpose": "train", "group_id": 0, "scores": [{"status": "ok", "reward": float("nan")}]}),
         ("trained", {"version": 7, "statistics": {}, "staleness": {}, "step_seconds": 1.0}),
         ("nonsense", {}),
     ],

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.replay.ledger import Ledger, Policy, Reason, State
+from actors.replay.ledger import Ledger, Reason, ReplayLimits, State
 
 WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])
 
@@ -14,14 +14,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(staleness=st.integers(0, 3), batch=st.integers(1, 4), drop=st.booleans(), attempts=st.integers(1, 3))
     def begin(self, staleness: int, batch: int, drop: bool, attempts: int) -> None:
-        self.policy = Policy(staleness, batch, drop, lease_seconds=10, verify_lease_seconds=5, verify_attempts=attempts)
-        self.ledger = Ledger(self.policy)
+        self.limits = ReplayLimits(
+            staleness, batch, drop, lease_seconds=10, verify_lease_seconds=5, verify_attempts=attempts
+        )
+        self.ledger = Ledger(self.limits)
         self.now = 0.0
         self.delivered: dict[int, list[int]] = {}
         self.trained_tickets: set[int] = set()
 
     def some(self, data: st.DataObject, *states: State) -> int | None:
-        found = [e.ticket for e in self.ledger.entries.values() if e.state in states]
+        found = [e.group_id for e in self.ledger.entries.values() if e.state in states]
         return data.draw(st.sampled_from(found)) if found else None
 
     @rule(worker=WORKERS, behind=st.integers(0, 4), capacity=st.integers(1, 20))
@@ -30,27 +32,27 @@ class LedgerMachine(RuleBasedStateMachine):
         for entry in self.ledger.lease(worker, version, capacity, self.now):
             # trained in the order of issue, the group would still be young enough
             position = self.ledger.issued - self.ledger.dropped.total()
-            assert position <= (self.policy.max_staleness + version + 1) * self.policy.groups_per_batch
+            assert position <= (self.limits.max_staleness + version + 1) * self.limits.groups_per_batch
             assert entry.state is State.LEASED
 
     @rule(data=st.data(), behind=st.integers(0, 4), spread=st.integers(0, 2))
     def group_arrives(self, data: st.DataObject, behind: int, spread: int) -> None:
-        ticket = self.some(data, *State)
-        if ticket is not None:
+        group_id = self.some(data, *State)
+        if group_id is not None:
             oldest = max(0, self.ledger.version - behind)
-            leased = self.ledger.entries[ticket].state is State.LEASED
-            assert self.ledger.group_arrived(ticket, oldest, oldest + spread) is leased
+            leased = self.ledger.entries[group_id].state is State.LEASED
+            assert self.ledger.group_arrived(group_id, oldest, oldest + spread) is leased
 
     @rule(worker=WORKERS, capacity=st.integers(1, 8))
     def verification_is_leased(self, worker: str, capacity: int) -> None:
         taken = self.ledger.lease_verification(worker, capacity, self.now)
-        assert len({e.ticket for e in taken}) == len(taken) <= capacity
+        assert len({e.group_id for e in taken}) == len(taken) <= capacity
 
     @rule(data=st.data(), rewards=st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=4)))
     def verdict(self, data: st.DataObject, rewards: list[float] | None) -> None:
-        ticket = self.some(data, *State)
-        if ticket is not None:
-            self.ledger.verdict(ticket, rewards)
+        group_id = self.some(data, *State)
+        if group_id is not None:
+            self.ledger.verdict(group_id, rewards)
 
     @rule()
     def batch_is_taken(self) -> None:
@@ -58,18 +60,18 @@ class LedgerMachine(RuleBasedStateMachine):
         batch = self.ledger.take_batch(version)
         if batch is None:
             return
-        tickets = [e.ticket for e in batch]
-        assert len(tickets) == self.policy.groups_per_batch
-        assert all(version - e.oldest <= self.policy.max_staleness for e in batch)
-        assert self.delivered.setdefault(version, tickets) == tickets, "a batch that was delivered has changed"
+        group_ids = [e.group_id for e in batch]
+        assert len(group_ids) == self.limits.groups_per_batch
+        assert all(version - e.oldest <= self.limits.max_staleness for e in batch)
+        assert self.delivered.setdefault(version, group_ids) == group_ids, "a batch that was delivered has changed"
 
     @precondition(lambda self: self.ledger.version in self.ledger.batches)
     @rule()
     def batch_is_trained(self) -> None:
         version = self.ledger.version
-        tickets = set(self.ledger.batches[version])
-        assert not tickets & self.trained_tickets, "a group was trained in two batches"
-        self.trained_tickets |= tickets
+        group_ids = set(self.ledger.batches[version])
+        assert not group_ids & self.trained_tickets, "a group was trained in two batches"
+        self.trained_tickets |= group_ids
         self.ledger.trained(version)
 
     @rule()
@@ -84,7 +86,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if version in self.ledger.batches:
             batch = self.ledger.take_batch(version)
             assert batch is not None
-            assert [e.ticket for e in batch] == self.delivered[version]
+            assert [e.group_id for e in batch] == self.delivered[version]
 
     @rule(seconds=st.floats(0, 12))
     def time_passes(self, seconds: float) -> None:
@@ -102,9 +104,9 @@ class LedgerMachine(RuleBasedStateMachine):
         version = self.ledger.version
         snapshot = self.ledger.snapshot(version)
         unfinished = {e.task for e in self.ledger.entries.values() if e.state is not State.TRAINED}
-        resumed = Ledger.resume(self.policy, snapshot)
+        resumed = Ledger.resume(self.limits, snapshot)
         assert unfinished <= set(resumed.pending)
-        assert resumed.committed == version * self.policy.groups_per_batch
+        assert resumed.committed == version * self.limits.groups_per_batch
         assert resumed.conserved()
 
     @invariant()
@@ -125,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_bound_on_admission_holds(self) -> None:
         if hasattr(self, "ledger"):
             outstanding = self.ledger.issued - self.ledger.dropped.total()
-            bound = (self.policy.max_staleness + self.ledger.version + 1) * self.policy.groups_per_batch
+            bound = (self.limits.max_staleness + self.ledger.version + 1) * self.limits.groups_per_batch
             assert outstanding <= bound
 
 
@@ -135,37 +137,37 @@ TestLedger.settings = settings(max_examples=200, stateful_step_count=60, deadlin
 
 def ready(ledger: Ledger, count: int, version: int) -> list[int]:
     """`count` groups of one version, verified and ready."""
-    tickets = [e.ticket for e in ledger.lease("g", version, count, 0.0)]
-    for ticket in tickets:
-        ledger.group_arrived(ticket, version, version)
-        ledger.verdict(ticket, [0.0, 1.0])
-    return tickets
+    group_ids = [e.group_id for e in ledger.lease("g", version, count, 0.0)]
+    for group_id in group_ids:
+        ledger.group_arrived(group_id, version, version)
+        ledger.verdict(group_id, [0.0, 1.0])
+    return group_ids
 
 
 def test_staleness_zero_is_synchronous() -> None:
-    ledger = Ledger(Policy(max_staleness=0, groups_per_batch=2))
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=2))
     assert len(ledger.lease("g", 0, 10, 0.0)) == 2
     assert ledger.lease("g", 0, 10, 0.0) == [], "the next batch must wait for the next version"
 
 
 def test_a_generator_that_lags_is_given_less() -> None:
-    ledger = Ledger(Policy(max_staleness=1, groups_per_batch=2))
+    ledger = Ledger(ReplayLimits(max_staleness=1, groups_per_batch=2))
     ready(ledger, 2, 0)
     ledger.take_batch(0)
     ledger.trained(0)
-    assert ledger.room(version=0) == 2
-    assert ledger.room(version=1) == 4
+    assert ledger.capacity(version=0) == 2
+    assert ledger.capacity(version=1) == 4
 
 
 def test_a_group_that_grew_too_old_is_dropped_and_its_task_issued_again() -> None:
-    ledger = Ledger(Policy(max_staleness=1, groups_per_batch=1))
+    ledger = Ledger(ReplayLimits(max_staleness=1, groups_per_batch=1))
     old, young = ready(ledger, 2, 0)
     for version in (0, 1):
         ledger.take_batch(version)
         ledger.trained(version)
     (late,) = ledger.lease("g", 2, 1, 0.0)
-    ledger.group_arrived(late.ticket, 0, 2)
-    ledger.verdict(late.ticket, [0.0, 1.0])
+    ledger.group_arrived(late.group_id, 0, 2)
+    ledger.verdict(late.group_id, [0.0, 1.0])
     assert ledger.take_batch(2) is None
     assert ledger.dropped == {Reason.STALE: 1}
     assert [e.task for e in ledger.lease("g", 2, 1, 0.0)] == [late.task]
@@ -173,39 +175,39 @@ def test_a_group_that_grew_too_old_is_dropped_and_its_task_issued_again() -> Non
 
 
 def test_equal_rewards_are_dropped_and_not_repeated() -> None:
-    ledger = Ledger(Policy(max_staleness=0, groups_per_batch=1))
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1))
     (entry,) = ledger.lease("g", 0, 1, 0.0)
-    ledger.group_arrived(entry.ticket, 0, 0)
-    ledger.verdict(entry.ticket, [1.0, 1.0])
+    ledger.group_arrived(entry.group_id, 0, 0)
+    ledger.verdict(entry.group_id, [1.0, 1.0])
     assert ledger.dropped == {Reason.ZERO_VARIANCE: 1}
     assert [e.task for e in ledger.lease("g", 0, 1, 0.0)] == [entry.task + 1]
 
 
 def test_broken_verification_is_repeated_and_then_dropped_but_never_a_reward() -> None:
-    ledger = Ledger(Policy(max_staleness=0, groups_per_batch=1, verify_attempts=2))
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1, verify_attempts=2))
     (entry,) = ledger.lease("g", 0, 1, 0.0)
-    ledger.group_arrived(entry.ticket, 0, 0)
+    ledger.group_arrived(entry.group_id, 0, 0)
     for _ in range(2):
         assert len(ledger.lease_verification("v", 1, 0.0)) == 1
-        ledger.verdict(entry.ticket, None)
+        ledger.verdict(entry.group_id, None)
     assert ledger.dropped == {Reason.INFRA_ERROR: 1}
     assert ledger.take_batch(0) is None
 
 
 def test_a_late_group_is_refused() -> None:
-    ledger = Ledger(Policy(max_staleness=0, groups_per_batch=1, lease_seconds=10))
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1, lease_seconds=10))
     (entry,) = ledger.lease("g", 0, 1, 0.0)
     ledger.expire(11.0)
-    assert not ledger.group_arrived(entry.ticket, 0, 0)
+    assert not ledger.group_arrived(entry.group_id, 0, 0)
     assert [e.task for e in ledger.lease("g", 0, 1, 11.0)] == [entry.task]
 
 
 def test_oldest_groups_are_delivered_first() -> None:
-    ledger = Ledger(Policy(max_staleness=3, groups_per_batch=2))
+    ledger = Ledger(ReplayLimits(max_staleness=3, groups_per_batch=2))
     entries = ledger.lease("g", 0, 4, 0.0)
     for entry, oldest in zip(entries, (2, 0, 1, 0), strict=True):
-        ledger.group_arrived(entry.ticket, oldest, 2)
-        ledger.verdict(entry.ticket, [0.0, 1.0])
+        ledger.group_arrived(entry.group_id, oldest, 2)
+        ledger.verdict(entry.group_id, [0.0, 1.0])
     batch = ledger.take_batch(2)
     assert batch is not None
     assert [e.oldest for e in batch] == [0, 0]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.tasks import TaskStream, addition_traces
-from actors.tasks.task import Task, problem_key, rank_of
+from actors.tasks.task import Task, problem_key, split_hash
 
 
 def config(*sources: dict[str, Any], **options: Any) -> TasksConfig:
@@ -136,7 +136,7 @@ def test_keys_ignore_white_space_forms_and_system_messages_only() -> None:
     key = problem_key((("user", "What is  ２+2?\n"),))
     assert key == problem_key((("system", "Be brief."), ("user", "What is 2+2?")))
     assert key != problem_key((("user", "What is 2+3?"),))
-    assert 0 <= rank_of(key) < 1
+    assert 0 <= split_hash(key) < 1
 
 
 def test_tasks_survive_messagepack() -> None:

@@ -48,7 +48,7 @@ def test_a_delivered_batch_keeps_what_the_reward_was_made_of() -> None:
         span_versions=np.array([3, 4], np.int32),
         span_tokens=np.array([2, 3], np.int32),
     )
-    head = {"ticket": 9, "rewards": [1.1, 0.0], "parts": [{"accuracy": 1.0, "format": 1.0}, {"accuracy": 0.0}]}
+    head = {"group_id": 9, "rewards": [1.1, 0.0], "parts": [{"accuracy": 1.0, "format": 1.0}, {"accuracy": 0.0}]}
     (group,) = groups_of([head], {f"0.{name}": array for name, array in payload.arrays().items()}, 2)
     assert group.id == 9
     assert [c.reward for c in group.completions] == head["rewards"]

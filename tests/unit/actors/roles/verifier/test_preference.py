@@ -33,7 +33,7 @@ def verdict(reward: float = 1.0, status: Status = Status.OK) -> Verdict:
 def group(purpose: str = "train") -> dict[str, Any]:
     return {
         "purpose": purpose,
-        "ticket": 3,
+        "group_id": 3,
         "verifier": "exact",
         "messages": [["user", "1+1="]],
         "texts": ["2", "three", "2"],
