@@ -2,55 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from actors.config.base import Section
+from actors.config.cluster import MembershipConfig, RayConfig
 from actors.config.model import ModelConfig
-from actors.config.preferences import PreferencesConfig
+from actors.config.network import NetworkConfig
 from actors.config.roles import (
     ControllerConfig,
     EvaluationConfig,
     GeneratorsConfig,
-    RayConfig,
     ReplayConfig,
     VerifiersConfig,
     WeightsConfig,
 )
+from actors.config.stages import ColdStartConfig, PreferencesConfig
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
-from learner.config import LearnerConfig, SftConfig
+from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
-
-
-class ColdStartConfig(Section):
-    """Supervised training before the reinforcement learning."""
-
-    traces: Literal["addition"] | Path = Field(
-        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
-    )
-    examples: int = Field(20_000, ge=1, description="most examples that are drawn")
-    development: int = Field(
-        128, ge=1, description="tasks on which the accuracy is measured meanwhile; never trained on"
-    )
-    stop_at_accuracy: float | None = Field(
-        None, gt=0, le=1, description="end once this share of the development tasks is right; default: after all steps"
-    )
-    held_out: int = Field(
-        0,
-        ge=0,
-        description="tasks whose examples are kept back; the loss on them is measured every supervised.check_every "
-        "steps, and supervised.patience looks at it",
-    )
-    supervised: SftConfig = Field(default_factory=SftConfig, description="the optimizer and its schedule")
-
-    @model_validator(mode="after")
-    def _patience_needs_held_out_examples(self) -> "ColdStartConfig":
-        if self.supervised.patience and not self.held_out:
-            raise ValueError("supervised.patience waits for the held-out loss, so it needs held_out above 0")
-        return self
 
 
 class Recipe(Section):
@@ -81,6 +54,8 @@ class Recipe(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
     checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
     controller: ControllerConfig = Field(default_factory=ControllerConfig, description="what watches the run")
+    network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
+    membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The pools of a run: generators, replay, verifiers, weights, evaluation, and what watches them."""
+"""The roles of a run: generators, replay, verifiers, weights, evaluation, and the controller that watches them."""
 
 from typing import Any, Literal
 
@@ -132,17 +132,14 @@ class ControllerConfig(Section):
     port: int = Field(0, ge=0, le=65535, description="port; 0 picks a free one")
     restarts: int = Field(10, ge=0, description="restarts of dead generators and verifiers before the run gives up")
     interval_seconds: float = Field(1.0, gt=0, description="time between two looks at the pools (s)")
-
-
-class RayConfig(Section):
-    """The Ray cluster of a run."""
-
-    address: str | None = Field(
-        None, description="cluster to join; default: start one on this machine, for this run only"
+    startup_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="longest wait for a process to start and answer (s); imports of torch and vLLM take most",
     )
-    num_cpus: int = Field(
-        4, ge=1, description="CPUs that a cluster of our own offers (logical); more where the pools ask for more"
+    stop_seconds: float = Field(
+        15.0, gt=0, description="time that a process has to end by itself once it is told to, before it is killed (s)"
     )
-    object_store_bytes: int = Field(
-        128 * 2**20, ge=80 * 2**20, description="object store of a cluster of our own (bytes)"
+    wind_down_seconds: float = Field(
+        60.0, gt=0, description="time that a whole run has to end in order after an interrupt, before it is killed (s)"
     )

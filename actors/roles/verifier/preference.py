@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.config.preferences import PreferencesConfig
 from actors.config.recipe import Recipe
+from actors.config.stages import PreferencesConfig
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.tasks import Task, read_pairs

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from actors.config.preferences import PreferencesConfig
 from actors.config.recipe import Recipe, load, parse
+from actors.config.stages import PreferencesConfig
 from actors.errors import RecipeError, RunError
 from actors.models import prepare
 from actors.roles.learner.reward_model import train_reward_model

@@ -1,11 +1,40 @@
-"""The learned part of the reward."""
+"""What comes before the reinforcement learning: a cold start, and the learned part of the reward."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from actors.config.base import Section
 from learner.config import SftConfig
+
+
+class ColdStartConfig(Section):
+    """Supervised training before the reinforcement learning."""
+
+    traces: Literal["addition"] | Path = Field(
+        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
+    )
+    examples: int = Field(20_000, ge=1, description="most examples that are drawn")
+    development: int = Field(
+        128, ge=1, description="tasks on which the accuracy is measured meanwhile; never trained on"
+    )
+    stop_at_accuracy: float | None = Field(
+        None, gt=0, le=1, description="end once this share of the development tasks is right; default: after all steps"
+    )
+    held_out: int = Field(
+        0,
+        ge=0,
+        description="tasks whose examples are kept back; the loss on them is measured every supervised.check_every "
+        "steps, and supervised.patience looks at it",
+    )
+    supervised: SftConfig = Field(default_factory=SftConfig, description="the optimizer and its schedule")
+
+    @model_validator(mode="after")
+    def _patience_needs_held_out_examples(self) -> "ColdStartConfig":
+        if self.supervised.patience and not self.held_out:
+            raise ValueError("supervised.patience waits for the held-out loss, so it needs held_out above 0")
+        return self
 
 
 class PreferencesConfig(Section):

@@ -1,0 +1,60 @@
+"""How the processes of a run reach each other."""
+
+import ipaddress
+
+from pydantic import Field, field_validator, model_validator
+
+from actors.config.base import Section
+
+
+class PortsConfig(Section):
+    """Ports, for firewalls and for whoever must find a service; all others are free ones of the operating system."""
+
+    range: tuple[int, int] | None = Field(
+        None,
+        description="first and last port that any process of the run may listen on, on every node; default: any free "
+        "port. A node needs one for each process's metrics, and some for replay, status page, weights and rendezvous",
+    )
+    status: int = Field(0, ge=0, le=65535, description="port of the status page and /targets; 0 picks a free one")
+    replay: int = Field(0, ge=0, le=65535, description="port of the replay; 0 picks a free one")
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> "PortsConfig":
+        if self.range is not None and not 1 <= self.range[0] <= self.range[1] <= 65535:
+            raise ValueError(f"range must be two ports from 1 to 65535, the smaller first, not {list(self.range)}")
+        return self
+
+
+class NetworkConfig(Section):
+    """What servers bind, and the address that they tell others; the two are different things."""
+
+    bind: str | None = Field(
+        None,
+        description="address that servers listen on, such as 0.0.0.0 or ::; default: loopback for a run on one "
+        "machine, all addresses in a cluster",
+    )
+    advertise: str | None = Field(
+        None,
+        description="address under which others reach a process of this machine; default: loopback for a run on one "
+        "machine, in a cluster each node's own address",
+    )
+    ports: PortsConfig = Field(default_factory=PortsConfig, description="fixed ports")
+
+    @field_validator("bind", "advertise")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ipaddress.ip_address(value)
+            except ValueError as error:
+                raise ValueError("must be an IPv4 or IPv6 address, without brackets or port") from error
+        return value
+
+    @model_validator(mode="after")
+    def _others_can_reach_what_is_advertised(self) -> "NetworkConfig":
+        if self.advertise is None:
+            return self
+        advertise = ipaddress.ip_address(self.advertise)
+        if advertise.is_unspecified:
+            raise ValueError(f"advertise: {self.advertise} is no address that others can reach; it belongs in bind")
+        return self

@@ -1,0 +1,114 @@
+"""Who is alive: the one list of a run's processes, and the one timeout that takes them off it.
+
+A pure state machine: no sockets, no clock, no threads. The replay's service owns the only instance and feeds it with
+what arrives; the controller, the weight publisher and the metrics read what it says.
+
+    not listed   heard             -> alive
+    alive        heard             -> alive, with the newer report
+    alive        timeout_seconds without a word, or `remove` -> not listed
+
+A member that was taken off and speaks again is taken back: a suspended process that continues is as good as a new one.
+Reports carry totals since the process started, and the totals of members that are gone are kept, so neither a lost
+heartbeat nor a lost process loses a token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: The roles that a process can have. The driver of a run is no member of it.
+ROLES = ("controller", "replay", "generator", "verifier", "learner")
+
+
+class Report(BaseModel):
+    """What a process says of itself with every heartbeat; counters are totals since its start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int | None = Field(None, ge=0, description="policy version that it holds")
+    progress: int = Field(0, ge=0, description="pieces of work done: groups generated or scored, optimizer steps")
+    busy_seconds: float = Field(0.0, ge=0, description="time in which it had work (s)")
+    generated_tokens: int = Field(0, ge=0, description="sampled tokens of finished completions")
+    trained_tokens: int = Field(0, ge=0, description="completion tokens that went into an optimizer step")
+    groups_in_flight: int = Field(0, ge=0, description="groups that it works on")
+    metrics: str = Field("", max_length=200, description="host:port of its /metrics, as others reach it")
+
+
+@dataclass(slots=True)
+class Member:
+    """One process on the list; `last_seen` is in seconds of the caller's monotonic clock."""
+
+    name: str
+    role: str
+    last_seen: float
+    report: Report = field(default_factory=Report)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over all members of a role that there ever were; they never fall."""
+
+    busy_seconds: float = 0.0
+    generated_tokens: int = 0
+    trained_tokens: int = 0
+
+    def add(self, report: Report) -> None:
+        self.busy_seconds += report.busy_seconds
+        self.generated_tokens += report.generated_tokens
+        self.trained_tokens += report.trained_tokens
+
+
+@dataclass(slots=True)
+class Membership:
+    """See the module's docstring. Methods that take `now` expect seconds of one monotonic clock."""
+
+    timeout_seconds: float
+    _alive: dict[str, Member] = field(default_factory=dict)
+    _gone: dict[str, Member] = field(default_factory=dict)
+
+    def heard(self, name: str, role: str, now: float, report: Report | None = None) -> bool:
+        """A message came from `name`; with `report` where it was a heartbeat.
+
+        Returns:
+            Whether the member is new, or back after it had been taken off.
+        """
+        member = self._alive.get(name)
+        joined = member is None
+        if member is None:
+            member = self._gone.pop(name, None) or Member(name, role, now)
+            self._alive[name] = member
+        member.last_seen = now
+        if report is not None:
+            member.report = report
+        return joined
+
+    def expire(self, now: float) -> list[Member]:
+        """Take off everyone who was silent for longer than the timeout; returns them."""
+        silent = [m for m in self._alive.values() if now - m.last_seen > self.timeout_seconds]
+        for member in silent:
+            self.remove(member.name)
+        return silent
+
+    def remove(self, name: str) -> bool:
+        """Take off a member that is known to have exited. Returns whether it was on the list."""
+        member = self._alive.pop(name, None)
+        if member is not None:
+            self._gone[name] = member
+        return member is not None
+
+    def alive(self, role: str | None = None) -> Iterator[Member]:
+        """The members on the list, of one role or of all."""
+        return (m for m in self._alive.values() if role in (None, m.role))
+
+    def version(self, name: str) -> int:
+        """The policy version that a member has reported last; 0 for one that is not on the list or holds none."""
+        member = self._alive.get(name)
+        return (member.report.version or 0) if member else 0
+
+    def totals(self) -> dict[str, Totals]:
+        """What each role has done since the run's start."""
+        found = {role: Totals() for role in ROLES}
+        for member in (*self._alive.values(), *self._gone.values()):
+            found[member.role].add(member.report)
+        return found

@@ -1,0 +1,89 @@
+"""What a role is, and all that it is told: the seam between the pools and whatever starts them.
+
+    Ray (control.supervisor)  ─┐
+    another starter            ├──▶  build(role, context)  ──▶  describe, run, stop
+    a test                    ─┘
+
+A role knows nothing of who started it. Everything it needs is in its context, which travels to its process by value.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from actors.config.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where a run's files are.
+
+    Attributes:
+        folder: the run folder.
+        model: the folder of the model that training starts from; None for a role that needs none.
+        checkpoint: the checkpoint that the run resumes from, if it does.
+    """
+
+    folder: Path
+    model: Path | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleContext:
+    """One process's share of a run.
+
+    Attributes:
+        recipe: the run's resolved recipe.
+        name: unique among the run's processes, also of those that were there before; logs and metrics carry it.
+        storage: where files are.
+        replay: address of the replay; empty for the replay itself.
+        seed: of what this process samples.
+        rank: of a learner among its peers.
+        clock: seconds of a monotonic clock.
+    """
+
+    recipe: Recipe
+    name: str
+    storage: Storage
+    replay: str = ""
+    seed: int = 0
+    rank: int = 0
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Where a role that is up can be reached: `metrics` as host:port, `address` of its service where it has one."""
+
+    metrics: str
+    address: str = ""
+
+
+class Role(Protocol):
+    """One process of a run. `run` works until the role is done or `stop` is called, from another thread."""
+
+    def describe(self) -> Description: ...
+
+    def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+#: Where each role's class is. Its constructor takes a `RoleContext`; what it imports is imported in its own process.
+CLASSES = {
+    "replay": "actors.roles.replay:ReplayRole",
+    "generator": "actors.roles.generator:Generator",
+    "verifier": "actors.roles.verifier.verifier:Verifier",
+    "learner": "actors.roles.learner.learner:Learner",
+}
+
+
+def build(role: str, context: RoleContext) -> Role:
+    """The role's object, in this process. Raises KeyError for a role that there is none of."""
+    module, _, name = CLASSES[role].partition(":")
+    built: Role = getattr(import_module(module), name)(context)
+    return built
