@@ -35,7 +35,7 @@ class _Event(BaseModel):
     # A line may come from a newer version of the program: fields it does not know are passed over.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    seconds: float = Field(ge=0, description="time since the run's start (s)")
+    seconds: float = Field(0.0, ge=0, description="time since the run's start (s); stamped where it is recorded")
 
 
 class Phase(_Event):
@@ -157,6 +157,11 @@ class Sample(_Event):
 
 Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def stamped(event: Event, seconds: float) -> Event:
+    """The event at its time since the run's start (s)."""
+    return event.model_copy(update={"seconds": seconds})
 
 
 def merge_ticks(ticks: list[Tick]) -> Tick:

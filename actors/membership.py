@@ -27,6 +27,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int | None = Field(None, ge=0, description="policy version that it holds")
+    uptime_seconds: float = Field(0.0, ge=0, description="age of the process (s)")
     progress: int = Field(0, ge=0, description="pieces of work done: groups generated or scored, optimizer steps")
     busy_seconds: float = Field(0.0, ge=0, description="time in which it had work (s)")
     generated_tokens: int = Field(0, ge=0, description="sampled tokens of finished completions")
@@ -49,11 +50,13 @@ class Member:
 class Totals:
     """Sums over all members of a role that there ever were; they never fall."""
 
+    uptime_seconds: float = 0.0
     busy_seconds: float = 0.0
     generated_tokens: int = 0
     trained_tokens: int = 0
 
     def add(self, report: Report) -> None:
+        self.uptime_seconds += report.uptime_seconds
         self.busy_seconds += report.busy_seconds
         self.generated_tokens += report.generated_tokens
         self.trained_tokens += report.trained_tokens

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from actors.config.recipe import Recipe, dump, load
 from actors.control import reaper
+from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.roles.verifier.preference import check_files
 
@@ -25,10 +26,8 @@ log = logging.getLogger(__name__)
 MODELS = Path("models")
 #: How often the display asks the controller for news (s).
 REFRESH_SECONDS = 0.5
-#: How long the controller has to wind a run down after Ctrl-C (s).
-WIND_DOWN_SECONDS = 60.0
-#: How long the controller's process may take to start (s).
-START_SECONDS = 120.0
+#: Longest wait for the controller, which answers from a thread of its own, to say what is new (s).
+NEWS_SECONDS = 30.0
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -124,54 +123,75 @@ def execute(
     screen: Callable[[dict[str, Any]], None],
     announce: Callable[[str], None],
 ) -> None:
-    """Run to the end. Raises RunError where the run fails, KeyboardInterrupt after an orderly end on Ctrl-C.
+    """Run to the end. `screen` sees every event as a dictionary, `announce` the address of the live page.
 
-    `screen` sees every event as a dictionary, `announce` the address of the live page.
+    Raises:
+        RunError: the run failed.
+        KeyboardInterrupt: after a graceful shutdown on Ctrl-C.
     """
     with guarded() as temporary, cluster(recipe, temporary):
         import ray
 
-        from actors.control.controller import ControllerActor
-        from actors.control.supervisor import first_line
+        from actors.control.starter import root_cause
 
-        arguments = (recipe.model_dump(mode="json"), folder, MODELS.absolute(), resume, step)
-        controller = ControllerActor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
-        running = controller.run.remote()
-        seen = 0
-
-        def introduce() -> None:
-            port = ray.get(controller.describe.remote(), timeout=START_SECONDS)["port"]
-            announce(f"http://{recipe.controller.host}:{port}/")
-
-        def watch(seconds: float | None) -> bool:
-            """Show news until the run ends (True) or the time is over (False)."""
-            nonlocal seen
-            deadline = None if seconds is None else time.monotonic() + seconds
-            while deadline is None or time.monotonic() < deadline:
-                done, _ = ray.wait([running], timeout=REFRESH_SECONDS)
-                fresh = ray.get(controller.events.remote(seen), timeout=30)
-                seen += len(fresh)
-                for event in fresh:
-                    screen(event)
-                if done:
-                    return True
-            return False
-
+        driven = Driven(recipe, folder, resume, step, screen)
         try:
-            introduce()
-            watch(None)
-            ray.get(running, timeout=30)
+            announce(driven.wait_ready())
+            driven.watch()
         except KeyboardInterrupt:
-            controller.stop.remote()
-            watch(WIND_DOWN_SECONDS)
+            driven.stop()
             raise
         except ray.exceptions.RayTaskError as error:
-            raise RunError(first_line(error)) from error
+            raise RunError(root_cause(error)) from error
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"the controller died: {first_line(error)}; see {folder}/logs/controller.log, then go on with "
+                f"the controller died: {root_cause(error)}; see {folder}/logs/controller.log, then resume with "
                 f"`leeway run --resume {folder}`"
             ) from error
+
+
+class Driven:
+    """The controller of a run, as the driver on the user's terminal sees it."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, resume: Path | None, step: int, screen: Callable[[dict[str, Any]], None]
+    ) -> None:
+        import ray
+
+        from actors.control.controller import Controller
+        from actors.control.starter import RayStarter
+
+        self._ray, self._config, self._screen = ray, recipe.controller, screen
+        arguments = (recipe, folder, MODELS.absolute(), resume, step, RayStarter())
+        actor: Any = ray.remote(Controller)
+        self._actor = actor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
+        self._running = self._actor.run.remote()
+        self._seen = 0
+
+    def wait_ready(self) -> str:
+        """The address of the live page, once the controller is up."""
+        described = self._ray.get(self._actor.describe.remote(), timeout=self._config.startup_seconds)
+        return str(described["url"])
+
+    def watch(self) -> None:
+        """Show events until the run ends, however long that takes. Raises what ended it."""
+        while not self._step():
+            continue
+        self._ray.get(self._running, timeout=NEWS_SECONDS)
+
+    def stop(self) -> None:
+        """Ask the controller to wind down, and show what happens meanwhile for `controller.wind_down_seconds`."""
+        self._actor.stop.remote()
+        if not until(self._step, self._config.wind_down_seconds, interval=0.0):
+            log.warning("the run did not wind down within %g s; it is killed", self._config.wind_down_seconds)
+
+    def _step(self) -> bool:
+        """Show the events of a moment; whether the run has ended."""
+        done, _ = self._ray.wait([self._running], timeout=REFRESH_SECONDS)
+        fresh, self._seen = self._ray.get(self._actor.events.remote(self._seen), timeout=NEWS_SECONDS)
+        for event in fresh:
+            self._screen(event)
+        return bool(done)
 
 
 def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Console) -> None:

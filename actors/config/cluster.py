@@ -26,8 +26,8 @@ class MembershipConfig(Section):
     timeout_seconds: float = Field(
         20.0,
         gt=0,
-        description="a process not heard of for this long is taken off the list (s): its leases are revoked and it gets "
-        "no weights until it is heard of again",
+        description="a process not heard of for this long is taken off the list (s): its leases are revoked and it "
+        "gets no weights until it is heard of again",
     )
 
     @model_validator(mode="after")

@@ -1,250 +1,216 @@
-"""The controller: starts the pools, watches and restarts them, records the run, serves HTTP, ends everything."""
+"""The controller: starts the pools, watches and replaces their processes, records the run, serves HTTP, ends it all.
+
+run:  start replay ─▶ learner ─▶ generators, verifiers ─▶ watch until the learner is done ─▶ wind down
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from actors import process
-from actors.config.recipe import Recipe, dump, parse
+from actors.config.recipe import Recipe, dump
+from actors.control.placement import processes
+from actors.control.recording import Recording
+from actors.control.starter import Starter
 from actors.control.status import Server
-from actors.control.supervisor import Member, Pool
+from actors.control.supervisor import Exit, Supervised, Supervisor
+from actors.control.utilisation import Utilisation
 from actors.errors import PeerTimeoutError, RunError
-from actors.events import EVENT, Event
+from actors.events import GroupCounters, Phase, Restart, Tick
+from actors.membership import Totals
 from actors.models import prepare
 from actors.observability import metrics
-from actors.observability.scrape import Reading, busy_shares, rate, read
 from actors.report.html import render
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo
-from actors.roles.generator import Generator
-from actors.roles.learner.learner import Learner
-from actors.roles.learner.rendezvous import member_name
-from actors.roles.replay import ReplayHost
-from actors.roles.verifier.verifier import Verifier
+from actors.roles.role import Storage
 from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
 
-ROLES = ("generator", "verifier", "learner")
+#: Longest wait for the replay to say how things are (s); the next look comes soon.
+REPLAY_SECONDS = 5.0
+#: A pool that worked less than this share of an interval is shown as waiting.
+IDLE_SHARE = 0.05
 
 
 class Controller:
-    """`run` is the whole life of a run; the other methods may be called meanwhile."""
+    """`run` is the whole life of a run; the other methods may be called meanwhile, from other threads."""
 
-    def __init__(self, recipe: Mapping[str, Any], folder: Path, models: Path, resume: Path | None, step: int) -> None:
-        self._recipe: Recipe = parse(dict(recipe), "recipe.yaml")
-        self._folder, self._models, self._resume, self._resumed_at = folder, models, resume, step
-        process.begin("controller", folder, self._recipe.controller.host)
+    def __init__(
+        self, recipe: Recipe, folder: Path, models: Path, checkpoint: Path | None, step: int, starter: Starter
+    ) -> None:
+        self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
+        process.begin("controller", folder, recipe.controller.host)
         self._stopping = threading.Event()
-        self._pool = Pool()
+        self._starter = starter
+        self._supervisor: Supervisor | None = None
         self._client: Client | None = None
-        self._events: list[dict[str, Any]] = []
         self._seen = 0
-        self._restarts = 0
-        self._incarnations = 0
-        self._readings: dict[str, Reading] = {}
-        self._read_at = time.monotonic()
+        self._utilisation = Utilisation(time.monotonic())
         self._status: dict[str, Any] = {}
-        self._recorder = RunRecorder(run_info(self._recipe, folder), resumed_at=step if resume else None)
-        self._origin = time.monotonic() - self._recorder.state.seconds
-        self._server = Server(self, self._recipe.controller.host, self._recipe.controller.port)
+        self._members: list[dict[str, Any]] = []
+        resumed_at = step if checkpoint else None
+        self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
+        self._server = Server(self, recipe.controller.host, recipe.controller.port)
 
     def describe(self) -> dict[str, Any]:
-        return {"port": self._server.port}
+        return {"url": self._server.url}
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def events(self, after: int) -> list[dict[str, Any]]:
-        """All events after the first `after`, as dictionaries; for displays."""
-        return self._events[after:]
+    def events(self, after: int) -> tuple[list[dict[str, Any]], int]:
+        """The events after the first `after`, as dictionaries, and how many there are by now; for displays."""
+        return self._recording.after(after)
 
     # ---------------------------------------------------------------- the life of a run
 
     @process.logged
     def run(self) -> None:
-        """Raises RunError, or what broke the learner, once everything is recorded and ended."""
+        """Run until the learner is done or `stop` is called.
+
+        Raises:
+            RunError: the run failed, or ended but could not be wound down; everything is recorded and ended by then.
+        """
         end, detail = "failed", ""
         try:
-            self._record({"kind": "phase", "name": "starting", "detail": "preparing the model"})
+            self._recording.add(Phase(name="starting", detail="preparing the model"))
             self._start()
-            finished = self._watch()
-            end = "finished" if finished else "interrupted"
-        except RunError as error:
-            detail = str(error)
+            end = "finished" if self._watch() else "interrupted"
+        except Exception as error:
+            detail = str(error) or type(error).__name__
             raise
         finally:
-            self._pool.stop(self._pool.of("learner"))
-            self._drain()
-            self._pool.stop(self._pool.of("generator", "verifier"))
-            self._drain()
-            self._tick()
-            self._pool.stop(self._pool.of("replay"))
-            self._record({"kind": "phase", "name": end, "detail": detail})
-            self._recorder.close()
-            self._server.close()
+            broken = self._wind_down(end, detail)
+        if broken:
+            raise RunError(f"the run {end}, but {broken[0]}; see {self._folder}/logs/controller.log")
 
     def _start(self) -> None:
         recipe = self._recipe
-        self._model = prepare(recipe.model, self._models, recipe.seed)
-        snapshot = self._replay_snapshot()
-        replay = self._pool.spawn("replay", "replay", ReplayHost, (recipe, self._folder, snapshot), cpus=0)
-        self._address = self._pool.describe(replay)["address"]
-        self._client = Client(self._address, "controller", "controller")
-        self._spawn_learner(self._resume)
-        for _ in range(recipe.generators.count):
-            self._spawn_generator()
-        for _ in range(recipe.verifiers.count):
-            self._spawn_verifier()
-        for member in list(self._pool.members.values()):
-            self._pool.describe(member)
-
-    def _replay_snapshot(self) -> dict[str, Any] | None:
-        if self._resume is None:
-            return None
-        from learner.checkpoint import read_extra
-
-        snapshot: dict[str, Any] = read_extra(self._resume)["replay"]
-        return snapshot
-
-    def _name(self, role: str) -> str:
-        self._incarnations += 1
-        return f"{role}-{self._incarnations}"
-
-    def _spawn_learner(self, resume: Path | None) -> None:
-        recipe = self._recipe
-        for rank in range(recipe.learner_ranks):
-            arguments = (recipe, self._address, self._model, self._folder, resume, rank)
-            self._pool.spawn("learner", member_name(rank), Learner, arguments, recipe.learner_cpus, recipe.learner_gpus)
-
-    def _spawn_generator(self) -> Member:
-        name, recipe = self._name("generator"), self._recipe
-        seed = recipe.seed * 1000 + self._incarnations
-        arguments = (recipe, name, self._address, self._model, self._folder, seed)
-        g = recipe.generators
-        tensor_parallel = g.vllm.tensor_parallel_size
-        return self._pool.spawn("generator", name, Generator, arguments, g.cpus, g.gpus * tensor_parallel)
-
-    def _spawn_verifier(self) -> Member:
-        name = self._name("verifier")
-        arguments = (self._recipe, name, self._address, self._folder)
-        return self._pool.spawn("verifier", name, Verifier, arguments, self._recipe.verifiers.cpus)
-
-    # ---------------------------------------------------------------- watching
+        model = prepare(recipe.model, self._models, recipe.seed)
+        supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint), self._starter)
+        self._supervisor = supervisor
+        supervisor.replay = supervisor.wait_ready(supervisor.start("replay")).address
+        self._client = Client(supervisor.replay, "controller", "controller")
+        for rank in range(processes(recipe, "learner")):
+            supervisor.start("learner", rank)
+        for role in ("generator", "verifier"):
+            for _ in range(processes(recipe, role)):
+                supervisor.start(role)
+        for started in supervisor.processes():
+            supervisor.wait_ready(started)
 
     def _watch(self) -> bool:
         """Until the learner is done (True) or a stop is asked for (False)."""
+        assert self._supervisor is not None
         while not self._stopping.is_set():
-            for member, reason in self._pool.fallen(self._recipe.controller.interval_seconds):
-                if member.role == "learner" and reason is None:
-                    if member.name == member_name(0):
+            for exit_ in self._supervisor.exited(self._recipe.controller.interval_seconds):
+                if exit_.process.role == "learner" and exit_.reason is None:
+                    if exit_.process.name == "learner":
                         return True
                     continue  # the other ranks are done before the first, which evaluates
-                self._replace(member, reason or "it ended by itself")
-            self._drain()
+                self._replace(exit_)
+            self._pull_events()
             self._tick()
         return False
 
-    def _replace(self, member: Member, reason: str) -> None:
-        """Start another generator or verifier in the place of one that died. Raises RunError where that is no use."""
-        if member.role not in ("generator", "verifier"):
-            raise RunError(
-                f"the {member.role} died: {reason}; see {self._folder}/logs/{member.name}.log, then go on with "
-                f"`leeway run --resume {self._folder}`"
-            )
-        if self._restarts >= self._recipe.controller.restarts:
-            raise RunError(
-                f"{member.name} died ({reason}) after {self._restarts} restarts; see {self._folder}/logs/"
-                f"{member.name}.log, or raise controller.restarts"
-            )
-        self._restarts += 1
-        metrics.RESTARTS.labels(member.role).inc()
-        self._record({"kind": "restart", "role": member.role, "member": member.name, "reason": reason})
-        fresh = self._spawn_generator() if member.role == "generator" else self._spawn_verifier()
-        threading.Thread(target=self._introduce, args=(fresh,), daemon=True).start()
+    def _replace(self, exit_: Exit) -> None:
+        """Raises RunError where no other process can take the place."""
+        assert self._supervisor is not None
+        name, role = exit_.process.name, exit_.process.role
+        fresh = self._supervisor.replace(exit_)
+        metrics.RESTARTS.labels(role).inc()
+        self._recording.add(Restart(role=role, member=name, reason=exit_.reason or "it ended by itself"))
+        self._ask("remove_member", {"name": name})
+        # It takes a while to come up, and the run goes on meanwhile; this only logs where it does not.
+        threading.Thread(target=self._await_ready, args=(fresh,), name=f"ready-{fresh.name}", daemon=True).start()
 
-    def _introduce(self, member: Member) -> None:
-        """Learn where a new actor serves its metrics; it takes a while to start, and the run goes on meanwhile."""
+    def _await_ready(self, fresh: Supervised) -> None:
+        assert self._supervisor is not None
         try:
-            self._pool.describe(member)
+            self._supervisor.wait_ready(fresh)
         except RunError as error:
             log.warning("%s", error)
 
-    # ---------------------------------------------------------------- recording
+    def _wind_down(self, end: str, detail: str) -> list[str]:
+        """End everything in order; a step that fails is logged, and the next one is taken all the same.
 
-    def _drain(self) -> None:
-        """Take over whatever has happened at the replay."""
+        Returns:
+            What failed, in words; empty where nothing did.
+        """
+        stop = self._supervisor.stop if self._supervisor is not None else lambda *_: None
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("stopping the learner", lambda: stop("learner")),
+            ("taking over its last events", self._pull_events),
+            ("stopping generators and verifiers", lambda: stop("generator", "verifier")),
+            ("taking over their last events", self._pull_events),
+            ("reading the last counters", self._tick),
+            ("stopping the replay", lambda: stop("replay")),
+            ("recording the end", lambda: self._recording.add(Phase(name=end, detail=detail))),
+            ("closing the connection to the replay", lambda: self._client.close() if self._client else None),
+            ("closing the run's files", self._recording.close),
+            ("closing the status page", self._server.close),
+        ]
+        broken = []
+        for name, step in steps:
+            try:
+                step()
+            except Exception as error:
+                log.exception("winding down: %s failed", name)
+                broken.append(f"{name} failed: {type(error).__name__}: {error}")
+        return broken
+
+    # ---------------------------------------------------------------- what the replay says
+
+    def _ask(self, kind: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
+        """A request to the replay; None where there is none yet, or where it does not answer now."""
         if self._client is None:
-            return
+            return None
         try:
-            reply = self._client.request("events", {"after": self._seen}, deadline_seconds=5.0)
+            return self._client.request(kind, body, deadline_seconds=REPLAY_SECONDS).body
         except PeerTimeoutError as error:
             log.warning("%s", error)
-            return
-        for event in reply.body.get("events", []):
-            self._record(event)
-        self._seen = reply.body.get("last", self._seen)
+            return None
 
-    def _record(self, fields: Mapping[str, Any]) -> None:
-        event: Event = EVENT.validate_python({**fields, "seconds": time.monotonic() - self._origin})
-        self._recorder.record(event)
-        self._events.append(event.model_dump(mode="json"))
+    def _pull_events(self) -> None:
+        reply = self._ask("events", {"after": self._seen})
+        if reply:
+            self._recording.add_received(reply["events"])
+            self._seen = reply["last"]
 
     def _tick(self) -> None:
-        """Busy shares, rates and queues since the last tick."""
-        if self._client is None:
+        """Record busy shares, rates and queues since the last tick."""
+        status, listed = self._ask("status"), self._ask("members")
+        if status is None or listed is None:
             return
-        try:
-            self._status = dict(self._client.request("status", deadline_seconds=5.0).body)
-        except PeerTimeoutError as error:
-            log.warning("%s", error)
-            return
-        host = self._recipe.controller.host
-        members = [m for m in self._pool.members.values() if m.metrics_port]
-        now = {m.name: reading for m in members if (reading := read(host, m.metrics_port or 0))}
-        moment = time.monotonic()
-        seconds, before = moment - self._read_at, self._readings
-        self._readings, self._read_at = now, moment
-        busy = busy_shares(before, now, seconds, ROLES)
-        self._record(
-            {
-                "kind": "tick",
-                "interval_seconds": seconds,
-                "queues": self._status["queues"] | {"generating": int(sum(r.groups_in_flight for r in now.values()))},
-                "busy": busy,
-                "waits": self._waits(busy),
-                "tokens_per_second": {
-                    "generation": rate(before, now, seconds, "generated_tokens"),
-                    "learning": rate(before, now, seconds, "trained_tokens"),
-                },
-                "groups": self._status["groups"],
-            }
+        self._status, self._members = dict(status), list(listed["members"])
+        totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
+        self._utilisation.observe(totals, time.monotonic())
+        in_flight = sum(member["report"]["groups_in_flight"] for member in self._members)
+        queues = self._status["queues"] | {"generating": in_flight}
+        busy = self._utilisation.busy
+        self._recording.add(
+            Tick(
+                interval_seconds=self._utilisation.interval_seconds,
+                queues=queues,
+                busy=busy,
+                waits=waits(busy, queues),
+                tokens_per_second=self._utilisation.tokens_per_second,
+                groups=GroupCounters(**self._status["groups"]),
+            )
         )
 
-    def _waits(self, busy: Mapping[str, float]) -> dict[str, str]:
-        """What a pool that did little waits for."""
-        queues = self._status["queues"]
-        waits = {}
-        if busy["generator"] < 0.05:
-            waits["generator"] = "the learner (staleness bound)" if queues["ready"] else "weights or tasks"
-        if busy["verifier"] < 0.05 and not queues["generated"]:
-            waits["verifier"] = "completions"
-        if busy["learner"] < 0.05:
-            waits["learner"] = "a full batch"
-        return waits
-
-    # ---------------------------------------------------------------- what HTTP shows (Watched)
+    # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
     def ready(self) -> bool:
-        return self._recorder.state.step > 0
+        return self._recording.state.step > 0
 
     def status(self) -> dict[str, Any]:
-        state = self._recorder.state
+        state = self._recording.state
         return {
             "recipe": self._recipe.name,
             "folder": str(self._folder),
@@ -252,25 +218,33 @@ class Controller:
             "step": state.step,
             "steps": self._recipe.steps,
             "replay": self._status,
-            "members": {name: member.role for name, member in self._pool.members.items()},
-            "restarts": self._restarts,
+            "members": {member["name"]: member for member in self._members},
+            "restarts": self._supervisor.restarts if self._supervisor else 0,
         }
 
     def targets(self) -> list[dict[str, Any]]:
-        host = self._recipe.controller.host
-        found = [
-            {"targets": [f"{host}:{m.metrics_port}"], "labels": self._labels(m.role, m.name)}
-            for m in self._pool.members.values()
-            if m.metrics_port
+        own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}
+        return [
+            {"targets": [member["report"]["metrics"]], "labels": self._labels(member["role"], member["name"])}
+            for member in (own, *self._members)
+            if member["report"]["metrics"]
         ]
-        own = {"targets": [f"{host}:{self._server.port}"], "labels": self._labels("controller", "controller")}
-        return [own, *found]
 
     def _labels(self, role: str, name: str) -> dict[str, str]:
         return {"role": role, "member": name, "run": self._folder.name}
 
     def page(self) -> str:
-        return render(self._recorder.state)
+        return render(self._recording.state)
+
+
+def waits(busy: Mapping[str, float], queues: Mapping[str, int]) -> dict[str, str]:
+    """What each pool that did little waits for."""
+    reasons = {
+        "generator": "the learner (staleness bound)" if queues["ready"] else "weights or tasks",
+        "verifier": "" if queues["generated"] else "completions",
+        "learner": "a full batch",
+    }
+    return {role: reason for role, reason in reasons.items() if reason and busy[role] < IDLE_SHARE}
 
 
 def run_info(recipe: Recipe, folder: Path) -> RunInfo:
@@ -283,6 +257,3 @@ def run_info(recipe: Recipe, folder: Path) -> RunInfo:
         max_staleness=recipe.replay.max_staleness,
         configuration=dump(recipe),
     )
-
-
-ControllerActor = ray.remote(Controller)

@@ -12,7 +12,7 @@ from actors.deadline import until
 from actors.errors import RunError
 
 
-class Watched(Protocol):
+class StatusSource(Protocol):
     """What the pages show."""
 
     def ready(self) -> bool: ...
@@ -24,7 +24,7 @@ class Watched(Protocol):
     def page(self) -> str: ...
 
 
-def application(run: Watched) -> FastAPI:
+def application(run: StatusSource) -> FastAPI:
     app = FastAPI(title="Leeway", docs_url=None, redoc_url=None)
 
     @app.get("/healthz")
@@ -61,14 +61,16 @@ def application(run: Watched) -> FastAPI:
 class Server:
     """uvicorn in a thread, from the constructor to `close`."""
 
-    def __init__(self, run: Watched, host: str, port: int) -> None:
+    def __init__(self, run: StatusSource, host: str, port: int) -> None:
         config = uvicorn.Config(application(run), host=host, port=port, log_level="warning", lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
         if not until(lambda: self._server.started or not self._thread.is_alive(), 10.0) or not self._server.started:
             raise RunError(f"the controller cannot serve HTTP on {host}:{port}; is the port taken?")
-        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"{host}:{port}"
+        self.url = f"http://{self.address}/"
 
     def close(self) -> None:
         self._server.should_exit = True

@@ -1,95 +1,139 @@
-"""The actors of a run as Ray sees them: started, watched, restarted, ended."""
+"""The processes of a run: started, watched, replaced where one dies, ended.
+
+    wanted ──start──▶ starting ──wait_ready──▶ up ──exited──▶ replaced, or the run ends
+                                                └──stop─────▶ ended by itself, or killed after `stop_seconds`
+
+Generators and verifiers hold nothing that the replay does not hand out again, so another one takes the place of each
+that dies, `controller.restarts` times a run. Learner and replay hold the run's state: their death ends it.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import ray
-
+from actors.config.recipe import Recipe
+from actors.control.placement import resources
+from actors.control.starter import Process, Starter
 from actors.errors import RunError
+from actors.roles.role import Description, RoleContext, Storage
 
 log = logging.getLogger(__name__)
 
-#: Longest wait for an actor's process to start and answer (s); imports of torch and vLLM take most of it.
-START_SECONDS = 300.0
-#: How long an actor has to end by itself once it is told to (s).
-STOP_SECONDS = 15.0
+#: The roles in whose place another process can go on.
+REPLACEABLE = frozenset({"generator", "verifier"})
 
 
-@dataclass(slots=True)
-class Member:
-    """One actor and the reference of its `run`."""
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """One process under supervision."""
 
     role: str
     name: str
-    handle: Any
-    running: Any
-    metrics_port: int | None = None
+    process: Process
 
 
-class Pool:
-    """All actors of one run. `spawn` starts one; `fallen` says which have ended."""
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A process that has ended; `reason` is None where its work was done."""
 
-    def __init__(self) -> None:
-        self.members: dict[str, Member] = {}
+    process: Supervised
+    reason: str | None
 
-    def spawn(
-        self, role: str, name: str, build: Callable[..., Any], arguments: tuple[Any, ...], cpus: float, gpus: float = 0
-    ) -> Member:
-        """Start `build(*arguments)` in a process of its own and call its `run`."""
-        handle = (
-            ray.remote(build)
-            .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=8, max_restarts=0)
-            .remote(*arguments)
+
+class Supervisor:
+    """All processes of one run. Not for several threads, but for `wait_ready`."""
+
+    def __init__(self, recipe: Recipe, storage: Storage, starter: Starter) -> None:
+        self._recipe, self._storage, self._starter = recipe, storage, starter
+        self._processes: dict[str, Supervised] = {}
+        self._incarnations = 0
+        self.restarts = 0
+        #: Address of the replay, which every other role is told; set once it is up.
+        self.replay = ""
+
+    def start(self, role: str, rank: int = 0) -> Supervised:
+        """Start one more process of a role; returns before it is up."""
+        self._incarnations += 1
+        context = RoleContext(
+            recipe=self._recipe,
+            name=name_of(role, rank, self._incarnations),
+            storage=self._storage,
+            replay=self.replay,
+            seed=self._recipe.seed * 1000 + self._incarnations,
+            rank=rank,
         )
-        member = Member(role, name, handle, handle.run.remote())
-        self.members[name] = member
-        return member
+        process = self._starter.start(role, context, resources(self._recipe, role))
+        started = self._processes[context.name] = Supervised(role, context.name, process)
+        return started
 
-    def describe(self, member: Member) -> dict[str, Any]:
-        """What the actor says of itself once it is up. Raises RunError where it does not come up."""
+    def wait_ready(self, process: Supervised) -> Description:
+        """Wait until a process is up.
+
+        Raises:
+            RunError: it did not come up within `controller.startup_seconds`.
+        """
+        seconds = self._recipe.controller.startup_seconds
         try:
-            described: dict[str, Any] = ray.get(member.handle.describe.remote(), timeout=START_SECONDS)
-        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-            raise RunError(f"{member.name} did not start: {first_line(error)}; see logs/{member.name}.log") from error
-        member.metrics_port = described["metrics_port"]
-        return described
+            return process.process.describe(seconds)
+        except RunError as error:
+            raise RunError(f"{process.name} did not start: {error}; see {self._log(process)}") from error
 
-    def fallen(self, seconds: float) -> list[tuple[Member, str | None]]:
-        """Wait up to `seconds` for an actor to end; each that has, with why, or None where its `run` returned."""
-        by_ref = {member.running: member for member in self.members.values()}
-        done, _ = ray.wait(list(by_ref), num_returns=1, timeout=seconds)
-        found = []
-        for ref in done:
-            member = by_ref[ref]
-            del self.members[member.name]
-            try:
-                ray.get(ref, timeout=1)
-                found.append((member, None))
-            except ray.exceptions.RayError as error:
-                found.append((member, first_line(error)))
-        return found
+    def exited(self, seconds: float) -> list[Exit]:
+        """Wait up to `seconds` for a process to end; those that have are under supervision no more."""
+        by_process = {id(p.process): p for p in self._processes.values()}
+        ended = self._starter.ended([p.process for p in self._processes.values()], 1, seconds)
+        exits = [Exit(by_process[id(process)], reason) for process, reason in ended]
+        for exit_ in exits:
+            del self._processes[exit_.process.name]
+        return exits
 
-    def stop(self, members: list[Member]) -> None:
-        """Tell the actors to end, wait, and kill whoever does not."""
+    def replace(self, exit_: Exit) -> Supervised:
+        """Start another process in the place of one that has exited.
+
+        Raises:
+            RunError: the role holds the run's state, or the restarts are used up.
+        """
+        dead, reason = exit_.process, exit_.reason or "it ended by itself"
+        if dead.role not in REPLACEABLE:
+            raise RunError(
+                f"the {dead.role} died: {reason}; see {self._log(dead)}, then resume with "
+                f"`leeway run --resume {self._storage.folder}`"
+            )
+        if self.restarts >= self._recipe.controller.restarts:
+            raise RunError(
+                f"{dead.name} died ({reason}) after {self.restarts} restarts; see {self._log(dead)}, or raise "
+                "controller.restarts"
+            )
+        self.restarts += 1
+        return self.start(dead.role)
+
+    def stop(self, *roles: str) -> None:
+        """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not."""
+        members = [p for p in self._processes.values() if p.role in roles]
         for member in members:
-            member.handle.stop.remote()
-        references = [member.running for member in members]
-        if references:
-            ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
+            member.process.stop()
+        seconds = self._recipe.controller.stop_seconds
+        ended = self._starter.ended([m.process for m in members], len(members), seconds)
+        late = {m.name for m in members} - {m.name for m in members for process, _ in ended if m.process is process}
+        if late:
+            log.warning("%s did not end within %g s and will be killed", ", ".join(sorted(late)), seconds)
         for member in members:
-            ray.kill(member.handle)
-            self.members.pop(member.name, None)
+            member.process.kill()
+            del self._processes[member.name]
 
-    def of(self, *roles: str) -> list[Member]:
-        return [member for member in self.members.values() if member.role in roles]
+    def processes(self) -> Sequence[Supervised]:
+        """Those under supervision now."""
+        return tuple(self._processes.values())
+
+    def _log(self, process: Supervised) -> str:
+        return f"{self._storage.folder}/logs/{process.name}.log"
 
 
-def first_line(error: BaseException) -> str:
-    """What went wrong, without Ray's traceback."""
-    if "SYSTEM_ERROR" in str(error):
-        return "its process was killed, or crashed"
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return f"{type(cause).__name__}: {lines[-1].strip()[:300]}"
+def name_of(role: str, rank: int, incarnation: int) -> str:
+    """The name of a process, of its log and of its series in Prometheus.
+
+    Learner and replay are one service each, whoever serves it; generators and verifiers come and go.
+    """
+    if role in REPLACEABLE:
+        return f"{role}-{incarnation}"
+    return role if rank == 0 else f"{role}-rank-{rank}"

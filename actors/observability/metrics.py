@@ -13,6 +13,8 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_se
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from actors.membership import Report
+
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
 
@@ -26,6 +28,7 @@ STALENESS = Histogram("leeway_staleness_versions", "Staleness of delivered group
 QUEUE_AGE = Histogram("leeway_queue_age_seconds", "From verdict to delivery", buckets=FAST)
 MESSAGES = Counter("leeway_messages", "Requests answered by the replay", ["kind"])
 MALFORMED = Counter("leeway_messages_malformed", "Requests refused by the replay")
+MALFORMED_EVENTS = Counter("leeway_events_malformed", "Events that the controller could not read and left out")
 WORKERS = Gauge("leeway_workers", "Workers that the replay hears of", ["role"])
 
 GENERATED_TOKENS = Counter("leeway_generated_tokens", "Sampled tokens of finished completions")
@@ -105,3 +108,28 @@ def busy(role: str) -> Iterator[None]:
         yield
     finally:
         BUSY.leave(role)
+
+
+_STARTED = time.monotonic()
+#: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
+_PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
+
+
+def report(role: str, address: str, version: int | None = None) -> Report:
+    """What the metrics of this process, which serves them at `address`, say of it: the content of its heartbeat."""
+    return Report(
+        version=version,
+        uptime_seconds=time.monotonic() - _STARTED,
+        progress=int(_total(_PROGRESS[role])) if role in _PROGRESS else 0,
+        busy_seconds=BUSY.seconds(role),
+        generated_tokens=int(_total(GENERATED_TOKENS)),
+        trained_tokens=int(_total(TRAINED_TOKENS)),
+        groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
+        metrics=address,
+    )
+
+
+def _total(metric: Collector) -> float:
+    """The value of a counter or gauge, or the number of a histogram's observations."""
+    samples = [s for family in metric.collect() for s in family.samples]
+    return next(s.value for s in samples if not s.name.endswith(("_bucket", "_created", "_sum")))

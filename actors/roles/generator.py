@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine, SampledCompletion
 from actors.errors import PeerTimeoutError
+from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.payload import Payload
+from actors.roles.role import Description, RoleContext
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
@@ -42,19 +45,18 @@ def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engi
 
 
 class Generator:
-    """`run` works until `stop` is called; it is the body of a Ray actor, and needs no Ray itself.
+    """A role, see `actors.roles.role`; it needs no Ray itself.
 
-    Ray calls every method of a class with coroutines in an event loop of its own, which a stopped engine could block;
-    hence the session beside it.
+    Ray would call every method of a class with coroutines in an event loop of its own, which a stopped engine could
+    block; hence the session beside it.
     """
 
-    def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, folder: Path, seed: int) -> None:
-        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
-        self._session = Session(recipe, name, replay, model, seed)
+    def __init__(self, context: RoleContext) -> None:
+        self._metrics = process.begin(context.name, context.storage.folder, context.recipe.controller.host)
+        self._session = Session(context, self._metrics)
 
-    def describe(self) -> dict[str, Any]:
-        """Where this process is to be found."""
-        return {"metrics_port": self._metrics_port}
+    def describe(self) -> Description:
+        return Description(self._metrics)
 
     def stop(self) -> None:
         self._session.stopping = True
@@ -67,24 +69,44 @@ class Generator:
 class Session:
     """One engine's life: up, at work, down."""
 
-    def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, seed: int) -> None:
-        self._recipe, self._name, self._replay, self._model = recipe, name, replay, model
-        self._seed = seed
+    def __init__(self, context: RoleContext, metrics_address: str) -> None:
+        assert context.storage.model is not None
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._model, self._seed = context.storage.model, context.seed
+        self._metrics = metrics_address
+        self._engine: Engine | None = None
         self.stopping = False
 
     async def run(self) -> None:
         from transformers import AutoTokenizer
 
-        tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
-        self._renderer = Renderer(self._recipe.tasks, tokenizer)
-        self._engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
-        await self._engine.start()
-        log.info("the engine is up")
-        self._leases = Client(self._replay, self._name, "generator")
-        self._groups = Client(self._replay, self._name, "generator")
+        interval = self._recipe.membership.heartbeat_seconds
+        self._heartbeat = Heartbeat(self._replay, self._name, "generator", interval, self._report)
+        self._leases, self._groups = (Client(self._replay, self._name, "generator") for _ in ("leases", "groups"))
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
-        beat = Heartbeat(self._replay, self._name, "generator", self._recipe.replay.worker_silence_seconds / 4)
-        tasks = [asyncio.create_task(self._subscribe()), asyncio.create_task(self._work())]
+        try:
+            tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
+            self._renderer = Renderer(self._recipe.tasks, tokenizer)
+            engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
+            await engine.start()
+            self._engine = engine
+            log.info("the engine is up")
+            try:
+                await self._until_one_ends(self._subscribe(engine), self._work(engine))
+            finally:
+                await engine.close()
+        finally:
+            self._heartbeat.close()
+            for client in (self._leases, self._groups):
+                client.close()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _report(self) -> Report:
+        return metrics.report("generator", self._metrics, self._engine.version if self._engine else None)
+
+    async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
+        """Run both at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -93,23 +115,21 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._engine.close()
-            beat.close()
-            self._threads.shutdown(wait=False, cancel_futures=True)
 
     # ---------------------------------------------------------------- work
 
-    async def _work(self) -> None:
+    async def _work(self, engine: Engine) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
         while not self.stopping:
             free = self._recipe.generators.groups_in_flight - len(running)
-            if self._engine.version is None:
+            if engine.version is None:
                 await asyncio.sleep(IDLE_SECONDS)
             elif free == 0:
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
-                running |= {asyncio.create_task(self._counted(leased)) for leased in await self._lease(free)}
+                leases = await self._lease(engine.version, free)
+                running |= {asyncio.create_task(self._counted(engine, leased)) for leased in leases}
             for task in [t for t in running if t.done()]:
                 running.discard(task)
                 task.result()
@@ -117,34 +137,34 @@ class Session:
         for task in running:
             task.cancel()
 
-    async def _counted(self, leased: dict[str, Any]) -> None:
+    async def _counted(self, engine: Engine, leased: dict[str, Any]) -> None:
         with metrics.busy("generator"):
-            await self._group(leased)
+            await self._group(engine, leased)
 
-    async def _lease(self, capacity: int) -> list[dict[str, Any]]:
-        body = {"version": self._engine.version, "capacity": capacity}
+    async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
+        body = {"version": version, "capacity": capacity}
         leased = await self._in_thread(self._leases.poll, "lease", body)
         return list(leased.body["tasks"]) if leased else []
 
-    async def _group(self, leased: dict[str, Any]) -> None:
-        """Draw one group and hand it in."""
+    async def _group(self, engine: Engine, leased: dict[str, Any]) -> None:
+        """Generate one group and submit it."""
         evaluate = leased["purpose"] == "evaluate"
         sampling = self._recipe.evaluation.sampling if evaluate else self._recipe.generators.sampling
         messages = tuple((role, content) for role, content in leased["messages"])
         task = Task(leased["key"], messages, "", {})
         prompt = self._renderer.render(task)
-        identity = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
+        lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
         if len(prompt) > self._recipe.tasks.max_prompt_tokens:
-            await self._submit("group_rejected", identity | {"reason": "overlong"}, {})
+            await self._submit("group_rejected", lease | {"reason": "overlong"}, {})
             return
-        drawn = await self._engine.generate(prompt, leased["samples"], sampling)
-        metrics.COMPLETIONS.inc(len(drawn))
-        metrics.GENERATED_TOKENS.inc(sum(len(d.tokens) for d in drawn))
-        body = identity | {"prompt": self._renderer.text(task), "texts": [d.text for d in drawn]}
-        await self._submit("group_arrived", body, payload_of(prompt, drawn).arrays())
+        sampled = await engine.generate(prompt, leased["samples"], sampling)
+        metrics.COMPLETIONS.inc(len(sampled))
+        metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
+        body = lease | {"prompt": self._renderer.text(task), "texts": [s.text for s in sampled]}
+        await self._submit("group_arrived", body, payload_of(prompt, sampled).arrays())
 
     async def _submit(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """A group that cannot be handed in is lost here; its lease expires and the task is issued again."""
+        """A group that cannot be submitted is lost here; its lease expires and the task is issued again."""
         try:
             await self._in_thread(self._groups.request, kind, body, arrays)
         except PeerTimeoutError as error:
@@ -155,7 +175,7 @@ class Session:
 
     # ---------------------------------------------------------------- weights
 
-    async def _subscribe(self) -> None:
+    async def _subscribe(self, engine: Engine) -> None:
         """Follow the publisher that the replay's directory names; a restarted learner has a new address."""
         client = Client(self._replay, self._name, "generator")
         address, subscription = None, None
@@ -165,11 +185,11 @@ class Session:
                     subscription.result()
                 reply = await self._in_thread(client.poll, "directory", None, 0.0)
                 found = reply.body["services"].get("weights") if reply else address
-                if found != address:
+                if found is not None and found != address:
                     if subscription is not None:
                         subscription.cancel()
                     address = found
-                    receiver = Announcing(self._engine, client, self._threads)
+                    receiver = VersionReporter(engine, self._heartbeat, self._threads)
                     subscription = asyncio.create_task(Subscriber(found, self._name, receiver).run())
                 await asyncio.sleep(POLL_SECONDS)
         finally:
@@ -179,11 +199,11 @@ class Session:
             client.close()
 
 
-class Announcing:
-    """An engine's receiving side that tells the replay about every new version, for the bound on staleness."""
+class VersionReporter:
+    """An engine's receiving side that tells the replay about every new version at once, for the bound on staleness."""
 
-    def __init__(self, engine: Engine, client: Client, threads: ThreadPoolExecutor) -> None:
-        self._engine, self._client, self._threads = engine, client, threads
+    def __init__(self, engine: Engine, heartbeat: Heartbeat, threads: ThreadPoolExecutor) -> None:
+        self._engine, self._heartbeat, self._threads = engine, heartbeat, threads
         self.workers = engine.workers
 
     async def open_group(self, info: dict[str, Any]) -> None:
@@ -198,21 +218,20 @@ class Announcing:
     async def finish_update(self, version: int) -> float:
         pause = await self._engine.finish_update(version)
         metrics.GENERATOR_VERSION.set(version)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._client.request, "heartbeat", {"version": version})
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._heartbeat.beat_now)
         return pause
 
 
-def payload_of(prompt: list[int], drawn: list[SampledCompletion]) -> Payload:
+def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:
     """The completions of one prompt in the form in which they travel."""
-    spans = [span for d in drawn for span in d.spans]
+    spans = [span for s in sampled for span in s.spans]
     return Payload(
         prompt=np.asarray(prompt, np.int32),
-        tokens=np.concatenate([d.tokens for d in drawn]),
-        logprobs=np.concatenate([d.logprobs for d in drawn]),
-        lengths=np.asarray([len(d.tokens) for d in drawn], np.int32),
-        truncated=np.asarray([d.truncated for d in drawn], np.uint8),
-        spans=np.asarray([len(d.spans) for d in drawn], np.int32),
+        tokens=np.concatenate([s.tokens for s in sampled]),
+        logprobs=np.concatenate([s.logprobs for s in sampled]),
+        lengths=np.asarray([len(s.tokens) for s in sampled], np.int32),
+        truncated=np.asarray([s.truncated for s in sampled], np.uint8),
+        spans=np.asarray([len(s.spans) for s in sampled], np.int32),
         span_versions=np.asarray([version for version, _ in spans], np.int32),
         span_tokens=np.asarray([tokens for _, tokens in spans], np.int32),
     )

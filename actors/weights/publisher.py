@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import zmq
 
 from actors.config.roles import WeightsConfig
 from actors.errors import LeewayError, RunError
+from actors.events import WeightSync
 from actors.observability import metrics
 from actors.weights.transport import TRANSPORTS, Tensors, Transport
 from learner.model.merging import Merging
@@ -75,7 +76,7 @@ class Publisher:
         self,
         config: WeightsConfig,
         dtype: torch.dtype,
-        on_sync: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
     ) -> None:
         self._config, self._dtype, self._on_sync = config, dtype, on_sync
@@ -171,15 +172,14 @@ class Publisher:
         metrics.SYNC_TOTAL.observe(total)
         metrics.SYNC_BYTES.inc(sent_bytes)
         self._on_sync(
-            {
-                "kind": "weight_sync",
-                "version": version,
-                "members": members,
-                "bytes": sent_bytes,
-                "transfer_seconds": transfer,
-                "pause_seconds": pause,
-                "total_seconds": total,
-            }
+            WeightSync(
+                version=version,
+                members=members,
+                bytes=sent_bytes,
+                transfer_seconds=transfer,
+                pause_seconds=pause,
+                total_seconds=total,
+            )
         )
 
     def _form_epoch(self, members: list[Member]) -> None:

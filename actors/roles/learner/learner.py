@@ -1,10 +1,11 @@
-"""The learner: one actor that trains on batches as they come and publishes every new version."""
+"""The learner: trains on batches as they come and publishes every new version."""
 
 import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
+from actors.events import Event, Phase, WeightSync
+from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.payload import Payload
-from actors.roles.learner.rendezvous import join, leave, member_name
+from actors.roles.learner.rendezvous import join, leave
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
+from actors.roles.role import Description, RoleContext
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
@@ -34,24 +38,24 @@ log = logging.getLogger(__name__)
 
 
 class Learner:
-    """`run` trains from the checkpoint at `resume`, or from the model, until the recipe's last step or `stop`.
+    """A role: trains from the run's checkpoint, or from the model, until the recipe's last step or `stop`.
 
     Every rank runs the same code on the same batches, so that all of them meet in the same collectives; only rank 0
     speaks for the learner: it sends weights, asks for evaluations, reports and commits.
     """
 
-    def __init__(
-        self, recipe: Recipe, replay: str, model: Path, folder: Path, resume: Path | None, rank: int = 0
-    ) -> None:
-        self._recipe, self._replay, self._model, self._folder, self._resume = recipe, replay, model, folder, resume
-        self._rank, self._name = rank, member_name(rank)
+    def __init__(self, context: RoleContext) -> None:
+        assert context.storage.model is not None
+        self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
+        self._folder, self._resume = context.storage.folder, context.storage.checkpoint
+        self._rank, self._name = context.rank, context.name
         self._stopping = False
+        self._published: int | None = None
         self._saving: deque[tuple[int, Future[None]]] = deque()
-        self._metrics_port, self._metrics_server = process.begin(self._name, folder, recipe.controller.host)
+        self._metrics = process.begin(self._name, self._folder, self._recipe.controller.host)
 
-    def describe(self) -> dict[str, Any]:
-        """Where this process is to be found."""
-        return {"metrics_port": self._metrics_port}
+    def describe(self) -> Description:
+        return Description(self._metrics)
 
     def stop(self) -> None:
         self._stopping = True
@@ -59,13 +63,19 @@ class Learner:
     @process.logged
     def run(self) -> None:
         recipe = self._recipe
-        self._client, self._batches, self._notices = (
-            Client(self._replay, self._name, "learner") for _ in ("requests", "batches", "notices")
-        )
-        beat = Heartbeat(self._replay, self._name, "learner", recipe.replay.worker_silence_seconds / 4)
-        self._publisher = self._begin_publishing() if self._rank == 0 else None
-        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
-        try:
+        with ExitStack() as open_:
+            self._client, self._batches, self._notices = (
+                open_.enter_context(closing(Client(self._replay, self._name, "learner")))
+                for _ in ("requests", "batches", "notices")
+            )
+            interval = recipe.membership.heartbeat_seconds
+            heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
+            open_.enter_context(closing(heartbeat))
+            self._publisher = self._begin_publishing() if self._rank == 0 else None
+            if self._publisher is not None:
+                open_.enter_context(closing(self._publisher))
+            self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
+            open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             if recipe.learner_ranks > 1:
                 join(self._client, self._rank, recipe.learner_ranks, recipe.weights.host, recipe.learner.device)
             self._train_reward_model()
@@ -73,11 +83,9 @@ class Learner:
             self._start()
             self._train()
             leave()
-        finally:
-            self._fetcher.shutdown(wait=False, cancel_futures=True)
-            if self._publisher is not None:
-                self._publisher.close()
-            beat.close()
+
+    def _report_self(self) -> Report:
+        return metrics.report("learner", self._metrics, self._published)
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
@@ -112,7 +120,7 @@ class Learner:
                 lambda: self._stopping,
             )
         if event is not None:
-            self._client.request("notice", {"event": event})
+            self._notify(self._client, event)
 
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe
@@ -137,6 +145,7 @@ class Learner:
     def _publish(self) -> None:
         """Offer the current weights to the generators; every rank takes part in gathering them."""
         tensors = self._trainer.snapshot()
+        self._published = self._trainer.version
         if self._publisher is not None:
             self._publisher.publish(self._trainer.version, tensors)
 
@@ -264,16 +273,19 @@ class Learner:
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
-        if self._rank != 0:
-            return
-        self._client.request("notice", {"event": {"kind": "phase", "name": name, "detail": detail}})
+        if self._rank == 0:
+            self._notify(self._client, Phase(name=name, detail=detail))
 
-    def _synced(self, event: Mapping[str, Any]) -> None:
+    def _synced(self, event: WeightSync) -> None:
         """Called by the publisher's thread, which must outlive a replay that is away for a moment."""
         try:
-            self._notices.request("notice", {"event": dict(event)})
+            self._notify(self._notices, event)
         except PeerTimeoutError as error:
             log.warning("%s; one weight update is missing in the record", error)
+
+    def _notify(self, client: Client, event: Event) -> None:
+        """Tell whoever watches the run."""
+        client.request("notice", {"event": event.model_dump()})
 
 
 def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
+from actors.events import RewardModelDone
 from actors.roles.verifier.scorer import Encoder, Int32, require_room
 from actors.tasks import Pair, TaskStream, keep_back, read_pairs
 from learner import RewardModel, evaluate_preferences, prefer
@@ -23,7 +23,7 @@ def train_reward_model(
     folder: Path,
     say: Callable[[str], None],
     stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, Any] | None:
+) -> RewardModelDone | None:
     """Train on the recipe's pairs and write the reward model to `folder`; `model` is the run's own.
 
     Returns the event that tells how good it is on the pairs kept back; None, and nothing is written, where `stopped`
@@ -56,14 +56,9 @@ def train_reward_model(
         return None
     found = evaluate_preferences(reward_model, held_out)
     reward_model.export(folder)
-    return {
-        "kind": "reward_model",
-        "steps": int(statistics["steps"]),
-        "pairs": len(train),
-        "skipped": skipped,
-        "held_out": len(held_out),
-        **found,
-    }
+    return RewardModelDone(
+        steps=int(statistics["steps"]), pairs=len(train), skipped=skipped, held_out=len(held_out), **found
+    )
 
 
 def _encoded(pairs: Sequence[Pair], encoder: Encoder, model: RewardModel) -> list[Encoded]:

@@ -1,15 +1,16 @@
-"""The verifier: one actor that leases groups, scores them in its sandbox pool and returns verdicts."""
+"""The verifier: leases groups, scores them in its sandbox pool and returns verdicts."""
 
 import logging
 import threading
 import time
-from pathlib import Path
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 from actors import process
-from actors.config.recipe import Recipe
 from actors.errors import PeerTimeoutError
 from actors.observability import metrics
+from actors.roles.role import Description, RoleContext
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.client import Client, Heartbeat
 from sandbox import Pool, Status, Submission, Verdict, answer_of
@@ -21,42 +22,45 @@ WATCH_SECONDS = 1.0
 
 
 class Verifier:
-    """`run` works until `stop` is called. As many groups are scored at a time as the sandbox has workers."""
+    """A role, see `actors.roles.role`. As many groups are scored at a time as the sandbox has workers."""
 
-    def __init__(self, recipe: Recipe, name: str, replay: str, folder: Path) -> None:
-        self._recipe, self._name, self._replay, self._folder = recipe, name, replay, folder
+    def __init__(self, context: RoleContext) -> None:
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        self._metrics = process.begin(context.name, self._folder, context.recipe.controller.host)
 
-    def describe(self) -> dict[str, Any]:
-        """Where this process is to be found."""
-        return {"metrics_port": self._metrics_port}
+    def describe(self) -> Description:
+        return Description(self._metrics)
 
     def stop(self) -> None:
         self._stopping.set()
 
     @process.logged
     def run(self) -> None:
-        """Raises what broke a scoring thread, or what kept the reward model from being loaded."""
-        silence = self._recipe.replay.worker_silence_seconds
-        beat = Heartbeat(self._replay, self._name, "verifier", silence / 4)
-        # No group is leased before its reward can be whole.
-        self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
-        with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
-            threads = [
-                threading.Thread(target=self._work, args=(pool,), name=f"scoring-{i}", daemon=True)
-                for i in range(self._recipe.sandbox.workers)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(WATCH_SECONDS)
-        beat.close()
+        """Score until `stop` is called. Raises what broke a scoring thread, or kept the reward model from loading."""
+        report = partial(metrics.report, "verifier", self._metrics)
+        interval = self._recipe.membership.heartbeat_seconds
+        with closing(Heartbeat(self._replay, self._name, "verifier", interval, report)):
+            # No group is leased before its reward can be whole.
+            self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
+            with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
+                self._score_in_threads(pool)
         if self._failure is not None:
             raise self._failure
+
+    def _score_in_threads(self, pool: Pool) -> None:
+        threads = [
+            threading.Thread(target=self._work, args=(pool,), name=f"scoring-{i}", daemon=True)
+            for i in range(self._recipe.sandbox.workers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(WATCH_SECONDS)
 
     def _work(self, pool: Pool) -> None:
         client = Client(self._replay, self._name, "verifier")
@@ -102,13 +106,13 @@ def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: l
     """The answer to the replay. One completion that could not be verified spoils the group's comparison, so the
     whole group is verified again, elsewhere if possible."""
     broken = [v for v in verdicts if v.status is Status.INFRA_ERROR]
-    identity = {"purpose": group["purpose"], "group_id": group["group_id"]}
+    lease = {"purpose": group["purpose"], "group_id": group["group_id"]}
     if broken:
-        return identity | {"scores": None, "detail": broken[0].detail[:500]}
+        return lease | {"scores": None, "detail": broken[0].detail[:500]}
     last_number = bool(group["reference"].get("last_number"))
     scores = [
         {"status": v.status, "reward": v.reward, "parts": v.parts,
          "answer": answer_of(s.response, last_number=last_number)}
         for s, v in zip(submissions, verdicts, strict=True)
     ]  # fmt: skip
-    return identity | {"scores": scores}
+    return lease | {"scores": scores}

@@ -1,0 +1,44 @@
+"""How busy the pools were and how fast, from the totals that heartbeats carry. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from actors.membership import Totals
+
+#: The pools whose work is shown.
+POOLS = ("generator", "verifier", "learner")
+
+
+@dataclass(slots=True)
+class Utilisation:
+    """What happened between two looks at the totals. A total is never read as lower than before, so no token is lost
+    from a rate, whichever heartbeats were: what one look misses, the next one has."""
+
+    _moment: float
+    _totals: Mapping[str, Totals] = field(default_factory=dict)
+    _busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(POOLS, 0.0))
+    interval_seconds: float = 0.0
+    tokens_per_second: dict[str, float] = field(default_factory=dict)
+
+    def observe(self, totals: Mapping[str, Totals], now: float) -> None:
+        """Take in the totals of a moment; `now` is in seconds of one monotonic clock, and later than before."""
+        before, self._totals = self._totals, totals
+        self.interval_seconds, self._moment = now - self._moment, now
+        for role in POOLS:
+            old, new = before.get(role, Totals()), totals[role]
+            aged = new.uptime_seconds - old.uptime_seconds
+            if aged > 0:  # otherwise no heartbeat came since: the share of the last interval stands
+                self._busy[role] = min(1.0, max(0.0, (new.busy_seconds - old.busy_seconds) / aged))
+        self.tokens_per_second = {
+            "generation": self._grown(before, "generator", "generated_tokens"),
+            "learning": self._grown(before, "learner", "trained_tokens"),
+        }
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Share of its processes' time in which each pool worked."""
+        return dict(self._busy)
+
+    def _grown(self, before: Mapping[str, Totals], role: str, counter: str) -> float:
+        grown: int = getattr(self._totals[role], counter) - getattr(before.get(role, Totals()), counter)
+        return max(0, grown) / self.interval_seconds
