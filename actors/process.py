@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from actors.observability import metrics
+from actors.transport.address import Node, bind_port
 
 log = logging.getLogger(__name__)
 
 
-def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
-    """Log to `folder`/logs/`name`.log, and serve its metrics; returns the port and the server."""
+def begin(name: str, folder: Path, node: Node) -> str:
+    """Log to `folder`/logs/`name`.log, and serve the process's metrics until it ends.
+
+    Returns:
+        `host:port` of its /metrics, as others reach it.
+
+    Raises:
+        RunError: where no port is free for the metrics.
+    """
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(logs / f"{name}.log")
@@ -22,7 +30,8 @@ def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     log.info("process %d", os.getpid())
-    return metrics.serve(host)
+    server = bind_port(node, lambda port: metrics.serve(node.bind, port))
+    return node.at(server.server_port)
 
 
 def logged(run: Callable[..., None]) -> Callable[..., None]:

@@ -140,8 +140,7 @@ def execute(
         seen = 0
 
         def introduce() -> None:
-            port = ray.get(controller.describe.remote(), timeout=START_SECONDS)["port"]
-            announce(f"http://{recipe.controller.host}:{port}/")
+            announce(ray.get(controller.describe.remote(), timeout=START_SECONDS)["url"])
 
         def watch(seconds: float | None) -> bool:
             """Show news until the run ends (True) or the time is over (False)."""

@@ -26,6 +26,7 @@ from actors.roles.learner.learner import Learner
 from actors.roles.learner.rendezvous import member_name
 from actors.roles.replay import ReplayHost
 from actors.roles.verifier.verifier import Verifier
+from actors.transport.address import resolve
 from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Controller:
     def __init__(self, recipe: Mapping[str, Any], folder: Path, models: Path, resume: Path | None, step: int) -> None:
         self._recipe: Recipe = parse(dict(recipe), "recipe.yaml")
         self._folder, self._models, self._resume, self._resumed_at = folder, models, resume, step
-        process.begin("controller", folder, self._recipe.controller.host)
+        self._node = resolve(self._recipe.network, self._recipe.ray.address is not None)
+        process.begin("controller", folder, self._node)
         self._stopping = threading.Event()
         self._pool = Pool()
         self._client: Client | None = None
@@ -52,10 +54,10 @@ class Controller:
         self._status: dict[str, Any] = {}
         self._recorder = RunRecorder(run_info(self._recipe, folder), resumed_at=step if resume else None)
         self._origin = time.monotonic() - self._recorder.state.seconds
-        self._server = Server(self, self._recipe.controller.host, self._recipe.controller.port)
+        self._server = Server(self, self._node)
 
     def describe(self) -> dict[str, Any]:
-        return {"port": self._server.port}
+        return {"url": self._server.url}
 
     def stop(self) -> None:
         self._stopping.set()
@@ -204,9 +206,8 @@ class Controller:
         except PeerTimeoutError as error:
             log.warning("%s", error)
             return
-        host = self._recipe.controller.host
         members = [m for m in self._pool.members.values() if m.metrics_port]
-        now = {m.name: reading for m in members if (reading := read(host, m.metrics_port or 0))}
+        now = {m.name: reading for m in members if (reading := read(self._node.at(m.metrics_port or 0)))}
         moment = time.monotonic()
         seconds, before = moment - self._read_at, self._readings
         self._readings, self._read_at = now, moment
@@ -257,13 +258,12 @@ class Controller:
         }
 
     def targets(self) -> list[dict[str, Any]]:
-        host = self._recipe.controller.host
         found = [
-            {"targets": [f"{host}:{m.metrics_port}"], "labels": self._labels(m.role, m.name)}
+            {"targets": [self._node.at(m.metrics_port)], "labels": self._labels(m.role, m.name)}
             for m in self._pool.members.values()
             if m.metrics_port
         ]
-        own = {"targets": [f"{host}:{self._server.port}"], "labels": self._labels("controller", "controller")}
+        own = {"targets": [self._server.address], "labels": self._labels("controller", "controller")}
         return [own, *found]
 
     def _labels(self, role: str, name: str) -> dict[str, str]:

@@ -23,10 +23,10 @@ class Reading:
     groups_in_flight: float = 0.0
 
 
-def read(host: str, port: int) -> Reading | None:
-    """What the process on `port` serves; None where it does not answer."""
+def read(address: str) -> Reading | None:
+    """What the process at `address` (host:port) serves; None where it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=DEADLINE_SECONDS) as response:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=DEADLINE_SECONDS) as response:
             text = response.read().decode()
     except (OSError, urllib.error.URLError):
         return None

@@ -16,6 +16,7 @@ from actors.observability import metrics
 from actors.replay.payload import Payload
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
+from actors.transport.address import resolve, split
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.subscriber import Subscriber
 
@@ -49,7 +50,8 @@ class Generator:
     """
 
     def __init__(self, recipe: Recipe, name: str, replay: str, model: Path, folder: Path, seed: int) -> None:
-        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        node = resolve(recipe.network, recipe.ray.address is not None, replay)
+        self._metrics_port = split(process.begin(name, folder, node))[1]
         self._session = Session(recipe, name, replay, model, seed)
 
     def describe(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
+from actors.transport.address import resolve, split
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.transport.codec import Array
 from actors.weights.publisher import Publisher
@@ -47,7 +48,8 @@ class Learner:
         self._rank, self._name = rank, member_name(rank)
         self._stopping = False
         self._saving: deque[tuple[int, Future[None]]] = deque()
-        self._metrics_port, self._metrics_server = process.begin(self._name, folder, recipe.controller.host)
+        self._node = resolve(recipe.network, recipe.ray.address is not None, replay)
+        self._metrics_port = split(process.begin(self._name, folder, self._node))[1]
 
     def describe(self) -> dict[str, Any]:
         """Where this process is to be found."""
@@ -67,7 +69,7 @@ class Learner:
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
         try:
             if recipe.learner_ranks > 1:
-                join(self._client, self._rank, recipe.learner_ranks, recipe.weights.host, recipe.learner.device)
+                join(self._client, self._rank, recipe.learner_ranks, self._node, recipe.learner.device)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
@@ -82,10 +84,12 @@ class Learner:
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
         if recipe.learner.sends_adapters:
-            publisher = Publisher(recipe.weights, torch.float32, self._synced, merging_of(recipe, self._model))
+            publisher = Publisher(
+                recipe.weights, self._node, torch.float32, self._synced, merging_of(recipe, self._model)
+            )
         else:
-            publisher = Publisher(recipe.weights, getattr(torch, recipe.generators.dtype), self._synced)
-        self._client.request("announce", {"service": "weights", "address": publisher.address})
+            publisher = Publisher(recipe.weights, self._node, getattr(torch, recipe.generators.dtype), self._synced)
+        self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
         return publisher
 
     # ---------------------------------------------------------------- before the first step

@@ -11,6 +11,7 @@ from actors.config.recipe import Recipe
 from actors.errors import PeerTimeoutError
 from actors.observability import metrics
 from actors.roles.verifier.preference import PreferenceReward, open_reward
+from actors.transport.address import resolve, split
 from actors.transport.client import Client, Heartbeat
 from sandbox import Pool, Status, Submission, Verdict, answer_of
 
@@ -28,7 +29,8 @@ class Verifier:
         self._preference: PreferenceReward | None = None
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._metrics_port, self._metrics_server = process.begin(name, folder, recipe.controller.host)
+        node = resolve(recipe.network, recipe.ray.address is not None, replay)
+        self._metrics_port = split(process.begin(name, folder, node))[1]
 
     def describe(self) -> dict[str, Any]:
         """Where this process is to be found."""

@@ -7,18 +7,19 @@ from actors.observability.scrape import Reading, busy_shares, rate, read
 
 
 def test_what_is_served_is_read() -> None:
-    port, server = metrics.serve("127.0.0.1")
-    before = read("127.0.0.1", port)
+    server = metrics.serve("127.0.0.1", 0)
+    address = f"127.0.0.1:{server.server_port}"
+    before = read(address)
     assert before is not None
     metrics.GENERATED_TOKENS.inc(100)
     with metrics.busy("generator"):
-        during = read("127.0.0.1", port)
+        during = read(address)
     assert during is not None
     assert during.generated_tokens == before.generated_tokens + 100
     assert during.busy["generator"] >= before.busy.get("generator", 0.0)
     server.shutdown()
     server.server_close()
-    assert read("127.0.0.1", port) is None
+    assert read(address) is None
 
 
 def test_shares_are_means_over_the_processes_of_a_role() -> None:
