@@ -1,4 +1,4 @@
-"""What every process of a run does first: a log file, and metrics."""
+"""What every process of a run does first: a log file."""
 
 import functools
 import logging
@@ -7,13 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from actors.observability import metrics
-
 log = logging.getLogger(__name__)
 
 
-def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
-    """Log to `folder`/logs/`name`.log, and serve its metrics; returns the port and the server."""
+def log_to(folder: Path, name: str) -> None:
+    """Log to `folder`/logs/`name`.log from now on."""
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(logs / f"{name}.log")
@@ -22,7 +20,6 @@ def begin(name: str, folder: Path, host: str) -> tuple[int, Any]:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     log.info("process %d", os.getpid())
-    return metrics.serve(host)
 
 
 def logged(run: Callable[..., None]) -> Callable[..., None]:

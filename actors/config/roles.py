@@ -80,8 +80,6 @@ class ReplayConfig(Section):
     worker_silence_seconds: float = Field(
         20.0, gt=0, description="a worker not heard of for this long has its leases revoked (s)"
     )
-    host: str = Field("127.0.0.1", description="address that the replay binds to and workers connect to")
-    port: int = Field(0, ge=0, le=65535, description="port; 0 picks a free one")
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
 
 
@@ -104,9 +102,10 @@ class WeightsConfig(Section):
         64 * 2**20, ge=2**10, description="parameters are packed into buckets of this size (bytes)"
     )
     deadline_seconds: float = Field(
-        60.0, gt=0, description="a generator that has not taken an update by then is left out (s)"
+        60.0,
+        gt=0,
+        description="a generator that has not taken an update by then is evicted until it registers anew (s)",
     )
-    host: str = Field("127.0.0.1", description="address of the learner that generators reach")
 
 
 class EvaluationConfig(Section):
@@ -128,8 +127,6 @@ class EvaluationConfig(Section):
 class ControllerConfig(Section):
     """What starts, watches and ends the pools."""
 
-    host: str = Field("127.0.0.1", description="address of /healthz, /readyz, /status, /metrics and /targets")
-    port: int = Field(0, ge=0, le=65535, description="port; 0 picks a free one")
     restarts: int = Field(10, ge=0, description="restarts of dead generators and verifiers before the run gives up")
     interval_seconds: float = Field(1.0, gt=0, description="time between two looks at the pools (s)")
     startup_seconds: float = Field(

@@ -26,7 +26,7 @@ from actors.observability import metrics
 from actors.report.html import render
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo
-from actors.roles.role import Storage
+from actors.roles.role import Storage, enter
 from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Controller:
         self, recipe: Recipe, folder: Path, models: Path, checkpoint: Path | None, step: int, starter: Starter
     ) -> None:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
-        process.begin("controller", folder, recipe.controller.host)
+        self._presence = enter(recipe, folder, "controller")
         self._stopping = threading.Event()
         self._starter = starter
         self._supervisor: Supervisor | None = None
@@ -55,7 +55,7 @@ class Controller:
         self._members: list[dict[str, Any]] = []
         resumed_at = step if checkpoint else None
         self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
-        self._server = Server(self, recipe.controller.host, recipe.controller.port)
+        self._server = Server(self, self._presence.node)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}

@@ -10,6 +10,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.deadline import until
 from actors.errors import RunError
+from actors.transport.address import Node, listen, url
+
+#: Longest start of the HTTP server, which has nothing to load (s).
+START_SECONDS = 10.0
 
 
 class StatusSource(Protocol):
@@ -59,19 +63,22 @@ def application(run: StatusSource) -> FastAPI:
 
 
 class Server:
-    """uvicorn in a thread, from the constructor to `close`."""
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it."""
 
-    def __init__(self, run: StatusSource, host: str, port: int) -> None:
-        config = uvicorn.Config(application(run), host=host, port=port, log_level="warning", lifespan="off")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+    def __init__(self, run: StatusSource, node: Node) -> None:
+        self._listener = listen(node, node.ports.status, "network.ports.status")
+        port: int = self._listener.getsockname()[1]
+        self.address = node.at(port)
+        self.url = url(node.advertise, port)
+        self._server = uvicorn.Server(uvicorn.Config(application(run), log_level="warning", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()
-        if not until(lambda: self._server.started or not self._thread.is_alive(), 10.0) or not self._server.started:
-            raise RunError(f"the controller cannot serve HTTP on {host}:{port}; is the port taken?")
-        port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        self.address = f"{host}:{port}"
-        self.url = f"http://{self.address}/"
+        if not until(lambda: self._server.started or not self._thread.is_alive(), START_SECONDS):
+            raise RunError(f"the status page at {self.url} did not come up within {START_SECONDS:g} s")
+        if not self._server.started:
+            raise RunError(f"the status page cannot be served at {self.url}; see logs/controller.log")
 
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join(5.0)
+        self._listener.close()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily
@@ -54,10 +54,14 @@ HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, late
 RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
 
 
-def serve(host: str) -> tuple[int, Any]:
-    """Serve this process's metrics on a free port of `host`; returns the port and the server to shut down."""
-    server, _ = start_http_server(0, addr=host)
-    return server.server_port, server
+def serve(bind: str, port: int) -> WSGIServer:
+    """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.
+
+    Raises:
+        OSError: where the port is taken.
+    """
+    server, _ = start_http_server(port, addr=bind)
+    return server
 
 
 class BusyClock(Collector):

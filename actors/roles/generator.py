@@ -16,7 +16,7 @@ from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.payload import Payload
-from actors.roles.role import Description, RoleContext
+from actors.roles.role import Description, Presence, RoleContext, enter
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
@@ -52,11 +52,11 @@ class Generator:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        self._metrics = process.begin(context.name, context.storage.folder, context.recipe.controller.host)
-        self._session = Session(context, self._metrics)
+        self._presence = enter(context.recipe, context.storage.folder, context.name, context.replay)
+        self._session = Session(context, self._presence)
 
     def describe(self) -> Description:
-        return Description(self._metrics)
+        return Description(self._presence.metrics)
 
     def stop(self) -> None:
         self._session.stopping = True
@@ -69,11 +69,11 @@ class Generator:
 class Session:
     """One engine's life: up, at work, down."""
 
-    def __init__(self, context: RoleContext, metrics_address: str) -> None:
+    def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
         self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
         self._model, self._seed = context.storage.model, context.seed
-        self._metrics = metrics_address
+        self._presence = presence
         self._engine: Engine | None = None
         self.stopping = False
 
@@ -102,7 +102,7 @@ class Session:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _report(self) -> Report:
-        return metrics.report("generator", self._metrics, self._engine.version if self._engine else None)
+        return metrics.report("generator", self._presence.metrics, self._engine.version if self._engine else None)
 
     async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
         """Run both at once; where one ends or breaks, the others are cancelled. Raises what broke it."""

@@ -13,6 +13,7 @@ from actors.replay.buffer import Replay
 from actors.replay.ledger import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.tasks import Task, TaskStream
+from actors.transport.address import resolve, split
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class ReplayHost:
     """`run` serves until `stop` is called."""
 
     def __init__(self, recipe: Recipe, folder: Path, snapshot: Mapping[str, Any] | None) -> None:
-        self._metrics_port, self._metrics_server = process.begin("replay", folder, recipe.controller.host)
+        node = resolve(recipe.network, recipe.ray.address is not None)
+        self._metrics_port = split(process.begin("replay", folder, node))[1]
         r = recipe.replay
         limits = ReplayLimits(
             max_staleness=r.max_staleness,
@@ -56,7 +58,9 @@ class ReplayHost:
         )
         tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
         core = Replay(limits, r.group_size, tasks, snapshot)
-        self._service = ReplayService(core, r.host, r.port, r.max_message_bytes, r.worker_silence_seconds)
+        self._service = ReplayService(
+            core, node.bind, recipe.network.ports.replay, r.max_message_bytes, r.worker_silence_seconds
+        )
         self._service.start()
         self._stopping = threading.Event()
 

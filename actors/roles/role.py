@@ -14,7 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from actors import process
 from actors.config.recipe import Recipe
+from actors.observability import metrics
+from actors.transport.address import Node, bind_port, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,32 @@ class Description:
 
     metrics: str
     address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A process's place in the network, and the address of its /metrics there."""
+
+    node: Node
+    metrics: str
+
+
+def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
+    """What every process of a run does first: find its place in the network, log to the run folder, serve metrics.
+
+    Args:
+        recipe: the run's.
+        folder: the run folder.
+        name: of the process.
+        peer: endpoint of a process that it must reach, where there is one.
+
+    Raises:
+        RunError: no address or no port is to be had; the message names the key.
+    """
+    node = resolve(recipe.network, recipe.ray.address is not None, peer)
+    process.log_to(folder, name)
+    server = bind_port(node, lambda port: metrics.serve(node.bind, port))
+    return Presence(node, node.at(server.server_port))
 
 
 class Role(Protocol):

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import zmq
-
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.transport.codec import Array, Message, decode, encode
+from actors.transport.sockets import DealerSocket
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +26,7 @@ class Client:
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._context = zmq.Context()
-        self._socket = self._connect()
-
-    def _connect(self) -> Any:
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(self.address)
-        return socket
+        self._socket = DealerSocket(address, MAX_REPLY_BYTES)
 
     def request(
         self,
@@ -54,7 +46,7 @@ class Client:
             body["wait_seconds"] = wait_seconds
         with self._lock:
             number = next(self._numbers)
-            self._socket.send_multipart(encode(Message(kind, number, body, arrays or {})))
+            self._socket.send(encode(Message(kind, number, body, arrays or {})))
             reply = self._reply_to(kind, number, wait_seconds + deadline_seconds)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
@@ -72,19 +64,17 @@ class Client:
         return reply if reply.body else None
 
     def _reply_to(self, kind: str, number: int, seconds: float) -> Message:
-        while self._socket.poll(seconds * 1000):
-            reply = decode(self._socket.recv_multipart(), MAX_REPLY_BYTES)
+        while self._socket.poll(seconds):
+            reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
             if reply.id == number:
                 return reply
         # A late reply must not be taken for the answer to a later request, and an unsent request must not pile up.
-        self._socket.close()
-        self._socket = self._connect()
+        self._socket.reconnect()
         raise PeerTimeoutError(f"the replay at {self.address} did not answer {kind} within {seconds:g} s")
 
     def close(self) -> None:
         with self._lock:
             self._socket.close()
-            self._context.term()
 
 
 class Heartbeat:

@@ -3,7 +3,6 @@
 Both ends derive the same buckets from the same list of parameters, so nothing but the raw bytes is sent.
 """
 
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -12,6 +11,9 @@ from datetime import timedelta
 
 import torch
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
+
+from actors.transport.address import host_port, own_address
+from actors.transport.store import reach_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,51 +37,41 @@ def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence
     ]
 
 
-def serve(address: str, world_size: int, deadline_seconds: float) -> TCPStore:
-    """The meeting point of a new group, on a free port of `address`; it must outlive the group."""
-    deadline = timedelta(seconds=deadline_seconds)
-    return TCPStore(address, 0, world_size, is_master=True, timeout=deadline, wait_for_workers=False)
-
-
-def reach(address: str, port: int, world_size: int, deadline_seconds: float) -> TCPStore:
-    """The same meeting point as seen by the other ranks. Raises torch.distributed.DistError where it is not there."""
-    deadline = timedelta(seconds=deadline_seconds)
-    return TCPStore(address, port, world_size, is_master=False, timeout=deadline, wait_for_workers=False)
-
-
-def join(store: TCPStore, rank: int, world_size: int, deadline_seconds: float) -> ProcessGroupGloo:
+def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> ProcessGroupGloo:
     """Meet the other ranks; every collective of the group has the same deadline.
 
-    Raises torch.distributed.DistError where a rank does not come in time.
+    Args:
+        store: where they meet.
+        address: of this node, to which the others connect.
+        rank: of this process.
+        world_size: number of ranks.
+        deadline_seconds: longest wait for another rank (s).
+
+    Raises:
+        torch.distributed.DistError: where a rank does not come in time.
     """
     options = ProcessGroupGloo._Options()
     options._timeout = timedelta(seconds=deadline_seconds)
-    options._devices = [ProcessGroupGloo.create_device(hostname=_own_address(store.host, store.port))]
+    options._devices = [ProcessGroupGloo.create_device(hostname=address)]
     return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options)
 
 
-def join_aside(
-    address: str, port: int, rank: int, world_size: int, deadline_seconds: float
+def join_in_background(
+    host: str, port: int, rank: int, world_size: int, deadline_seconds: float
 ) -> "Future[tuple[ProcessGroupGloo, TCPStore]]":
     """Meet the other ranks in a thread of its own. Where one of them has died, nobody but that thread waits for it."""
     future: Future[tuple[ProcessGroupGloo, TCPStore]] = Future()
 
     def meet() -> None:
         try:
-            store = reach(address, port, world_size, deadline_seconds)
-            future.set_result((join(store, rank, world_size, deadline_seconds), store))
+            store = reach_store(host_port(host, port), world_size, deadline_seconds)
+            group = join(store, own_address(host), rank, world_size, deadline_seconds)
+            future.set_result((group, store))
         except Exception as error:  # noqa: BLE001 - raised again where the group is used
             future.set_exception(error)
 
     threading.Thread(target=meet, name="rendezvous", daemon=True).start()
     return future
-
-
-def _own_address(peer: str, port: int) -> str:
-    """The address of the interface that reaches the peer; Gloo would otherwise resolve the host's name."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((peer, port))
-        return str(probe.getsockname()[0])
 
 
 def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list[Parameter]]:

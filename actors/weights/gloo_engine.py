@@ -68,7 +68,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         parallel = self.parallel_config
         worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
         self._info = init_info
-        self._joining = gloo.join_aside(
+        self._joining = gloo.join_in_background(
             init_info.master_address,
             init_info.master_port,
             init_info.rank_offset + worker,

@@ -21,6 +21,7 @@ from actors.config.roles import WeightsConfig
 from actors.errors import LeewayError, RunError
 from actors.events import WeightSync
 from actors.observability import metrics
+from actors.transport.address import Node, endpoint
 from actors.weights.transport import TRANSPORTS, Tensors, Transport
 from learner.model.merging import Merging
 
@@ -75,17 +76,18 @@ class Publisher:
     def __init__(
         self,
         config: WeightsConfig,
+        node: Node,
         dtype: torch.dtype,
         on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
     ) -> None:
-        self._config, self._dtype, self._on_sync = config, dtype, on_sync
+        self._config, self._node, self._dtype, self._on_sync = config, node, dtype, on_sync
         self._more = {} if merging is None else {"merging": asdict(merging)}
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        port = self._socket.bind_to_random_port(f"tcp://{config.host}")
-        self.address = f"tcp://{config.host}:{port}"
+        port = self._socket.bind_to_random_port(f"tcp://{node.bind}")
+        self.endpoint = endpoint(node.advertise, port)
         self._members: dict[str, Member] = {}
         self._answers: dict[int, queue.Queue[tuple[str, dict[str, Any]]]] = {}
         self._numbers = itertools.count(1)
@@ -192,7 +194,7 @@ class Publisher:
         metrics.WEIGHT_EPOCH.set(self._epochs)
         self._transport = TRANSPORTS[self._config.backend](
             client=self,
-            address=self._config.host,
+            node=self._node,
             world_size=1 + sum(m.workers for m in members),
             dtype=self._dtype,
             bucket_bytes=self._config.bucket_bytes,

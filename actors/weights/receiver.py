@@ -26,7 +26,7 @@ class GlooReceiver:
     async def open_group(self, info: dict[str, Any]) -> None:
         """Start joining the broadcast group of a new epoch; the one before is given up."""
         self._info = info
-        self._joining = gloo.join_aside(
+        self._joining = gloo.join_in_background(
             info["master_address"],
             info["master_port"],
             info["rank_offset"],

@@ -1,12 +1,13 @@
 """The sending end of a weight broadcast, chosen by one string: `gloo` is ours, `nccl` is vLLM's own."""
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import torch
 
+from actors.transport.address import Node, listen, split
+from actors.transport.store import serve_store
 from actors.weights import gloo
 
 Tensors = Sequence[tuple[str, torch.Tensor]]
@@ -40,17 +41,18 @@ class GlooTransport:
     def __init__(
         self,
         client: SyncClient,
-        address: str,
+        node: Node,
         world_size: int,
         dtype: torch.dtype,
         bucket_bytes: int,
         deadline_seconds: float,
     ) -> None:
         self._client, self._dtype, self._bucket_bytes = client, dtype, bucket_bytes
-        self._store = gloo.serve(address, world_size, deadline_seconds)
+        self._store, meeting = serve_store(node, world_size, deadline_seconds)
+        host, port = split(meeting)
         info = {
-            "master_address": address,
-            "master_port": self._store.port,
+            "master_address": host,
+            "master_port": port,
             "rank_offset": 1,
             "world_size": world_size,
             "bucket_bytes": bucket_bytes,
@@ -58,7 +60,7 @@ class GlooTransport:
         }
         self._group = _together(
             lambda: client.init_weight_transfer_engine(info),
-            lambda: gloo.join(self._store, 0, world_size, deadline_seconds),
+            lambda: gloo.join(self._store, node.advertise, 0, world_size, deadline_seconds),
         )
 
     def send(self, tensors: Tensors) -> int:
@@ -98,7 +100,7 @@ class NcclTransport:
     def __init__(
         self,
         client: SyncClient,
-        address: str,
+        node: Node,
         world_size: int,
         dtype: torch.dtype,
         bucket_bytes: int,
@@ -111,8 +113,8 @@ class NcclTransport:
         self._dtype = dtype
         info = NCCLTrainerInitInfo(
             rank=0,
-            master_address=address,
-            master_port=free_port(address),
+            master_address=node.advertise,
+            master_port=_free_port(node),
             world_size=world_size,
             packed_buffer_size_bytes=bucket_bytes,
         )
@@ -130,6 +132,11 @@ class NcclTransport:
         self._engine.shutdown()
 
 
+def _free_port(node: Node) -> int:
+    with listen(node) as probe:
+        return int(probe.getsockname()[1])
+
+
 def _source() -> Any:
     """An empty `WeightSource` whose tensors are set before each round; vLLM is imported only where it is used."""
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
@@ -145,12 +152,6 @@ def _source() -> Any:
             return iter(self.tensors)
 
     return ListSource()
-
-
-def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 TRANSPORTS: dict[str, Callable[..., Transport]] = {"gloo": GlooTransport, "nccl": NcclTransport}

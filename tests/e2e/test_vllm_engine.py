@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.config.model import TinyModel
+from actors.config.network import NetworkConfig
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
 from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
+from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
 from actors.weights.subscriber import Subscriber
 from learner import LearnerConfig, Trainer
@@ -27,6 +29,7 @@ from learner.model.merging import Merging
 from tests.e2e.digest import digest
 
 pytestmark = pytest.mark.e2e
+LOOPBACK = resolve(NetworkConfig(), in_cluster=False)
 
 SAMPLING = SamplingConfig(max_tokens=100)
 PROMPT = [8, 9, 10, 11]
@@ -92,7 +95,7 @@ async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer
     syncs: list[Mapping[str, Any]] = []
     assert learner.config.lora is not None
     merging = Merging(learner.config.lora.scale, "float32", BaseWeights(model).fingerprint)
-    publisher = Publisher(WeightsConfig(bucket_bytes=2**14), torch.float32, syncs.append, merging)
+    publisher = Publisher(WeightsConfig(bucket_bytes=2**14), LOOPBACK, torch.float32, syncs.append, merging)
     async with subscribed(publisher, engines):
         publisher.publish(3, learner.snapshot())
         assert await asyncio.to_thread(publisher.wait, 3, 60)
@@ -102,7 +105,7 @@ async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer
 @contextlib.asynccontextmanager
 async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIterator[None]:
     subscriptions = [
-        asyncio.create_task(Subscriber(publisher.address, f"g{i}", e).run()) for i, e in enumerate(engines)
+        asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e).run()) for i, e in enumerate(engines)
     ]
     try:
         yield
@@ -123,7 +126,7 @@ async def scenario(model: Path) -> dict[str, Any]:
         await e.start()
     seen["loaded_digests"] = await digests(engines)
     syncs: list[Mapping[str, Any]] = []
-    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), torch.float32, syncs.append)
+    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), LOOPBACK, torch.float32, syncs.append)
     try:
         async with subscribed(publisher, engines):
             await published(publisher, 0, versions[0])

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import torch
 
+from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
+from actors.transport.address import resolve
 from actors.weights import publisher
 from actors.weights.publisher import Publisher
 from actors.weights.receiver import GlooReceiver
 from actors.weights.subscriber import Subscriber
 
 pytestmark = pytest.mark.e2e
+LOOPBACK = resolve(NetworkConfig(), in_cluster=False)
 
 
 class StubEngine(GlooReceiver):
@@ -74,7 +77,7 @@ async def reached(publishing: Publisher, version: int) -> None:
 def with_publisher(scenario: Any) -> None:
     async def run() -> None:
         config = WeightsConfig(bucket_bytes=4096, deadline_seconds=20)
-        publishing = Publisher(config, torch.float32)
+        publishing = Publisher(config, LOOPBACK, torch.float32)
         try:
             await scenario(publishing)
         finally:
@@ -85,7 +88,7 @@ def with_publisher(scenario: Any) -> None:
 
 def test_every_generator_receives_every_byte() -> None:
     async def scenario(publishing: Publisher) -> None:
-        first, second = (Generator(publishing.address, name) for name in ("a", "b"))
+        first, second = (Generator(publishing.endpoint, name) for name in ("a", "b"))
         for version in range(4):
             publishing.publish(version, tensors(version))
             await both(publishing, first, second, version)
@@ -106,11 +109,11 @@ async def both(publishing: Publisher, first: Generator, second: Generator, versi
 
 def test_a_newcomer_gets_the_newest_version_and_the_others_are_left_alone() -> None:
     async def scenario(publishing: Publisher) -> None:
-        first = Generator(publishing.address, "a")
+        first = Generator(publishing.endpoint, "a")
         publishing.publish(5, tensors(5))
         await reached(publishing, 5)
         epochs = first.receiver.epochs
-        second = Generator(publishing.address, "b")
+        second = Generator(publishing.endpoint, "b")
         await both(publishing, first, second, 5)
         assert first.receiver.epochs == epochs, "a generator that had the weights was bothered"
         publishing.publish(6, tensors(6))
@@ -125,7 +128,7 @@ def test_a_dead_generator_does_not_hold_up_the_others(monkeypatch: pytest.Monkey
     monkeypatch.setattr(publisher, "SILENCE_SECONDS", 4.0)
 
     async def scenario(publishing: Publisher) -> None:
-        first, second = (Generator(publishing.address, name) for name in ("a", "b"))
+        first, second = (Generator(publishing.endpoint, name) for name in ("a", "b"))
         publishing.publish(0, tensors(0))
         await both(publishing, first, second, 0)
         await second.die()

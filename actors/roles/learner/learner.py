@@ -22,7 +22,7 @@ from actors.replay.payload import Payload
 from actors.roles.learner.rendezvous import join, leave
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
-from actors.roles.role import Description, RoleContext
+from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
@@ -52,10 +52,10 @@ class Learner:
         self._stopping = False
         self._published: int | None = None
         self._saving: deque[tuple[int, Future[None]]] = deque()
-        self._metrics = process.begin(self._name, self._folder, self._recipe.controller.host)
+        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
 
     def describe(self) -> Description:
-        return Description(self._metrics)
+        return Description(self._presence.metrics)
 
     def stop(self) -> None:
         self._stopping = True
@@ -77,7 +77,7 @@ class Learner:
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             if recipe.learner_ranks > 1:
-                join(self._client, self._rank, recipe.learner_ranks, recipe.weights.host, recipe.learner.device)
+                join(self._client, self._rank, recipe.learner_ranks, self._presence.node, recipe.learner.device)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
@@ -85,15 +85,16 @@ class Learner:
             leave()
 
     def _report_self(self) -> Report:
-        return metrics.report("learner", self._metrics, self._published)
+        return metrics.report("learner", self._presence.metrics, self._published)
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
         if recipe.learner.sends_adapters:
-            publisher = Publisher(recipe.weights, torch.float32, self._synced, merging_of(recipe, self._model))
+            dtype, merging = torch.float32, merging_of(recipe, self._model)
         else:
-            publisher = Publisher(recipe.weights, getattr(torch, recipe.generators.dtype), self._synced)
-        self._client.request("announce", {"service": "weights", "address": publisher.address})
+            dtype, merging = getattr(torch, recipe.generators.dtype), None
+        publisher = Publisher(recipe.weights, self._presence.node, dtype, self._synced, merging)
+        self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
         return publisher
 
     # ---------------------------------------------------------------- before the first step

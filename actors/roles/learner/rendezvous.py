@@ -8,7 +8,9 @@ import torch.distributed as dist
 
 from actors.deadline import until
 from actors.errors import RunError
+from actors.transport.address import Node
 from actors.transport.client import Client
+from actors.transport.store import reach_store, serve_store
 
 log = logging.getLogger(__name__)
 
@@ -21,20 +23,22 @@ START_SECONDS = 300.0
 COLLECTIVE_SECONDS = 3600.0
 
 
-def member_name(rank: int) -> str:
-    """The name of a rank's actor, and of its log."""
-    return "learner" if rank == 0 else f"learner-rank-{rank}"
+def join(client: Client, rank: int, size: int, node: Node, device: str) -> None:
+    """Form the default process group of `size` ranks, which find each other by the replay's directory.
 
+    Args:
+        client: of this rank.
+        rank: of this process.
+        size: number of ranks.
+        node: this process's place in the network.
+        device: of the learner; where it may be a GPU, tensors on GPUs travel by NCCL.
 
-def join(client: Client, rank: int, size: int, host: str, device: str) -> None:
-    """Form the default process group of `size` ranks; `host` is where the first one can be reached.
-
-    Raises RunError where the first rank does not turn up in time.
+    Raises:
+        RunError: where the first rank does not turn up in time, or finds no free port.
     """
-    wait = timedelta(seconds=START_SECONDS)
     if rank == 0:
-        store = dist.TCPStore(host, 0, size, is_master=True, timeout=wait, wait_for_workers=False)
-        client.request("announce", {"service": SERVICE, "address": f"{host}:{store.port}"})
+        store, address = serve_store(node, size, START_SECONDS)
+        client.request("announce", {"service": SERVICE, "address": address})
     else:
         found: list[str] = []
 
@@ -44,8 +48,7 @@ def join(client: Client, rank: int, size: int, host: str, device: str) -> None:
 
         if not until(announced, START_SECONDS):
             raise RunError(f"rank {rank} waited {START_SECONDS:g} s for the first rank; see logs/learner.log")
-        host, _, port = found[0].rpartition(":")
-        store = dist.TCPStore(host, int(port), size, is_master=False, timeout=wait)
+        store = reach_store(found[0], size, START_SECONDS)
     cuda = device != "cpu" and torch.cuda.is_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",

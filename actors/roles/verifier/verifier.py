@@ -10,7 +10,7 @@ from typing import Any
 from actors import process
 from actors.errors import PeerTimeoutError
 from actors.observability import metrics
-from actors.roles.role import Description, RoleContext
+from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.client import Client, Heartbeat
 from sandbox import Pool, Status, Submission, Verdict, answer_of
@@ -30,10 +30,10 @@ class Verifier:
         self._preference: PreferenceReward | None = None
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._metrics = process.begin(context.name, self._folder, context.recipe.controller.host)
+        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
 
     def describe(self) -> Description:
-        return Description(self._metrics)
+        return Description(self._presence.metrics)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -41,7 +41,7 @@ class Verifier:
     @process.logged
     def run(self) -> None:
         """Score until `stop` is called. Raises what broke a scoring thread, or kept the reward model from loading."""
-        report = partial(metrics.report, "verifier", self._metrics)
+        report = partial(metrics.report, "verifier", self._presence.metrics)
         interval = self._recipe.membership.heartbeat_seconds
         with closing(Heartbeat(self._replay, self._name, "verifier", interval, report)):
             # No group is leased before its reward can be whole.
