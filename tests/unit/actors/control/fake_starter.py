@@ -1,0 +1,70 @@
+"""A starter whose processes are objects of this one: they come up, die and end when a test says so."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from actors.control.placement import Resources
+from actors.control.starter import Process
+from actors.deadline import until
+from actors.errors import RunError
+from actors.roles.role import Description, RoleContext
+
+
+@dataclass(eq=False)
+class FakeProcess:
+    """A process that does nothing. `death` is why it died; None with `done` set means that its work is done."""
+
+    role: str
+    context: RoleContext
+    resources: Resources
+    address: str = ""
+    broken: str = ""
+    obedient: bool = True
+    done: bool = False
+    death: str | None = None
+    stopped: bool = False
+    killed: bool = False
+
+    def describe(self, seconds: float) -> Description:
+        if self.broken:
+            raise RunError(self.broken)
+        return Description(f"127.0.0.1:{seconds:.0f}", self.address)
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.done |= self.obedient
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def die(self, reason: str | None) -> None:
+        self.done, self.death = True, reason
+
+
+@dataclass
+class FakeStarter:
+    """Starts fake processes and remembers them in order; `addresses` are what roles say of their services."""
+
+    started: list[FakeProcess] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def start(self, role: str, context: RoleContext, resources: Resources) -> FakeProcess:
+        process = FakeProcess(role, context, resources, self.addresses.get(role, ""), self.broken.get(role, ""))
+        self.started.append(process)
+        return process
+
+    def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[tuple[Process, str | None]]:
+        mine = [p for p in processes if isinstance(p, FakeProcess)]
+        until(lambda: sum(p.done for p in mine) >= count, min(seconds, 0.2), interval=0.01)
+        return [(p, p.death) for p in mine if p.done]
+
+    def of(self, role: str) -> list[FakeProcess]:
+        return [p for p in self.started if p.role == role]
+
+    def wait_for(self, role: str, count: int, seconds: float = 10.0) -> list[FakeProcess]:
+        """The processes of a role, once there have been `count`."""
+        deadline = time.monotonic() + seconds
+        assert until(lambda: len(self.of(role)) >= count, seconds), f"{role}: {self.of(role)} at {deadline}"
+        return self.of(role)

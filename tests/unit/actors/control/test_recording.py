@@ -1,0 +1,59 @@
+"""What is kept of a run: stamped events in order, and nothing that a malformed one could end."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.control import recording
+from actors.control.recording import Recording
+from actors.events import Phase
+from actors.observability import metrics
+from actors.report.recorder import RunRecorder
+from actors.report.state import RunInfo
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, clock: Clock) -> Recording:
+    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1)
+    return Recording(RunRecorder(info), clock)
+
+
+def test_an_event_is_stamped_with_the_time_since_the_runs_start(kept: Recording, clock: Clock) -> None:
+    clock.now += 2.5
+    kept.add(Phase(name="training"))
+    events, count = kept.after(0)
+    assert [e["seconds"] for e in events] == [2.5] and count == 1
+    assert kept.after(1) == ([], 1)
+
+
+def test_a_malformed_event_is_counted_and_ends_nothing(kept: Recording) -> None:
+    before = metrics.MALFORMED_EVENTS._value.get()
+    kept.add_received([{"kind": "step", "step": "many"}, {"kind": "novel"}, {}, {"kind": "phase", "name": "training"}])
+    assert metrics.MALFORMED_EVENTS._value.get() - before == 3
+    assert kept.state.phase.name == "training"
+    kept.close()
+
+
+def test_a_display_that_fell_behind_gets_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "EVENTS_KEPT", 3)
+    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1)
+    kept = Recording(RunRecorder(info))
+    for number in range(5):
+        kept.add(Phase(name=f"phase {number}"))
+    events, count = kept.after(1)
+    assert [e["name"] for e in events] == ["phase 2", "phase 3", "phase 4"]
+    assert count == 5
+    assert [e["name"] for e in kept.after(4)[0]] == ["phase 4"]
+    kept.close()
