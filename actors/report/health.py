@@ -9,23 +9,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 from actors.events import EvaluationDone
+from actors.observability import thresholds
 from actors.report import statistics as names
 from actors.report.state import RunState
-
-WINDOW = 5  # steps averaged, so that one odd batch raises no alarm
-EARLY = 10  # steps that stand for how the run began
-MIN_ENTROPY = 0.005  # nats/token: collapsed runs fell from 0.05 to 0.001, healthy ones stay above 0.01
-SOLVED = 0.95  # held-out accuracy from which low entropy and equal rewards are what one hopes for
-MIN_MIXED_GROUPS = 0.10  # below it nine of ten groups are generated and verified for nothing
-MIN_LENGTH_RATIO = 0.5  # half the early length: collapsed runs went to a few tokens, healthy ones moved by a tenth
-MAX_TRUNCATED = 0.30  # from here the token limit, not the model, decides what is learned
-STANDARD_ERRORS = 3.0  # an accuracy drop smaller than this is noise of a finite held-out set
-MIN_DROP = 0.05  # and one smaller than five points bothers nobody
-MIN_REWARD_RATIO = 0.6  # training reward against its best window: batches differ by a fifth, collapses lose all
-MAX_LOGPROB_DIFFERENCE = 0.10  # nats: bfloat16 on both sides costs 0.04 at most; more is a bug or broken weights
-MAX_STALE_SHARE = 0.10  # of the issued groups: generation thrown away, admission should prevent it
-MAX_INFRA_SHARE = 0.02  # of the issued groups: verifiers break, not answers
-MIN_ISSUED = 50  # groups, before a share of them means anything
 
 
 @dataclass(frozen=True)
@@ -55,15 +41,15 @@ def warnings(state: RunState) -> list[Warning]:
     return [warning for warning in found if warning]
 
 
-def _recent(state: RunState, name: str, window: int = WINDOW) -> float | None:
-    """Mean of the last `window` points of a statistic; None while there are fewer."""
-    series = state.statistics.get(name)
+def _recent(state: RunState, name: str) -> float | None:
+    """Mean of the last few points of a statistic; None while there are fewer."""
+    series, window = state.statistics.get(name), thresholds.WINDOW_STEPS
     values = series.last(window) if series else []
     return sum(values) / window if len(values) == window else None
 
 
 def _solved(state: RunState) -> bool:
-    return bool(state.evaluations) and state.evaluations[-1].pass_at_1 >= SOLVED
+    return bool(state.evaluations) and state.evaluations[-1].pass_at_1 >= thresholds.SOLVED_ACCURACY
 
 
 def _bound_broken(state: RunState) -> Warning | None:
@@ -99,7 +85,9 @@ def _accuracy_drop(state: RunState) -> Warning | None:
         return None
     best, latest = max(state.evaluations, key=lambda done: done.pass_at_1), state.evaluations[-1]
     drop = best.pass_at_1 - latest.pass_at_1
-    if drop <= max(MIN_DROP, STANDARD_ERRORS * sqrt(_variance(best) + _variance(latest))):
+    if drop <= max(
+        thresholds.MIN_ACCURACY_DROP, thresholds.ACCURACY_STANDARD_ERRORS * sqrt(_variance(best) + _variance(latest))
+    ):
         return None
     text = f"Held-out accuracy fell from {best.pass_at_1:.0%} ({best.name}) to {latest.pass_at_1:.0%} ({latest.name})."
     return Warning("accuracy", text, "Resume from an earlier checkpoint with a lower learner.lr or a lower staleness.")
@@ -110,12 +98,12 @@ def _variance(done: EvaluationDone) -> float:
 
 
 def _reward_drop(state: RunState) -> Warning | None:
-    series = state.statistics.get(names.REWARD)
-    if series is None or len(series) < 2 * WINDOW:
+    series, window = state.statistics.get(names.REWARD), thresholds.WINDOW_STEPS
+    if series is None or len(series) < 2 * window:
         return None
     values = series.last(len(series))
-    means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
-    if max(means) <= 0 or means[-1] >= MIN_REWARD_RATIO * max(means):
+    means = [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]
+    if max(means) <= 0 or means[-1] >= thresholds.MIN_REWARD_RATIO * max(means):
         return None
     # Preferences count from the mean of a group: where the reward is little else, its mean is noise around 0.
     spread = _recent(state, names.REWARD_STD) if names.PREFERENCE in state.statistics else None
@@ -127,11 +115,11 @@ def _reward_drop(state: RunState) -> Warning | None:
 
 def _short(state: RunState) -> Warning | None:
     series, now = state.statistics.get(names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
-    if series is None or now is None or len(series) < EARLY + WINDOW:
+    if series is None or now is None or len(series) < thresholds.EARLY_STEPS + thresholds.WINDOW_STEPS:
         return None
-    values = series.last(len(series))[:EARLY]
+    values = series.last(len(series))[: thresholds.EARLY_STEPS]
     early = sum(values) / len(values)
-    if now >= MIN_LENGTH_RATIO * early:
+    if now >= thresholds.MIN_LENGTH_RATIO * early:
         return None
     text = f"Responses shrank from {early:.0f} to {now:.0f} tokens."
     return Warning(
@@ -141,15 +129,15 @@ def _short(state: RunState) -> Warning | None:
 
 def _entropy(state: RunState) -> Warning | None:
     now = _recent(state, names.ENTROPY)
-    if now is None or now >= MIN_ENTROPY or _solved(state):
+    if now is None or now >= thresholds.MIN_ENTROPY or _solved(state):
         return None
-    text = f"Entropy is {now:.4f} nats a token (below {MIN_ENTROPY}): the policy hardly explores any more."
+    text = f"Entropy is {now:.4f} nats a token (below {thresholds.MIN_ENTROPY}): the policy hardly explores any more."
     return Warning("entropy", text, "Lower learner.lr, raise the temperature, or clip higher.")
 
 
 def _same_rewards(state: RunState) -> Warning | None:
     now = _recent(state, names.MIXED_GROUPS)
-    if now is None or now >= MIN_MIXED_GROUPS or _solved(state):
+    if now is None or now >= thresholds.MIN_MIXED_GROUPS or _solved(state):
         return None
     text = f"Only {now:.0%} of the groups have mixed rewards: there is almost nothing to learn from."
     return Warning("mixed_groups", text, "Choose easier or harder tasks, or more samples a prompt.")
@@ -157,7 +145,7 @@ def _same_rewards(state: RunState) -> Warning | None:
 
 def _truncated(state: RunState) -> Warning | None:
     now = _recent(state, names.TRUNCATED)
-    if now is None or now <= MAX_TRUNCATED:
+    if now is None or now <= thresholds.MAX_TRUNCATED:
         return None
     text = f"{now:.0%} of the responses are cut off by the token limit."
     return Warning("truncated", text, "Raise the token limit of a response, or penalise length.")
@@ -165,7 +153,7 @@ def _truncated(state: RunState) -> Warning | None:
 
 def _mismatch(state: RunState) -> Warning | None:
     now = _recent(state, names.LOGPROB_DIFFERENCE)
-    if now is None or now <= MAX_LOGPROB_DIFFERENCE:
+    if now is None or now <= thresholds.MAX_LOGPROB_DIFFERENCE:
         return None
     text = f"Engine and learner disagree by {now:.2f} nats a token on the same weights."
     return Warning("logprob_difference", text, "Use the same dtype on both sides; check that weights arrive whole.")
@@ -173,13 +161,13 @@ def _mismatch(state: RunState) -> Warning | None:
 
 def _wasted(state: RunState) -> list[Warning]:
     groups, found = state.groups, []
-    if groups.issued < MIN_ISSUED:
+    if groups.issued < thresholds.MIN_ISSUED_GROUPS:
         return []
     stale, infra = (groups.dropped.get(reason, 0) / groups.issued for reason in ("stale", "infra_error"))
-    if stale > MAX_STALE_SHARE:
+    if stale > thresholds.MAX_STALE_SHARE:
         text = f"{stale:.0%} of the groups were dropped because they came too late."
         found.append(Warning("stale", text, "Use fewer generators, smaller groups in flight, or a higher staleness."))
-    if infra > MAX_INFRA_SHARE:
+    if infra > thresholds.MAX_INFRA_SHARE:
         text = f"{infra:.1%} of the groups were dropped because a verifier broke."
         found.append(Warning("infra_error", text, "Read the verifiers' log; answers were not at fault."))
     return found

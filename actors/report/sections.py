@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from actors.events import EvaluationDone, Sample
+from actors.observability import thresholds
 from actors.report import statistics as names
-from actors.report.health import MIN_ENTROPY, MIN_MIXED_GROUPS
 from actors.report.markup import Html, join, tag
 from actors.report.series import Series
 from actors.report.state import RunState
@@ -174,8 +174,9 @@ def policy(state: RunState) -> Html:
     shown = [names.RESPONSE_LENGTH, names.ENTROPY, names.LOGPROB_DIFFERENCE, names.MIXED_GROUPS, names.TRUNCATED]
     return _section(
         "Is the policy healthy?",
-        f"A collapse shows here first: entropy below {MIN_ENTROPY}, fewer than {percent(MIN_MIXED_GROUPS)} of "
-        "the groups with mixed rewards, or responses that shrink to a few tokens.",
+        f"A collapse shows here first: entropy below {thresholds.MIN_ENTROPY}, fewer than "
+        f"{percent(thresholds.MIN_MIXED_GROUPS)} of the groups with mixed rewards, or responses that shrink to a few "
+        "tokens.",
         tag("div", *(_statistic(state, name) for name in shown if name in state.statistics), class_="cards"),
     )
 
