@@ -1,7 +1,7 @@
 """The numbers beyond which a run counts as unhealthy: one table for its own warnings and for alerts.
 
-`actors.report.health` judges a run by them. An alert on the exported metrics that asks the same question takes its number
-from here, so that terminal, report and pager agree. Each says why it has this value.
+`actors.report.health` judges a run by them. An alert on the exported metrics that asks the same question takes its
+number from here, so that terminal, report and pager agree. Each says why it has this value.
 """
 
 WINDOW_STEPS = 5  # steps averaged, so that one odd batch raises no alarm

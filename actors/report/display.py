@@ -64,10 +64,9 @@ class Display:
         if line:
             yield line
         if isinstance(event, StepDone | EvaluationDone | RewardModelDone):
-            now = {warning.sign: warning for warning in warnings(self.state)}
-            for sign in now.keys() - self._warned:
-                yield f"warning: {now[sign].text} {now[sign].advice}"
-            self._warned = set(now)
+            found = warnings(self.state)
+            yield from (f"warning: {new.text} {new.fix}" for new in found if new.symptom not in self._warned)
+            self._warned = {warning.symptom for warning in found}
 
 
 def plain(state: RunState, event: Event) -> str | None:

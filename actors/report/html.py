@@ -72,7 +72,7 @@ def _warnings(state: RunState) -> Html:
     found = warnings(state)
     if not found:
         return Html()
-    return tag("div", *(tag("div", tag("b", w.text), " ", w.advice) for w in found), class_="warnings", role="alert")
+    return tag("div", *(tag("div", tag("b", w.text), " ", w.fix) for w in found), class_="warnings", role="alert")
 
 
 def _tiles(state: RunState, summary: RunSummary) -> Html:

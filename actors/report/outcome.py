@@ -7,14 +7,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.report.health import Warning
+from actors.report.health import HealthWarning
 from actors.report.summary import Accuracy, RunSummary
 from actors.report.units import NONE, duration, number, percent, plural, size
 
 BAR = 30
 
 
-def final(summary: RunSummary, folder: Path, found: Sequence[Warning] = ()) -> RenderableType:
+def final(summary: RunSummary, folder: Path, found: Sequence[HealthWarning] = ()) -> RenderableType:
     """The outcome of a run as a newcomer reads it, and where to find the rest; `found` are its warnings."""
     rates, sync, groups = summary.tokens_per_second, summary.weight_sync, summary.groups
     dropped = ", ".join(f"{count} {reason}" for reason, count in groups.dropped.items() if count) or "none"
@@ -46,7 +46,7 @@ def final(summary: RunSummary, folder: Path, found: Sequence[Warning] = ()) -> R
     for label, name in (("report", "report.html"), ("summary", "summary.json"), ("metrics", "metrics.jsonl")):
         table.add_row(label, Text(str(folder / name), overflow="fold"))
     table.add_row("rollouts", Text(str(folder / "samples.jsonl"), overflow="fold"))
-    alerts = [Text(f"! {warning.text} {warning.advice}", "yellow") for warning in found]
+    alerts = [Text(f"! {warning.text} {warning.fix}", "yellow") for warning in found]
     return Group(Text(), Text(f"{summary.recipe}, seed {summary.seed}", "bold"), table, *alerts)
 
 
