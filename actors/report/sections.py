@@ -48,7 +48,7 @@ def learning(state: RunState) -> Html:
     majority = [Dot(e.version, e.maj_at_k) for e in _by_version(state) if e.maj_at_k is not None and e.k > 1]
     if majority:
         k = max(e.k for e in state.evaluations)
-        lines.append(Line(f"majority of {k}", "c2", majority, markers=True))
+        lines.append(Line(f"maj@{k}", "c2", majority, markers=True))
     accuracy = line_chart("Held-out accuracy", lines, Axes("version", _whole, _share, 0.0, 1.0, 230.0))
     note = "On problems that are never trained on. Bars are one standard error."
     return _section(

@@ -1,6 +1,7 @@
 """What a terminal and a log show of a run, on synthetic events."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ from rich.console import Console
 
 from actors.events import Event, Restart
 from actors.report.display import Display, page, spark
-from actors.report.health import warnings
-from actors.report.outcome import final
+from actors.report.health import HealthWarning, warnings
+from actors.report.outcome import print_outcome
 from actors.report.state import RunState
-from actors.report.summary import summarise
+from actors.report.summary import RunSummary, summarise
 from actors.report.units import duration, number, percent, size
 from tests.unit.actors.report.example_events import evaluation, info, learning_run, step, tick
 
@@ -21,6 +22,12 @@ def drawn(renderable: object, width: int = 80) -> list[str]:
     console.print(renderable)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in text.splitlines()]
+
+
+def outcome(summary: RunSummary, folder: Path = Path("runs/one"), found: Sequence[HealthWarning] = ()) -> list[str]:
+    file = io.StringIO()
+    print_outcome(Console(file=file, width=80, force_terminal=False), summary, folder, found)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 def state_of(events: list[Event], max_staleness: int = 4) -> RunState:
@@ -94,7 +101,7 @@ def test_a_terminal_gets_a_live_page() -> None:
 
 
 def test_the_outcome_names_results_and_files() -> None:
-    lines = "\n".join(drawn(final(summarise(state_of(list(learning_run()))), Path("runs/one")), 100))
+    lines = "\n".join(outcome(summarise(state_of(list(learning_run())))))
     for text in (
         "42.0% -> 92.0%",
         "60 steps",
@@ -108,7 +115,7 @@ def test_the_outcome_names_results_and_files() -> None:
 
 
 def test_the_outcome_of_an_interrupted_run() -> None:
-    lines = "\n".join(drawn(final(summarise(state_of([evaluation("before", 0, 0.42)])), Path("runs/one"))))
+    lines = "\n".join(outcome(summarise(state_of([evaluation("before", 0, 0.42)]))))
     assert "42.0% -> –" in lines
 
 
