@@ -1,6 +1,7 @@
 """What a terminal and a log show of a run, on synthetic events."""
 
 import io
+from collections.abc import Iterable
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ def drawn(renderable: object, width: int = 80) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def log_of(events: list[Event]) -> list[str]:
+def log_of(events: Iterable[Event]) -> list[str]:
     file = io.StringIO()
     with Display(RunState(info()), Console(file=file, width=80, force_terminal=False)) as display:
         for event in events:
