@@ -171,7 +171,7 @@ def _mismatch(state: RunState) -> HealthWarning | None:
     if now is None or now <= thresholds.MAX_LOGPROB_DIFFERENCE:
         return None
     text = f"Engine and learner disagree by {now:.2f} nats a token on the same weights."
-    fix = "Set generators.dtype and learner.dtype to the same; check that weights arrive whole."
+    fix = "Set generators.dtype and learner.dtype to the same value; check that weights arrive whole."
     return HealthWarning("logprob_difference", text, fix)
 
 
