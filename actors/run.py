@@ -199,7 +199,7 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
     from actors.control.controller import run_info
     from actors.report.display import Display
     from actors.report.health import warnings
-    from actors.report.outcome import final
+    from actors.report.outcome import print_outcome
     from actors.report.recorder import reopened
     from actors.report.summary import summarise
 
@@ -211,4 +211,4 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
     finally:
         if state.step:
             shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-            console.print(final(summarise(state), shown, warnings(state)))
+            print_outcome(console, summarise(state), shown, warnings(state))

@@ -8,14 +8,26 @@ from pathlib import Path
 from actors.config.model import FolderModel, ModelConfig, SmolLm2Model, TinyModel
 from actors.errors import RecipeError
 
-_HUB_SECONDS = 10.0
+_HUB_SECONDS = 10.0  # longest wait for the hub's answer; a cached model is used where it does not come
 
 
 def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
-    """The model's folder, made under `folder` if it is not there yet.
+    """Make the folder of a model under `folder` if it is not there yet.
 
     A tiny model's folder carries its sizes and the seed in its name, so that one `folder` serves many runs. Processes
-    may prepare the same model at the same time. Raises RecipeError if the model cannot be had.
+    may prepare the same model at the same time.
+
+    Args:
+        config: the recipe's `model`.
+        folder: the folder of all models that are made here.
+        seed: seed of weights made from scratch.
+
+    Returns:
+        The model's folder: config.json, weights and tokenizer.
+
+    Raises:
+        RecipeError: if there is no such folder, the hub does not give the model, or the package that holds it is not
+            installed; the message says what to do.
     """
     match config:
         case FolderModel():

@@ -1,6 +1,6 @@
 """The statistics of a step that the display, the report and the health checks know by name.
 
-A learner may report more; unknown ones are recorded, drawn in the report's appendix, and nothing depends on them.
+A learner may report more; unknown ones are recorded, plotted in the report's appendix, and nothing depends on them.
 """
 
 from typing import NamedTuple
