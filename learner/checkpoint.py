@@ -7,9 +7,7 @@ the folder is whole or absent, and earlier checkpoints are untouched.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
+from learner.files import replace_folder
 
 META = "learner.json"
 FORMAT = 1
@@ -53,7 +52,7 @@ def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_l
         written.result(timeout=WRITE_TIMEOUT_SECONDS)
         if ranks.rank() == 0:
             (staging / META).write_text(meta)
-            replace(staging, folder)
+            replace_folder(staging, folder)
             prune(folder.parent, keep_last)
     except (OSError, CheckpointException, TimeoutError) as error:
         raise CheckpointError(f"could not write checkpoint {folder}: {error}; earlier ones are untouched") from error
@@ -94,28 +93,3 @@ def prune(parent: Path, keep_last: int) -> None:
     found = [(json.loads(meta.read_text())["version"], meta.parent) for meta in parent.glob(f"*/{META}")]
     for _, folder in sorted(found, key=lambda item: item[0])[:-keep_last]:
         shutil.rmtree(folder)
-
-
-def replace(staging: Path, folder: Path) -> None:
-    """Make `staging` durable, then put it in the place of `folder`."""
-    for file in staging.rglob("*"):
-        if file.is_file():
-            _sync(file)
-    _sync(staging)
-    retired = None
-    if folder.exists():
-        # rename() replaces no filled folder: move the old one aside first, delete it last.
-        retired = folder.with_name(f".{folder.name}.old-{uuid.uuid4().hex[:8]}")
-        folder.rename(retired)
-    staging.rename(folder)
-    _sync(folder.parent)
-    if retired is not None:
-        shutil.rmtree(retired)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from torch import nn
 from learner.config import OptimizerConfig, SftConfig
 from learner.distributed import ranks
 from learner.errors import BatchError, NonFiniteError
-from learner.model.packing import STAND_IN, Segment, pack, plan_micro_batches
+from learner.model.packing import STAND_IN, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.trainer import Trainer
 
@@ -107,9 +107,10 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     """Mean cross-entropy in nats over the completion tokens, and their number; with `train` also its gradient."""
     total = sum(len(completion) for _, completion in examples)
     segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
+    plan = plan_micro_batches(segments, trainer.config.micro_batch_tokens)
     loss = 0.0
     with torch.set_grad_enabled(train):
-        for part in ranks.share(plan_micro_batches(segments, trainer.config.micro_batch_tokens)):
+        for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size()):
             logp, _ = trainer.policy(pack(part or [STAND_IN], trainer.device))
             micro = -logp.sum() / total * bool(part)
             if train:

@@ -16,7 +16,8 @@ from learner.algorithms.objectives import sequence_mean
 from learner.algorithms.samples import Sample
 from learner.batch import Completion
 from learner.config import ObjectiveConfig
-from learner.flops import model_flops
+from learner.distributed import ranks
+from learner.model.flops import model_flops
 
 Array = npt.NDArray[np.float64]
 REWARD_PART = "reward/"
@@ -126,6 +127,12 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
         kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
         comparable=(array(oldest[x.sequence]) == 0) & comparable,
     )
+
+
+def gather_records(records: Sequence[TokenRecord], device: torch.device) -> list[TokenRecord]:
+    """The token records of all ranks, on every rank."""
+    own = TokenRecord.concatenate(records).matrix() if records else np.zeros((TokenRecord.width(), 0))
+    return [TokenRecord.from_matrix(m) for m in ranks.gather_columns(own, device)]
 
 
 def compute_statistics(

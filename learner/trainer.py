@@ -19,21 +19,28 @@ from torch import Tensor
 
 from learner import checkpoint
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
-from learner.algorithms.samples import Sample, minibatches, samples_of, segments_of
+from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import explain
 from learner.distributed import ranks
 from learner.errors import ModelError, NonFiniteError
-from learner.flops import peak_teraflops
 from learner.model import weights
 from learner.model.adapters import adapter_tensors, adapters_off, add_adapters, check_base
 from learner.model.base_weights import BaseWeights
-from learner.model.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
+from learner.model.flops import peak_teraflops
+from learner.model.packing import STAND_IN, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
 from learner.optimizer import build_optimizer, clip_gradients, materialise
 from learner.runtime import device_of, reuse_memory
-from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
+from learner.statistics import (
+    TokenRecord,
+    batch_statistics,
+    compute_statistics,
+    gather_records,
+    token_record,
+    token_statistics,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +109,7 @@ class Trainer:
         statistics = {
             **_summary(steps),
             **batch_statistics(samples),
-            **token_statistics(ranks.gather_records(records, self.device), objective),
+            **token_statistics(gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
         fed = ranks.total(sum(s["fed_tokens"] for s in steps), self.device)
@@ -155,8 +162,19 @@ class Trainer:
 
     def _plan(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[list[Segment]]:
         """This rank's micro-batches of a minibatch."""
-        segments = segments_of(samples, groups, self.config.objective)
-        return ranks.share(plan_micro_batches(segments, self.config.micro_batch_tokens))
+        plan = plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens)
+        return assign_micro_batches(plan, ranks.rank(), ranks.world_size())
+
+    def _segments(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[Segment]:
+        """What has to go through the model, by prompt; completions that cannot have a gradient are not among it."""
+        by_prompt: dict[int, list[int]] = {}
+        for index, sample in enumerate(samples):
+            if has_gradient(sample, self.config.objective):
+                by_prompt.setdefault(sample.prompt, []).append(index)
+        return [
+            Segment(groups[prompt].prompt, tuple(samples[i].completion.tokens for i in indices), tuple(indices))
+            for prompt, indices in by_prompt.items()
+        ]
 
     def _score(
         self, packed: Packed, samples: Sequence[Sample], temperature: float, trained: bool = True
@@ -201,8 +219,7 @@ class Trainer:
     def _compute_proximal(self, samples: Sequence[Sample], groups: Sequence[Group], temperature: float) -> None:
         """Logprobs of the policy as it is before the first optimizer step, for the samples this step may train."""
         # Which rank will train a sample in which minibatch is not known yet, so every rank scores all of them.
-        segments = segments_of(samples, groups, self.config.objective)
-        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
+        for part in plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens):
             packed = pack(part, self.device)
             with torch.no_grad():
                 logp, _ = self.policy(packed, temperature)

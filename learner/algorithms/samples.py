@@ -1,4 +1,4 @@
-"""From groups to samples (advantages, weights) and from samples to what has to run through the model."""
+"""From groups to samples with advantages and weights, and from samples to the minibatches of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from learner.algorithms.advantages import Float64, group_advantages, soft_overlo
 from learner.algorithms.aggregation import sequence_weights
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
-from learner.model.packing import Segment
 
 
 @dataclass(slots=True)
@@ -66,14 +65,7 @@ def minibatches(
             yield chosen
 
 
-def segments_of(samples: Sequence[Sample], groups: Sequence[Group], o: ObjectiveConfig) -> list[Segment]:
-    """What has to go through the model, by prompt; completions that cannot have a gradient are left out."""
-    by_prompt: dict[int, list[int]] = {}
-    for index, s in enumerate(samples):
-        silent = o.zero_advantage_is_silent and s.advantage == 0.0
-        if not silent and not (o.mask_truncated and s.completion.truncated):
-            by_prompt.setdefault(s.prompt, []).append(index)
-    return [
-        Segment(groups[prompt].prompt, tuple(samples[i].completion.tokens for i in indices), tuple(indices))
-        for prompt, indices in by_prompt.items()
-    ]
+def has_gradient(sample: Sample, o: ObjectiveConfig) -> bool:
+    """Whether a completion may change the weights; those that cannot are not run through the model."""
+    silent = o.zero_advantage_is_silent and sample.advantage == 0.0
+    return not silent and not (o.mask_truncated and sample.completion.truncated)

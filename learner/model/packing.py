@@ -126,6 +126,24 @@ def plan_micro_batches(segments: Sequence[Segment], budget: int) -> list[list[Se
     return bins
 
 
+def assign_micro_batches(plan: Sequence[list[Segment]], rank: int, ranks: int) -> list[list[Segment]]:
+    """The micro-batches of one of several ranks: the heaviest next one always goes to the lightest rank.
+
+    Every rank gets the same number, since each forward pass is a collective: those with fewer get empty lists, for
+    which they run a dummy.
+    """
+    if ranks == 1:
+        return list(plan)
+    parts: list[list[list[Segment]]] = [[] for _ in range(ranks)]
+    load = np.zeros(ranks)
+    for part in sorted(plan, key=lambda p: -sum(s.size for s in p)):
+        lightest = int(load.argmin())
+        parts[lightest].append(part)
+        load[lightest] += sum(s.size for s in part)
+    longest = max(len(own) for own in parts)
+    return parts[rank] + [[] for _ in range(longest - len(parts[rank]))]
+
+
 def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Packed:
     """Pack segments into one micro-batch on `device`."""
     tokens: list[npt.NDArray[np.int32]] = []

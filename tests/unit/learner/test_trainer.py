@@ -312,7 +312,7 @@ def test_a_save_that_dies_leaves_the_previous_checkpoint(
     expected = _weights(trainer)
     trainer.train_step(make_groups())
     with monkeypatch.context() as patch:
-        patch.setattr("learner.checkpoint.replace", _power_cut)
+        patch.setattr("learner.checkpoint.replace_folder", _power_cut)
         with pytest.raises(CheckpointError, match="earlier ones are untouched"):
             trainer.save(folder, {"n": 1})
     assert trainer.load(folder) == {"n": 0}

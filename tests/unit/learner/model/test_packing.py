@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from learner.model.packing import Segment, pack, plan_micro_batches
+from learner.model.packing import Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import Policy, load_model
 
 
@@ -82,3 +82,13 @@ def test_budget_bounds_micro_batches_and_prompts_are_fed_once() -> None:
     whole = pack(segments)
     assert len(whole.tokens) == sum(len(s.prompt) + sum(len(c) - 1 for c in s.completions) for s in segments)
     assert len(whole.targets) == sum(len(c) for s in segments for c in s.completions)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_every_micro_batch_goes_to_one_rank_and_all_ranks_get_as_many(ranks: int) -> None:
+    plan = plan_micro_batches(_segments(seed=5, groups=10), budget=100)
+    parts = [assign_micro_batches(plan, rank, ranks) for rank in range(ranks)]
+    assert len({len(own) for own in parts}) == 1, "each forward pass is a collective"
+    assert sorted(id(part) for own in parts for part in own if part) == sorted(id(part) for part in plan)
+    loads = [sum(s.size for part in own for s in part) for own in parts]
+    assert max(loads) - min(loads) <= max(sum(s.size for s in part) for part in plan)
