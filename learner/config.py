@@ -162,7 +162,7 @@ class LoraSettings(BaseModel):
     targets: str | list[str] = Field(default="all-linear", description="module names that get an adapter")
     broadcast: Literal["merged", "adapters"] = Field(
         default="merged",
-        description="what is sent to the generators at every update: merged: whole weights; adapters: A and B alone "
+        description="what is sent to the generators at every update: merged: merged weights; adapters: A and B alone "
         "(float32), which the generators merge into the model folder that they started from, with the same result; "
         "needs weights.backend gloo",
     )

@@ -13,7 +13,7 @@ from learner.statistics import TokenRecord
 SUSPICIOUS_NATS = 20.0
 
 
-def explain(records: Sequence[TokenRecord], loss: float, norm: float) -> str:
+def diagnose_non_finite(records: Sequence[TokenRecord], loss: float, norm: float) -> str:
     """The likeliest cause of a `loss` or gradient `norm` that is not finite, from the tokens that were trained on.
 
     Looks at this rank's tokens only; where they are innocent it says so.

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from learner.config import OptimizerConfig
-from learner.distributed.ranks import full
+from learner.distributed.ranks import full_tensor
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> tuple[torch.optim.AdamW, LambdaLR]:
@@ -30,7 +30,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig)
     return optimizer, LambdaLR(optimizer, lambda step: rate_fraction(step, config))
 
 
-def materialise(optimizer: torch.optim.Optimizer) -> None:
+def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """Give every parameter its state now, instead of in the first step: a checkpoint can then be loaded into it."""
     for group in optimizer.param_groups:
         for p in group["params"]:
@@ -56,4 +56,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
     """Global gradient norm before clipping to `largest` (0 = no clipping); nan or inf if any gradient is."""
     with_gradient = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(with_gradient, largest or math.inf)
-    return float(full(norm))
+    return float(full_tensor(norm))

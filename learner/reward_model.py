@@ -104,7 +104,7 @@ class RewardModel:
         weights.export(self.model, tensors, self.model_path, folder)
 
 
-def prefer(
+def train_reward_model(
     reward_model: RewardModel,
     pairs: Sequence[Pair],
     config: SftConfig,
@@ -114,7 +114,7 @@ def prefer(
 ) -> dict[str, float]:
     """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)), on one rank.
 
-    Stops, reports and refuses as `learner.sft.supervise` does; no pair may be longer than `max_length`. Returns the
+    Stops, reports and refuses as `learner.sft.train_sft` does; no pair may be longer than `max_length`. Returns the
     statistics of the last step: loss, accuracy (share of pairs in the right order), margin (mean r difference), and
     those of `learner.sft.fit`.
     """

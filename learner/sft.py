@@ -13,7 +13,7 @@ from torch import nn
 from learner.config import OptimizerConfig, SftConfig
 from learner.distributed import ranks
 from learner.errors import BatchError, NonFiniteError
-from learner.model.packing import STAND_IN, Segment, assign_micro_batches, pack, plan_micro_batches
+from learner.model.packing import DUMMY, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.trainer import Trainer
 
@@ -21,7 +21,7 @@ Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 Indices = npt.NDArray[np.int64]
 
 
-def supervise(
+def train_sft(
     trainer: Trainer,
     examples: Sequence[Example],
     config: SftConfig,
@@ -111,18 +111,18 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     loss = 0.0
     with torch.set_grad_enabled(train):
         for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size()):
-            logp, _ = trainer.policy(pack(part or [STAND_IN], trainer.device))
+            logp, _ = trainer.policy(pack(part or [DUMMY], trainer.device))
             micro = -logp.sum() / total * bool(part)
             if train:
                 (micro * ranks.world_size()).backward()
             loss += float(micro.detach())
     if not train:
         ranks.reshard(trainer.policy)
-    return ranks.total(loss, trainer.device), total
+    return ranks.all_reduce_sum(loss, trainer.device), total
 
 
 def shuffled_batches(count: int, config: SftConfig, generator: np.random.Generator) -> Iterator[tuple[int, Indices]]:
-    """(epoch from 1, indices) of every optimizer step; an incomplete last batch of an epoch is left out."""
+    """(epoch from 1, indices) of every optimizer step; an incomplete last batch of an epoch is dropped."""
     size = min(config.batch_size, count)
     step = 0
     for epoch in range(1, config.epochs + 1):

@@ -22,17 +22,17 @@ from learner.algorithms.loss import TokenQuantities, micro_batch_loss
 from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
-from learner.diagnosis import explain
+from learner.diagnosis import diagnose_non_finite
 from learner.distributed import ranks
 from learner.errors import ModelError, NonFiniteError
 from learner.model import weights
 from learner.model.adapters import adapter_tensors, adapters_off, add_adapters, check_base
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
-from learner.model.packing import STAND_IN, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
+from learner.model.packing import DUMMY, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
-from learner.optimizer import build_optimizer, clip_gradients, materialise
-from learner.runtime import device_of, reuse_memory
+from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state
+from learner.runtime import device_of, tune_allocator
 from learner.statistics import (
     TokenRecord,
     batch_statistics,
@@ -59,7 +59,7 @@ class Trainer:
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        reuse_memory()
+        tune_allocator()
         torch.manual_seed(seed)
         self.config = config
         self.seed = seed
@@ -79,7 +79,7 @@ class Trainer:
                 ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._non_finite_in_a_row = 0
-        self._explanation = ""
+        self._diagnosis = ""
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Trainer:
             **token_statistics(gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
-        fed = ranks.total(sum(s["fed_tokens"] for s in steps), self.device)
+        fed = ranks.all_reduce_sum(sum(s["fed_tokens"] for s in steps), self.device)
         return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, peak)}
 
     def _optimizer_step(
@@ -126,11 +126,11 @@ class Trainer:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
         plan = self._plan(samples, groups)
-        materialise(self.optimizer)  # before the activations, or it would lie scattered between them
+        init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
-            packed = pack(segments or [STAND_IN], self.device)
+            packed = pack(segments or [DUMMY], self.device)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
             micro_loss = micro_batch_loss(x, self.config.objective)
             # FSDP averages gradients over ranks; the weights already divide by the whole batch.
@@ -139,7 +139,7 @@ class Trainer:
             if segments:
                 fed += len(packed.tokens)
                 records.append(token_record(x, self.config.objective, comparable=first))
-        loss = ranks.total(loss, self.device)
+        loss = ranks.all_reduce_sum(loss, self.device)
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
         finite = math.isfinite(loss) and math.isfinite(norm)
         stepped = bool(plan) and finite
@@ -147,8 +147,8 @@ class Trainer:
             self.optimizer.step()
             self.scheduler.step()
         elif plan:
-            self._explanation = explain(records[start:], loss, norm)
-            log.warning("version %d: step skipped, %s", self.version, self._explanation)
+            self._diagnosis = diagnose_non_finite(records[start:], loss, norm)
+            log.warning("version %d: step skipped, %s", self.version, self._diagnosis)
             del records[start:]  # they were not trained on, and would make every statistic nan
         self.optimizer.zero_grad(set_to_none=True)
         return {
@@ -190,7 +190,7 @@ class Trainer:
             column = torch.tensor(values, dtype=torch.float32, device=self.device)
             return column.repeat_interleave(packed.lengths)
 
-        if not trained:  # the stand-in has one token, whatever sample it borrowed
+        if not trained:  # the dummy has one token, whatever sample it borrowed
             zero = torch.zeros_like(logp.detach())
             return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, packed.sequence, packed.lengths)
         proximal = [s.proximal for s in samples]
@@ -267,7 +267,7 @@ class Trainer:
             where = str(file)
         raise NonFiniteError(
             f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is in "
-            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._explanation}. Look at its "
+            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._diagnosis}. Look at its "
             "logprobs and rewards, lower the learning rate, and resume from the last checkpoint."
         )
 
@@ -276,7 +276,7 @@ class Trainer:
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
 
-        With `lora.broadcast: adapters` only the adapters, in float32: `merging.whole_weights` makes the rest of them.
+        With `lora.broadcast: adapters` only the adapters, in float32: `merging.merged_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
         if self.config.sends_adapters:
@@ -315,7 +315,7 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint, bit for bit on CPUs; returns its `extra`.
+        """Resume from a checkpoint, bit-identical on CPUs; returns its `extra`.
 
         Raises `CheckpointError`, and `ModelError` where receivers would merge adapters into another base.
         """
@@ -331,7 +331,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         """State tensors; loading writes the model's (and the reference's) in place."""
-        materialise(self.optimizer)
+        init_optimizer_state(self.optimizer)
         state: dict[str, Any] = {
             "model": dict(self.model.named_parameters()),
             "optimizer": self.optimizer.state_dict(),

@@ -15,7 +15,7 @@ from learner.config import ObjectiveConfig
 
 @dataclass(frozen=True, slots=True)
 class TokenQuantities:
-    """Per-token quantities of S whole sequences, all [T] unless said otherwise; only logp and entropy carry gradients.
+    """Per-token quantities of S sequences, all [T] unless said otherwise; only logp and entropy carry gradients.
 
     logp, entropy: of the trained policy. behaviour, proximal, reference: logprobs under those policies.
     advantages: A_i repeated. weights: w_t of the aggregation. age: versions between sampling and this step.

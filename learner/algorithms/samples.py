@@ -52,7 +52,7 @@ def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]
 def minibatches(
     samples: Sequence[list[Sample]], config: LearnerConfig, generator: np.random.Generator
 ) -> Iterator[list[Sample]]:
-    """The samples of every optimizer step on a batch, with their weights set; whole groups stay together."""
+    """The samples of every optimizer step on a batch, with their weights set; groups stay together."""
     o, count = config.objective, min(config.minibatches, len(samples))
     for _ in range(config.epochs):
         order = generator.permutation(len(samples)) if count > 1 else np.arange(len(samples))

@@ -43,7 +43,7 @@ def reshard(policy: nn.Module) -> None:
         policy.reshard()
 
 
-def total(value: float, device: torch.device) -> float:
+def all_reduce_sum(value: float, device: torch.device) -> float:
     """Sum of a number over all ranks."""
     if world_size() == 1:
         return value
@@ -66,8 +66,8 @@ def gather_columns(own: Float64, device: torch.device) -> list[Float64]:
     return [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
 
 
-def full(tensor: Tensor) -> Tensor:
-    """A whole tensor from its shards; every rank must call it in the same order."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor from its shards; every rank must call it in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

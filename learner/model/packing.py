@@ -39,7 +39,7 @@ class Segment:
 
 
 # What a rank runs when it has fewer micro-batches than the others: one token, whose prediction gets weight 0.
-STAND_IN = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
+DUMMY = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,16 @@ def _part(segment: Segment, chosen: Sequence[int]) -> Segment:
 def plan_micro_batches(segments: Sequence[Segment], budget: int) -> list[list[Segment]]:
     """Fill micro-batches of at most `budget` tokens (one segment may exceed it alone), first fit by decreasing size."""
     bins: list[list[Segment]] = []
-    room: list[int] = []
+    space: list[int] = []
     for segment in sorted(split_segments(segments, budget), key=lambda s: -s.size):
-        for i, left in enumerate(room):
+        for i, left in enumerate(space):
             if segment.size <= left:
                 bins[i].append(segment)
-                room[i] -= segment.size
+                space[i] -= segment.size
                 break
         else:
             bins.append([segment])
-            room.append(budget - segment.size)
+            space.append(budget - segment.size)
     return bins
 
 

@@ -66,9 +66,8 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
     probe = np.arange(12, dtype=np.int32) % model.config.vocab_size
     expected = _plain_logprobs(model, probe)
     if config.fused_kernels:
-        fuse(
-            model, rough=config.backward_precision == "bfloat16" and config.dtype == "float32" and device.type == "cpu"
-        )
+        on_cpu = config.dtype == "float32" and device.type == "cpu"
+        fuse(model, bf16_backward=on_cpu and config.backward_precision == "bfloat16")
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
     with torch.no_grad():
         found, _ = policy(pack([Segment(probe[:3], (probe[3:],), (0,))], device))

@@ -215,7 +215,7 @@ class Learner:
 
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
-        return ranks.total(float(groups is not None), self._trainer.device) == self._recipe.learner_ranks
+        return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner_ranks
 
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:

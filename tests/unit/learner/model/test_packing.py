@@ -79,9 +79,9 @@ def test_budget_bounds_micro_batches_and_prompts_are_fed_once() -> None:
     segments = _segments(seed=3, groups=12)
     plan = plan_micro_batches(segments, budget=120)
     assert all(sum(s.size for s in part) <= 120 or len(part) == 1 for part in plan)
-    whole = pack(segments)
-    assert len(whole.tokens) == sum(len(s.prompt) + sum(len(c) - 1 for c in s.completions) for s in segments)
-    assert len(whole.targets) == sum(len(c) for s in segments for c in s.completions)
+    packed = pack(segments)
+    assert len(packed.tokens) == sum(len(s.prompt) + sum(len(c) - 1 for c in s.completions) for s in segments)
+    assert len(packed.targets) == sum(len(c) for s in segments for c in s.completions)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
