@@ -174,10 +174,17 @@ class LoraSettings(BaseModel):
 
 
 class LearnerConfig(BaseModel):
-    """Everything a `Trainer` needs apart from the model and the seed."""
+    """Everything a `Trainer` needs apart from the model and the seed, and what its processes are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    ranks: int = Field(
+        default=1,
+        ge=1,
+        description="ranks of the learner, a process each; from two up the model is sharded over them (FSDP2)",
+    )
+    cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for one rank")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs reserved for one rank")
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")
     dtype: Literal["float32", "bfloat16"] = Field(

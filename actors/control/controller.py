@@ -118,9 +118,9 @@ class Controller:
 
     def _spawn_learner(self, resume: Path | None) -> None:
         recipe = self._recipe
-        for rank in range(recipe.learner_ranks):
+        for rank in range(recipe.learner.ranks):
             arguments = (recipe, self._address, self._model, self._folder, resume, rank)
-            self._pool.spawn("learner", member_name(rank), Learner, arguments, recipe.learner_cpus, recipe.learner_gpus)
+            self._pool.spawn("learner", member_name(rank), Learner, arguments, recipe.learner.cpus, recipe.learner.gpus)
 
     def _spawn_generator(self) -> Member:
         name, recipe = self._name("generator"), self._recipe

@@ -127,7 +127,7 @@ def test_several_generators_share_the_work_within_the_bound(start: Start) -> Non
 def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: Start) -> None:
     adapters = {"learner.lora.rank": "4", "learner.lora.broadcast": "adapters"}
     fresh = {"generators.engine": "vllm", "replay.max_staleness": "0"} | LENGTH_PUNISHED
-    run = start(learner_ranks="2", steps="2", **{"rewards.language": "en"}, **adapters, **fresh)
+    run = start(steps="2", **{"learner.ranks": "2", "rewards.language": "en"}, **adapters, **fresh)
     assert run.end() == 0, run.text()[-3000:]
     summary = usable(run)
     assert summary["steps"] == 2 and summary["groups"]["committed"] == 2 * 4

@@ -85,7 +85,7 @@ def test_every_field_is_documented() -> None:
     ("overrides", "says"),
     [
         (
-            ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner_gpus=1"],
+            ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner.gpus=1"],
             "adapters use gloo",
         ),
         (
@@ -93,7 +93,7 @@ def test_every_field_is_documented() -> None:
             "counts twice",
         ),
         (["cold_start.supervised.patience=2"], "needs held_out above 0"),
-        (["learner_ranks=2"], "generates with the whole model"),
+        (["learner.ranks=2"], "generates with the whole model"),
         (["preferences.weight=0.5"], "either pairs"),
         (["preferences.pairs=a.jsonl", "preferences.reward_model=b"], "either pairs"),
         (["preferences.reward_model=b", "preferences.base=c", "preferences.held_out=9"], "base and held_out would be"),
