@@ -97,14 +97,6 @@ class ObjectiveConfig(BaseModel):
     age_half_life: float | None = Field(
         default=None, gt=0, description="a token's weight halves with every so many versions of age; null = no decay"
     )
-    overlong_limit: int | None = Field(
-        default=None,
-        gt=0,
-        description="DAPO soft overlong punishment: hard limit on the response, in tokens; null = off",
-    )
-    overlong_cache: int = Field(
-        default=128, gt=0, description="tokens before overlong_limit in which the punishment ramps up"
-    )
     mask_truncated: bool = Field(default=False, description="give truncated completions no weight in the loss")
 
     @model_validator(mode="before")

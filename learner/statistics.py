@@ -26,9 +26,8 @@ REWARD_PART = "reward/"
 # every part of the reward that the batch names, before its weight.
 STATISTICS: dict[str, str] = {
     "loss": "loss of the step, summed over its micro-batches",
-    "reward_mean": "mean reward of all completions, with the overlong punishment",
+    "reward_mean": "mean reward of all completions",
     "reward_std": "standard deviation of the rewards of all completions",
-    "overlong_punishment_mean": "mean of DAPO's soft overlong punishment, 0 where overlong_limit is not set",
     "advantage_absolute_mean": "mean |A| over all completions",
     "advantage_min": "smallest advantage",
     "advantage_max": "largest advantage",
@@ -152,14 +151,13 @@ def batch_statistics(groups: Sequence[Sequence[Sample]]) -> dict[str, float]:
     """What rewards and lengths say, over all completions of the batch."""
     samples = [s for group in groups for s in group]
     completions = [s.completion for s in samples]
-    rewards = np.array([s.reward for s in samples])
+    rewards = np.array([c.reward for c in completions])
     advantages = np.array([s.advantage for s in samples])
     lengths = np.array([len(c.tokens) for c in completions])
-    mixed = [len({s.reward for s in group}) > 1 for group in groups]
+    mixed = [len({s.completion.reward for s in group}) > 1 for group in groups]
     return {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "overlong_punishment_mean": float((rewards - [c.reward for c in completions]).mean()),
         **_reward_parts(completions),
         "advantage_absolute_mean": float(np.abs(advantages).mean()),
         "advantage_min": float(advantages.min()),

@@ -94,13 +94,7 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_ignored_or_counts_twice(self) -> "Recipe":
-        overlong = self.rewards.overlong_max_tokens is not None and self.rewards.weights.overlong != 0.0
-        if overlong and self.learner.objective.overlong_limit is not None:
-            raise ValueError(
-                "learner.objective.overlong_limit and rewards.overlong_max_tokens are the same punishment; set one, "
-                "or it counts twice"
-            )
+    def _nothing_is_ignored(self) -> "Recipe":
         if self.preferences is not None and self.replay.group_size == 1:
             raise ValueError(
                 "preferences compare the completions of a group, and replay.group_size is 1; set 2 or more"

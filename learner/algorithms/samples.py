@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learner.algorithms.advantages import Float64, group_advantages, soft_overlong_punishment
+from learner.algorithms.advantages import group_advantages
 from learner.algorithms.aggregation import sequence_weights
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
@@ -17,35 +17,29 @@ from learner.config import LearnerConfig, ObjectiveConfig
 class Sample:
     """One completion in a batch.
 
-    reward: with the overlong punishment, if there is one. advantage: A_i. weight: w of each of its tokens
-    (`aggregation`), set per minibatch. proximal: float32 [T], its logprobs under the policy before the first optimizer
-    step on the batch, where they had to be recomputed.
+    Attributes:
+        prompt: index of its group in the batch.
+        completion: what was sampled.
+        advantage: A_i.
+        weight: w of each of its tokens (`aggregation`), set per minibatch.
+        proximal: float32 [T], its logprobs under the policy before the first optimizer step on the batch, where they
+            had to be recomputed.
     """
 
     prompt: int
     completion: Completion
-    reward: float
     advantage: float
     weight: float = 0.0
     proximal: Float32 | None = None
-
-
-def rewards_of(group: Group, o: ObjectiveConfig) -> Float64:
-    """r_i of a group, with DAPO's length punishment where it is configured."""
-    rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
-    if o.overlong_limit is not None:
-        limit, cache = o.overlong_limit, o.overlong_cache
-        rewards += [soft_overlong_punishment(len(c.tokens), limit, cache) for c in group.completions]
-    return rewards
 
 
 def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]]:
     """The samples of each group."""
     samples = []
     for i, group in enumerate(groups):
-        rewards = rewards_of(group, o)
-        columns = zip(group.completions, rewards.tolist(), group_advantages(rewards, o.advantage).tolist(), strict=True)
-        samples.append([Sample(i, completion, r, a) for completion, r, a in columns])
+        rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
+        columns = zip(group.completions, group_advantages(rewards, o.advantage).tolist(), strict=True)
+        samples.append([Sample(i, completion, advantage) for completion, advantage in columns])
     return samples
 
 

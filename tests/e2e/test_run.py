@@ -19,7 +19,11 @@ pytestmark = pytest.mark.e2e
 Start = Callable[..., Run]
 FLOAT32_BYTES = 4
 #: Gives every group an advantage, however little the model can do after ten steps.
-LENGTH_PUNISHED = {"learner.objective.overlong_limit": "20", "learner.objective.overlong_cache": "20"}
+LENGTH_PUNISHED = {
+    "rewards.overlong_max_tokens": "20",
+    "rewards.overlong_cache_tokens": "20",
+    "rewards.weights.overlong": "1",
+}
 
 
 def nothing_left(processes: list[psutil.Process]) -> bool:

@@ -88,10 +88,6 @@ def test_every_field_is_documented() -> None:
             ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner.gpus=1"],
             "adapters use gloo",
         ),
-        (
-            ["learner.objective.overlong_limit=48", "rewards.overlong_max_tokens=512", "rewards.weights.overlong=1"],
-            "counts twice",
-        ),
         (["cold_start.supervised.patience=2"], "needs held_out above 0"),
         (["learner.ranks=2"], "generates with the whole model"),
         (["preferences.weight=0.5"], "either pairs"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner import ObjectiveConfig
-from learner.algorithms.advantages import group_advantages, soft_overlong_punishment
+from learner.algorithms.advantages import group_advantages
 from learner.algorithms.aggregation import sequence_weights
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
 
@@ -215,15 +214,6 @@ def test_objective_equals_the_oracle(name: str, batch: Any) -> None:
         np.testing.assert_allclose(loss, -objective.item(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_logp.double().numpy(), gradients[0], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_entropy.double().numpy(), gradients[1], rtol=tolerance, atol=tolerance)
-
-
-@given(st.integers(1, 200), st.integers(1, 50))
-@settings(max_examples=50, deadline=None, derandomize=True)
-def test_overlong_punishment_is_monotone_and_bounded(limit: int, cache: int) -> None:
-    values = [soft_overlong_punishment(length, limit, cache) for length in range(1, limit + 20)]
-    assert all(a >= b for a, b in itertools.pairwise(values))
-    assert values[-1] == -1.0 and soft_overlong_punishment(limit, limit, cache) == -1.0
-    assert soft_overlong_punishment(limit - cache, limit, cache) == 0.0
 
 
 def test_contradictory_objectives_are_refused() -> None:
