@@ -13,6 +13,8 @@ from learner.errors import BatchError
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+# Engines round: a probability of one may come back as a logprob slightly above zero.
+LOGPROB_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,7 @@ def _validate_completion(completion: Completion, vocabulary: int, where: str) ->
         )
     _require_ids(completion.tokens, vocabulary, where)
     logprobs = completion.logprobs
-    # Engines round: a probability of one may come back as a logprob slightly above zero.
-    if not np.isfinite(logprobs).all() or logprobs.max() > 1e-3:
+    if not np.isfinite(logprobs).all() or logprobs.max() > LOGPROB_TOLERANCE:
         raise BatchError(f"{where}: behaviour logprobs must be finite and at most 0")
     if not np.isfinite(completion.reward):
         raise BatchError(f"{where}: reward {completion.reward} is not finite")
