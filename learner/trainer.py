@@ -19,7 +19,7 @@ from torch import Tensor
 
 from learner import checkpoint
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
-from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of
+from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of, token_quantities
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import diagnose_non_finite
@@ -172,7 +172,12 @@ class Trainer:
             if has_gradient(sample, self.config.objective):
                 by_prompt.setdefault(sample.prompt, []).append(index)
         return [
-            Segment(groups[prompt].prompt, tuple(samples[i].completion.tokens for i in indices), tuple(indices))
+            Segment(
+                groups[prompt].prompt,
+                tuple(samples[i].completion.tokens for i in indices),
+                tuple(indices),
+                tuple(samples[i].completion.loss_mask for i in indices),
+            )
             for prompt, indices in by_prompt.items()
         ]
 
@@ -183,30 +188,10 @@ class Trainer:
         logp, entropy = self.policy(packed, temperature)
         reference = self._reference_logprobs(packed, temperature)
 
-        def tokens(parts: Sequence[Any]) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
-
-        def repeated(values: Sequence[float]) -> Tensor:
-            column = torch.tensor(values, dtype=torch.float32, device=self.device)
-            return column.repeat_interleave(packed.lengths)
-
         if not trained:  # the dummy has one token, whatever sample it borrowed
             zero = torch.zeros_like(logp.detach())
             return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, packed.sequence, packed.lengths)
-        proximal = [s.proximal for s in samples]
-        return TokenQuantities(
-            logp=logp,
-            entropy=entropy,
-            behaviour=tokens([s.completion.logprobs for s in samples]),
-            # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
-            proximal=tokens(proximal) if self._needs_proximal_pass else logp.detach(),
-            reference=reference,
-            advantages=repeated([s.advantage for s in samples]),
-            weights=repeated([s.weight for s in samples]),
-            age=tokens([self.version - s.completion.versions for s in samples]),
-            sequence=packed.sequence,
-            lengths=packed.lengths,
-        )
+        return token_quantities(samples, self.version, logp, entropy, reference, packed.sequence, packed.lengths)
 
     # -- proximal and reference policies ----------------------------------------------------------------------------
 

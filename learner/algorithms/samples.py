@@ -6,9 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from learner.algorithms.advantages import group_advantages
 from learner.algorithms.aggregation import sequence_weights
+from learner.algorithms.loss import TokenQuantities
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
 
@@ -22,8 +26,8 @@ class Sample:
         completion: what was sampled.
         advantage: A_i.
         weight: w of each of its tokens (`aggregation`), set per minibatch.
-        proximal: float32 [T], its logprobs under the policy before the first optimizer step on the batch, where they
-            had to be recomputed.
+        proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
+            batch, where they had to be recomputed.
     """
 
     prompt: int
@@ -52,7 +56,7 @@ def minibatches(
         order = generator.permutation(len(samples)) if count > 1 else np.arange(len(samples))
         for part in np.array_split(order, count):
             chosen = [s for i in part for s in samples[i]]
-            lengths = np.array([len(s.completion.tokens) for s in chosen])
+            lengths = np.array([s.completion.unmasked_tokens for s in chosen])
             sizes = np.array([len(samples[i]) for i in part])
             for s, w in zip(chosen, sequence_weights(o.aggregation, lengths, sizes, o.constant_length), strict=True):
                 s.weight = float(w)
@@ -63,3 +67,47 @@ def has_gradient(sample: Sample, o: ObjectiveConfig) -> bool:
     """Whether a completion may change the weights; those that cannot are not run through the model."""
     silent = o.zero_advantage_is_silent and sample.advantage == 0.0
     return not silent and not (o.mask_truncated and sample.completion.truncated)
+
+
+def token_quantities(
+    samples: Sequence[Sample],
+    version: int,
+    logp: Tensor,
+    entropy: Tensor,
+    reference: Tensor | None,
+    sequence: Tensor,
+    lengths: Tensor,
+) -> TokenQuantities:
+    """What the loss of a micro-batch reads, over the unmasked tokens of its samples, one sample after the other.
+
+    Args:
+        samples: the S samples, in the order in which they were packed.
+        version: of the policy that is trained.
+        logp: [T] under that policy, in whose dtype and on whose device everything else is made.
+        entropy: [T] of that policy, nats.
+        reference: [T] under the reference policy, where there is one.
+        sequence: int64 [T], which sample a token belongs to.
+        lengths: int64 [S], unmasked tokens of each sample.
+    """
+
+    def tokens(parts: Sequence[npt.NDArray[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts)).to(logp)
+
+    def repeated(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=logp.dtype, device=logp.device).repeat_interleave(lengths)
+
+    completions = [s.completion for s in samples]
+    proximal = [s.proximal for s in samples if s.proximal is not None]
+    return TokenQuantities(
+        logp=logp,
+        entropy=entropy,
+        behaviour=tokens([c.unmasked(c.logprobs) for c in completions]),
+        # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
+        proximal=tokens(proximal) if proximal else logp.detach(),
+        reference=reference,
+        advantages=repeated([s.advantage for s in samples]),
+        weights=repeated([s.weight for s in samples]),
+        age=tokens([version - c.unmasked(c.versions) for c in completions]),
+        sequence=sequence,
+        lengths=lengths,
+    )
