@@ -29,10 +29,17 @@ _executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
 
 def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int) -> Future[None]:
-    """Copy `state` (tensors) now, write it and `meta` (JSON) beside whatever comes next.
+    """Copy a state now and write it in the background. With several ranks all must call this.
 
-    The future is done when `folder` is durable and older checkpoints beside it are down to `keep_last`; it raises
-    `CheckpointError`. With several ranks all must call this; rank 0's future is the one that means durable.
+    Args:
+        folder: place of the checkpoint.
+        state: tensors by name, nested as torch DCP has them.
+        meta: JSON beside the tensors; `version` orders the checkpoints.
+        keep_last: checkpoints beside `folder`, itself included, that are kept.
+
+    Returns:
+        A future that is done when `folder` is durable and older checkpoints are deleted (rank 0's is the one that means
+        it), and that raises `CheckpointError`.
     """
     staging = folder.with_name(f".{folder.name}.tmp")
     text = json.dumps({"format": FORMAT, **meta})
@@ -59,7 +66,11 @@ def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_l
 
 
 def read_extra(folder: Path) -> dict[str, Any]:
-    """What the caller of `Trainer.save` stored beside the tensors, without loading them. Raises `CheckpointError`."""
+    """What the caller of `Trainer.save` stored beside the tensors, without loading them.
+
+    Raises:
+        CheckpointError: where `folder` is not a checkpoint.
+    """
     try:
         meta = json.loads((folder / META).read_text())
         return dict(meta["extra"])
@@ -70,7 +81,14 @@ def read_extra(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """Fill the tensors of `state` from `folder`; returns the meta data. Raises `CheckpointError`."""
+    """Fill the tensors of `state` from `folder`.
+
+    Returns:
+        The meta data that were saved beside them.
+
+    Raises:
+        CheckpointError: where `folder` is not a checkpoint, is damaged, or fits another model or configuration.
+    """
     missing = [name for name in (META, ".metadata") if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""AdamW with warm-up, decay and a check that a gradient is finite before it is applied."""
+"""AdamW (Loshchilov & Hutter 2019) with warm-up and decay, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def rate_fraction(step: int, config: OptimizerConfig) -> float:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
-    """Global gradient norm before clipping to `largest` (0 = no clipping); nan or inf if any gradient is."""
+    """Clip the global gradient norm to `largest` (0 = no clipping).
+
+    Returns:
+        The norm before; nan or inf if any gradient is.
+    """
     with_gradient = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(with_gradient, largest or math.inf)
     return float(full_tensor(norm))

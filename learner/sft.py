@@ -29,12 +29,22 @@ def train_sft(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     held_out: Sequence[Example] = (),
 ) -> dict[str, float]:
-    """Train `trainer.model` on (prompt ids, completion ids), with a fresh AdamW; the policy version does not change.
+    """Supervised fine-tuning with a fresh AdamW; the policy version does not change.
 
-    From step `check_from` on, every `check_every` steps, `should_stop(step)` is asked and the loss of `held_out`
-    examples measured; `patience` checks without a better one end training. `on_step(step, statistics)` sees each step.
-    Returns the statistics of the last step: loss (nats a token), tokens, and those of `fit`. Raises `BatchError`
-    without examples and `NonFiniteError` before a step that would spoil the weights.
+    Args:
+        trainer: its model is changed in place.
+        examples: pairs of an int32 prompt [P] and completion [T]; only completions have a loss.
+        config: optimizer and schedule. From step `check_from` on, every `check_every` steps, training may stop.
+        should_stop: asked with the step at every check.
+        on_step: sees every step and its statistics.
+        held_out: examples whose loss is measured at every check; `patience` checks without a better one end training.
+
+    Returns:
+        The statistics of the last step: loss (nats a token), tokens, and those of `fit`.
+
+    Raises:
+        BatchError: without examples.
+        NonFiniteError: before a step that would spoil the weights.
     """
     if not examples:
         raise BatchError("no examples to train on")
@@ -68,11 +78,22 @@ def fit(
     should_stop: Callable[[int], bool] | None,
     on_step: Callable[[int, dict[str, float]], None] | None,
 ) -> dict[str, float]:
-    """Train on `count` examples with a fresh AdamW; `backward` leaves the gradient of a batch and returns its loss.
+    """The loop of supervised training, with a fresh AdamW.
 
-    Returns the statistics of the last step: those of `backward`, and gradient_norm, learning_rate, steps, epochs
-    (begun), held_out_loss (the latest; nan without). Raises `NonFiniteError` before a step that would spoil the
-    weights.
+    Args:
+        parameters: what is trained.
+        count: number of examples.
+        config, should_stop, on_step: as in `train_sft`.
+        seed: of the order of the examples.
+        backward: leaves the gradient of a batch, given as indices, and returns its statistics with its `loss`.
+        held_out_loss: measures it; None where nothing is held out.
+
+    Returns:
+        The statistics of the last step: those of `backward`, and gradient_norm, learning_rate, steps, epochs (begun),
+        held_out_loss (the latest; nan without).
+
+    Raises:
+        NonFiniteError: before a step that would spoil the weights.
     """
     optimizer, scheduler = build_optimizer(parameters, optimizer_config(config))
     generator = np.random.default_rng(seed)

@@ -70,7 +70,14 @@ STATISTICS: dict[str, str] = {
 class TokenRecord:
     """Per-token values of what was trained on, [T] each: `loss.TokenQuantities` after the fact.
 
-    ratio: pi / pi_old as the objective uses it, at most e^50. weight: c_t a_t of `loss.token_weights`.
+    Attributes:
+        logp, behaviour: logprobs under the policy and under the engine, nats.
+        entropy, kl: nats.
+        ratio: pi / pi_old as the objective uses it, at most e^50.
+        advantages: A_i.
+        age: versions.
+        weight: c_t a_t of `loss.token_weights`.
+        comparable: whether the engine's logprob should equal the learner's.
     """
 
     logp: Array
@@ -85,10 +92,12 @@ class TokenRecord:
 
     @classmethod
     def concatenate(cls, records: Sequence[TokenRecord]) -> TokenRecord:
+        """One record of all tokens."""
         return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
 
     @classmethod
     def width(cls) -> int:
+        """Number of fields."""
         return len(cls.__dataclass_fields__)
 
     def matrix(self) -> Array:
@@ -97,11 +106,18 @@ class TokenRecord:
 
     @classmethod
     def from_matrix(cls, matrix: Array) -> TokenRecord:
+        """The record whose `matrix` this is."""
         return cls(*matrix[:-1], comparable=matrix[-1] > 0)  # type: ignore[misc]
 
 
 def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> TokenRecord:
-    """The record of a micro-batch; `comparable`: its policy is still the one of the step's beginning."""
+    """The record of a micro-batch.
+
+    Args:
+        x: its tokens.
+        o: the objective.
+        comparable: whether its policy is still the one of the step's beginning.
+    """
 
     def array(tensor: Tensor) -> Array:
         return tensor.detach().double().cpu().numpy()
@@ -137,7 +153,15 @@ def gather_records(records: Sequence[TokenRecord], device: torch.device) -> list
 def compute_statistics(
     statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, peak: float
 ) -> dict[str, float]:
-    """Speed; `peak` is what all devices together could do, TFLOP/s."""
+    """Speed of a step.
+
+    Args:
+        statistics: of the step, with its `tokens`.
+        fed_tokens: tokens that went through the model, on all ranks.
+        seconds: wall time of the step.
+        parameters: of the model.
+        peak: what all devices together could do, TFLOP/s.
+    """
     teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12
     return {
         "seconds": seconds,

@@ -54,6 +54,14 @@ class Trainer:
 
     With an initialised default process group the model is sharded over its ranks (FSDP2). Every rank then makes the
     same calls with the same arguments; each trains its share of the micro-batches, and all return the same statistics.
+
+    Args:
+        config: objective, optimizer and execution.
+        model_path: Hugging Face folder.
+        seed: of adapters and of the order of minibatches.
+
+    Raises:
+        ModelError: where the model cannot be loaded or trained.
     """
 
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
@@ -84,11 +92,18 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------------------------------
 
     def train_step(self, groups: Sequence[Group], temperature: float = 1.0) -> dict[str, float]:
-        """Train on a batch of groups; returns `statistics.STATISTICS`.
+        """Train on a batch of groups.
 
-        `temperature` is that of the sampling, at which the behaviour logprobs were taken. Raises `BatchError` for a
-        batch that cannot be trained on (nothing has changed then), and `NonFiniteError` after
-        `max_non_finite_steps` steps in a row without a finite loss and gradient.
+        Args:
+            groups: the batch.
+            temperature: of the sampling, at which the behaviour logprobs were taken.
+
+        Returns:
+            `statistics.STATISTICS`, by name.
+
+        Raises:
+            BatchError: for a batch that cannot be trained on; nothing has changed then.
+            NonFiniteError: after `max_non_finite_steps` steps in a row without a finite loss and gradient.
         """
         peak = self.config.peak_teraflops or self._measured_peak()
         start = time.perf_counter()
@@ -288,9 +303,14 @@ class Trainer:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
-        """Write a checkpoint to `folder`, atomically: after a crash `folder` is whole or absent.
+        """Write a checkpoint, atomically: after a crash `folder` is whole or absent.
 
-        `extra` (JSON) is returned by `load`. Older checkpoints beside it are deleted down to `checkpoint_keep_last`.
+        Args:
+            folder: its place; older checkpoints beside it are deleted down to `checkpoint_keep_last`.
+            extra: JSON that `load` returns.
+
+        Raises:
+            CheckpointError: where it cannot be written; earlier checkpoints are untouched.
         """
         self.save_async(folder, extra).result(timeout=checkpoint.WRITE_TIMEOUT_SECONDS)
 
@@ -300,9 +320,14 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Resume from a checkpoint, bit-identical on CPUs; returns its `extra`.
+        """Resume from a checkpoint, bit-identical on CPUs.
 
-        Raises `CheckpointError`, and `ModelError` where receivers would merge adapters into another base.
+        Returns:
+            The `extra` that was saved with it.
+
+        Raises:
+            CheckpointError: where `folder` is not a checkpoint of this model and configuration.
+            ModelError: where receivers would merge adapters into another base.
         """
         state = self._state()
         meta = checkpoint.load(Path(folder), state)

@@ -23,11 +23,16 @@ def world_size() -> int:
 
 
 def rank() -> int:
+    """This process's rank in the default process group; 0 without one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def shard(policy: Any, dtype: torch.dtype) -> None:
-    """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32."""
+    """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32.
+
+    Raises:
+        ModelError: where the model has no list of layers.
+    """
     layers = getattr(policy.model.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ModelError(f"{type(policy.model).__name__} has no list of layers to shard; train it on one rank")
@@ -88,5 +93,6 @@ def background_group() -> Any:
 
 
 def barrier() -> None:
+    """Wait until every rank is here; the process group's timeout bounds it."""
     if world_size() > 1:
         dist.barrier()

@@ -25,7 +25,8 @@ ADAPTER = "default"
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
 
-    Raises `ModelError` for a target whose weight is also another layer's.
+    Raises:
+        ModelError: for a target whose weight is also another layer's.
     """
     # peft takes seconds to import, which a run without adapters should not wait for.
     from peft import LoraConfig, inject_adapter_in_model
@@ -100,7 +101,10 @@ def adapter_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def check_base(model: nn.Module, base: BaseWeights) -> None:
     """Make sure that receivers who merge into `base` get this model: the frozen weights are bit-identical to it.
 
-    Every rank must call it. Raises `ModelError`.
+    Every rank must call it.
+
+    Raises:
+        ModelError: where they are not, or where receivers cannot merge the adapter of a layer.
     """
     for name, layer in adapted_layers(model).items():
         if not _is_linear(layer):

@@ -21,9 +21,10 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 class Merging:
     """What receivers of A and B must know beside the folder that they started from.
 
-    scale  alpha / r
-    dtype  name of the dtype that merged weights are rounded to, as if they had been sent in it
-    base   fingerprint of the learner's folder
+    Attributes:
+        scale: alpha / r.
+        dtype: name of the dtype that merged weights are rounded to, as if they had been sent in it.
+        base: fingerprint of the learner's folder.
     """
 
     scale: float
@@ -39,10 +40,19 @@ def merge(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
 def merged_weights(
     folder: Path, adapters: Iterable[tuple[str, Tensor]], merging: Merging, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of `folder`, with `adapters` (from `adapter_tensors`) merged in on `device`.
+    """Every tensor of a folder with adapters merged in, each made when its turn comes: never a second model in memory.
 
-    Merged ones are rounded to the dtype; the others are private views of the file. Each is made when its turn comes:
-    there is never a second model in memory. Raises `ModelError` at once where the adapters do not belong to `folder`.
+    Args:
+        folder: the model folder that the learner started from too.
+        adapters: what `adapters.adapter_tensors` yields.
+        merging: how they are merged.
+        device: where they are merged.
+
+    Returns:
+        Names and tensors; merged ones are rounded to the dtype, the others are private views of the file.
+
+    Raises:
+        ModelError: at once, where the adapters are incomplete or do not belong to `folder`.
     """
     base = BaseWeights(folder)
     if base.fingerprint != merging.base:
