@@ -13,7 +13,7 @@ import sandbox.metrics
 from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.report.summary import RunSummary
-from learner.table import objectives_table
+from learner.algorithms.table import objectives_table
 
 OPTIONS = Path("recipes/OPTIONS.md")
 README = Path("README.md")

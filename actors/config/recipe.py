@@ -44,12 +44,7 @@ class Recipe(Section):
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
-    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="objective and optimizer")
-    learner_ranks: int = Field(
-        1, ge=1, description="ranks of the learner, an actor each; from two up the model is sharded over them (FSDP2)"
-    )
-    learner_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one rank of the learner")
-    learner_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one rank of the learner")
+    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="ranks, objective and optimizer")
     weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
     checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
@@ -62,8 +57,8 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.lease_seconds must be longer than verifiers.deadline_seconds")
-        if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner_gpus):
-            raise ValueError("weights.backend: nccl needs generators.gpus and learner_gpus; use gloo on CPUs")
+        if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
+            raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
         if self.weights.backend == "nccl" and self.learner.sends_adapters:
@@ -74,20 +69,14 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_ignored_or_counts_twice(self) -> "Recipe":
-        overlong = self.rewards.overlong_max_tokens is not None and self.rewards.weights.overlong != 0.0
-        if overlong and self.learner.objective.overlong_limit is not None:
-            raise ValueError(
-                "learner.objective.overlong_limit and rewards.overlong_max_tokens are the same punishment; set one, "
-                "or it counts twice"
-            )
+    def _nothing_is_ignored(self) -> "Recipe":
         if self.preferences is not None and self.replay.group_size == 1:
             raise ValueError(
                 "preferences compare the completions of a group, and replay.group_size is 1; set 2 or more"
             )
-        if self.learner_ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
+        if self.learner.ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(
-                "cold_start.stop_at_accuracy generates with the whole model, which learner_ranks above 1 shard; use "
+                "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "
                 "cold_start.supervised.patience or max_steps"
             )
         return self
@@ -96,7 +85,7 @@ class Recipe(Section):
     def cpus(self) -> float:
         """CPUs that Ray reserves for all pools together."""
         g, v = self.generators, self.verifiers
-        return g.count * g.cpus + v.count * v.cpus + self.learner_ranks * self.learner_cpus
+        return g.count * g.cpus + v.count * v.cpus + self.learner.ranks * self.learner.cpus
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

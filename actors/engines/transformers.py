@@ -14,7 +14,7 @@ from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
 from actors.observability import metrics
 from actors.weights.receiver import GlooReceiver
-from learner.model.merging import whole_weights
+from learner.model.merging import merged_weights
 
 
 @torch.no_grad()
@@ -123,7 +123,7 @@ class TransformersEngine:
 
     async def finish_update(self, version: int) -> float:
         tensors, merging = await self._receiver.received(), self._receiver.merging
-        weights = tensors if merging is None else whole_weights(self._path, tensors, merging, self._model.device)
+        weights = tensors if merging is None else merged_weights(self._path, tensors, merging, self._model.device)
         async with self._swap:
             start = time.monotonic()
             self._load(weights)

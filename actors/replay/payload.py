@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.errors import ProtocolError
+from learner.batch import LOGPROB_TOLERANCE
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -69,7 +70,7 @@ class Payload:
             refuse("the version spans of a completion do not cover its tokens")
         if (self.prompt < 0).any() or (self.tokens < 0).any() or (self.span_versions < 0).any():
             refuse("a negative token or version")
-        if not np.isfinite(self.logprobs).all() or (self.logprobs > 1e-4).any():
+        if not np.isfinite(self.logprobs).all() or (self.logprobs > LOGPROB_TOLERANCE).any():
             refuse("a log-probability is positive or not finite")
 
     @property

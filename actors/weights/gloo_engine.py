@@ -17,7 +17,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights import gloo
-from learner.model.merging import Merging, whole_weights
+from learner.model.merging import Merging, merged_weights
 
 
 @dataclass
@@ -121,7 +121,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]
     ) -> Iterable[tuple[str, torch.Tensor]]:
         """Of all layers, adapted or not: vLLM fuses several into one, and leaves out what is not loaded with them."""
-        return whole_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
+        return merged_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 
     def shutdown(self) -> None:
         self._joining = None

@@ -76,8 +76,8 @@ class Learner:
                 open_.enter_context(closing(self._publisher))
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
-            if recipe.learner_ranks > 1:
-                join(self._client, self._rank, recipe.learner_ranks, self._presence.node, recipe.learner.device)
+            if recipe.learner.ranks > 1:
+                join(self._client, self._rank, recipe.learner.ranks, self._presence.node, recipe.learner.device)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
@@ -225,7 +225,7 @@ class Learner:
 
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
-        return ranks.total(float(groups is not None), self._trainer.device) == self._recipe.learner_ranks
+        return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner.ranks
 
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:

@@ -9,7 +9,8 @@ from actors.errors import RecipeError
 from actors.events import RewardModelDone
 from actors.roles.verifier.scorer import Encoder, Int32, require_room
 from actors.tasks import Pair, TaskStream, keep_back, read_pairs
-from learner import RewardModel, evaluate_preferences, prefer
+from learner import RewardModel, evaluate_preferences
+from learner import train_reward_model as train_on_pairs
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def train_reward_model(
         say(f"step {step}: loss {latest['loss']:.3g} nats a pair, {latest['held_out_loss']:.3g} on held-out pairs")
         return stopped()
 
-    statistics = prefer(reward_model, train, config.supervised, check, lambda _, found: latest.update(found), held_out)
+    statistics = train_on_pairs(
+        reward_model, train, config.supervised, check, lambda _, found: latest.update(found), held_out
+    )
     if stopped():
         return None
     found = evaluate_preferences(reward_model, held_out)

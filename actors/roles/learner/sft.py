@@ -12,7 +12,7 @@ from actors.config.recipe import Recipe
 from actors.engines.tokens import end_tokens
 from actors.engines.transformers import generate
 from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces
-from learner import Trainer, supervise
+from learner import Trainer, train_sft
 from sandbox import Pool, Submission
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def cold_start(
     recipe: Recipe, trainer: Trainer, model: Path, stream: TaskStream, say: Callable[[str], None]
 ) -> dict[str, float]:
     """Train on the recipe's traces until the development tasks are answered as well as it asks, the held-out loss
-    stops falling, or the epochs end; `say` is told how it goes. Returns the statistics of `learner.supervise`.
+    stops falling, or the epochs end; `say` is told how it goes. Returns the statistics of `learner.train_sft`.
     """
     from transformers import AutoTokenizer
 
@@ -50,7 +50,7 @@ def cold_start(
         say(f"{text}; {accuracy:.0%} of {len(development)} development tasks, until {config.stop_at_accuracy:.0%}")
         return accuracy >= config.stop_at_accuracy
 
-    return supervise(
+    return train_sft(
         trainer,
         examples,
         config.supervised,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,6 +125,15 @@ def test_r1_zero_format(response: str, score: float) -> None:
 def test_overlong_falls_linearly_over_the_cache() -> None:
     assert [overlong(length, False, 100, 50) for length in (10, 50, 75, 100, 101)] == [0.0, 0.0, -0.5, -1.0, -1.0]
     assert overlong(10, True, 100, 50) == -1.0
+
+
+@given(st.integers(1, 200), st.integers(1, 50))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_overlong_is_monotone_and_bounded(limit: int, cache: int) -> None:
+    values = [overlong(length, False, limit, cache) for length in range(1, limit + 20)]
+    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert values[-1] == -1.0 and overlong(limit, False, limit, cache) == -1.0
+    assert overlong(limit - cache, False, limit, cache) == 0.0
 
 
 def test_repetition_punishes_loops_only() -> None:

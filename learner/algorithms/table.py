@@ -7,7 +7,7 @@ from learner.config import PRESETS, ObjectiveConfig
 SOURCES: dict[str, tuple[str, str]] = {
     "grpo": ("GRPO", "Shao et al. 2024 (DeepSeekMath) eq. 3; DeepSeek-AI 2025 (R1) eq. 1-3"),
     "dr_grpo": ("Dr. GRPO", "Liu et al. 2025, section 3.2"),
-    "dapo": ("DAPO", "Yu et al. 2025, eq. 8; soft overlong punishment: eq. 13"),
+    "dapo": ("DAPO", "Yu et al. 2025, eq. 8; its soft overlong punishment is `rewards.overlong_max_tokens`"),
     "gspo": ("GSPO", "Zheng et al. 2025, eq. 5 and 7"),
     "cispo": ("CISPO", "MiniMax 2025 (M1), eq. 4 and 5"),
     "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),

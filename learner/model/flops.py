@@ -12,7 +12,7 @@ SIZES = {"cpu": 512, "cuda": 8192}  # rows of a product that is large for the de
 
 
 def model_flops(parameters: int, tokens: float) -> float:
-    """Forward and backward cost 6 FLOP a parameter and token, attention left out (Kaplan et al. 2020, section 2.1)."""
+    """Forward and backward cost 6 FLOP a parameter and token, without attention (Kaplan et al. 2020, section 2.1)."""
     return 6.0 * parameters * tokens
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from learner.algorithms.table import SOURCES, objectives_table
 from learner.config import PRESETS
-from learner.table import SOURCES, objectives_table
 
 
 def test_every_objective_has_a_row_and_a_source() -> None:
