@@ -23,7 +23,7 @@ from sandbox.errors import (
 )
 from sandbox.extraction import answer_of
 from sandbox.pool import Pool
-from sandbox.registry import lookup, verifier
+from sandbox.registry import lookup, verifier, verifier_names
 from sandbox.verdict import Grade, Status, Submission, Verdict
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "answer_of",
     "lookup",
     "verifier",
+    "verifier_names",
 ]

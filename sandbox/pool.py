@@ -20,15 +20,15 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
 
+import sandbox.verifiers  # noqa: F401 - registers the built-in verifiers
 from sandbox import language, metrics, registry
 from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import PoolClosedError
 from sandbox.grading.answers import AnswerWorkers
-from sandbox.grading.worker import as_grade
 from sandbox.programs.runner import NO_SCRATCH, ProgramRunner, Zygotes
 from sandbox.registry import Kind, Verifier
 from sandbox.rewards import parts_of, weighted
-from sandbox.verdict import Grade, Status, Submission, Verdict
+from sandbox.verdict import Grade, Status, Submission, Verdict, as_grade
 
 _log = logging.getLogger("sandbox")
 # Leaves a killed process time to be reaped before `score` gives up on its thread.
@@ -74,7 +74,7 @@ class Pool:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Future[_Check]] = OrderedDict()
         self._closed = False
-        metrics.seed(registry.names())
+        metrics.seed(registry.verifier_names())
         if config.scratch_bytes > 0:
             self._require_scratch()
 
@@ -199,7 +199,7 @@ class Pool:
             parts = {**grade.parts, **parts_of(submission, grade.accuracy, self._rewards)}
             reward = weighted(parts, self._weights)
             verdict = Verdict(grade.status, reward, parts, check.seconds, grade.detail, unsafe)
-        known = submission.verifier if submission.verifier in registry.names() else "unknown"
+        known = submission.verifier if submission.verifier in registry.verifier_names() else "unknown"
         metrics.VERDICTS.labels(known, verdict.status.value).inc()
         metrics.CHECK_SECONDS.labels(known).observe(verdict.seconds)
         return verdict

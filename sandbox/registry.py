@@ -12,11 +12,13 @@ A verifier is a function from a submission to a `Grade`, a bool or a score from 
 That runs in the pool's own process and must be quick. With `isolated=True` it runs in a worker process that is killed
 at its deadline: use that for everything that parses model text with code you did not write. The worker imports the
 module that defines the function by name, so it must be importable (not `__main__`).
+
+The built-in verifiers register themselves when `sandbox.verifiers` is imported, which the pool and its worker processes
+do; this module imports none of them.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,19 +95,17 @@ def lookup(name: str) -> Verifier:
     Raises:
         UnknownVerifierError: there is none; the message lists the known names.
     """
-    importlib.import_module("sandbox.verifiers")
     try:
         return _verifiers[name]
     except KeyError:
         raise UnknownVerifierError(
-            f"no verifier is called {name!r}; known are {', '.join(names())}. "
+            f"no verifier is called {name!r}; known are {', '.join(verifier_names())}. "
             "Import the module that registers yours before the pool is used."
         ) from None
 
 
-def names() -> list[str]:
-    """Names of all verifiers, sorted."""
-    importlib.import_module("sandbox.verifiers")
+def verifier_names() -> list[str]:
+    """Names of all registered verifiers, sorted."""
     return sorted(_verifiers)
 
 

@@ -88,3 +88,16 @@ class Grade:
         """A grade from a plain score: `OK` if it is full, `WRONG` (with its partial credit) otherwise."""
         score = min(1.0, max(0.0, float(accuracy)))
         return cls(Status.OK if score >= 1.0 - 1e-9 else Status.WRONG, score, detail)
+
+
+def as_grade(result: Any) -> Grade:
+    """A verifier's result as a grade.
+
+    Raises:
+        TypeError: it is neither a `Grade` nor a bool nor a number.
+    """
+    if isinstance(result, Grade):
+        return result
+    if isinstance(result, bool | int | float):
+        return Grade.of(result)
+    raise TypeError(f"a verifier returns a Grade, a bool or a number from 0 to 1, not {type(result).__name__}")

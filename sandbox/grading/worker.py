@@ -18,11 +18,12 @@ import sys
 import time
 from typing import Any, NoReturn
 
+import sandbox.verifiers  # noqa: F401 - registers the built-in verifiers
 from sandbox.errors import BadReferenceError
 from sandbox.grading import frames
 from sandbox.jail import lockdown
 from sandbox.registry import lookup
-from sandbox.verdict import Grade, Status, Submission
+from sandbox.verdict import Grade, Status, Submission, as_grade
 
 # A worker whose pool was killed in mid-check ends itself this long after the deadline of the check.
 ORPHAN_SECONDS = 1.0
@@ -125,16 +126,3 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
         "parts": dict(grade.parts),
         "seconds": time.perf_counter() - started,
     }
-
-
-def as_grade(result: Any) -> Grade:
-    """A verifier's result as a grade.
-
-    Raises:
-        TypeError: it is neither a `Grade` nor a bool nor a number.
-    """
-    if isinstance(result, Grade):
-        return result
-    if isinstance(result, bool | int | float):
-        return Grade.of(result)
-    raise TypeError(f"a verifier returns a Grade, a bool or a number from 0 to 1, not {type(result).__name__}")
