@@ -30,7 +30,7 @@ _NOT_PROSE = (
 # The detector's time grows with the square of a sentence's words, so long ones are taken in pieces.
 _SENTENCE = re.compile(r"[^.!?;:\n。！？；：]{1,600}(?!\w)|[^.!?;:\n。！？；：]{1,600}")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-# Below this many words a sentence in Latin letters says too little for a detector: it follows its surroundings.
+# Below this many words a sentence in Latin letters holds too little for a detector: it follows its surroundings.
 _MIN_WORDS = 4
 _SCRIPTS = {
     "zh": ("CJK",), "ja": ("HIRAGANA", "KATAKANA", "CJK"), "ko": ("HANGUL",), "ru": ("CYRILLIC",), "uk": ("CYRILLIC",),

@@ -9,7 +9,7 @@ A verifier is a function from a submission to a `Grade`, a bool or a score from 
         answer = answer_of(submission.response) or ""
         return len(answer) >= submission.reference["length"] and answer == answer[::-1]
 
-That runs in the pool's own process and must be quick. With `isolated=True` it runs in a worker process that is killed
+That runs in the pool's own process and must be fast. With `isolated=True` it runs in a worker process that is killed
 at its deadline: use that for everything that parses model text with code you did not write. The worker imports the
 module that defines the function by name, so it must be importable (not `__main__`).
 
@@ -47,17 +47,17 @@ class Verifier:
         function: `(Submission) -> Grade | bool | float`; of kind `PROGRAM` it also gets a `ProgramRunner`.
         kind: where the function runs.
         warm_up: modules a worker imports before its first check, outside the deadline of the check.
-        quick: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
-        identity: what of a response decides its grade, besides reference and prompt. Submissions with the same identity
-            are checked once.
+        fast_path: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
+        cache_key: what of a response decides its grade, besides reference and prompt. Submissions with the same key are
+            checked once.
     """
 
     name: str
     function: Callable[..., Any]
     kind: Kind
     warm_up: tuple[str, ...] = ()
-    quick: Callable[..., Any] | None = None
-    identity: Callable[..., str] | None = None
+    fast_path: Callable[..., Any] | None = None
+    cache_key: Callable[..., str] | None = None
 
 
 _verifiers: dict[str, Verifier] = {}
@@ -69,8 +69,8 @@ def verifier(
     isolated: bool = False,
     program: bool = False,
     warm_up: tuple[str, ...] = (),
-    quick: Callable[[Submission], Grade | None] | None = None,
-    identity: Callable[[Submission], str] | None = None,
+    fast_path: Callable[[Submission], Grade | None] | None = None,
+    cache_key: Callable[[Submission], str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
 
@@ -83,7 +83,7 @@ def verifier(
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise SandboxError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = Verifier(name, function, kind, warm_up, quick, identity)
+        _verifiers[name] = Verifier(name, function, kind, warm_up, fast_path, cache_key)
         return function
 
     return register

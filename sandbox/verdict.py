@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One model answer and what it is to be held against.
+    """One model answer and the reference it is checked against.
 
     Attributes:
         verifier: name in the registry.
@@ -69,7 +69,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a verifier says about correctness alone, before format, language and penalties are added.
+    """What a verifier found about correctness alone, before format, language and penalties are added.
 
     Attributes:
         status: the outcome.

@@ -139,13 +139,13 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> N
     command = [sys.executable, "-m", "sandbox.cli", "score", str(file), "-o", str(tmp_path / "out.jsonl"), "-w", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         deadline = time.monotonic() + 60
-        while not (zygotes := _children(process.pid)) or not _children(min(zygotes)):
+        while not (fork_servers := _children(process.pid)) or not _children(min(fork_servers)):
             assert time.monotonic() < deadline
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    while any(Path(f"/proc/{pid}").exists() for pid in zygotes):
+    while any(Path(f"/proc/{pid}").exists() for pid in fork_servers):
         assert time.monotonic() < deadline
 
 
@@ -157,7 +157,7 @@ def _children(pid: int) -> set[int]:
     return found
 
 
-def test_serve_says_what_keeps_programs_in_and_ends_in_order() -> None:
+def test_serve_names_the_isolation_layers_and_shuts_down_gracefully() -> None:
     command = [sys.executable, "-m", "sandbox.cli", "serve", "--port", "0", "-w", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None

@@ -44,7 +44,7 @@ def hang(submission: Submission) -> bool:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    config = SandboxConfig(workers=2, answer_seconds=1.0)
+    config = SandboxConfig(workers=2, grader_seconds=1.0)
     with Pool(config, RewardConfig(weights=RewardWeights(format=0.1), format="r1_zero")) as made:
         yield made
 
@@ -121,7 +121,7 @@ def test_workers_start_only_when_needed_and_all_end() -> None:
 
 
 def test_closing_ends_a_score_in_progress() -> None:
-    made = Pool(SandboxConfig(workers=1, answer_seconds=60), RewardConfig())
+    made = Pool(SandboxConfig(workers=1, grader_seconds=60), RewardConfig())
     thread = threading.Thread(target=made.score, args=([Submission("test_hang", HANG, {})], 60))
     before = _children()
     thread.start()

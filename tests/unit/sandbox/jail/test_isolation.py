@@ -1,4 +1,4 @@
-"""The walls themselves: the filter on both architectures, the canaries, and what happens when a process is gone."""
+"""The isolation layers: the filter on both architectures, the self-test, and what happens when a process is gone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ import pytest
 
 from sandbox import IsolationError, Pool, RewardConfig, SandboxConfig, Status, Submission
 from sandbox.jail import seccomp, syscalls
-from sandbox.programs import canaries
-from sandbox.programs.zygotes import Run, Zygote
+from sandbox.programs import self_test
+from sandbox.programs.fork_server import ProgramForkServer
+from sandbox.programs.run import Run
 
 CONFIG = SandboxConfig(test_seconds=5.0)
 _ERRNO, _ALLOW, _KILL = 0x00050000, 0x7FFF0000, 0x80000000
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    made = Zygote(CONFIG, 64_000)
+def fork_server() -> Iterator[ProgramForkServer]:
+    made = ProgramForkServer(CONFIG, 64_000)
     yield made
     made.close()
 
@@ -102,32 +103,32 @@ def test_numbers_are_the_kernels(machine: str, header: str, pattern: str) -> Non
         assert numbers[name] == number, name
 
 
-def _output(zygote: Zygote, source: str) -> str:
+def _output(fork_server: ProgramForkServer, source: str) -> str:
     job: dict[str, Any] = {"kind": "stdio", "source": source}
-    with Run(zygote, job, CONFIG, b"", 5.0, True) as run:
+    with Run(fork_server, job, CONFIG, b"", 5.0, True) as run:
         run.wait()
     return (run.output(run.stdout_fd) + run.output(run.stderr_fd)).decode()
 
 
-def test_canaries_pass_behind_the_walls(zygote: Zygote) -> None:
-    canaries.check(zygote, CONFIG)
+def test_self_test_passes_under_all_layers(fork_server: ProgramForkServer) -> None:
+    self_test.check(fork_server, CONFIG)
 
 
-def test_canaries_find_missing_walls_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_self_test_finds_missing_layers_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     name = uuid.uuid4().hex
-    monkeypatch.setattr(canaries.secrets, "token_hex", lambda *_: name)
+    monkeypatch.setattr(self_test.secrets, "token_hex", lambda *_: name)
     config = SandboxConfig(unsafe=True)
-    bare = Zygote(config, 64_000)
+    bare = ProgramForkServer(config, 64_000)
     try:
         with pytest.raises(IsolationError, match=r"read a planted file.*connect by TCP.*fork.*write to /tmp/"):
-            canaries.check(bare, config)
+            self_test.check(bare, config)
     finally:
         bare.close()
     assert [path for folder in ("/", "/tmp", "/dev/shm") for path in Path(folder).glob(f"*{name}*")] == []
 
 
-def test_programs_are_refused_while_a_canary_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canaries, "_PROGRAM", 'print(\'{"tried": ["x"], "leaked": ["read a planted file"]}\')')
+def test_programs_are_refused_while_the_self_test_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "_PROGRAM", 'print(\'{"tried": ["x"], "leaked": ["read a planted file"]}\')')
     submission = Submission("stdio", "```python\nprint(1)\n```", {"tests": [{"stdin": "", "stdout": "1"}]})
     with Pool(SandboxConfig(workers=1), RewardConfig()) as pool:
         [verdict] = pool.score([submission], 30)
@@ -135,16 +136,18 @@ def test_programs_are_refused_while_a_canary_leaks(monkeypatch: pytest.MonkeyPat
     assert "read a planted file" in verdict.detail
 
 
-def test_paths_outside_cannot_be_seen_where_namespaces_are_allowed(zygote: Zygote, tmp_path: Path) -> None:
-    if "root" not in zygote.walls["own"]:
+def test_paths_outside_cannot_be_seen_where_namespaces_are_allowed(
+    fork_server: ProgramForkServer, tmp_path: Path
+) -> None:
+    if "root" not in fork_server.layers["own"]:
         pytest.skip("mount namespaces are not allowed here")
-    assert "FileNotFoundError" in _output(zygote, f"import os\nprint(os.stat({str(tmp_path)!r}))")
-    assert "FileNotFoundError" in _output(zygote, "import os\nprint(os.stat('/etc/passwd'))")
+    assert "FileNotFoundError" in _output(fork_server, f"import os\nprint(os.stat({str(tmp_path)!r}))")
+    assert "FileNotFoundError" in _output(fork_server, "import os\nprint(os.stat('/etc/passwd'))")
 
 
-def test_children_see_no_frame_module_or_descriptor_of_a_judge(zygote: Zygote) -> None:
+def test_children_see_no_frame_module_or_descriptor_of_a_judge(fork_server: ProgramForkServer) -> None:
     source = "import sys\nprint(sorted(name for name in sys.modules if 'sandbox' in name or 'pydantic' in name))"
-    assert _output(zygote, source).strip() == "[]"
+    assert _output(fork_server, source).strip() == "[]"
 
 
 def test_a_program_killed_from_outside_is_run_again() -> None:
