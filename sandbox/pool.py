@@ -61,7 +61,7 @@ class Pool:
         """Nothing is started yet, unless programs are to have a directory: then a warning says where they cannot.
 
         Raises:
-            ValueError: the language of the rewards is unknown.
+            UnknownLanguageError: the language of the rewards is unknown.
             IsolationError, WorkerStartError: with `scratch_bytes`, where programs cannot be run at all.
         """
         if rewards.language is not None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sandbox.errors import SandboxError, UnknownVerifierError
+from sandbox.errors import DuplicateVerifierError, UnknownVerifierError
 from sandbox.verdict import Grade, Submission
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -75,14 +75,14 @@ def verifier(
     """Register the decorated function under `name`.
 
     Raises:
-        SandboxError: the name is taken by another function.
+        DuplicateVerifierError: the name is taken by another function.
     """
     kind = Kind.PROGRAM if program else Kind.ISOLATED if isolated else Kind.INLINE
 
     def register(function: Function) -> Function:
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
-            raise SandboxError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
+            raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
         _verifiers[name] = Verifier(name, function, kind, warm_up, fast_path, cache_key)
         return function
 
