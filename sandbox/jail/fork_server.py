@@ -55,7 +55,7 @@ WARM = (
 )  # fmt: skip
 
 
-def main(control_fd: int, configuration: str) -> None:
+def main(control_fd: int, configuration: str) -> NoReturn:
     """Serve the pool on an inherited SOCK_SEQPACKET socket until it closes."""
     settings = json.loads(configuration)
     os.environ.pop("LD_BIND_NOW", None)
@@ -98,6 +98,11 @@ def main(control_fd: int, configuration: str) -> None:
     control.sendmsg([json.dumps(ready).encode()], own_directory)
     if directory is not None:
         os.close(directory)
+    _serve(control, layers)
+
+
+def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
+    """Fork and reap children as the pool asks for it, until it closes the socket."""
     while True:
         packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
         if not packet:

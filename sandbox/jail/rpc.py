@@ -106,7 +106,11 @@ def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
 
 
 def _collected(namespace: dict[str, Any]) -> None:
-    """Run what pytest or unittest would collect. Raises AssertionError if any of it fails or is skipped."""
+    """Run what pytest or unittest would collect.
+
+    Raises:
+        AssertionError: any of it fails or is skipped.
+    """
     for name, value in list(namespace.items()):
         if name.startswith("test") and isinstance(value, FunctionType):
             value()

@@ -42,11 +42,19 @@ class Serializer:
         self._numbers: dict[int, int] = {}
 
     def encode(self, value: Any) -> str:
-        """One line of JSON. Raises ValueEncodingError."""
+        """One line of JSON.
+
+        Raises:
+            ValueEncodingError: something in it has no encoding.
+        """
         return json.dumps(self._encode(value, MAX_DEPTH), separators=(",", ":"))
 
     def decode(self, text: str | bytes) -> Any:
-        """The value. Raises ValueEncodingError."""
+        """The value of one line.
+
+        Raises:
+            ValueEncodingError: it is not an encoding.
+        """
         return self._decode(values.load(text), MAX_DEPTH)
 
     def _number(self, value: Any) -> None:

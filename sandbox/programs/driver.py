@@ -96,7 +96,11 @@ def _ask(serving: Run, call: Any) -> bytes | None:
 
 
 def _checked(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply with nothing in it but what a reply may hold. Raises one of the errors above."""
+    """A reply with nothing in it but what a reply may hold.
+
+    Raises:
+        ValueEncodingError, KeyError, TypeError: it is malformed.
+    """
     printed = reply.get("printed", "")
     passed: dict[str, Any] = {"printed": printed[:MAX_PRINTED]} if isinstance(printed, str) and printed else {}
     if "value" in reply:

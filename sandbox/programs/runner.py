@@ -109,12 +109,20 @@ class ProgramRunner:
             return outcome, {} if fork_server.directory is None else fetched(fork_server.directory, fetch, size)
 
     def can_write(self) -> bool:
-        """Whether programs can have a directory to write to here. Raises as `run`."""
+        """Whether programs can have a directory to write to here.
+
+        Raises:
+            DeadlineError, WorkerDiedError, WorkerStartError, IsolationError, PoolClosedError: as `run`.
+        """
         with self._own_fork_server({}, self.config.files_bytes) as fork_server:
             return fork_server.directory is not None
 
     def isolation(self) -> str:
-        """The isolation layers in words, once the self-test has passed. Raises as `run`."""
+        """The isolation layers in words, once the self-test has passed.
+
+        Raises:
+            DeadlineError, WorkerDiedError, WorkerStartError, IsolationError, PoolClosedError: as `run`.
+        """
         with self._fork_servers.lease(self._deadline) as fork_server:
             layers = fork_server.layers
         if self.config.unsafe:
@@ -136,7 +144,11 @@ class ProgramRunner:
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[ProgramForkServer]:
-        """A fork server for two runs at the same time. Raises as `run`."""
+        """A fork server for two runs at the same time.
+
+        Raises:
+            DeadlineError, WorkerDiedError, WorkerStartError, IsolationError, PoolClosedError: as `run`.
+        """
         with self._fork_servers.lease(self._deadline) as fork_server:
             yield fork_server
 
