@@ -28,7 +28,8 @@ import atheris
 with atheris.instrument_imports(include=["sandbox"], enable_loader_override=False):
     from sandbox import Pool, RewardConfig, SandboxConfig
     from sandbox.jail import values
-    from sandbox.programs import dialogue, runner
+    from sandbox.programs import driver
+    from sandbox.programs import outcome as outcomes
     from sandbox.programs.matching import output_matches, value_matches
     from sandbox.server import make_app
     from sandbox.verifiers import programs
@@ -93,10 +94,10 @@ def value_target(data: bytes) -> None:
     if not output_matches(data, data):
         raise AssertionError("an output must match itself")
     # The judge's side of the messages that children send.
-    runner._claimed_error([data])
+    outcomes._claimed_error([data])
     with contextlib.suppress(ValueError):
-        dialogue._message(data)
-    outcome = runner.Outcome(None, "", b"", b"", [data], 0, 0.0, 0.0, 0)
+        driver._message(data)
+    outcome = outcomes.Outcome(None, "", b"", b"", [data], 0, 0.0, 0.0, 0)
     if (result := programs.result_of(outcome)) is not None:
         value_matches(1, result)
 
@@ -215,7 +216,7 @@ def _fuzz(options: argparse.Namespace, directory: Path) -> NoReturn:
     words.write_text("".join(f"{json.dumps(word)}\n" for word in DICTIONARY))
     target: Callable[[bytes], None] = value_target
     if options.target == "http":
-        config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, answer_seconds=0.5)
+        config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, grader_seconds=0.5)
         app = make_app(Pool(config, RewardConfig()), token=TOKEN, max_body_bytes=65536)
         target = http_target(app, asyncio.new_event_loop())
     what = [str(options.input)] if options.input else [str(corpus), f"-max_total_time={options.seconds}"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.errors import BadRecordError
 from sandbox.pool import Pool
 from sandbox.verdict import Status, Submission, Verdict
 
@@ -17,10 +18,6 @@ _CHUNK_BYTES = 64 * 1024 * 1024
 _DIGITS_AT_ONCE = 4000
 _ID_BITS = 4096
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
-
-
-class BadRecordError(ValueError):
-    """A line that is not a record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def test_most_pairs_need_no_process() -> None:
 
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_hostile_answers_are_graded_as_wrong_whatever_they_cost(answer: str) -> None:
-    with Pool(SandboxConfig(workers=1, answer_seconds=1.0), RewardConfig()) as pool:
+    with Pool(SandboxConfig(workers=1, grader_seconds=1.0), RewardConfig()) as pool:
         [verdict] = pool.score([_submission("42x+1", answer)], 60)
     assert verdict.status in (Status.WRONG, Status.TIMEOUT, Status.MEMORY, Status.UNPARSEABLE)
     assert verdict.reward == 0.0

@@ -1,8 +1,9 @@
-"""The processes that run one isolated verifier: a template that imports what it needs, and workers forked from it.
+"""The processes that run one isolated verifier: a fork server that imports what it needs, and workers forked from it.
 
-Started by `grading.templates` with its settings as an argument. A worker takes one request and gives one reply, for
-ever. It never runs model-written programs, only parsers of model-written text, which may nevertheless evaluate it:
-hence limits, Landlock, seccomp and a deadline that is enforced from outside. The template never sees a request.
+Started by `sandbox.grading.fork_server` with its settings as an argument. A worker takes one request and gives one
+reply, for ever. It never runs model-written programs, only parsers of model-written text, which may nevertheless
+evaluate it: hence limits, Landlock, seccomp and a deadline that is enforced from outside. The fork server never sees a
+request.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import sys
 import time
 from typing import Any, NoReturn
 
+import sandbox.verifiers  # noqa: F401 - registers the built-in verifiers
 from sandbox.errors import BadReferenceError
 from sandbox.grading import frames
 from sandbox.jail import lockdown
 from sandbox.registry import lookup
-from sandbox.verdict import Grade, Status, Submission
+from sandbox.verdict import Grade, Status, Submission, as_grade
 
 # A worker whose pool was killed in mid-check ends itself this long after the deadline of the check.
 ORPHAN_SECONDS = 1.0
@@ -46,7 +48,7 @@ def main(settings_json: str) -> NoReturn:
     try:
         for module in settings["modules"]:
             importlib.import_module(module)
-        walls = _walls(settings)
+        layers = _layers(settings)
     except Exception as error:  # noqa: BLE001 - whatever keeps a worker from starting is reported to the pool
         control.send(json.dumps({"failure": f"{type(error).__name__}: {error}"[:1000]}).encode())
         sys.exit(1)
@@ -60,12 +62,12 @@ def main(settings_json: str) -> NoReturn:
             os._exit(0)
         request = json.loads(packet)
         if "fork" in request:
-            _fork(control, walls, settings, fds[0])
+            _fork(control, layers, settings, fds[0])
         else:
             control.send(json.dumps({"status": os.waitpid(request["reap"], 0)[1]}).encode())
 
 
-def _fork(control: socket.socket, walls: lockdown.Walls, settings: dict[str, Any], fd: int) -> None:
+def _fork(control: socket.socket, layers: lockdown.IsolationLayers, settings: dict[str, Any], fd: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork()
@@ -76,7 +78,7 @@ def _fork(control: socket.socket, walls: lockdown.Walls, settings: dict[str, Any
     if pid == 0:
         try:
             control.close()
-            _serve(walls, settings, parent, fd)
+            _serve(layers, settings, parent, fd)
         finally:
             os._exit(1)
     os.close(fd)
@@ -85,10 +87,10 @@ def _fork(control: socket.socket, walls: lockdown.Walls, settings: dict[str, Any
     os.close(handle)
 
 
-def _serve(walls: lockdown.Walls, settings: dict[str, Any], parent: int, fd: int) -> NoReturn:
+def _serve(layers: lockdown.IsolationLayers, settings: dict[str, Any], parent: int, fd: int) -> NoReturn:
     """Lock this process down, then answer requests until the pool closes the connection."""
-    room = max(settings["memory_bytes"] - walls.base_bytes, settings["memory_bytes"] // 4)
-    lockdown.enter(walls, parent, room, None)
+    room = max(settings["memory_bytes"] - layers.base_bytes, settings["memory_bytes"] // 4)
+    lockdown.enter(layers, parent, room, None)
     while (request := frames.read(fd)) is not None:
         signal.setitimer(signal.ITIMER_REAL, settings["check_seconds"] + ORPHAN_SECONDS)
         reply = _check(request)
@@ -97,12 +99,12 @@ def _serve(walls: lockdown.Walls, settings: dict[str, Any], parent: int, fd: int
     os._exit(0)
 
 
-def _walls(settings: dict[str, Any]) -> lockdown.Walls:
+def _layers(settings: dict[str, Any]) -> lockdown.IsolationLayers:
     packages = [*site.getsitepackages(), *sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/etc/ld.so.cache"]
-    walls = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
-    lockdown.settle(walls)
+    layers = lockdown.prepare([path for path in packages if path], settings["uid"], enforce=settings["enforce"])
+    lockdown.apply_inherited(layers)
     lockdown.hide()
-    return walls
+    return layers
 
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:
@@ -125,16 +127,3 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
         "parts": dict(grade.parts),
         "seconds": time.perf_counter() - started,
     }
-
-
-def as_grade(result: Any) -> Grade:
-    """A verifier's result as a grade.
-
-    Raises:
-        TypeError: it is neither a `Grade` nor a bool nor a number.
-    """
-    if isinstance(result, Grade):
-        return result
-    if isinstance(result, bool | int | float):
-        return Grade.of(result)
-    raise TypeError(f"a verifier returns a Grade, a bool or a number from 0 to 1, not {type(result).__name__}")

@@ -1,4 +1,4 @@
-"""Answer workers: persistent processes for isolated verifiers. Every wait has a deadline and ends in SIGKILL."""
+"""Grader workers: persistent processes for isolated verifiers. Every wait has a deadline and ends in SIGKILL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sandbox.errors import (
     WorkerTimeoutError,
 )
 from sandbox.grading import frames
-from sandbox.grading.templates import PATIENCE, Template
+from sandbox.grading.fork_server import PATIENCE, GraderForkServer
 from sandbox.registry import Verifier
 from sandbox.verdict import Grade, Status, Submission
 
@@ -31,19 +31,19 @@ _ATTEMPTS = 2
 _REPLY_SECONDS = 5.0
 
 
-class AnswerWorker:
+class GraderWorker:
     """One worker process for one isolated verifier. Not thread-safe: one thread leases it at a time.
 
     Raises:
-        WorkerDiedError: the template is dead.
+        WorkerDiedError: the fork server is dead.
     """
 
-    def __init__(self, template: Template, verifier: str) -> None:
+    def __init__(self, fork_server: GraderForkServer, verifier: str) -> None:
         self.verifier = verifier
         self.checks = 0
-        self._template = template
+        self._fork_server = fork_server
         self._lock = threading.Lock()
-        forked = template.fork()
+        forked = fork_server.fork()
         self.pid, self._pidfd, self._connection = forked.pid, forked.pidfd, forked.connection
         self._status: int | None = None
 
@@ -54,7 +54,7 @@ class AnswerWorker:
         time is given up to `PATIENCE` times as long, so that a busy machine makes no answer wrong.
 
         Raises:
-            WorkerTimeoutError: no reply; the worker has been killed. `starved` says that it hardly ran at all.
+            WorkerTimeoutError: no reply; the worker has been killed. `starved` means that it hardly ran at all.
             WorkerDiedError: it ended by itself.
         """
         self.checks += 1
@@ -105,7 +105,7 @@ class AnswerWorker:
         gone.poll(500)
         self.kill()
         if self._status is None:
-            return WorkerDiedError(f"worker ended ({reason}), and its template with it", signal=signal.SIGKILL)
+            return WorkerDiedError(f"worker ended ({reason}), and its fork server with it", signal=signal.SIGKILL)
         code = os.waitstatus_to_exitcode(self._status)
         if code >= 0:
             return WorkerDiedError(f"worker ended ({reason}, exit status {code})")
@@ -128,18 +128,18 @@ class AnswerWorker:
             return
         os.close(pidfd)
         self._connection.close()
-        self._status = self._template.reap(self.pid)
+        self._status = self._fork_server.reap(self.pid)
 
 
-class AnswerWorkers:
-    """The answer workers of a pool, started when first needed. Thread-safe."""
+class GraderWorkerPool:
+    """The grader workers of a pool, started when first needed. Thread-safe."""
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._idle: list[AnswerWorker] = []
-        self._leased: set[AnswerWorker] = set()
-        self._templates: dict[str, Template] = {}
+        self._idle: list[GraderWorker] = []
+        self._leased: set[GraderWorker] = set()
+        self._fork_servers: dict[str, GraderForkServer] = {}
         self._starting = threading.Lock()
         self._closed = False
 
@@ -162,12 +162,12 @@ class AnswerWorkers:
                 self._return(worker)
                 raise DeadlineError("the deadline passed before a worker was free")
             try:
-                reply = worker.call(request, self._config.answer_seconds, left)
+                reply = worker.call(request, self._config.grader_seconds, left)
             except WorkerTimeoutError as error:
                 self._discard(worker, "deadline")
-                if error.starved or left < self._config.answer_seconds:
+                if error.starved or left < self._config.grader_seconds:
                     raise DeadlineError("the machine was too busy, or the deadline passed during the check") from None
-                return Grade(Status.TIMEOUT, detail=f"no result after {self._config.answer_seconds} s")
+                return Grade(Status.TIMEOUT, detail=f"no result after {self._config.grader_seconds} s")
             except WorkerDiedError as error:
                 self._discard(worker, "died")
                 if attempt + 1 < _ATTEMPTS:
@@ -191,10 +191,10 @@ class AnswerWorkers:
         for worker in idle:
             self._discard(worker, "recycled")
         with self._starting:
-            for template in self._templates.values():
-                template.close()
+            for fork_server in self._fork_servers.values():
+                fork_server.close()
 
-    def _lease(self, verifier: Verifier) -> AnswerWorker:
+    def _lease(self, verifier: Verifier) -> GraderWorker:
         evicted = None
         with self._lock:
             if self._closed:
@@ -220,28 +220,28 @@ class AnswerWorkers:
             raise PoolClosedError("the pool was closed")
         return worker
 
-    def _forked(self, verifier: Verifier) -> AnswerWorker:
-        """A worker from the verifier's template, which is started when first needed, and again if it has died."""
+    def _forked(self, verifier: Verifier) -> GraderWorker:
+        """A worker from the verifier's fork server, which is started when first needed, and again if it has died."""
         with self._starting:
             if self._closed:
                 raise PoolClosedError("the pool was closed")
-            template = self._templates.get(verifier.name)
+            fork_server = self._fork_servers.get(verifier.name)
             with contextlib.suppress(WorkerDiedError):
-                if template is not None:
-                    return AnswerWorker(template, verifier.name)
-            template = self._templates[verifier.name] = Template(self._config, verifier)
-            return AnswerWorker(template, verifier.name)
+                if fork_server is not None:
+                    return GraderWorker(fork_server, verifier.name)
+            fork_server = self._fork_servers[verifier.name] = GraderForkServer(self._config, verifier)
+            return GraderWorker(fork_server, verifier.name)
 
-    def _return(self, worker: AnswerWorker) -> None:
+    def _return(self, worker: GraderWorker) -> None:
         with self._lock:
-            keep = worker.checks < self._config.answer_recycle_checks and not self._closed
+            keep = worker.checks < self._config.grader_recycle_checks and not self._closed
             if keep:
                 self._leased.discard(worker)
                 self._idle.append(worker)
         if not keep:
             self._discard(worker, "recycled")
 
-    def _discard(self, worker: AnswerWorker, reason: str) -> None:
+    def _discard(self, worker: GraderWorker, reason: str) -> None:
         with self._lock:
             counted = worker in self._leased or worker in self._idle
             self._leased.discard(worker)

@@ -1,5 +1,8 @@
-"""The pool's side of a template: a warm process that forks answer workers, so that a killed one is replaced in
-milliseconds and not in the seconds that importing an algebra system takes."""
+"""The pool's side of a grader fork server.
+
+That is a process with everything imported which forks the workers of one verifier, so that a killed worker is replaced
+in milliseconds and not in the seconds that importing an algebra system takes.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from sandbox.config import SandboxConfig
 from sandbox.errors import WorkerDiedError, WorkerStartError
 from sandbox.registry import Verifier
 
-# Forking and reaping take milliseconds; this only bounds a template that was stopped.
-ANSWER_SECONDS = 10.0
+# Forking and reaping take milliseconds; this only bounds a fork server that was stopped.
+REPLY_SECONDS = 10.0
 _MAX_PACKET = 4096
 # A check on a busy machine may take this many times its deadline; then the worker ends itself.
 PATIENCE = 5
@@ -26,7 +29,7 @@ PATIENCE = 5
 _BOOT = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from sandbox.grading.worker import main
+from sandbox.grading.worker_process import main
 main(sys.argv[2])
 """
 
@@ -46,7 +49,7 @@ class Forked:
     connection: socket.socket
 
 
-class Template:
+class GraderForkServer:
     """A process with everything imported that the workers of one verifier need. Thread-safe.
 
     Raises:
@@ -59,8 +62,8 @@ class Template:
         settings = {
             "fd": theirs.fileno(),
             "modules": [*verifier.warm_up, verifier.function.__module__],
-            "memory_bytes": config.answer_memory_bytes,
-            "check_seconds": config.answer_seconds * PATIENCE,
+            "memory_bytes": config.grader_memory_bytes,
+            "check_seconds": config.grader_seconds * PATIENCE,
             "uid": config.uid_base - 1,
             "enforce": not config.unsafe,
         }
@@ -87,7 +90,7 @@ class Template:
         """A new worker.
 
         Raises:
-            WorkerDiedError: the template did not answer; it is dead now.
+            WorkerDiedError: the fork server did not answer; it is dead now.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -103,25 +106,25 @@ class Template:
         return Forked(int(reply["pid"]), fds[0], ours)
 
     def reap(self, pid: int) -> int | None:
-        """Wait status of a worker that has ended or was killed; None if the template is gone, and so the worker."""
+        """Wait status of a worker that has ended or was killed; None if the fork server is gone, and so the worker."""
         with self._lock, contextlib.suppress(WorkerDiedError):
             reply, _ = self._ask({"reap": pid}, [])
             return int(reply["status"])
         return None
 
     def close(self) -> None:
-        """End the template and with it every worker; harmless if it is dead already. Whoever uses it finds it dead."""
+        """End the fork server and with it every worker; harmless if it is dead already. Its users find it dead."""
         launch.end(self._process)
         with self._lock:
             self._control.close()
 
     def _ask(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         try:
-            self._control.settimeout(ANSWER_SECONDS)
+            self._control.settimeout(REPLY_SECONDS)
             socket.send_fds(self._control, [json.dumps(request).encode()], fds)
         except OSError as error:
             raise self._dead(str(error)) from error
-        return self._receive(ANSWER_SECONDS)
+        return self._receive(REPLY_SECONDS)
 
     def _receive(self, seconds: float) -> tuple[dict[str, Any], list[int]]:
         try:
@@ -135,4 +138,4 @@ class Template:
 
     def _dead(self, reason: str) -> WorkerDiedError:
         self.close()
-        return WorkerDiedError(f"the template of a worker is gone ({reason})", signal=signal.SIGKILL)
+        return WorkerDiedError(f"the fork server of a grader worker is gone ({reason})", signal=signal.SIGKILL)

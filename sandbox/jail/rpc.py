@@ -1,10 +1,10 @@
-"""Assert-style tests inside the two sandboxes: the program answers calls, the tests run against a proxy of it.
+"""The RPC between assert-style tests and the program under test, each in a sandbox of its own.
 
 A call is `{"call": (args, keywords)}`; its reply `{"value": (result, changes)}` or `{"raised": names, "args"}`, with
-the text that was `printed`. What crosses is described in `sandbox.jail.exchange`.
+the text that was `printed`. What crosses is described in `sandbox.jail.serialization`.
 
 Changes of arguments are seen by the tests where the call was made for their sake: where the function returned None, or
-the tests throw its result away, or the job says `mutates`. Otherwise a function could empty its argument and return
+the tests throw its result away, or the job has `mutates`. Otherwise a function could empty its argument and return
 nothing, and `assert candidate(xs) == sorted(xs)` would hold.
 """
 
@@ -19,9 +19,9 @@ import sys
 from types import FrameType, FunctionType
 from typing import Any
 
-from sandbox.jail import exchange
-from sandbox.jail.exchange import Exchange
+from sandbox.jail import serialization
 from sandbox.jail.program import compiled, entry, report
+from sandbox.jail.serialization import Serializer
 from sandbox.jail.values import ValueEncodingError
 
 MAX_LINE = 16 * 1024 * 1024
@@ -59,22 +59,22 @@ def serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
 
 
 def _reply(call: Any, line: bytes) -> dict[str, Any]:
-    talk = Exchange()
-    args, keywords = talk.decode(line)
-    before = exchange.snapshots(talk.objects)
+    serializer = Serializer()
+    args, keywords = serializer.decode(line)
+    before = serialization.snapshots(serializer.objects)
     try:
         result = call(*args, **keywords)
-        return {"value": talk.encode((result, exchange.changes(talk.objects, before)))}
+        return {"value": serializer.encode((result, serialization.changes(serializer.objects, before)))}
     except Exception as error:  # noqa: BLE001 - the tests may expect any exception
         names = [kind.__name__ for kind in type(error).__mro__[:_MAX_BASES]]
         try:
-            return {"raised": names, "args": Exchange().encode(error.args)}
+            return {"raised": names, "args": Serializer().encode(error.args)}
         except ValueEncodingError:
-            return {"raised": names, "args": Exchange().encode((str(error)[:_MAX_MESSAGE],))}
+            return {"raised": names, "args": Serializer().encode((str(error)[:_MAX_MESSAGE],))}
 
 
 def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
-    """Run the tests and say how they ended."""
+    """Run the tests and report how they ended."""
     candidate = _Candidate(job, namespace)
     sys.stdin = io.StringIO()
     try:
@@ -106,7 +106,11 @@ def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
 
 
 def _collected(namespace: dict[str, Any]) -> None:
-    """Run what pytest or unittest would collect. Raises AssertionError if any of it fails or is skipped."""
+    """Run what pytest or unittest would collect.
+
+    Raises:
+        AssertionError: any of it fails or is skipped.
+    """
     for name, value in list(namespace.items()):
         if name.startswith("test") and isinstance(value, FunctionType):
             value()
@@ -144,9 +148,9 @@ class _Candidate:
 
     def _call(self, args: Any, keywords: Any, caller: FrameType) -> Any:
         self.called = True
-        talk = Exchange()
+        serializer = Serializer()
         try:
-            call = talk.encode((args, keywords))
+            call = serializer.encode((args, keywords))
         except ValueEncodingError as error:
             raise _UnsupportedError(str(error)) from None
         report({"call": call})
@@ -159,24 +163,24 @@ class _Candidate:
         if "value" not in reply:
             self.raised = self._exception(reply)
             raise self.raised
-        return self._result(talk, reply["value"], caller)
+        return self._result(serializer, reply["value"], caller)
 
-    def _result(self, talk: Exchange, encoded: str, caller: FrameType) -> Any:
-        originals = list(talk.objects)
-        result, changed = talk.decode(encoded)
+    def _result(self, serializer: Serializer, encoded: str, caller: FrameType) -> Any:
+        originals = list(serializer.objects)
+        result, changed = serializer.decode(encoded)
         if not changed:
             return result
         if result is not None and not self._mutates and not _discarded(caller):
             # The result may hold arguments as they have become, while the tests keep theirs as they were.
-            talk = Exchange()
-            talk.objects = copy.deepcopy(originals)
-            result, changed = talk.decode(encoded)
-        exchange.apply(talk.objects, changed)
+            serializer = Serializer()
+            serializer.objects = copy.deepcopy(originals)
+            result, changed = serializer.decode(encoded)
+        serialization.apply(serializer.objects, changed)
         return result
 
     def _exception(self, reply: dict[str, Any]) -> Exception:
         """An exception the tests know by one of its names; none that would end a loop or skip a test."""
-        args = Exchange().decode(reply["args"])
+        args = Serializer().decode(reply["args"])
         for name in reply["raised"]:
             kind = self._namespace.get(name, getattr(builtins, name, None))
             if not (isinstance(kind, type) and issubclass(kind, Exception)):

@@ -1,8 +1,8 @@
-"""Assert-style tests: trusted tests in one sandbox call the program in another, and neither sees the other.
+"""The test driver: trusted tests in one sandbox call the program in another, and neither sees the other.
 
-The tests' process sends calls and finally its result; the program's process answers calls with values. Both talk only
-to this module, which passes single lines on after checking their form. The program cannot speak to the tests' process
-in any other way, and cannot speak on the channel that says that the tests passed.
+The tests' process sends calls and finally its result; the program's process replies to calls with values. Both are
+connected only to this driver, which forwards single lines after checking their form. The program cannot reach the
+tests' process in any other way, and cannot write to the channel that reports that the tests passed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.errors import BadReferenceError, DeadlineError, WorkerDiedError
-from sandbox.jail.conversation import MAX_LINE, MAX_PRINTED
+from sandbox.jail.rpc import MAX_LINE, MAX_PRINTED
 from sandbox.jail.values import ValueEncodingError, encode, load
-from sandbox.programs.runner import ATTEMPTS, Outcome, ProgramRunner, outcome_of
-from sandbox.programs.zygotes import Run, Zygote
+from sandbox.programs.fork_server import ProgramForkServer
+from sandbox.programs.outcome import Outcome, outcome_of
+from sandbox.programs.run import Run
+from sandbox.programs.runner import ATTEMPTS, ProgramRunner
 from sandbox.verdict import Grade, Status
 
 _MAX_NAMES = 12
@@ -32,21 +34,25 @@ def run_tests(runner: ProgramRunner, program: dict[str, Any], tests: dict[str, A
     died: WorkerDiedError | None = None
     for _ in range(ATTEMPTS):
         try:
-            with runner.pair() as zygote:
-                return _converse(runner, zygote, program, tests, seconds)
+            with runner.pair() as fork_server:
+                return _drive(runner, fork_server, program, tests, seconds)
         except WorkerDiedError as error:
             died = error
     assert died is not None
     raise died
 
 
-def _converse(
-    runner: ProgramRunner, zygote: Zygote, program: dict[str, Any], tests: dict[str, Any], seconds: float | None
+def _drive(
+    runner: ProgramRunner,
+    fork_server: ProgramForkServer,
+    program: dict[str, Any],
+    tests: dict[str, Any],
+    seconds: float | None,
 ) -> Grade:
     limit, ours = runner.limit(seconds)
     with ExitStack() as stack:
-        serving = stack.enter_context(Run(zygote, program, runner.config, None, limit, False))
-        testing = stack.enter_context(Run(zygote, tests, runner.config, None, limit, False))
+        serving = stack.enter_context(Run(fork_server, program, runner.config, None, limit, False))
+        testing = stack.enter_context(Run(fork_server, tests, runner.config, None, limit, False))
         if testing.read_line() is None:  # its lockdown's own line
             raise _broken(_outcome(testing, limit, ours))
         ready = [serving.read_line(), serving.read_line()]
@@ -90,7 +96,11 @@ def _ask(serving: Run, call: Any) -> bytes | None:
 
 
 def _checked(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply with nothing in it but what a reply may hold. Raises one of the errors above."""
+    """A reply with nothing in it but what a reply may hold.
+
+    Raises:
+        ValueEncodingError, KeyError, TypeError: it is malformed.
+    """
     printed = reply.get("printed", "")
     passed: dict[str, Any] = {"printed": printed[:MAX_PRINTED]} if isinstance(printed, str) and printed else {}
     if "value" in reply:
@@ -120,7 +130,7 @@ def _conclude(message: dict[str, Any], calls: int) -> Grade:
         return Grade(Status.OK, 1.0)
     if "unusable" in message:
         raise BadReferenceError(f"the tests cannot be used: {message['unusable']!s:.200}")
-    # Only the kind of failure: what an assertion says may quote expected values.
+    # Only the kind of failure: the message of an assertion may quote expected values.
     return Grade(Status.WRONG, detail=f"tests: {message.get('failed', 'failed')!s:.60}")
 
 

@@ -1,7 +1,7 @@
-"""The zygote: a clean, warm interpreter that forks one locked-down child for each job.
+"""The fork server: a clean, warm interpreter that forks one locked-down child for each job.
 
 It never sees a job. The pool hands it five descriptors (stdin, stdout, stderr, job, result) and limits; it forks, gives
-the pool a pidfd of the child at once, and reaps the child when the pool says that it is gone. It is single-threaded, so
+the pool a pidfd of the child at once, and reaps the child when the pool asks for it. It is single-threaded, so
 that the parent-death signal of its children fires when it dies, and it ends when the pool's end of the socket closes.
 
 Messages, one packet each (`REQUEST`, and `STARTED` or `ENDED` for the answer):
@@ -39,7 +39,7 @@ LOCKED = b'{"locked":true}\n'
 _CONTROL_FD_FLOOR = 200
 _M_ARENA_MAX = -8
 _FDS, _FD = struct.Struct("5i"), struct.Struct("i")
-# Where the descriptors of a job are received: nothing else of the zygote's is that low, and the lowest are taken first.
+# Where the descriptors of a job are received: nothing else here is that low, and the lowest are taken first.
 _PLACES = (0, 1, 2, harness.JOB_FD, harness.RESULT_FD)
 # Out of programs' sight in `sys.modules`, but alive.
 _OWN_MODULES: list[ModuleType] = []
@@ -55,7 +55,7 @@ WARM = (
 )  # fmt: skip
 
 
-def main(control_fd: int, configuration: str) -> None:
+def main(control_fd: int, configuration: str) -> NoReturn:
     """Serve the pool on an inherited SOCK_SEQPACKET socket until it closes."""
     settings = json.loads(configuration)
     os.environ.pop("LD_BIND_NOW", None)
@@ -69,21 +69,21 @@ def main(control_fd: int, configuration: str) -> None:
     with contextlib.suppress(AttributeError):
         lockdown.libc.mallopt(_M_ARENA_MAX, 1)
     harness.prepare()
-    harness.rehearse()
+    harness.warm_up()
     readable = _readable(settings["preload"], settings["importable"])
     source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
-    walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
+    layers = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
     own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
     if size and "root" not in own:
         # Nothing to write to, so nothing that writes is allowed.
-        walls = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
+        layers = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"])
     directory = None
     if source:
-        directory = scratch.occupy(lockdown.libc, walls.landlock, source, tree, mounted="root" in own)
+        directory = scratch.occupy(lockdown.libc, layers.landlock, source, tree, mounted="root" in own)
     del tree
-    lockdown.settle(walls)
+    lockdown.apply_inherited(layers)
     lockdown.hide()
-    harness.set_stage()
+    harness.reset()
     for name in [name for name in sys.modules if name.partition(".")[0] == "sandbox"]:
         _OWN_MODULES.append(sys.modules.pop(name))
     # What it received would otherwise be duplicated onto the descriptors that children use.
@@ -93,11 +93,16 @@ def main(control_fd: int, configuration: str) -> None:
     if hasattr(_libc, "malloc_trim"):
         # Sorts the free memory of glibc: left to the first large allocation, every child would do it.
         _libc.malloc_trim(0)
-    ready = {"ready": os.getpid(), "landlock": walls.landlock is not None, "own": own, "uid": walls.uid}
+    ready = {"ready": os.getpid(), "landlock": layers.landlock is not None, "own": own, "uid": layers.uid}
     own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
     control.sendmsg([json.dumps(ready).encode()], own_directory)
     if directory is not None:
         os.close(directory)
+    _serve(control, layers)
+
+
+def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
+    """Fork and reap children as the pool asks for it, until it closes the socket."""
     while True:
         packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
         if not packet:
@@ -107,7 +112,7 @@ def main(control_fd: int, configuration: str) -> None:
         if verb == b"fork":
             if _FDS.unpack(ancillary[0][2]) != _PLACES:
                 raise OSError("descriptors arrived out of their places")
-            _fork(control, walls, first, second)
+            _fork(control, layers, first, second)
         else:
             _, status, usage = os.wait4(first, 0)
             control.send(ENDED.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
@@ -162,7 +167,7 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, walls: lockdown.Walls, memory: int, cpu: int) -> None:
+def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory: int, cpu: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork() if threading.active_count() > 1 else _bare_fork()
@@ -171,7 +176,7 @@ def _fork(control: socket.socket, walls: lockdown.Walls, memory: int, cpu: int) 
         control.send(STARTED.pack(-(error.errno or 1)))
         return
     if pid == 0:
-        _child(walls, parent, memory, cpu)
+        _child(layers, parent, memory, cpu)
     os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
     control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
@@ -191,10 +196,10 @@ def _bare_fork() -> int:
     return pid
 
 
-def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> NoReturn:
+def _child(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
-        _lock(walls, parent, memory, cpu)
+        _lock(layers, parent, memory, cpu)
         body = os.pread(harness.JOB_FD, os.lseek(harness.JOB_FD, 0, os.SEEK_END), 0)
         os.close(harness.JOB_FD)
         if b"random" in body:
@@ -205,11 +210,11 @@ def _child(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> NoRetur
         os._exit(code)
 
 
-def _lock(walls: lockdown.Walls, parent: int, memory: int, cpu: int) -> None:
-    """Lock this child down, and say so before the program can say anything."""
+def _lock(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> None:
+    """Lock this child down, and report it before the program can write anything."""
     try:
-        _close_others(walls.landlock)
-        lockdown.enter(walls, parent, memory, cpu)
+        _close_others(layers.landlock)
+        lockdown.enter(layers, parent, memory, cpu)
     except OSError as error:
         os.write(harness.RESULT_FD, json.dumps({"unlocked": str(error)}).encode() + b"\n")
         raise

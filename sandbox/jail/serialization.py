@@ -34,19 +34,27 @@ _MUTABLE = (list, dict, set, bytearray)
 _VIEWS = {type({}.keys()): "K", type({}.values()): "V", type({}.items()): "I"}
 
 
-class Exchange:
-    """One call and its reply, on either side."""
+class Serializer:
+    """Encodes and decodes one call and its reply, on either side; numbers the objects in it."""
 
     def __init__(self) -> None:
         self.objects: list[Any] = []
         self._numbers: dict[int, int] = {}
 
     def encode(self, value: Any) -> str:
-        """One line of JSON. Raises ValueEncodingError."""
+        """One line of JSON.
+
+        Raises:
+            ValueEncodingError: something in it has no encoding.
+        """
         return json.dumps(self._encode(value, MAX_DEPTH), separators=(",", ":"))
 
     def decode(self, text: str | bytes) -> Any:
-        """The value. Raises ValueEncodingError."""
+        """The value of one line.
+
+        Raises:
+            ValueEncodingError: it is not an encoding.
+        """
         return self._decode(values.load(text), MAX_DEPTH)
 
     def _number(self, value: Any) -> None:
@@ -85,9 +93,9 @@ class Exchange:
         if kind is deque:
             return ["e", value.maxlen, *[self._encode(item, depth - 1) for item in value]]
         if hasattr(kind, "__next__"):
-            items, ended = _drawn(value)
+            items, ended = _consumed(value)
             return ["g", ended, *[self._encode(item, depth - 1) for item in items]]
-        # A container made here is numbered like any other, and so lives as long as this exchange.
+        # A container made here is numbered like any other, and so lives as long as this serializer.
         return self._encode(values.builtin_base(value), depth)
 
     def _decode(self, node: Any, depth: int) -> Any:
@@ -169,7 +177,7 @@ def _differ(now: Any, old: Any) -> bool:
     return bool(now != old)
 
 
-def _drawn(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
+def _consumed(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
     items: list[Any] = []
     until = time.monotonic() + _ITEM_SECONDS
     for item in iterator:
@@ -182,7 +190,7 @@ def _drawn(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
 def _iterator(items: list[Any], ended: bool) -> Iterator[Any]:
     yield from items
     if not ended:
-        raise RuntimeError("the iterator of the program under test goes on, but was not drawn any further")
+        raise RuntimeError("the iterator of the program under test has more items, but only the first were sent")
 
 
 def _pairs(parts: list[Any]) -> dict[Any, Any]:
