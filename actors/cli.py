@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Run a recipe from beginning to end, or go on with a run."""
     from actors import run as runs
-    from actors.config.recipe import load
+    from actors.config.loading import load
 
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
@@ -47,7 +47,7 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Print the resolved configuration of a recipe; start nothing."""
-    from actors.config.recipe import dump, load
+    from actors.config.loading import dump, load
 
     console.print(dump(load(recipe, overrides or ())), highlight=False, markup=False, soft_wrap=True, end="")
 

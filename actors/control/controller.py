@@ -10,7 +10,8 @@ from typing import Any
 import ray
 
 from actors import process
-from actors.config.recipe import Recipe, dump, parse
+from actors.config.loading import dump, parse
+from actors.config.recipe import Recipe
 from actors.control.status import Server
 from actors.control.supervisor import Member, Pool
 from actors.errors import PeerTimeoutError, RunError

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from actors.config.loading import load, parse
 from actors.config.preferences import PreferencesConfig
-from actors.config.recipe import Recipe, load, parse
+from actors.config.recipe import Recipe
 from actors.errors import RecipeError, RunError
 from actors.models import prepare
 from actors.roles.learner.reward_model import train_reward_model
