@@ -15,7 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.config.recipe import Recipe, dump, load
+from actors.config.loading import dump, load
+from actors.config.recipe import Recipe
 from actors.control import reaper
 from actors.deadline import until
 from actors.errors import RecipeError, RunError

@@ -1,15 +1,14 @@
 """The parts of the documentation that are made from the code: options, metrics, objectives, the summary's keys."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
 
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import sandbox.metrics
+from actors.config import keys
 from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.report.summary import RunSummary
@@ -29,29 +28,9 @@ def options() -> str:
         "| key | default | meaning |",
         "|---|---|---|",
     ]
-    return "\n".join([*lines, *(_row(*row) for row in _rows(Recipe, "")), ""])
-
-
-def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in model.model_fields.items():
-        key = prefix + name
-        yield key, _default(field), field.description or ""
-        for variant in _sections(field.annotation):
-            tag = next((f"[{v}]" for v in _tags(variant)), "")
-            yield from _rows(variant, f"{key}{tag}.")
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field can hold: one, one of several, or a list of them."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for argument in get_args(annotation) for section in _sections(argument)]
-
-
-def _tags(section: type[BaseModel]) -> list[str]:
-    """The value of `source` or `kind` that chooses this section among several."""
-    fields = (section.model_fields.get(name) for name in ("source", "kind"))
-    return [str(get_args(field.annotation)[0]) for field in fields if field is not None]
+    return "\n".join(
+        [*lines, *(_row(key, _default(field), field.description or "") for key, field in keys.rows(Recipe)), ""]
+    )
 
 
 def _default(field: FieldInfo) -> str:
@@ -83,7 +62,9 @@ def metrics_table() -> str:
 
 def summary_table() -> str:
     """The keys of summary.json, as Markdown."""
-    return "\n".join(["| key | meaning |", "|---|---|", *(_row(f"`{k}`", m) for k, _, m in _rows(RunSummary, ""))])
+    return "\n".join(
+        ["| key | meaning |", "|---|---|", *(_row(f"`{k}`", f.description or "") for k, f in keys.rows(RunSummary))]
+    )
 
 
 def statistics_table() -> str:

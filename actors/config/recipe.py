@@ -1,11 +1,8 @@
-"""One YAML recipe is one run: the root of the configuration tree, and how it is read."""
+"""One recipe is one run: the root of the configuration tree."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
 from actors.config.cluster import MembershipConfig, RayConfig
@@ -21,7 +18,6 @@ from actors.config.roles import (
 )
 from actors.config.stages import ColdStartConfig, PreferencesConfig
 from actors.config.tasks import TasksConfig
-from actors.errors import RecipeError
 from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
 
@@ -86,65 +82,3 @@ class Recipe(Section):
         """CPUs that Ray reserves for all pools together."""
         g, v = self.generators, self.verifiers
         return g.count * g.cpus + v.count * v.cpus + self.learner.ranks * self.learner.cpus
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, with overrides such as `learner.optimizer.learning_rate=1e-5`.
-
-    Raises RecipeError with one line that names the file, the key and what is wrong with it.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys such as name, model and tasks")
-    for override in overrides:
-        _set(tree, override)
-    return parse(tree, str(path))
-
-
-def parse(tree: dict[str, Any], origin: str) -> Recipe:
-    """Raises RecipeError with one line that names the first wrong key."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        more = f" (and {len(others)} more)" if others else ""
-        given = "" if first["type"] in ("missing", "value_error") else f", not {str(first['input'])[:60]!r}"
-        raise RecipeError(f"{origin}: {key}: {first['msg']}{given}{more}") from error
-
-
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"-s {override}: write key=value, for example -s replay.max_staleness=0")
-    *parents, last = key.split(".")
-    node = tree
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise RecipeError(f"-s {override}: {parent} is not a section")
-        node = child
-    try:
-        node[last] = _scalar(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"-s {override}: {value!r} is not a YAML value") from error
-
-
-def _scalar(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text; people who type it mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def dump(recipe: Recipe) -> str:
-    """The resolved tree as YAML; reading it again gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from actors.cli import main
-from actors.config.recipe import load
+from actors.config.loading import load
 from learner import Group, LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name
 

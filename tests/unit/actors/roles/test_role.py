@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.config.recipe import load
+from actors.config.loading import load
 from actors.errors import RunError
 from actors.roles.role import CLASSES, RoleContext, Storage, enter
 

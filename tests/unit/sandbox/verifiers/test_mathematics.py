@@ -32,7 +32,7 @@ def test_the_labelled_set_is_right_and_in_time() -> None:
 
 def test_the_list_of_what_math_verify_gets_wrong_is_current() -> None:
     found = (Path(__file__).parents[4] / DOCUMENT).read_text(encoding="utf-8")
-    assert found == document(math_verify_wrong()), "run `leeway bench math --write`"
+    assert found == document(math_verify_wrong()), "run `python -m benchmarks math --write`"
 
 
 def test_most_pairs_need_no_process() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.config.recipe import load
+from actors.config.loading import load
 from actors.replay.payload import Payload
 from actors.roles.learner.learner import groups_of, learner_config, merging_of
 from benchmarks.models import small_llama

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.config.recipe import Recipe, parse
+from actors.config.loading import parse
+from actors.config.recipe import Recipe
 from actors.models import prepare
 from actors.roles.learner.sft import cold_start
 from actors.tasks import TaskStream

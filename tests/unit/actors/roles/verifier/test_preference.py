@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from actors.config.recipe import Recipe, load, parse
+from actors.config.loading import load, parse
+from actors.config.recipe import Recipe
 from actors.config.stages import PreferencesConfig
 from actors.errors import RecipeError, RunError
 from actors.models import prepare
