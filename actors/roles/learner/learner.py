@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,16 +15,15 @@ from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
 from actors.observability import metrics
-from actors.replay.payload import Payload
+from actors.replay.batch import decode_batch
 from actors.roles.learner.rendezvous import join, leave, member_name
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
-from actors.transport.codec import Array
 from actors.weights.publisher import Publisher
-from learner import Completion, Group, LearnerConfig, Trainer
+from learner import Group, LearnerConfig, Trainer
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
 from learner.distributed import ranks
 from learner.model.base_weights import BaseWeights
@@ -62,7 +61,7 @@ class Learner:
         self._client, self._batches, self._notices = (
             Client(self._replay, self._name, "learner") for _ in ("requests", "batches", "notices")
         )
-        beat = Heartbeat(self._replay, self._name, "learner", recipe.replay.worker_silence_seconds / 4)
+        beat = Heartbeat(self._replay, self._name, "learner", recipe.membership.heartbeat_seconds)
         self._publisher = self._begin_publishing() if self._rank == 0 else None
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
         try:
@@ -199,7 +198,7 @@ class Learner:
         while not self._stopping and version < self._recipe.steps:
             batch = self._batches.poll("take_batch", {"version": version})
             if batch:
-                return groups_of(batch.body["groups"], batch.arrays, self._recipe.replay.group_size)
+                return decode_batch(batch.body, batch.arrays, self._recipe.replay.group_size)
         return None
 
     def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
@@ -291,31 +290,3 @@ def merging_of(recipe: Recipe, model: Path) -> Merging:
     dtypes = (recipe.learner.dtype, recipe.generators.dtype)
     dtype = "bfloat16" if "bfloat16" in dtypes else "float32"
     return Merging(scale=lora.scale, dtype=dtype, base=BaseWeights(model).fingerprint)
-
-
-def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:
-    """The groups of a delivered batch, in order. Raises ProtocolError where one is out of form."""
-    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
-    for key, array in arrays.items():
-        position, _, name = key.partition(".")
-        own[position][name] = array
-    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
-
-
-def _group(head: Mapping[str, Any], payload: Payload) -> Group:
-    ends = payload.lengths.cumsum()
-    versions = payload.token_versions()
-    completions = []
-    for i, (end, length) in enumerate(zip(ends, payload.lengths, strict=True)):
-        part = slice(end - length, end)
-        completions.append(
-            Completion(
-                tokens=payload.tokens[part],
-                logprobs=payload.logprobs[part],
-                versions=versions[part],
-                reward=float(head["rewards"][i]),
-                truncated=bool(payload.truncated[i]),
-                parts=head["parts"][i],
-            )
-        )
-    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["group_id"]))
