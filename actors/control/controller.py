@@ -24,7 +24,8 @@ from actors.report.state import RunInfo
 from actors.roles.generator import Generator
 from actors.roles.learner.learner import Learner
 from actors.roles.learner.rendezvous import member_name
-from actors.roles.replay import ReplayHost
+from actors.roles.replay import ReplayRole
+from actors.roles.role import RoleContext, Storage
 from actors.roles.verifier.verifier import Verifier
 from actors.transport.client import Client
 
@@ -92,8 +93,8 @@ class Controller:
     def _start(self) -> None:
         recipe = self._recipe
         self._model = prepare(recipe.model, self._models, recipe.seed)
-        snapshot = self._replay_snapshot()
-        replay = self._pool.spawn("replay", "replay", ReplayHost, (recipe, self._folder, snapshot), cpus=0)
+        context = RoleContext(recipe, "replay", Storage(self._folder, checkpoint=self._resume))
+        replay = self._pool.spawn("replay", "replay", ReplayRole, (context,), cpus=0)
         self._address = self._pool.describe(replay)["address"]
         self._client = Client(self._address, "controller", "controller")
         self._spawn_learner(self._resume)
@@ -103,14 +104,6 @@ class Controller:
             self._spawn_verifier()
         for member in list(self._pool.members.values()):
             self._pool.describe(member)
-
-    def _replay_snapshot(self) -> dict[str, Any] | None:
-        if self._resume is None:
-            return None
-        from learner.checkpoint import read_extra
-
-        snapshot: dict[str, Any] = read_extra(self._resume)["replay"]
-        return snapshot
 
     def _name(self, role: str) -> str:
         self._incarnations += 1

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from actors.errors import RunError
+from actors.roles.role import Description
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,15 @@ class Pool:
     def describe(self, member: Member) -> dict[str, Any]:
         """What the actor says of itself once it is up. Raises RunError where it does not come up."""
         try:
-            described: dict[str, Any] = ray.get(member.handle.describe.remote(), timeout=START_SECONDS)
+            described: Any = ray.get(member.handle.describe.remote(), timeout=START_SECONDS)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
             raise RunError(f"{member.name} did not start: {first_line(error)}; see logs/{member.name}.log") from error
+        if isinstance(described, Description):  # the replay is a role already, the others are dictionaries yet
+            port = int(described.metrics.rpartition(":")[2])
+            described = {"metrics_port": port, "address": described.address}
         member.metrics_port = described["metrics_port"]
-        return described
+        found: dict[str, Any] = described
+        return found
 
     def fallen(self, seconds: float) -> list[tuple[Member, str | None]]:
         """Wait up to `seconds` for an actor to end; each that has, with why, or None where its `run` returned."""

@@ -83,7 +83,7 @@ class Session:
         self._leases = Client(self._replay, self._name, "generator")
         self._groups = Client(self._replay, self._name, "generator")
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
-        beat = Heartbeat(self._replay, self._name, "generator", self._recipe.replay.worker_silence_seconds / 4)
+        beat = Heartbeat(self._replay, self._name, "generator", self._recipe.membership.heartbeat_seconds)
         tasks = [asyncio.create_task(self._subscribe()), asyncio.create_task(self._work())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +199,7 @@ class Announcing:
         pause = await self._engine.finish_update(version)
         metrics.GENERATOR_VERSION.set(version)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._client.request, "heartbeat", {"version": version})
+        await loop.run_in_executor(self._threads, self._client.request, "heartbeat", {"report": {"version": version}})
         return pause
 
 

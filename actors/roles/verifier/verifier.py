@@ -40,8 +40,7 @@ class Verifier:
     @process.logged
     def run(self) -> None:
         """Raises what broke a scoring thread, or what kept the reward model from being loaded."""
-        silence = self._recipe.replay.worker_silence_seconds
-        beat = Heartbeat(self._replay, self._name, "verifier", silence / 4)
+        beat = Heartbeat(self._replay, self._name, "verifier", self._recipe.membership.heartbeat_seconds)
         # No group is leased before its reward can be whole.
         self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
         with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
