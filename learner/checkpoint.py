@@ -18,9 +18,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
+from learner.extra import META
 from learner.files import replace_folder
 
-META = "learner.json"
 FORMAT = 1
 # DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
 WRITE_TIMEOUT_SECONDS = 3600.0
@@ -63,21 +63,6 @@ def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_l
             prune(folder.parent, keep_last)
     except (OSError, CheckpointException, TimeoutError) as error:
         raise CheckpointError(f"could not write checkpoint {folder}: {error}; earlier ones are untouched") from error
-
-
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What the caller of `Trainer.save` stored beside the tensors, without loading them.
-
-    Raises:
-        CheckpointError: where `folder` is not a checkpoint.
-    """
-    try:
-        meta = json.loads((folder / META).read_text())
-        return dict(meta["extra"])
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote"
-        ) from error
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
