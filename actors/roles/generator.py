@@ -12,6 +12,7 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine, SampledCompletion
 from actors.errors import PeerTimeoutError
+from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.payload import Payload
 from actors.tasks.task import Task
@@ -85,7 +86,8 @@ class Session:
         self._leases = Client(self._replay, self._name, "generator")
         self._groups = Client(self._replay, self._name, "generator")
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
-        beat = Heartbeat(self._replay, self._name, "generator", self._recipe.replay.worker_silence_seconds / 4)
+        interval = self._recipe.membership.heartbeat_seconds
+        beat = Heartbeat(self._replay, self._name, "generator", interval, lambda: Report(version=self._engine.version))
         tasks = [asyncio.create_task(self._subscribe()), asyncio.create_task(self._work())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

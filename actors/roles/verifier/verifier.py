@@ -9,6 +9,7 @@ from typing import Any
 from actors import process
 from actors.config.recipe import Recipe
 from actors.errors import PeerTimeoutError
+from actors.membership import Report
 from actors.observability import metrics
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.address import resolve, split
@@ -42,8 +43,8 @@ class Verifier:
     @process.logged
     def run(self) -> None:
         """Raises what broke a scoring thread, or what kept the reward model from being loaded."""
-        silence = self._recipe.replay.worker_silence_seconds
-        beat = Heartbeat(self._replay, self._name, "verifier", silence / 4)
+        interval = self._recipe.membership.heartbeat_seconds
+        beat = Heartbeat(self._replay, self._name, "verifier", interval, Report)
         # No group is leased before its reward can be whole.
         self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
         with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
