@@ -14,6 +14,7 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
+from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.payload import Payload
 from actors.roles.learner.rendezvous import join, leave, member_name
@@ -64,7 +65,8 @@ class Learner:
         self._client, self._batches, self._notices = (
             Client(self._replay, self._name, "learner") for _ in ("requests", "batches", "notices")
         )
-        beat = Heartbeat(self._replay, self._name, "learner", recipe.replay.worker_silence_seconds / 4)
+        beat = Heartbeat(self._replay, self._name, "learner", recipe.membership.heartbeat_seconds, Report)
+        self._alive = beat.alive
         self._publisher = self._begin_publishing() if self._rank == 0 else None
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
         try:
@@ -83,12 +85,18 @@ class Learner:
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
+        dtype, merging = getattr(torch, recipe.generators.dtype), None
         if recipe.learner.sends_adapters:
-            publisher = Publisher(
-                recipe.weights, self._node, torch.float32, self._synced, merging_of(recipe, self._model)
-            )
-        else:
-            publisher = Publisher(recipe.weights, self._node, getattr(torch, recipe.generators.dtype), self._synced)
+            dtype, merging = torch.float32, merging_of(recipe, self._model)
+        publisher = Publisher(
+            recipe.weights,
+            self._node,
+            dtype,
+            alive=lambda: self._alive("generator"),
+            timeout_seconds=recipe.membership.timeout_seconds,
+            on_sync=self._synced,
+            merging=merging,
+        )
         self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
         return publisher
 
