@@ -42,7 +42,8 @@ SYNC_PAUSE = Histogram("leeway_weight_sync_pause_seconds", "Generation paused fo
 SYNC_TRANSFER = Histogram("leeway_weight_sync_transfer_seconds", "Broadcast of an update's bytes", buckets=FAST)
 SYNC_TOTAL = Histogram("leeway_weight_sync_seconds", "From the offer of an update to its commit", buckets=FAST)
 SYNC_BYTES = Counter("leeway_weight_sync_bytes", "Bytes of weights broadcast, counted once for all receivers")
-SYNC_FAILURES = Counter("leeway_weight_sync_failures", "Generators left out of an update")
+SYNC_FAILURES = Counter("leeway_weight_sync_failures", "Generators evicted from an update")
+WEIGHT_MALFORMED = Counter("leeway_weight_messages_malformed", "Messages about weights refused by either end")
 WEIGHT_EPOCH = Gauge("leeway_weight_epoch", "Membership epoch of the broadcast group")
 
 VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST)

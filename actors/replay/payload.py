@@ -18,8 +18,6 @@ UInt8 = npt.NDArray[np.uint8]
 DTYPES = {"logprobs": "<f4", "truncated": "|u1", "loss_mask": "|u1"}
 #: Arrays that travel only where they say something.
 OPTIONAL = frozenset({"loss_mask"})
-#: Engines round: a probability of one may come back as a logprob slightly above zero (nats).
-LOGPROB_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)

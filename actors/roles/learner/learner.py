@@ -68,8 +68,8 @@ class Learner:
                 for _ in ("requests", "batches", "notices")
             )
             interval = recipe.membership.heartbeat_seconds
-            heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
-            open_.enter_context(closing(heartbeat))
+            self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
+            open_.enter_context(closing(self._heartbeat))
             self._publisher = self._begin_publishing() if self._rank == 0 else None
             if self._publisher is not None:
                 open_.enter_context(closing(self._publisher))
@@ -88,11 +88,18 @@ class Learner:
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
+        dtype, merging = getattr(torch, recipe.generators.dtype), None
         if recipe.learner.sends_adapters:
             dtype, merging = torch.float32, merging_of(recipe, self._model)
-        else:
-            dtype, merging = getattr(torch, recipe.generators.dtype), None
-        publisher = Publisher(recipe.weights, self._presence.node, dtype, self._synced, merging)
+        publisher = Publisher(
+            recipe.weights,
+            self._presence.node,
+            dtype,
+            alive=lambda: self._heartbeat.alive("generator"),
+            timeout_seconds=recipe.membership.timeout_seconds,
+            on_sync=self._synced,
+            merging=merging,
+        )
         self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
         return publisher
 
