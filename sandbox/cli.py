@@ -87,7 +87,10 @@ def score(
     workers: WorkersOption = None,
     record_seconds: Annotated[float, typer.Option(min=0.1, help="Time one record may take, seconds.")] = 120.0,
 ) -> None:
-    """Score a file offline. Exit status 2 if a record was bad; the good ones are scored all the same."""
+    """Score a file offline. A bad record is named, and the others are scored.
+
+    Exit status 2 if a record was bad, 1 if the machine could not score one.
+    """
     with _exit_codes(), ExitStack() as stack:
         loaded = settings.load(config, workers)
         source = _opened(stack, file)
@@ -95,11 +98,11 @@ def score(
         pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         output = stack.enter_context(_Output(out))
         errors = Console(stderr=True)
-        bad = 0
+        exit_code = 0
         try:
             for scored in _scored(source, file, pool, record_seconds, errors):
-                bad += bool(scored.problem)
                 if scored.problem:
+                    exit_code = max(exit_code, 1 if scored.retryable else 2)
                     problem = scored.problem[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
                     errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
                 if scored.record is not None:
@@ -108,8 +111,8 @@ def score(
             where = f", see {out}" if out and output.written else ""
             errors.print(f"interrupted: {output.written} records scored{where}", markup=False, highlight=False)
             raise typer.Exit(130) from None
-    if bad:
-        raise typer.Exit(2)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 class _Output:

@@ -23,7 +23,7 @@ from types import TracebackType
 import sandbox.verifiers  # noqa: F401 - registers the built-in verifiers
 from sandbox import language, metrics, registry
 from sandbox.config import RewardConfig, SandboxConfig
-from sandbox.errors import PoolClosedError
+from sandbox.errors import InputError, PoolClosedError, SandboxError
 from sandbox.grading.workers import GraderWorkerPool
 from sandbox.programs.fork_server_pool import ForkServerPool
 from sandbox.programs.runner import NO_SCRATCH, ProgramRunner
@@ -45,6 +45,7 @@ class _Check:
     grade: Grade | None
     seconds: float
     failure: str = ""
+    retryable: bool = False
 
 
 class Pool:
@@ -144,7 +145,7 @@ class Pool:
                 return _Check(grade, time.perf_counter() - started)
             key = _key(verifier, submission) if self._config.cache_entries else None
         except Exception as error:  # noqa: BLE001 - one bad submission or verifier must not cost the others theirs
-            return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
+            return _failed(error, time.perf_counter() - started)
         return self._remembered(key) or self._submit(key, verifier, submission, deadline)
 
     def _remembered(self, key: str | None) -> Future[_Check] | None:
@@ -181,7 +182,7 @@ class Pool:
         started = time.perf_counter()
         try:
             if time.monotonic() > deadline:
-                return _Check(None, 0.0, "the deadline passed before a worker was free")
+                return _Check(None, 0.0, "the deadline passed before a worker was free", retryable=True)
             if verifier.kind is Kind.ISOLATED:
                 grade = self._graders.check(verifier, submission, deadline)
             else:
@@ -190,13 +191,13 @@ class Pool:
                 )
             return _Check(grade, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error, never a reward
-            return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
+            return _failed(error, time.perf_counter() - started)
 
     def _verdict(self, submission: Submission, check: _Check) -> Verdict:
         unsafe = self._config.unsafe
         if check.grade is None:
             detail = f"{submission.verifier}: {check.failure}"
-            verdict = Verdict(Status.INFRA_ERROR, None, {}, check.seconds, detail, unsafe)
+            verdict = Verdict(Status.INFRA_ERROR, None, {}, check.seconds, detail, unsafe, check.retryable)
         else:
             grade = check.grade
             parts = {**grade.parts, **parts_of(submission, grade.accuracy, self._rewards)}
@@ -208,13 +209,18 @@ class Pool:
         return verdict
 
 
+def _failed(error: Exception, seconds: float) -> _Check:
+    retryable = isinstance(error, SandboxError) and not isinstance(error, InputError)
+    return _Check(None, seconds, f"{type(error).__name__}: {error}", retryable)
+
+
 def _await(check: _Check | Future[_Check], deadline: float) -> _Check:
     if isinstance(check, _Check):
         return check
     try:
         return check.result(max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
     except (FutureTimeoutError, CancelledError):
-        return _Check(None, 0.0, "not done within the deadline, or the pool was closed")
+        return _Check(None, 0.0, "not done within the deadline, or the pool was closed", retryable=True)
 
 
 def _lasting(future: Future[_Check]) -> bool:

@@ -56,7 +56,8 @@ class Verdict:
         parts: the unweighted parts of the reward by name ("accuracy", "format", "language", ...).
         seconds: wall time from the start of the check to its end, without queueing.
         detail: one line for humans; may quote the submission, never the expected output of a program.
-        unsafe: the verdict was produced without isolation because the configuration said so.
+        unsafe: the verdict was produced without isolation because the configuration demanded it.
+        retryable: with `Status.INFRA_ERROR`, that the machine is at fault, and not the submission.
     """
 
     status: Status
@@ -65,6 +66,7 @@ class Verdict:
     seconds: float
     detail: str = ""
     unsafe: bool = False
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sandbox.cli import app, score
+from sandbox.programs import self_test
 
 RECORDS = [
     {"id": "a", "verifier": "exact", "response": "<answer>4</answer>", "answer": "4"},
@@ -108,6 +109,12 @@ def _refused(arguments: list[str], code: int = 2, **environment: str) -> str:
 def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert "No such file" in _refused(["score", str(tmp_path / "missing.jsonl")])
     assert "Is a directory" in _refused(["score", str(tmp_path)])
+
+
+def test_a_machine_that_cannot_score_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "_PROGRAM", 'print(\'{"leaked": ["fork"]}\')')
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[1])])
+    assert "in.jsonl:1: stdio: IsolationError" in _refused(["score", str(file), "-o", str(tmp_path / "out")], code=1)
 
 
 def test_a_full_disk_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
