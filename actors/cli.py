@@ -68,9 +68,15 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
+    from actors import run as runs
     from actors.config.loading import dump, load
+    from actors.tasks.checks import can_read_templates, looks_at_template
 
-    typer.echo(dump(load(recipe, overrides or ())), nl=False)
+    tree = load(recipe, overrides or ())
+    runs.require(tree)
+    if looks_at_template(tree) and not can_read_templates():
+        stderr.print("not checked: the model's chat template, since transformers is not installed here", style="dim")
+    typer.echo(dump(tree), nl=False)
 
 
 app.command("score")(sandbox_cli.score)
