@@ -6,6 +6,7 @@ import runpy
 import sys
 import tomllib
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,8 @@ def run(
 
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
+    if find_spec("ray") is None:
+        raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     if resume is not None:
         folder = resume.absolute()
         tree, checkpoint, step = runs.reopen(folder, overrides or ())
@@ -68,9 +71,15 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
+    from actors import run as runs
     from actors.config.loading import dump, load
+    from actors.tasks.checks import can_read_templates, looks_at_template
 
-    typer.echo(dump(load(recipe, overrides or ())), nl=False)
+    tree = load(recipe, overrides or ())
+    runs.require(tree)
+    if looks_at_template(tree) and not can_read_templates():
+        stderr.print("not checked: the model's chat template, since transformers is not installed here", style="dim")
+    typer.echo(dump(tree), nl=False)
 
 
 app.command("score")(sandbox_cli.score)
@@ -112,9 +121,9 @@ def execute(commands: typer.Typer, name: str) -> int:
         code = commands(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(name, error, 2)
+        return _fail(name, error.format_message(), 2)
     except ERRORS as error:
-        return _fail(name, error, exit_code(error))
+        return _fail(name, str(error), exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -124,8 +133,8 @@ def execute(commands: typer.Typer, name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _fail(name: str, error: Exception, code: int) -> int:
-    stderr.print(f"{name}: {' '.join(str(error).split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+def _fail(name: str, message: str, code: int) -> int:
+    stderr.print(f"{name}: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
     return code
 
 

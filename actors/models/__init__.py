@@ -31,7 +31,7 @@ def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
     """
     match config:
         case FolderModel():
-            return _existing(config.path)
+            return _existing(config)
         case TinyModel():
             from actors.models import tiny
 
@@ -68,15 +68,15 @@ def _build(target: Path, write: Callable[[Path], None]) -> Path:
     return target
 
 
-def _existing(path: str) -> Path:
-    folder = Path(path).expanduser()
+def _existing(config: FolderModel) -> Path:
+    folder = Path(config.path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise RecipeError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
         return folder
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+    if not config.may_be_on_hub:
         raise RecipeError(f"model.path: there is no folder {folder}; give an existing one, or a name on the hub")
-    return _from_hub(path)
+    return _from_hub(config.path)
 
 
 def _from_hub(name: str) -> Path:
