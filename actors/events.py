@@ -121,7 +121,7 @@ class GroupCounters(BaseModel):
     issued: int = Field(0, ge=0, description="groups whose task was leased")
     in_flight: int = Field(0, ge=0, description="being generated or verified")
     ready: int = Field(0, ge=0, description="verified, waiting for the learner")
-    delivered: int = Field(0, ge=0, description="handed to the learner, not trained yet")
+    delivered: int = Field(0, ge=0, description="delivered to the learner, not trained yet")
     trained: int = Field(0, ge=0, description="trained, but in no durable checkpoint yet")
     committed: int = Field(0, ge=0, description="trained and in a durable checkpoint")
     dropped: dict[str, int] = Field(default_factory=dict, description="groups given up, by reason")

@@ -270,7 +270,7 @@ class Buffer:
         self.sources.update(group.source for group in groups)
         if len(self.sources) > 1:  # of a single source it would be the same again
             for source in sorted({group.source for group in groups}):
-                found[f"reward/source/{source}"] = _mean_reward([g for g in groups if g.source == source])
+                found[f"source_reward/{source}"] = _mean_reward([g for g in groups if g.source == source])
         return found
 
     def _samples(self, group_id: int) -> list[Sample]:

@@ -65,7 +65,7 @@ def test_a_loss_mask_reaches_the_completions() -> None:
     assert [found.tolist() for found in masks] == [[1, 1], [1, 0, 1]]
 
 
-def test_a_batch_out_of_form_is_refused() -> None:
+def test_a_batch_out_of_form_is_rejected() -> None:
     message = sent((head(), payload()))
     for body in ({}, {"groups": 3}, {"groups": [{"group_id": 1}]}, {"groups": [head(rewards=[1.0]).model_dump()]}):
         with pytest.raises(ProtocolError):

@@ -229,7 +229,7 @@ def test_a_group_of_an_earlier_evaluation_is_not_taken_for_one_of_the_next() -> 
         ("nonsense", {}),
     ],
 )
-def test_bad_requests_are_refused(kind: str, body: dict[str, Any]) -> None:
+def test_bad_requests_are_rejected(kind: str, body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         World().say(kind, "learner", **body)
 
@@ -254,7 +254,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     assert (step.step, step.version, step.staleness) == (1, 1, {0: 12})
     assert step.statistics["reward"] == 0.5
     assert step.statistics["mixed_groups"] == pytest.approx(2 / 3), "a dropped group counts"
-    assert step.statistics["reward/source/odd"] == step.statistics["reward/source/even"] == 0.5
+    assert step.statistics["source_reward/odd"] == step.statistics["source_reward/even"] == 0.5
     assert (best.reward, worst.reward, best.source, best.task_key) == (1.0, 0.0, "even", "t0")
     world.say("trained", "learner", **body)
     assert world.last.events == (), "a step that is told twice happened once"
