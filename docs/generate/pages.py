@@ -1,0 +1,36 @@
+"""The documents that are generated from the code, as a whole or in part."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from docs.generate.configuration import configuration
+from docs.generate.metrics import metrics_page
+from learner.algorithms.table import objectives_table
+
+ROOT = Path(__file__).parents[2]
+
+#: Documents that are generated as a whole.
+PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration, "docs/metrics.md": metrics_page}
+#: What stands between `<!-- NAME: generated -->` and `<!-- /NAME -->` in a document that is written by hand.
+PARTS: dict[str, Callable[[], str]] = {"objectives": objectives_table}
+DOCUMENTS = ("docs/recipes.md",)
+
+
+def renewed(text: str) -> str:
+    """A document with its generated parts made anew.
+
+    Raises:
+        KeyError: for a part that nothing makes.
+    """
+
+    def renew(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]}: generated -->\n{PARTS[match[1]]().strip()}\n<!-- /{match[1]} -->"
+
+    return re.sub(r"<!-- (\w+): generated -->\n.*?<!-- /\1 -->", renew, text, flags=re.DOTALL)
+
+
+def current(root: Path = ROOT) -> dict[Path, str]:
+    """Each file that is generated, or has a generated part, and what should stand in it."""
+    pages = {root / name: make() for name, make in PAGES.items()}
+    return pages | {root / name: renewed((root / name).read_text()) for name in DOCUMENTS}
