@@ -1,36 +1,60 @@
-"""The command line. Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 interrupted."""
+"""The command line. Exit codes: 0 done, 1 the run or the machine failed, 2 the input is wrong, 130 interrupted."""
 
+import importlib.metadata
+import os
+import runpy
 import sys
+import tomllib
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from actors.errors import LeewayError, RecipeError
+from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-app.add_typer(sandbox_cli.app, name="sandbox")
-app.command("score")(sandbox_cli.score)
-console = Console()
-complaints = Console(stderr=True)
+INTERRUPTED = 130
+_ROOT = Path(__file__).resolve().parent.parent
 
-Overrides = Annotated[list[str] | None, typer.Option("-s", "--set", help="override a key, such as learner.threads=2")]
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+stderr = Console(stderr=True)
+
+Overrides = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override a key, as in learner.threads=2.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"leeway {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def leeway(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Asynchronous reinforcement learning of reasoning models."""
 
 
 @app.command()
 def run(
-    recipe: Annotated[Path | None, typer.Argument(help="recipe to run (YAML)")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe to run (YAML).")] = None,
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option(help="go on from the newest checkpoint of this run folder")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
 ) -> None:
-    """Run a recipe from beginning to end, or go on with a run."""
+    """Run a recipe from beginning to end, or resume a run."""
     from actors import run as runs
-    from actors.config.recipe import load
+    from actors.config.loading import load
 
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
+    if find_spec("ray") is None:
+        raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     if resume is not None:
         folder = resume.absolute()
         tree, checkpoint, step = runs.reopen(folder, overrides or ())
@@ -43,103 +67,84 @@ def run(
 
 @app.command()
 def check(
-    recipe: Annotated[Path, typer.Argument(help="recipe to check (YAML)")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe to check (YAML).")],
     overrides: Overrides = None,
 ) -> None:
-    """Print the resolved configuration of a recipe; start nothing."""
-    from actors.config.recipe import dump, load
+    """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
+    from actors import run as runs
+    from actors.config.loading import dump, load
+    from actors.tasks.checks import can_read_templates, looks_at_template
 
-    console.print(dump(load(recipe, overrides or ())), highlight=False, markup=False, soft_wrap=True, end="")
-
-
-bench = typer.Typer(no_args_is_help=True, help="Measure Leeway against its peers, in one run on this machine.")
-app.add_typer(bench, name="bench")
-Json = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
-
-
-@bench.command("learner")
-def bench_learner(
-    json: Json = None, parity: Annotated[bool, typer.Option(help="compare the losses of the objectives")] = False
-) -> None:
-    """The training step beside TRL's."""
-    from benchmarks import learner
-
-    learner.run(json, parity=parity)
+    tree = load(recipe, overrides or ())
+    runs.require(tree)
+    if looks_at_template(tree) and not can_read_templates():
+        stderr.print("not checked: the model's chat template, since transformers is not installed here", style="dim")
+    typer.echo(dump(tree), nl=False)
 
 
-@bench.command("sandbox")
-def bench_sandbox(json: Json = None) -> None:
-    """Executions a second and core, beside a plain interpreter and bubblewrap."""
-    from benchmarks import sandbox
-
-    sandbox.run(json)
+app.command("score")(sandbox_cli.score)
+app.add_typer(sandbox_cli.app, name="sandbox")
 
 
-@bench.command("soak")
-def bench_soak(
-    json: Json = None,
-    programs: Annotated[int, typer.Option(min=1, help="how many programs")] = 10_000,
-    seed: Annotated[int, typer.Option(help="which programs, and which processes are killed")] = 0,
-) -> None:
-    """Mixed and hostile programs through the verifier pool while its processes are killed at random."""
-    from benchmarks import sandbox_soak
-
-    sandbox_soak.run(json, programs, seed)
-
-
-@bench.command("human-eval")
-def bench_human_eval(json: Json = None) -> None:
-    """The canonical solutions of HumanEval and a mutant of each, three times through the verifier pool."""
-    from benchmarks import human_eval
-
-    human_eval.run(json)
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context) -> None:
+    """Run a benchmark: `python -m benchmarks`, in a checkout."""
+    if not (_ROOT / "benchmarks" / "__main__.py").is_file():
+        raise RecipeError(
+            "benchmarks are part of a checkout, not of the installed package: clone the repository and run "
+            "`python -m benchmarks NAME` in it"
+        )
+    sys.path.insert(0, str(_ROOT))
+    sys.argv = ["benchmarks", *context.args]
+    runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
 
 
-@bench.command("math")
-def bench_math(
-    json: Json = None, write: Annotated[bool, typer.Option("--write", help="renew benchmarks/MATH.md")] = False
-) -> None:
-    """The labelled pairs of answers, which of them math-verify alone gets wrong, and the slowest checks."""
-    from benchmarks import mathematics
-
-    mathematics.run(json, write=write)
-
-
-@bench.command("learning")
-def bench_learning(json: Json = None) -> None:
-    """Each objective on a bandit-like task, fresh and stale."""
-    from benchmarks import learner_check
-
-    learner_check.run(json)
+def version() -> str:
+    """The version of the installed package, or of the checkout that this file stands in."""
+    try:
+        return importlib.metadata.version("leeway-rl")
+    except importlib.metadata.PackageNotFoundError:
+        with (_ROOT / "pyproject.toml").open("rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
 
 
-@bench.command("logprobs")
-def bench_logprobs(
-    json: Json = None, trained: Annotated[Path | None, typer.Option(help="a trained tiny model's folder")] = None
-) -> None:
-    """How far engine and learner disagree about the same weights."""
-    from benchmarks import logprobs
+def execute(commands: typer.Typer, name: str) -> int:
+    """Run a command line on `sys.argv`.
 
-    logprobs.run(json, trained)
+    Returns:
+        The exit code. Errors of ours and wrong usage are one line on standard error; anything else is a defect, and
+        its traceback is shown.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of third parties: ours go to the log
+    try:
+        code = commands(standalone_mode=False, prog_name=name)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(name, error.format_message(), 2)
+    except ERRORS as error:
+        return _fail(name, str(error), exit_code(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read standard output has seen enough; nothing more can be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    stderr.print(f"{name}: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return code
 
 
 def main() -> None:
-    """Run the command line and translate errors into exit codes."""
-    try:
-        code = app(standalone_mode=False)
-    except (RecipeError, typer.TyperException) as error:
-        complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except LeewayError as error:
-        complaints.print(f"leeway: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(1)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
+    """The command `leeway`."""
+    code = execute(app, "leeway")
     # typer turns an interrupt inside a command into this code
-    if code == 130 and sys.argv[1:2] == ["run"]:
-        complaints.print("leeway: interrupted; go on with `leeway run --resume FOLDER`", highlight=False, markup=False)
-    if isinstance(code, int):
-        sys.exit(code)
+    if code == INTERRUPTED and sys.argv[1:2] == ["run"]:
+        stderr.print("leeway: interrupted; resume with `leeway run --resume FOLDER`", highlight=False, markup=False)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

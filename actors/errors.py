@@ -1,12 +1,38 @@
-"""The errors a user or an operator can meet. Each message says what to do next."""
+"""The errors that a user or an operator can meet. Each message says what to do next.
+
+    LeewayError                      exit code 1: the run or the machine failed
+    ├── RecipeError                  exit code 2: what was given is wrong
+    ├── PeerTimeoutError
+    ├── ProtocolError
+    └── RunError
+    LearnerError ...                 learner/errors.py
+    SandboxError ...                 sandbox/errors.py
+
+`learner` and `sandbox` know neither each other nor `actors`, so no class stands above all three roots. `ERRORS` takes
+its place in `except`, and `exit_code` is an attribute of every class under it. (An abstract base class with which the
+others are registered would not do: `except` looks at real base classes alone.)
+"""
+
+from typing import ClassVar
+
+from learner.errors import LearnerError
+from sandbox.errors import SandboxError
 
 
 class LeewayError(Exception):
-    """The base of every error that Leeway raises on purpose."""
+    """The base of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: of a command that this error ends: 2 where the user's input is wrong, else 1.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class RecipeError(LeewayError):
-    """A recipe, an option or an input file is wrong. The command line answers with exit code 2."""
+    """A recipe, an option or an input file is wrong."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class PeerTimeoutError(LeewayError):
@@ -18,4 +44,13 @@ class ProtocolError(LeewayError):
 
 
 class RunError(LeewayError):
-    """A run cannot start or go on; the message says which part failed and where its log is."""
+    """A run cannot start or resume; the message says which part failed and where its log is."""
+
+
+#: Every error of ours, of all three packages.
+ERRORS = (LeewayError, LearnerError, SandboxError)
+
+
+def exit_code(error: LeewayError | LearnerError | SandboxError) -> int:
+    """The exit code of a command that an error of ours ends: 2 where the input is wrong, else 1."""
+    return error.exit_code

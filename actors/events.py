@@ -1,9 +1,10 @@
-"""The events a run consists of, as seen by whoever reports on it.
+"""The events a run consists of: the one vocabulary of those who produce, carry, record and show what happened.
 
-The controller creates them; everything in this package only reads them. Every event carries `seconds`, the time since
-the run's start (a resumed run goes on counting where it stopped). An event is one line of JSON in `metrics.jsonl`
-(samples: in `samples.jsonl`), told apart by `kind`. JSON knows no NaN: a number that is not finite is written as null
-and read back as NaN.
+Whatever happens is built as an object of this module where it happens, and is validated again wherever it comes off the
+wire. Every event carries `seconds`, the time since the run's start (a resumed run counts on from where it stopped):
+producers leave it at 0, and the controller, which alone knows when the run began, stamps it. An event is one line of
+JSON in `metrics.jsonl` (samples: in `samples.jsonl`), told apart by `kind`. JSON knows no NaN: a number that is not
+finite is written as null and read back as NaN.
 """
 
 import math
@@ -35,7 +36,7 @@ class _Event(BaseModel):
     # A line may come from a newer version of the program: fields it does not know are passed over.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    seconds: float = Field(0.0, ge=0, description="time since the run's start (s); stamped where it is recorded")
+    seconds: float = Field(0.0, ge=0, description="time since the run's start (s); the controller stamps it")
 
 
 class Phase(_Event):
@@ -53,7 +54,7 @@ class RewardModelDone(_Event):
     steps: int = Field(ge=1, description="optimizer steps")
     pairs: int = Field(ge=1, description="pairs it was trained on")
     skipped: int = Field(0, ge=0, description="pairs that were longer than it reads")
-    held_out: int = Field(ge=1, description="pairs kept back, on other prompts, which the rest is measured on")
+    held_out: int = Field(ge=1, description="pairs held out, on other prompts, which the reward model is measured on")
     accuracy: Share = Field(description="share of the pairs whose chosen answer has the higher score")
     margin: Number = Field(description="mean score of the chosen answer over that of the rejected one (nats)")
     loss: Number = Field(description="mean loss (nats a pair); a coin has 0.693")
@@ -120,7 +121,7 @@ class GroupCounters(BaseModel):
     issued: int = Field(0, ge=0, description="groups whose task was leased")
     in_flight: int = Field(0, ge=0, description="being generated or verified")
     ready: int = Field(0, ge=0, description="verified, waiting for the learner")
-    delivered: int = Field(0, ge=0, description="handed to the learner, not trained yet")
+    delivered: int = Field(0, ge=0, description="delivered to the learner, not trained yet")
     trained: int = Field(0, ge=0, description="trained, but in no durable checkpoint yet")
     committed: int = Field(0, ge=0, description="trained and in a durable checkpoint")
     dropped: dict[str, int] = Field(default_factory=dict, description="groups given up, by reason")
@@ -153,14 +154,21 @@ class Sample(_Event):
     version_max: int = Field(ge=0, description="policy version of the newest token")
     truncated: bool = Field(description="ended by the token limit")
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
+    source: HostileText = Field("", description="label of the task source that the task is from")
 
 
 Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
-EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+#: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
+EventField = Annotated[Event, Field(discriminator="kind")]
+EVENT: TypeAdapter[Event] = TypeAdapter(EventField)
 
 
 def stamped(event: Event, seconds: float) -> Event:
-    """The event at its time since the run's start (s)."""
+    """The event with the time at which it happened.
+
+    Args:
+        seconds: time since the run's start (s).
+    """
     return event.model_copy(update={"seconds": seconds})
 
 

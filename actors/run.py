@@ -15,11 +15,14 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.config.recipe import Recipe, dump, load
+from actors.config import checks as config_checks
+from actors.config.loading import dump, load
+from actors.config.recipe import Recipe
 from actors.control import reaper
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.roles.verifier.preference import check_files
+from actors.tasks import checks as task_checks
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +34,55 @@ NEWS_SECONDS = 30.0
 
 
 def new_folder(recipe: Recipe) -> Path:
-    """A fresh run folder that holds the resolved recipe. Raises RecipeError where its preferences cannot be used."""
-    check_files(recipe)
+    """A fresh run folder that holds the resolved recipe.
+
+    Raises:
+        RecipeError: the recipe cannot be run, or the folder cannot be made.
+    """
+    require(recipe)
     folder = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     if folder.exists():
         folder = folder.with_name(f"{folder.name}-{secrets.token_hex(2)}")
-    folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(dump(recipe))
+    try:
+        folder.mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"output: no run folder can be made in {recipe.output} ({error.strerror})") from error
     return folder
 
 
 def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
     """The recipe of an earlier run, its newest checkpoint and that checkpoint's step.
 
-    Raises RecipeError where the folder is no run folder, holds no checkpoint, or its preferences cannot be used.
+    Raises:
+        RecipeError: the folder is no run folder, or holds no checkpoint, or its recipe cannot be run.
     """
     if not (folder / "recipe.yaml").exists():
         raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml)")
-    checkpoints = sorted((folder / "checkpoints").glob("step-*"))
+    checkpoints = sorted((folder / "checkpoints").glob("step-[0-9]*"))
     if not checkpoints:
         raise RecipeError(f"{folder}: there is no checkpoint yet; start over with `leeway run {folder}/recipe.yaml`")
     recipe = load(folder / "recipe.yaml", overrides)
-    check_files(recipe, folder)
+    require(recipe, folder)
     return recipe, checkpoints[-1], int(checkpoints[-1].name.removeprefix("step-"))
+
+
+def require(recipe: Recipe, resumed: Path | None = None) -> None:
+    """Refuse what can be known to be wrong before a process starts.
+
+    Args:
+        recipe: with absolute paths.
+        resumed: the folder of the run that goes on.
+
+    Raises:
+        RecipeError: one line with every problem.
+    """
+    problems = config_checks.problems(recipe, resumed=resumed is not None)
+    # lines are looked at where there is a file to read
+    problems = problems or task_checks.problems(recipe, resumed=resumed is not None)
+    if problems:
+        raise RecipeError("; ".join(problems))
+    check_files(recipe, resumed)
 
 
 @contextmanager
@@ -199,7 +228,7 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
     from actors.control.controller import run_info
     from actors.report.display import Display
     from actors.report.health import warnings
-    from actors.report.outcome import final
+    from actors.report.outcome import print_outcome
     from actors.report.recorder import reopened
     from actors.report.summary import summarise
 
@@ -211,4 +240,4 @@ def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: 
     finally:
         if state.step:
             shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-            console.print(final(summarise(state), shown, warnings(state)))
+            print_outcome(console, summarise(state), shown, warnings(state))

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.terminal import console, say
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 SEED = 20261122
@@ -84,21 +84,18 @@ def run(json_path: Path | None = None) -> None:
     table = Table("", *(f"run {number}" for number in range(1, RUNS + 1)), title="HumanEval", title_justify="left")
     unchanged = report.mutants - report.changed
     rows = {
-        f"canonical solutions that pass, of {report.problems}": [run.canonical_passed for run in report.runs],
-        f"mutants that the tests tell apart and that fail, of {report.changed}": [
-            run.changed_failed for run in report.runs
-        ],
+        f"solutions that pass, of {report.problems}": [run.canonical_passed for run in report.runs],
+        f"changed mutants that fail, of {report.changed}": [run.changed_failed for run in report.runs],
         f"other mutants that pass, of {unchanged}": [run.unchanged_passed for run in report.runs],
         "false results": [len(run.false) for run in report.runs],
         "seconds": [round(run.seconds) for run in report.runs],
     }
     for name, figures in rows.items():
         table.add_row(name, *map(str, figures))
-    console = Console()
     console.print(table)
     for number, found in enumerate(report.runs, 1):
         for line in found.false:
-            console.print(f"run {number}: {line}", markup=False, highlight=False)
+            say(f"run {number}: {line}")
     if json_path is not None:
         json_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""`leeway bench learner`: our training step beside TRL's, on the same completions, dtype and threads.
+"""`python -m benchmarks learner`: our training step beside TRL's, on the same completions, dtype and threads.
 
 `run()` measures tokens/s and peak memory of both on a tiny Llama and on SmolLM2-135M, where our time goes, how cost
 grows with the batch, and what shared prompts save. `run(parity=True)` compares the losses of the objectives both have.
@@ -22,6 +22,7 @@ import torch
 
 from benchmarks import learner_sharing as sharing
 from benchmarks import models
+from benchmarks.terminal import say
 from learner import Completion, Group, LearnerConfig, Trainer
 from learner.batch import save_groups
 from learner.model.packing import Segment, pack
@@ -161,7 +162,7 @@ def parity_table(scratch: Path) -> list[dict[str, Any]]:
         equal = abs(a - b) <= PARITY_TOLERANCE
         rows.append({"objective": name, "ours": a, "trl": b, "difference": a - b, "equal": equal})
         verdict = "equal" if equal else "DIFFERENT"
-        print(f"{name:10} ours {a:+.8f}   TRL {b:+.8f}   difference {a - b:+.1e}   {verdict}", flush=True)
+        say(f"{name:10} ours {a:+.8f}  TRL {b:+.8f}  difference {a - b:+.1e}  {verdict}")
     return rows
 
 
@@ -184,9 +185,8 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
     tokens = _completion_tokens(groups)
     save_groups(groups, batch)
     case = {"batch": str(batch), "steps": workload.steps}
-    print(
-        f"\n{workload.name}: {workload.groups} x 8 completions, {tokens} tokens, {workload.dtype}, {threads} thread(s)"
-    )
+    print()
+    say(f"{workload.name}: {workload.groups} x 8 completions, {tokens} tokens, {workload.dtype}, {threads} thread(s)")
     out: dict[str, Any] = {"workload": workload.name, "dtype": workload.dtype, "tokens": tokens, "threads": threads}
     ours_rows: dict[str, Any] = {}
     for checkpointing in (False, True):
@@ -206,9 +206,9 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
         (theirs,) = trl(spec, scratch, threads)
         row = peers[str(setting)] = _summary(theirs, tokens)
         _print_row(str(setting), row)
-    print(f"  weights, gradients and Adam's moments in float32: {16 * out['parameters'] / 2**20:.0f} MiB of each")
+    say(f"weights, gradients and Adam's moments in float32: {16 * out['parameters'] / 2**20:.0f} MiB of each", 2)
     ratios = [_ratios(own, ours_rows[own], *peer, peers) for own in ours_rows for peer in _rivals(peers).items()]
-    print("  our time: " + ", ".join(f"{part} {share:.0%}" for part, share in out["profile"].items() if share > 0.005))
+    say("our time: " + ", ".join(f"{part} {share:.0%}" for part, share in out["profile"].items() if share > 0.005), 2)
     return out | {"ours": ours_rows, "trl": peers, "ratios": ratios}
 
 
@@ -233,18 +233,20 @@ def _ratios(own: str, row: dict[str, Any], name: str, kind: str, peers: dict[str
         "memory_ratio": row["peak_bytes"] / peer["peak_bytes"],
         "step_memory_ratio": row["step_bytes"] / peer["step_bytes"],
     }
-    print(
-        f"  {own.removeprefix('ours, ')} against its {kind} ({name.removeprefix('TRL, ')}): "
+    say(
+        f"{own.removeprefix('ours, ')} against its {kind} ({name.removeprefix('TRL, ')}): "
         f"{ratios['speedup']:.2f} x the tokens/s ({ratios['cpu_speedup']:.2f} x a CPU second), "
-        f"{ratios['memory_ratio']:.2f} x the peak memory ({ratios['step_memory_ratio']:.2f} x what steps add)"
+        f"{ratios['memory_ratio']:.2f} x the peak memory ({ratios['step_memory_ratio']:.2f} x what steps add)",
+        indent=2,
     )
     return ratios
 
 
 def _print_row(name: str, row: dict[str, Any]) -> None:
-    speed_text = f"{row['tokens_per_second']:7.0f} tokens/s {row['tokens_per_cpu_second']:7.0f} a CPU second"
-    memory = f"peak {row['peak_bytes'] / 2**20:6.0f} MiB, steps add {row['step_bytes'] / 2**20:6.0f} MiB"
-    print(f"  {name:40} {speed_text}   {memory}", flush=True)
+    say(name, indent=2)
+    speed_text = f"{row['tokens_per_second']:6.0f} tokens/s {row['tokens_per_cpu_second']:6.0f} a CPU second"
+    memory = f"peak {row['peak_bytes'] / 2**20:5.0f} MiB, steps add {row['step_bytes'] / 2**20:5.0f} MiB"
+    say(f"{speed_text}  {memory}", indent=4)
 
 
 def _our_config(workload: Workload) -> dict[str, Any]:
@@ -273,8 +275,9 @@ def growth(workload: Workload, scratch: Path, threads: int) -> list[dict[str, An
     ]
     _, *results = ours({"model": str(workload.model), "cases": cases, "keep": True}, scratch, threads)
     tokens = [_completion_tokens(batch) for batch in batches]
-    print(
-        f"\n{workload.name}, {workload.dtype}: cost of a larger batch, {workload.micro_batch_tokens} tokens at once; "
+    print()
+    say(
+        f"{workload.name}, {workload.dtype}: cost of a larger batch, {workload.micro_batch_tokens} tokens at once; "
         "peak memory since the start"
     )
     rows = []
@@ -283,10 +286,11 @@ def growth(workload: Workload, scratch: Path, threads: int) -> list[dict[str, An
         rows.append(row)
         _print_row(f"{factor} x: {count} tokens", row)
     last, first = rows[-1], rows[0]
-    print(
-        f"  {last['tokens'] / first['tokens']:.1f} x the tokens cost "
+    say(
+        f"{last['tokens'] / first['tokens']:.1f} x the tokens cost "
         f"{last['tokens'] / last['tokens_per_cpu_second'] / (first['tokens'] / first['tokens_per_cpu_second']):.1f} x "
-        f"the CPU time and {last['peak_bytes'] / first['peak_bytes']:.2f} x the memory"
+        f"the CPU time and {last['peak_bytes'] / first['peak_bytes']:.2f} x the memory",
+        indent=2,
     )
     return rows
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.terminal import say
 from learner import LearnerConfig, Trainer
 from learner.model.packing import Segment, pack, plan_micro_batches
 
@@ -21,7 +22,8 @@ def run(model: Path, threads: int) -> list[dict[str, Any]]:
     """Forward and backward of groups whose prompts have 16 to 768 tokens, shared and repeated in turn, in CPU time."""
     torch.set_num_threads(threads)
     trainer = Trainer(LearnerConfig(dtype="float32", device="cpu"), model, seed=0)
-    print(f"\nprompts computed once a group of {SAMPLES} completions of {COMPLETION} tokens, tiny Llama, float32")
+    print()
+    say(f"prompts computed once a group of {SAMPLES} completions of {COMPLETION} tokens, tiny Llama, float32")
     return [_row(trainer, length) for length in PROMPTS]
 
 
@@ -41,10 +43,10 @@ def _row(trainer: Trainer, length: int) -> dict[str, Any]:
     rounds = [(_seconds(trainer, shared), _seconds(trainer, repeated)) for _ in range(ROUNDS + 1)][1:]
     ratio = statistics.median(b / a for a, b in rounds)
     tokens = [sum(s.size for s in segments) for segments in (shared, repeated)]
-    print(
-        f"  prompts of {length:3} tokens: {tokens[0]} tokens through the model instead of {tokens[1]}, "
+    say(
+        f"prompts of {length:3} tokens: {tokens[0]} tokens through the model instead of {tokens[1]}, "
         f"{ratio:.2f} x the speed",
-        flush=True,
+        indent=2,
     )
     return {"prompt_tokens": length, "fed_tokens": tokens[0], "fed_tokens_repeated": tokens[1], "speedup": ratio}
 

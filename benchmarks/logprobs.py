@@ -1,4 +1,4 @@
-"""`leeway bench logprobs`: how far engine and learner disagree about the same weights, and why it matters.
+"""`python -m benchmarks logprobs`: how far engine and learner disagree about the same weights, and why it matters.
 
 vLLM samples completions; the learner computes the log-probabilities of the same tokens with the same weights. The
 difference is what importance-sampling corrections have to carry even on policy.
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from actors.config.model import SmolLm2Model, TinyModel
@@ -18,6 +17,8 @@ from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
+from benchmarks.models import CACHE
+from benchmarks.terminal import console
 from learner import Completion, Group, LearnerConfig, Trainer
 
 PROMPTS = 8
@@ -26,7 +27,7 @@ SAMPLING = SamplingConfig(max_tokens=48)
 TEXT = {"tiny": "{0}{1}{2}+{2}{0}{1}=", "smollm2": "Question {0}: what is {1} plus {2}? Think step by step.\nAnswer:"}
 
 
-def run(json: Path | None, trained: Path | None = None, models: Path = Path("models")) -> None:
+def run(json: Path | None, trained: Path | None = None, models: Path = CACHE) -> None:
     """Print mean, 99th percentile and maximum of |logprob(engine) - logprob(learner)|, in nats.
 
     `trained`: a trained tiny model, such as RUN/model of the quickstart; without one, a model with random weights.
@@ -44,7 +45,7 @@ def run(json: Path | None, trained: Path | None = None, models: Path = Path("mod
     for row in rows:
         figures = (f"{row[key]:.2g}" for key in ("mean", "p99", "max"))
         table.add_row(row["model"], row["dtype"], str(row["tokens"]), *figures)
-    Console().print(table)
+    console.print(table)
     if json:
         json.write_text(jsonlib.dumps(rows, indent=2))
 

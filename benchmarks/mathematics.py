@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from benchmarks.math_pairs import HOSTILE, PAIRS
 from benchmarks.processes import Watcher
+from benchmarks.terminal import console, say
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
-DOCUMENT = Path("benchmarks/MATH.md")
+DOCUMENT = Path(__file__).with_name("MATH.md")
 # What a hostile answer is held against: something that only an algebra system could decide.
 _AGAINST = "42x+1"
 _SLOWEST = 5
@@ -47,14 +49,21 @@ class Report:
 def run(json_path: Path | None = None, *, write: bool = False) -> None:
     """Judge every pair, print what was found, and write it to `json_path` and, if asked, to the document."""
     report = measure()
-    console = Console()
-    console.print(document(report.math_verify_wrong), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"ours: {len(report.wrong)} of {report.pairs} pairs wrong", *report.wrong, sep="\n")
-    console.print(f"      {len(report.passed)} of {report.hostile} hostile answers passed", *report.passed, sep="\n")
-    console.print("slowest checks:")
+    table = Table("expected", "given", "is right", title="What math-verify alone gets wrong", title_justify="left")
+    for expected, given, right in report.math_verify_wrong:
+        table.add_row(Text(expected), Text(given), "yes" if right else "no")
+    console.print(table)
+    say(f"math-verify {version('math-verify')}: {len(report.math_verify_wrong)} of {report.pairs} pairs wrong")
+    say(f"ours: {len(report.wrong)} of {report.pairs} pairs wrong")
+    for pair in report.wrong:
+        say(str(pair), indent=2)
+    say(f"ours: {len(report.passed)} of {report.hostile} hostile answers passed")
+    for answer in report.passed:
+        say(answer, indent=2)
+    say("slowest checks:")
     for seconds, answer in report.slowest:
-        console.print(f"{seconds:8.3f} s  {answer}", markup=False, highlight=False)
-    console.print(f"largest worker: {report.worker_bytes / 2**20:.0f} MiB")
+        say(f"{seconds:6.3f} s  {answer}", indent=2)
+    say(f"largest worker: {report.worker_bytes / 2**20:.0f} MiB")
     if json_path is not None:
         json_path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     if write:
@@ -104,7 +113,7 @@ def document(wrong: list[Pair]) -> str:
         f"{len(wrong)} wrongly: {len(false_passes)} pass that should not, {len(wrong) - len(false_passes)} fail that "
         "should pass. Ours judges all of them rightly. Both answers are given in `\\boxed{}`.",
         "",
-        "Made by `leeway bench math --write`.",
+        "Made by `python -m benchmarks math --write`.",
         "",
         "| expected | given | is right |",
         "|---|---|---|",

@@ -16,16 +16,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.terminal import console, say
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
-ROUNDS, ROUND_SECONDS = 4, 2.0
+ROUNDS = 4
 # Less than our walls, but what is commonly used. Not with a process-id namespace: bubblewrap leaves the process in it
 # unreaped, and so its CPU time uncounted.
 BUBBLEWRAP = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-ipc", "--unshare-net", "--unshare-uts"]
-PLAIN = "plain python3 -I -S (no isolation)"
+PLAIN = "python3 -I -S, not isolated"
 PROGRAM = "a, b = map(int, input().split())\nprint(a + b)\n"
 STDIN, STDOUT = "2 3\n", "5\n"
 ANSWERS = (
@@ -80,12 +80,19 @@ class Latency:
     worst: float
 
 
-def run(json_path: Path | None = None) -> None:
-    """Measure everything, print the tables, and write them to `json_path` if given."""
-    throughputs = _throughputs()
+def run(json_path: Path | None = None, seconds: float = 8.0) -> None:
+    """Measure everything, print the tables, and write them to `json_path` if given.
+
+    `seconds`: how long each contender runs, in all.
+    """
+    throughputs = _throughputs(seconds / ROUNDS)
     latencies = [_our_mathematics(), _math_verify()]
-    console = Console()
-    console.print(_throughput_table(throughputs), _latency_table(latencies))
+    console.print(_throughput_table(throughputs))
+    for row in throughputs:
+        if row.note:
+            say(f"{row.name} {row.note}")
+    print()
+    console.print(_latency_table(latencies))
     if json_path is not None:
         report = {
             "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
@@ -96,7 +103,7 @@ def run(json_path: Path | None = None) -> None:
         json_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _throughputs() -> list[Throughput]:
+def _throughputs(round_seconds: float) -> list[Throughput]:
     with ExitStack() as stack:
         stdio = Submission("stdio", f"```python\n{PROGRAM}```", {"tests": [{"stdin": STDIN, "stdout": STDOUT}]})
         program = "```python\ndef add(a, b):\n    return a + b\n```"
@@ -116,7 +123,7 @@ def _throughputs() -> list[Throughput]:
         for _ in range(ROUNDS):
             for name, row in rows.items():
                 if not row.note:
-                    rows[name] = _measure(row, contenders[name])
+                    rows[name] = _measure(row, contenders[name], round_seconds)
         return list(rows.values())
 
 
@@ -169,15 +176,15 @@ def _warmed(name: str, once: Callable[[], None]) -> Throughput:
         for _ in range(3):
             once()
     except (OSError, RuntimeError) as error:
-        if name.startswith(("ours", "plain")):
+        if name == PLAIN or name.startswith("ours"):
             raise
-        return Throughput(name, note=f"does not start here: {error}"[:80])
+        return Throughput(name, note=f"does not start here: {error}")
     return Throughput(name)
 
 
-def _measure(so_far: Throughput, once: Callable[[], None]) -> Throughput:
+def _measure(so_far: Throughput, once: Callable[[], None], seconds: float) -> Throughput:
     runs, used, started = 0, _cpu_seconds(), time.perf_counter()
-    while time.perf_counter() - started < ROUND_SECONDS:
+    while time.perf_counter() - started < seconds:
         once()
         runs += 1
     return Throughput(
@@ -238,12 +245,11 @@ def _latencies(name: str, once: Callable[[str, str], None]) -> Latency:
 
 def _throughput_table(rows: list[Throughput]) -> Table:
     table = Table(title=f"Programs ({os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})")
-    for column in ("", "runs/s (one at a time)", "runs/s of CPU", "against plain spawn", "runs"):
+    for column in ("", "runs/s", "per CPU second", "against plain", "runs"):
         table.add_column(column, justify="left" if not column else "right")
     plain = next(row for row in rows if row.name == PLAIN)
     for row in rows:
         if row.note:
-            table.add_row(row.name, row.note, "", "", "")
             continue
         ratio = row.per_core_second / plain.per_core_second
         table.add_row(row.name, f"{row.per_second:.0f}", f"{row.per_core_second:.0f}", f"{ratio:.1f}×", str(row.runs))
@@ -259,7 +265,3 @@ def _latency_table(rows: list[Latency]) -> Table:
     for row in rows:
         table.add_row(row.name, *(f"{1000 * value:.2f}" for value in (row.median, row.p90, row.worst)))
     return table
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of what reads hostile bytes: the value decoder with its comparisons, and the HTTP server.
 
     pip install atheris
-    python -m benchmarks.sandbox_fuzz values --seconds 600
-    python -m benchmarks.sandbox_fuzz http --seconds 600
+    python -m benchmarks sandbox-fuzz values --seconds 600
+    python -m benchmarks sandbox-fuzz http --seconds 600
 
 An exception that the interface does not promise, an answer that it does not know, or a minute without one end the
 run with the input in a file `crash-…`; give that file as `--input` to see it again. The tests of `make test` look at
@@ -11,7 +11,6 @@ the same two places with hypothesis, for seconds.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -28,7 +27,8 @@ import atheris
 with atheris.instrument_imports(include=["sandbox"], enable_loader_override=False):
     from sandbox import Pool, RewardConfig, SandboxConfig
     from sandbox.jail import values
-    from sandbox.programs import dialogue, runner
+    from sandbox.programs import driver
+    from sandbox.programs import outcome as outcomes
     from sandbox.programs.matching import output_matches, value_matches
     from sandbox.server import make_app
     from sandbox.verifiers import programs
@@ -93,10 +93,10 @@ def value_target(data: bytes) -> None:
     if not output_matches(data, data):
         raise AssertionError("an output must match itself")
     # The judge's side of the messages that children send.
-    runner._claimed_error([data])
+    outcomes._claimed_error([data])
     with contextlib.suppress(ValueError):
-        dialogue._message(data)
-    outcome = runner.Outcome(None, "", b"", b"", [data], 0, 0.0, 0.0, 0)
+        driver._message(data)
+    outcome = outcomes.Outcome(None, "", b"", b"", [data], 0, 0.0, 0.0, 0)
     if (result := programs.result_of(outcome)) is not None:
         value_matches(1, result)
 
@@ -191,39 +191,30 @@ def _has_nan(value: Any) -> bool:
     return isinstance(value, float | complex) and (math.isnan(value.real) or math.isnan(value.imag))
 
 
-def main() -> None:
-    """Read the command line and fuzz in a child process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=["values", "http"])
-    parser.add_argument("--seconds", type=int, default=600, help="how long to fuzz")
-    parser.add_argument("--input", type=Path, help="run one saved input instead")
-    options = parser.parse_args()
+def run(target: str, seconds: int, saved: Path | None) -> int:
+    """Fuzz `target` in a child process for some time, or run one saved input; the exit status of the child."""
     with tempfile.TemporaryDirectory(prefix="leeway-fuzz-") as directory:
         # libFuzzer ends its process without any clean-up, so it gets one of its own.
         child = os.fork()
         if child == 0:
-            _fuzz(options, Path(directory))
+            _fuzz(target, seconds, saved, Path(directory))
         status = os.waitpid(child, 0)[1]
-    sys.exit(os.waitstatus_to_exitcode(status))
+    return os.waitstatus_to_exitcode(status)
 
 
-def _fuzz(options: argparse.Namespace, directory: Path) -> NoReturn:
+def _fuzz(name: str, seconds: int, saved: Path | None, directory: Path) -> NoReturn:
     corpus, words = directory / "corpus", directory / "words"
     corpus.mkdir()
-    for number, seed in enumerate(VALUE_SEEDS if options.target == "values" else HTTP_SEEDS):
+    for number, seed in enumerate(VALUE_SEEDS if name == "values" else HTTP_SEEDS):
         (corpus / f"seed-{number}").write_bytes(seed)
     words.write_text("".join(f"{json.dumps(word)}\n" for word in DICTIONARY))
     target: Callable[[bytes], None] = value_target
-    if options.target == "http":
-        config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, answer_seconds=0.5)
+    if name == "http":
+        config = SandboxConfig(workers=1, test_seconds=0.5, cpu_seconds=1.0, grader_seconds=0.5)
         app = make_app(Pool(config, RewardConfig()), token=TOKEN, max_body_bytes=65536)
         target = http_target(app, asyncio.new_event_loop())
-    what = [str(options.input)] if options.input else [str(corpus), f"-max_total_time={options.seconds}"]
+    what = [str(saved)] if saved else [str(corpus), f"-max_total_time={seconds}"]
     limits = [f"-dict={words}", "-max_len=8192", "-len_control=0", "-timeout=60", "-rss_limit_mb=4096"]
     atheris.Setup([sys.argv[0], *what, *limits], target)
     atheris.Fuzz()
     raise AssertionError("libFuzzer does not return")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Thousands of mixed programs, some hostile, while processes are killed at random: nothing may be lost or left.
 
-`leeway bench soak --programs 10000`
+`python -m benchmarks soak --programs 10000`
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from benchmarks.processes import Watcher, descendants, descriptors, in_sessions, resident_bytes
+from benchmarks.terminal import console
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 GROUP = 8
@@ -85,7 +86,6 @@ class Report:
 
 def run(json_path: Path | None = None, programs: int = 10_000, seed: int = 0) -> None:
     """Soak, print what was found, and write it to `json_path` if given."""
-    console = Console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         report = soak(programs, seed=seed, progress=progress)
     table = Table("", "found", title="Soak of the verifier pool", title_justify="left")

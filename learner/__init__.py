@@ -8,8 +8,8 @@ from learner.config import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftC
 from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
 
 if TYPE_CHECKING:
-    from learner.reward_model import RewardModel, evaluate_preferences, prefer
-    from learner.sft import supervise
+    from learner.reward_model import RewardModel, evaluate_preferences, train_reward_model
+    from learner.sft import train_sft
     from learner.statistics import STATISTICS
     from learner.trainer import Trainer
 
@@ -19,8 +19,8 @@ _LAZY = {
     "RewardModel": "learner.reward_model",
     "Trainer": "learner.trainer",
     "evaluate_preferences": "learner.reward_model",
-    "prefer": "learner.reward_model",
-    "supervise": "learner.sft",
+    "train_reward_model": "learner.reward_model",
+    "train_sft": "learner.sft",
 }
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
     "SftConfig",
     "Trainer",
     "evaluate_preferences",
-    "prefer",
-    "supervise",
+    "train_reward_model",
+    "train_sft",
 ]
 
 

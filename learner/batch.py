@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from learner.errors import BatchError
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+LossMask = npt.NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+# Engines round: a probability of one may come back as a logprob slightly above zero.
+LOGPROB_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Completion:
         reward: scalar reward of the whole completion.
         truncated: whether the length limit ended it.
         parts: the parts that the reward was made of, by name, unweighted; statistics only, the loss reads `reward`.
+        loss_mask: uint8 [T], 1 where a token counts and 0 where it is context only, because the policy did not write it
+            (the output of a tool); None where all count. What a token with 0 has as logprob and version is not used.
     """
 
     tokens: Int32
@@ -35,6 +42,16 @@ class Completion:
     reward: float
     truncated: bool = False
     parts: Mapping[str, float] = field(default_factory=dict)
+    loss_mask: LossMask | None = None
+
+    def unmasked(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """The entries of `values` [T] whose tokens count."""
+        return values if self.loss_mask is None else values[self.loss_mask != 0]
+
+    @property
+    def unmasked_tokens(self) -> int:
+        """Number of the tokens that count."""
+        return len(self.tokens) if self.loss_mask is None else int(np.count_nonzero(self.loss_mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,7 @@ class Group:
 
 
 def save_groups(groups: Sequence[Group], file: Path) -> None:
-    """Write groups to a .npz of plain arrays: prompts, tokens, logprobs and versions end to end, with their lengths.
+    """Write groups to a .npz of plain arrays: prompts, tokens, logprobs, versions and masks end to end, with lengths.
 
     `parts` has a row a completion and a column a name of `part_names`, nan where a completion lacks that part.
     """
@@ -66,13 +83,18 @@ def save_groups(groups: Sequence[Group], file: Path) -> None:
         lengths=np.array([len(c.tokens) for c in completions]),
         rewards=np.array([c.reward for c in completions]),
         truncated=np.array([c.truncated for c in completions]),
+        loss_masks=np.concatenate([_mask_of(c) for c in completions]),
         part_names=np.array(names, dtype=str),
         parts=np.array([[c.parts.get(name, np.nan) for name in names] for c in completions]),
     )
 
 
+def _mask_of(completion: Completion) -> LossMask:
+    return np.ones(len(completion.tokens), np.uint8) if completion.loss_mask is None else completion.loss_mask
+
+
 def load_groups(file: Path) -> list[Group]:
-    """The groups that `save_groups` wrote."""
+    """The groups that `save_groups` wrote, with None for a mask that excludes nothing."""
     with np.load(file, allow_pickle=False) as data:
         a = {name: data[name] for name in data.files}
     ends = np.cumsum(a["lengths"])[:-1]
@@ -84,6 +106,7 @@ def load_groups(file: Path) -> list[Group]:
         a["rewards"].tolist(),
         a["truncated"].tolist(),
         [{n: x for n, x in zip(names, row, strict=True) if x == x} for row in a["parts"].tolist()],
+        [None if mask.all() else mask for mask in np.split(a["loss_masks"], ends)],
         strict=True,
     )
     completions = [Completion(*column) for column in columns]
@@ -96,9 +119,15 @@ def load_groups(file: Path) -> list[Group]:
 
 
 def validate_groups(groups: Sequence[Group], vocabulary: int) -> None:
-    """Raise `BatchError` unless every group can be trained on.
+    """Make sure that every group can be trained on, before anything changes.
 
-    Checks shapes, token ids in [0, vocabulary), finite logprobs that are not positive, and finite rewards.
+    Args:
+        groups: the batch.
+        vocabulary: number of token ids of the model.
+
+    Raises:
+        BatchError: unless shapes fit, token ids lie in [0, vocabulary), logprobs are finite and not positive, rewards
+            are finite, and every completion has a token that its loss mask does not exclude.
     """
     if not groups:
         raise BatchError("the batch holds no groups; wait for at least one before calling train_step")
@@ -124,11 +153,19 @@ def _validate_completion(completion: Completion, vocabulary: int, where: str) ->
         )
     _require_ids(completion.tokens, vocabulary, where)
     logprobs = completion.logprobs
-    # Engines round: a probability of one may come back as a logprob slightly above zero.
-    if not np.isfinite(logprobs).all() or logprobs.max() > 1e-3:
+    if not np.isfinite(logprobs).all() or logprobs.max() > LOGPROB_TOLERANCE:
         raise BatchError(f"{where}: behaviour logprobs must be finite and at most 0")
     if not np.isfinite(completion.reward):
         raise BatchError(f"{where}: reward {completion.reward} is not finite")
+    if (mask := completion.loss_mask) is None:
+        return
+    if mask.shape != shape or mask.dtype != np.uint8 or mask.max() > 1:
+        raise BatchError(
+            f"{where}: loss_mask must be uint8 with a 0 or 1 for each of the {shape[0]} tokens, got {mask.dtype} "
+            f"{mask.shape} up to {mask.max(initial=0)}"
+        )
+    if not mask.any():
+        raise BatchError(f"{where}: loss_mask excludes every token; drop the completion, or unmask what was sampled")
 
 
 def _require_ids(tokens: Int32, vocabulary: int, where: str) -> None:

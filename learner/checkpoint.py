@@ -7,9 +7,7 @@ the folder is whole or absent, and earlier checkpoints are untouched.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +18,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
+from learner.extra import META
+from learner.files import replace_folder
 
-META = "learner.json"
 FORMAT = 1
 # DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
 WRITE_TIMEOUT_SECONDS = 3600.0
@@ -30,10 +29,17 @@ _executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
 
 
 def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int) -> Future[None]:
-    """Copy `state` (tensors) now, write it and `meta` (JSON) beside whatever comes next.
+    """Copy a state now and write it in the background. With several ranks all must call this.
 
-    The future is done when `folder` is durable and older checkpoints beside it are down to `keep_last`; it raises
-    `CheckpointError`. With several ranks all must call this; rank 0's future is the one that means durable.
+    Args:
+        folder: place of the checkpoint.
+        state: tensors by name, nested as torch DCP has them.
+        meta: JSON beside the tensors; `version` orders the checkpoints.
+        keep_last: checkpoints beside `folder`, itself included, that are kept.
+
+    Returns:
+        A future that is done when `folder` is durable and older checkpoints are deleted (rank 0's is the one that means
+        it), and that raises `CheckpointError`.
     """
     staging = folder.with_name(f".{folder.name}.tmp")
     text = json.dumps({"format": FORMAT, **meta})
@@ -53,25 +59,21 @@ def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_l
         written.result(timeout=WRITE_TIMEOUT_SECONDS)
         if ranks.rank() == 0:
             (staging / META).write_text(meta)
-            replace(staging, folder)
+            replace_folder(staging, folder)
             prune(folder.parent, keep_last)
     except (OSError, CheckpointException, TimeoutError) as error:
         raise CheckpointError(f"could not write checkpoint {folder}: {error}; earlier ones are untouched") from error
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """What the caller of `Trainer.save` stored beside the tensors, without loading them. Raises `CheckpointError`."""
-    try:
-        meta = json.loads((folder / META).read_text())
-        return dict(meta["extra"])
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote"
-        ) from error
-
-
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """Fill the tensors of `state` from `folder`; returns the meta data. Raises `CheckpointError`."""
+    """Fill the tensors of `state` from `folder`.
+
+    Returns:
+        The meta data that were saved beside them.
+
+    Raises:
+        CheckpointError: where `folder` is not a checkpoint, is damaged, or fits another model or configuration.
+    """
     missing = [name for name in (META, ".metadata") if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -94,28 +96,3 @@ def prune(parent: Path, keep_last: int) -> None:
     found = [(json.loads(meta.read_text())["version"], meta.parent) for meta in parent.glob(f"*/{META}")]
     for _, folder in sorted(found, key=lambda item: item[0])[:-keep_last]:
         shutil.rmtree(folder)
-
-
-def replace(staging: Path, folder: Path) -> None:
-    """Make `staging` durable, then put it in the place of `folder`."""
-    for file in staging.rglob("*"):
-        if file.is_file():
-            _sync(file)
-    _sync(staging)
-    retired = None
-    if folder.exists():
-        # rename() replaces no filled folder: move the old one aside first, delete it last.
-        retired = folder.with_name(f".{folder.name}.old-{uuid.uuid4().hex[:8]}")
-        folder.rename(retired)
-    staging.rename(folder)
-    _sync(folder.parent)
-    if retired is not None:
-        shutil.rmtree(retired)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

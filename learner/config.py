@@ -97,14 +97,6 @@ class ObjectiveConfig(BaseModel):
     age_half_life: float | None = Field(
         default=None, gt=0, description="a token's weight halves with every so many versions of age; null = no decay"
     )
-    overlong_limit: int | None = Field(
-        default=None,
-        gt=0,
-        description="DAPO soft overlong punishment: hard limit on the response, in tokens; null = off",
-    )
-    overlong_cache: int = Field(
-        default=128, gt=0, description="tokens before overlong_limit in which the punishment ramps up"
-    )
     mask_truncated: bool = Field(default=False, description="give truncated completions no weight in the loss")
 
     @model_validator(mode="before")
@@ -162,7 +154,7 @@ class LoraSettings(BaseModel):
     targets: str | list[str] = Field(default="all-linear", description="module names that get an adapter")
     broadcast: Literal["merged", "adapters"] = Field(
         default="merged",
-        description="what is sent to the generators at every update: merged: whole weights; adapters: A and B alone "
+        description="what is sent to the generators at every update: merged: merged weights; adapters: A and B alone "
         "(float32), which the generators merge into the model folder that they started from, with the same result; "
         "needs weights.backend gloo",
     )
@@ -174,10 +166,17 @@ class LoraSettings(BaseModel):
 
 
 class LearnerConfig(BaseModel):
-    """Everything a `Trainer` needs apart from the model and the seed."""
+    """Everything a `Trainer` needs apart from the model and the seed, and what its processes are given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    ranks: int = Field(
+        default=1,
+        ge=1,
+        description="ranks of the learner, a process each; from two up the model is sharded over them (FSDP2)",
+    )
+    cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for one rank")
+    gpus: float = Field(default=0.0, ge=0, description="GPUs reserved for one rank")
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")
     dtype: Literal["float32", "bfloat16"] = Field(

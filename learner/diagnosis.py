@@ -13,10 +13,13 @@ from learner.statistics import TokenRecord
 SUSPICIOUS_NATS = 20.0
 
 
-def explain(records: Sequence[TokenRecord], loss: float, norm: float) -> str:
-    """The likeliest cause of a `loss` or gradient `norm` that is not finite, from the tokens that were trained on.
+def diagnose_non_finite(records: Sequence[TokenRecord], loss: float, norm: float) -> str:
+    """The likeliest cause of a loss or gradient that is not finite.
 
-    Looks at this rank's tokens only; where they are innocent it says so.
+    Args:
+        records: the tokens that this rank trained on; where they are innocent the answer says so.
+        loss: of the step.
+        norm: of its gradient.
     """
     what = f"loss {loss:g}, gradient norm {norm:g}: "
     if not records:

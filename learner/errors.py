@@ -1,10 +1,25 @@
-"""Errors of the learner. Each message says what was wrong, where, and what to do next."""
+"""Errors of the learner. Each message says what was wrong, where, and what to do next.
+
+LearnerError          everything that the learner raises on purpose
+├── BatchError        groups, examples or pairs that cannot be trained on or scored
+├── ModelError        a model folder, or what the configuration asks of it      (exit code 2)
+├── CheckpointError   a checkpoint that cannot be written or read
+└── NonFiniteError    losses or gradients that stopped being numbers
+"""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class LearnerError(Exception):
-    """Base class: everything the learner raises on purpose."""
+    """Base class: everything that the learner raises on purpose.
+
+    Attributes:
+        exit_code: of a command that this error ends: 2 where the user's input is wrong, else 1.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class BatchError(LearnerError):
@@ -13,6 +28,8 @@ class BatchError(LearnerError):
 
 class ModelError(LearnerError):
     """A model folder cannot be loaded, or the architecture cannot be trained on packed sequences."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class CheckpointError(LearnerError):

@@ -1,4 +1,4 @@
-"""AdamW with warm-up, decay and a check that a gradient is finite before it is applied."""
+"""AdamW (Loshchilov & Hutter 2019) with warm-up and decay, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from learner.config import OptimizerConfig
-from learner.distributed.ranks import full
+from learner.distributed.ranks import full_tensor
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> tuple[torch.optim.AdamW, LambdaLR]:
@@ -30,7 +30,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig)
     return optimizer, LambdaLR(optimizer, lambda step: rate_fraction(step, config))
 
 
-def materialise(optimizer: torch.optim.Optimizer) -> None:
+def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """Give every parameter its state now, instead of in the first step: a checkpoint can then be loaded into it."""
     for group in optimizer.param_groups:
         for p in group["params"]:
@@ -53,7 +53,11 @@ def rate_fraction(step: int, config: OptimizerConfig) -> float:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> float:
-    """Global gradient norm before clipping to `largest` (0 = no clipping); nan or inf if any gradient is."""
+    """Clip the global gradient norm to `largest` (0 = no clipping).
+
+    Returns:
+        The norm before; nan or inf if any gradient is.
+    """
     with_gradient = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(with_gradient, largest or math.inf)
-    return float(full(norm))
+    return float(full_tensor(norm))

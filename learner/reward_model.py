@@ -27,7 +27,11 @@ Pair = tuple[Int32, Int32, Int32]  # prompt, chosen answer, rejected answer
 
 
 class RewardModel:
-    """r(q, o): a Hugging Face sequence classifier with one label, read at the last token of the answer."""
+    """r(q, o): a Hugging Face sequence classifier with one label, read at the last token of the answer.
+
+    Raises:
+        ModelError: where no such model can be built on the folder.
+    """
 
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         torch.manual_seed(seed)
@@ -56,7 +60,7 @@ class RewardModel:
         return self.max_length is None or all(len(prompt) + len(c) <= self.max_length for c in completions)
 
     def rewards(self, segments: Sequence[Segment]) -> Tensor:
-        """r of every completion of `segments`, in packed order, [S]; differentiable."""
+        """r [S] of every completion of `segments`, in packed order; differentiable."""
         # Packing feeds all but the last token of an answer; one more token at the end feeds the whole answer.
         longer = [
             Segment(s.prompt, tuple(np.append(c, np.int32(0)) for c in s.completions), s.indices) for s in segments
@@ -76,9 +80,13 @@ class RewardModel:
         return scores
 
     def score(self, examples: Sequence[tuple[Int32, Int32]]) -> Float32:
-        """r of (prompt ids, completion ids) pairs, float32 [len(examples)], without dropout; equal prompts run once.
+        """r of pairs of an int32 prompt [P] and completion [T], without dropout; equal prompts run once.
 
-        Raises BatchError for a pair that is longer than `max_length`.
+        Returns:
+            float32 [len(examples)].
+
+        Raises:
+            BatchError: for a pair that is longer than `max_length`.
         """
         by_prompt: dict[bytes, list[int]] = {}
         for i, (prompt, completion) in enumerate(examples):
@@ -104,7 +112,7 @@ class RewardModel:
         weights.export(self.model, tensors, self.model_path, folder)
 
 
-def prefer(
+def train_reward_model(
     reward_model: RewardModel,
     pairs: Sequence[Pair],
     config: SftConfig,
@@ -114,9 +122,18 @@ def prefer(
 ) -> dict[str, float]:
     """Train on preferences: loss = -mean log sigmoid(r(q, chosen) - r(q, rejected)), on one rank.
 
-    Stops, reports and refuses as `learner.sft.supervise` does; no pair may be longer than `max_length`. Returns the
-    statistics of the last step: loss, accuracy (share of pairs in the right order), margin (mean r difference), and
-    those of `learner.sft.fit`.
+    Args:
+        reward_model: is changed in place.
+        pairs: none may be longer than `reward_model.max_length`.
+        config, should_stop, on_step, held_out: as in `sft.train_sft`.
+
+    Returns:
+        The statistics of the last step: loss (nats a pair), accuracy (share of pairs in the right order), margin (mean
+        r difference), and those of `sft.fit`.
+
+    Raises:
+        BatchError: without pairs.
+        NonFiniteError: before a step that would spoil the weights.
     """
     if not pairs:
         raise BatchError("no preference pairs to train on")
@@ -133,7 +150,7 @@ def prefer(
 
 
 def evaluate_preferences(reward_model: RewardModel, pairs: Sequence[Pair]) -> dict[str, float]:
-    """loss, accuracy and margin on held-out pairs."""
+    """loss (nats a pair), accuracy and margin on held-out pairs, as `train_reward_model` has them."""
     return _preference_loss(reward_model, pairs, train=False)
 
 

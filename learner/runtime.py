@@ -20,7 +20,7 @@ LARGEST_KEPT_BYTES = 40 << 20
 KEPT_PRIMITIVES = 32
 
 
-def reuse_memory() -> None:
+def tune_allocator() -> None:
     """Tell glibc to keep freed memory for the next tensor, and oneDNN to remember fewer shapes.
 
     Every micro-batch allocates and frees the same tensors of a few megabytes. By default glibc returns them to the

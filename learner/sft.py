@@ -13,7 +13,7 @@ from torch import nn
 from learner.config import OptimizerConfig, SftConfig
 from learner.distributed import ranks
 from learner.errors import BatchError, NonFiniteError
-from learner.model.packing import STAND_IN, Segment, pack, plan_micro_batches
+from learner.model.packing import DUMMY, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.optimizer import build_optimizer, clip_gradients
 from learner.trainer import Trainer
 
@@ -21,7 +21,7 @@ Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 Indices = npt.NDArray[np.int64]
 
 
-def supervise(
+def train_sft(
     trainer: Trainer,
     examples: Sequence[Example],
     config: SftConfig,
@@ -29,12 +29,22 @@ def supervise(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     held_out: Sequence[Example] = (),
 ) -> dict[str, float]:
-    """Train `trainer.model` on (prompt ids, completion ids), with a fresh AdamW; the policy version does not change.
+    """Supervised fine-tuning with a fresh AdamW; the policy version does not change.
 
-    From step `check_from` on, every `check_every` steps, `should_stop(step)` is asked and the loss of `held_out`
-    examples measured; `patience` checks without a better one end training. `on_step(step, statistics)` sees each step.
-    Returns the statistics of the last step: loss (nats a token), tokens, and those of `fit`. Raises `BatchError`
-    without examples and `NonFiniteError` before a step that would spoil the weights.
+    Args:
+        trainer: its model is changed in place.
+        examples: pairs of an int32 prompt [P] and completion [T]; only completions have a loss.
+        config: optimizer and schedule. From step `check_from` on, every `check_every` steps, training may stop.
+        should_stop: asked with the step at every check.
+        on_step: sees every step and its statistics.
+        held_out: examples whose loss is measured at every check; `patience` checks without a better one end training.
+
+    Returns:
+        The statistics of the last step: loss (nats a token), tokens, and those of `fit`.
+
+    Raises:
+        BatchError: without examples.
+        NonFiniteError: before a step that would spoil the weights.
     """
     if not examples:
         raise BatchError("no examples to train on")
@@ -68,11 +78,22 @@ def fit(
     should_stop: Callable[[int], bool] | None,
     on_step: Callable[[int, dict[str, float]], None] | None,
 ) -> dict[str, float]:
-    """Train on `count` examples with a fresh AdamW; `backward` leaves the gradient of a batch and returns its loss.
+    """The loop of supervised training, with a fresh AdamW.
 
-    Returns the statistics of the last step: those of `backward`, and gradient_norm, learning_rate, steps, epochs
-    (begun), held_out_loss (the latest; nan without). Raises `NonFiniteError` before a step that would spoil the
-    weights.
+    Args:
+        parameters: what is trained.
+        count: number of examples.
+        config, should_stop, on_step: as in `train_sft`.
+        seed: of the order of the examples.
+        backward: leaves the gradient of a batch, given as indices, and returns its statistics with its `loss`.
+        held_out_loss: measures it; None where nothing is held out.
+
+    Returns:
+        The statistics of the last step: those of `backward`, and gradient_norm, learning_rate, steps, epochs (begun),
+        held_out_loss (the latest; nan without).
+
+    Raises:
+        NonFiniteError: before a step that would spoil the weights.
     """
     optimizer, scheduler = build_optimizer(parameters, optimizer_config(config))
     generator = np.random.default_rng(seed)
@@ -107,21 +128,22 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     """Mean cross-entropy in nats over the completion tokens, and their number; with `train` also its gradient."""
     total = sum(len(completion) for _, completion in examples)
     segments = [Segment(prompt, (completion,), (i,)) for i, (prompt, completion) in enumerate(examples)]
+    plan = plan_micro_batches(segments, trainer.config.micro_batch_tokens)
     loss = 0.0
     with torch.set_grad_enabled(train):
-        for part in ranks.share(plan_micro_batches(segments, trainer.config.micro_batch_tokens)):
-            logp, _ = trainer.policy(pack(part or [STAND_IN], trainer.device))
+        for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size()):
+            logp, _ = trainer.policy(pack(part or [DUMMY], trainer.device))
             micro = -logp.sum() / total * bool(part)
             if train:
                 (micro * ranks.world_size()).backward()
             loss += float(micro.detach())
     if not train:
         ranks.reshard(trainer.policy)
-    return ranks.total(loss, trainer.device), total
+    return ranks.all_reduce_sum(loss, trainer.device), total
 
 
 def shuffled_batches(count: int, config: SftConfig, generator: np.random.Generator) -> Iterator[tuple[int, Indices]]:
-    """(epoch from 1, indices) of every optimizer step; an incomplete last batch of an epoch is left out."""
+    """(epoch from 1, indices) of every optimizer step; an incomplete last batch of an epoch is dropped."""
     size = min(config.batch_size, count)
     step = 0
     for epoch in range(1, config.epochs + 1):

@@ -16,7 +16,8 @@ from learner.algorithms.objectives import sequence_mean
 from learner.algorithms.samples import Sample
 from learner.batch import Completion
 from learner.config import ObjectiveConfig
-from learner.flops import model_flops
+from learner.distributed import ranks
+from learner.model.flops import model_flops
 
 Array = npt.NDArray[np.float64]
 REWARD_PART = "reward/"
@@ -25,14 +26,13 @@ REWARD_PART = "reward/"
 # every part of the reward that the batch names, before its weight.
 STATISTICS: dict[str, str] = {
     "loss": "loss of the step, summed over its micro-batches",
-    "reward_mean": "mean reward of all completions, with the overlong punishment",
+    "reward_mean": "mean reward of all completions",
     "reward_std": "standard deviation of the rewards of all completions",
-    "overlong_punishment_mean": "mean of DAPO's soft overlong punishment, 0 where overlong_limit is not set",
     "advantage_absolute_mean": "mean |A| over all completions",
     "advantage_min": "smallest advantage",
     "advantage_max": "largest advantage",
     "entropy": "mean entropy of the policy at trained tokens, nats",
-    "behaviour_entropy": "minus the mean engine logprob over all tokens: entropy of the sampling policy, nats",
+    "behaviour_entropy": "minus the mean engine logprob over all sampled tokens: entropy of the sampling policy, nats",
     "kl": "mean estimate of KL(policy || reference) at trained tokens, nats; 0 without a reference",
     "behaviour_kl": "mean log mu - log pi at trained tokens: KL(behaviour || policy), nats",
     "ratio_min": "smallest ratio pi / pi_old of a trained token; with gspo that of its sequence, s_i",
@@ -51,14 +51,14 @@ STATISTICS: dict[str, str] = {
     "staleness_max": "largest age of a trained token, versions",
     "gradient_norm": "global gradient norm before clipping",
     "learning_rate": "learning rate of the step",
-    "tokens": "completion tokens in the batch",
-    "trained_tokens": "completion tokens that went through the model (the others had no gradient)",
+    "tokens": "sampled tokens in the batch: completion tokens without those that a loss mask excludes",
+    "trained_tokens": "sampled tokens that were trained on (the others had no gradient)",
     "teraflops": "model TFLOP/s of the step: 6 x parameters x tokens that went through the model",
     "mfu": "model FLOP utilisation: teraflops over `peak_teraflops`, or over the measured peak where that is not set",
-    "tokens_per_second": "completion tokens of the batch a second of this step",
+    "tokens_per_second": "sampled tokens of the batch a second of this step",
     "seconds": "wall time of the step",
-    "response_length_mean": "mean completion length, tokens",
-    "response_length_max": "longest completion, tokens",
+    "response_length_mean": "mean completion length, tokens, masked ones included",
+    "response_length_max": "longest completion, tokens, masked ones included",
     "truncated_fraction": "share of completions that the length limit ended",
     "mixed_groups_fraction": "share of groups whose rewards are not all equal",
     "optimizer_steps": "optimizer steps taken on the batch; 0 when nothing had a gradient or it was not finite",
@@ -70,7 +70,14 @@ STATISTICS: dict[str, str] = {
 class TokenRecord:
     """Per-token values of what was trained on, [T] each: `loss.TokenQuantities` after the fact.
 
-    ratio: pi / pi_old as the objective uses it, at most e^50. weight: c_t a_t of `loss.token_weights`.
+    Attributes:
+        logp, behaviour: logprobs under the policy and under the engine, nats.
+        entropy, kl: nats.
+        ratio: pi / pi_old as the objective uses it, at most e^50.
+        advantages: A_i.
+        age: versions.
+        weight: c_t a_t of `loss.token_weights`.
+        comparable: whether the engine's logprob should equal the learner's.
     """
 
     logp: Array
@@ -85,10 +92,12 @@ class TokenRecord:
 
     @classmethod
     def concatenate(cls, records: Sequence[TokenRecord]) -> TokenRecord:
+        """One record of all tokens."""
         return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
 
     @classmethod
     def width(cls) -> int:
+        """Number of fields."""
         return len(cls.__dataclass_fields__)
 
     def matrix(self) -> Array:
@@ -97,11 +106,18 @@ class TokenRecord:
 
     @classmethod
     def from_matrix(cls, matrix: Array) -> TokenRecord:
+        """The record whose `matrix` this is."""
         return cls(*matrix[:-1], comparable=matrix[-1] > 0)  # type: ignore[misc]
 
 
 def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> TokenRecord:
-    """The record of a micro-batch; `comparable`: its policy is still the one of the step's beginning."""
+    """The record of a micro-batch.
+
+    Args:
+        x: its tokens.
+        o: the objective.
+        comparable: whether its policy is still the one of the step's beginning.
+    """
 
     def array(tensor: Tensor) -> Array:
         return tensor.detach().double().cpu().numpy()
@@ -128,10 +144,24 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
     )
 
 
+def gather_records(records: Sequence[TokenRecord], device: torch.device) -> list[TokenRecord]:
+    """The token records of all ranks, on every rank."""
+    own = TokenRecord.concatenate(records).matrix() if records else np.zeros((TokenRecord.width(), 0))
+    return [TokenRecord.from_matrix(m) for m in ranks.gather_columns(own, device)]
+
+
 def compute_statistics(
     statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, peak: float
 ) -> dict[str, float]:
-    """Speed; `peak` is what all devices together could do, TFLOP/s."""
+    """Speed of a step.
+
+    Args:
+        statistics: of the step, with its `tokens`.
+        fed_tokens: tokens that went through the model, on all ranks.
+        seconds: wall time of the step.
+        parameters: of the model.
+        peak: what all devices together could do, TFLOP/s.
+    """
     teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12
     return {
         "seconds": seconds,
@@ -145,20 +175,21 @@ def batch_statistics(groups: Sequence[Sequence[Sample]]) -> dict[str, float]:
     """What rewards and lengths say, over all completions of the batch."""
     samples = [s for group in groups for s in group]
     completions = [s.completion for s in samples]
-    rewards = np.array([s.reward for s in samples])
+    rewards = np.array([c.reward for c in completions])
     advantages = np.array([s.advantage for s in samples])
     lengths = np.array([len(c.tokens) for c in completions])
-    mixed = [len({s.reward for s in group}) > 1 for group in groups]
+    mixed = [len({s.completion.reward for s in group}) > 1 for group in groups]
     return {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std()),
-        "overlong_punishment_mean": float((rewards - [c.reward for c in completions]).mean()),
         **_reward_parts(completions),
         "advantage_absolute_mean": float(np.abs(advantages).mean()),
         "advantage_min": float(advantages.min()),
         "advantage_max": float(advantages.max()),
-        "behaviour_entropy": float(-np.concatenate([c.logprobs for c in completions]).mean(dtype=np.float64)),
-        "tokens": float(lengths.sum()),
+        "behaviour_entropy": float(
+            -np.concatenate([c.unmasked(c.logprobs) for c in completions]).mean(dtype=np.float64)
+        ),
+        "tokens": float(sum(c.unmasked_tokens for c in completions)),
         "response_length_mean": float(lengths.mean()),
         "response_length_max": float(lengths.max()),
         "truncated_fraction": float(np.mean([c.truncated for c in completions])),

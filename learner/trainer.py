@@ -19,21 +19,28 @@ from torch import Tensor
 
 from learner import checkpoint
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
-from learner.algorithms.samples import Sample, minibatches, samples_of, segments_of
+from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of, token_quantities
 from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
-from learner.diagnosis import explain
+from learner.diagnosis import diagnose_non_finite
 from learner.distributed import ranks
 from learner.errors import ModelError, NonFiniteError
-from learner.flops import peak_teraflops
 from learner.model import weights
 from learner.model.adapters import adapter_tensors, adapters_off, add_adapters, check_base
 from learner.model.base_weights import BaseWeights
-from learner.model.packing import STAND_IN, Packed, Segment, pack, plan_micro_batches
+from learner.model.flops import peak_teraflops
+from learner.model.packing import DUMMY, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
-from learner.optimizer import build_optimizer, clip_gradients, materialise
-from learner.runtime import device_of, reuse_memory
-from learner.statistics import TokenRecord, batch_statistics, compute_statistics, token_record, token_statistics
+from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state
+from learner.runtime import device_of, tune_allocator
+from learner.statistics import (
+    TokenRecord,
+    batch_statistics,
+    compute_statistics,
+    gather_records,
+    token_record,
+    token_statistics,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +54,20 @@ class Trainer:
 
     With an initialised default process group the model is sharded over its ranks (FSDP2). Every rank then makes the
     same calls with the same arguments; each trains its share of the micro-batches, and all return the same statistics.
+
+    Args:
+        config: objective, optimizer and execution.
+        model_path: Hugging Face folder.
+        seed: of adapters and of the order of minibatches.
+
+    Raises:
+        ModelError: where the model cannot be loaded or trained.
     """
 
     def __init__(self, config: LearnerConfig, model_path: str | Path, seed: int) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
-        reuse_memory()
+        tune_allocator()
         torch.manual_seed(seed)
         self.config = config
         self.seed = seed
@@ -72,16 +87,23 @@ class Trainer:
                 ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._non_finite_in_a_row = 0
-        self._explanation = ""
+        self._diagnosis = ""
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
     def train_step(self, groups: Sequence[Group], temperature: float = 1.0) -> dict[str, float]:
-        """Train on a batch of groups; returns `statistics.STATISTICS`.
+        """Train on a batch of groups.
 
-        `temperature` is that of the sampling, at which the behaviour logprobs were taken. Raises `BatchError` for a
-        batch that cannot be trained on (nothing has changed then), and `NonFiniteError` after
-        `max_non_finite_steps` steps in a row without a finite loss and gradient.
+        Args:
+            groups: the batch.
+            temperature: of the sampling, at which the behaviour logprobs were taken.
+
+        Returns:
+            `statistics.STATISTICS`, by name.
+
+        Raises:
+            BatchError: for a batch that cannot be trained on; nothing has changed then.
+            NonFiniteError: after `max_non_finite_steps` steps in a row without a finite loss and gradient.
         """
         peak = self.config.peak_teraflops or self._measured_peak()
         start = time.perf_counter()
@@ -102,10 +124,10 @@ class Trainer:
         statistics = {
             **_summary(steps),
             **batch_statistics(samples),
-            **token_statistics(ranks.gather_records(records, self.device), objective),
+            **token_statistics(gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
-        fed = ranks.total(sum(s["fed_tokens"] for s in steps), self.device)
+        fed = ranks.all_reduce_sum(sum(s["fed_tokens"] for s in steps), self.device)
         return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, peak)}
 
     def _optimizer_step(
@@ -119,11 +141,11 @@ class Trainer:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
         plan = self._plan(samples, groups)
-        materialise(self.optimizer)  # before the activations, or it would lie scattered between them
+        init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
-            packed = pack(segments or [STAND_IN], self.device)
+            packed = pack(segments or [DUMMY], self.device)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
             micro_loss = micro_batch_loss(x, self.config.objective)
             # FSDP averages gradients over ranks; the weights already divide by the whole batch.
@@ -132,7 +154,7 @@ class Trainer:
             if segments:
                 fed += len(packed.tokens)
                 records.append(token_record(x, self.config.objective, comparable=first))
-        loss = ranks.total(loss, self.device)
+        loss = ranks.all_reduce_sum(loss, self.device)
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
         finite = math.isfinite(loss) and math.isfinite(norm)
         stepped = bool(plan) and finite
@@ -140,8 +162,8 @@ class Trainer:
             self.optimizer.step()
             self.scheduler.step()
         elif plan:
-            self._explanation = explain(records[start:], loss, norm)
-            log.warning("version %d: step skipped, %s", self.version, self._explanation)
+            self._diagnosis = diagnose_non_finite(records[start:], loss, norm)
+            log.warning("version %d: step skipped, %s", self.version, self._diagnosis)
             del records[start:]  # they were not trained on, and would make every statistic nan
         self.optimizer.zero_grad(set_to_none=True)
         return {
@@ -155,8 +177,24 @@ class Trainer:
 
     def _plan(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[list[Segment]]:
         """This rank's micro-batches of a minibatch."""
-        segments = segments_of(samples, groups, self.config.objective)
-        return ranks.share(plan_micro_batches(segments, self.config.micro_batch_tokens))
+        plan = plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens)
+        return assign_micro_batches(plan, ranks.rank(), ranks.world_size())
+
+    def _segments(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[Segment]:
+        """What has to go through the model, by prompt; completions that cannot have a gradient are not among it."""
+        by_prompt: dict[int, list[int]] = {}
+        for index, sample in enumerate(samples):
+            if has_gradient(sample, self.config.objective):
+                by_prompt.setdefault(sample.prompt, []).append(index)
+        return [
+            Segment(
+                groups[prompt].prompt,
+                tuple(samples[i].completion.tokens for i in indices),
+                tuple(indices),
+                tuple(samples[i].completion.loss_mask for i in indices),
+            )
+            for prompt, indices in by_prompt.items()
+        ]
 
     def _score(
         self, packed: Packed, samples: Sequence[Sample], temperature: float, trained: bool = True
@@ -165,30 +203,10 @@ class Trainer:
         logp, entropy = self.policy(packed, temperature)
         reference = self._reference_logprobs(packed, temperature)
 
-        def tokens(parts: Sequence[Any]) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self.device)
-
-        def repeated(values: Sequence[float]) -> Tensor:
-            column = torch.tensor(values, dtype=torch.float32, device=self.device)
-            return column.repeat_interleave(packed.lengths)
-
-        if not trained:  # the stand-in has one token, whatever sample it borrowed
+        if not trained:  # the dummy has one token, whatever sample it borrowed
             zero = torch.zeros_like(logp.detach())
             return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, packed.sequence, packed.lengths)
-        proximal = [s.proximal for s in samples]
-        return TokenQuantities(
-            logp=logp,
-            entropy=entropy,
-            behaviour=tokens([s.completion.logprobs for s in samples]),
-            # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
-            proximal=tokens(proximal) if self._needs_proximal_pass else logp.detach(),
-            reference=reference,
-            advantages=repeated([s.advantage for s in samples]),
-            weights=repeated([s.weight for s in samples]),
-            age=tokens([self.version - s.completion.versions for s in samples]),
-            sequence=packed.sequence,
-            lengths=packed.lengths,
-        )
+        return token_quantities(samples, self.version, logp, entropy, reference, packed.sequence, packed.lengths)
 
     # -- proximal and reference policies ----------------------------------------------------------------------------
 
@@ -201,8 +219,7 @@ class Trainer:
     def _compute_proximal(self, samples: Sequence[Sample], groups: Sequence[Group], temperature: float) -> None:
         """Logprobs of the policy as it is before the first optimizer step, for the samples this step may train."""
         # Which rank will train a sample in which minibatch is not known yet, so every rank scores all of them.
-        segments = segments_of(samples, groups, self.config.objective)
-        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
+        for part in plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens):
             packed = pack(part, self.device)
             with torch.no_grad():
                 logp, _ = self.policy(packed, temperature)
@@ -250,7 +267,7 @@ class Trainer:
             where = str(file)
         raise NonFiniteError(
             f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is in "
-            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._explanation}. Look at its "
+            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._diagnosis}. Look at its "
             "logprobs and rewards, lower the learning rate, and resume from the last checkpoint."
         )
 
@@ -259,7 +276,7 @@ class Trainer:
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
 
-        With `lora.broadcast: adapters` only the adapters, in float32: `merging.whole_weights` makes the rest of them.
+        With `lora.broadcast: adapters` only the adapters, in float32: `merging.merged_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
         if self.config.sends_adapters:
@@ -286,9 +303,14 @@ class Trainer:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, extra: Mapping[str, Any]) -> None:
-        """Write a checkpoint to `folder`, atomically: after a crash `folder` is whole or absent.
+        """Write a checkpoint, atomically: after a crash `folder` is whole or absent.
 
-        `extra` (JSON) is returned by `load`. Older checkpoints beside it are deleted down to `checkpoint_keep_last`.
+        Args:
+            folder: its place; older checkpoints beside it are deleted down to `checkpoint_keep_last`.
+            extra: JSON that `load` returns.
+
+        Raises:
+            CheckpointError: where it cannot be written; earlier checkpoints are untouched.
         """
         self.save_async(folder, extra).result(timeout=checkpoint.WRITE_TIMEOUT_SECONDS)
 
@@ -298,9 +320,14 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Go on from a checkpoint, bit for bit on CPUs; returns its `extra`.
+        """Resume from a checkpoint, bit-identical on CPUs.
 
-        Raises `CheckpointError`, and `ModelError` where receivers would merge adapters into another base.
+        Returns:
+            The `extra` that was saved with it.
+
+        Raises:
+            CheckpointError: where `folder` is not a checkpoint of this model and configuration.
+            ModelError: where receivers would merge adapters into another base.
         """
         state = self._state()
         meta = checkpoint.load(Path(folder), state)
@@ -314,7 +341,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         """State tensors; loading writes the model's (and the reference's) in place."""
-        materialise(self.optimizer)
+        init_optimizer_state(self.optimizer)
         state: dict[str, Any] = {
             "model": dict(self.model.named_parameters()),
             "optimizer": self.optimizer.state_dict(),

@@ -1,45 +1,44 @@
-"""Command line of the sandbox: `serve` it over HTTP, `score` a file."""
+"""Command line of the sandbox: `serve` it over HTTP, `score` a file.
+
+`leeway sandbox` has both commands; `leeway score` is the same command as `leeway sandbox score`. Exit status: 0 done,
+1 the machine is at fault, 2 the input is wrong, 130 interrupted.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NoReturn, TextIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from sandbox.config import RewardConfig, SandboxConfig
-from sandbox.errors import SandboxError
-from sandbox.offline import score_lines
+from sandbox import settings
+from sandbox.errors import InputError, SandboxError
+from sandbox.offline import Scored, score_lines
 from sandbox.pool import Pool
 from sandbox.programs.runner import NO_SCRATCH
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
 _LONGEST_PROBLEM = 500
 
-app = typer.Typer(help="Verify model answers and run model-written programs safely.", no_args_is_help=True)
+app = typer.Typer(
+    help="Verify model answers and run model-written programs safely.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML with the keys `sandbox` and `rewards`.", dir_okay=False)
+    Path | None, typer.Option("--config", "-c", help="YAML with the keys `sandbox` and `rewards`.")
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Checks at the same time.")]
-
-
-class SandboxFile(BaseModel):
-    """The YAML file of `--config`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sandbox: SandboxConfig = Field(default=SandboxConfig(), description="processes, deadlines and limits")
-    rewards: RewardConfig = Field(default=RewardConfig(), description="parts and weights of the reward")
 
 
 @app.command()
@@ -50,31 +49,37 @@ def serve(
     workers: WorkersOption = None,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Requests worked on at once; more get 503.")] = 64,
 ) -> None:
-    """Serve POST /run_code (SandboxFusion's protocol), POST /verify and GET /metrics.
+    """Serve POST /run_code (as SandboxFusion does), POST /verify and GET /metrics.
 
-    Clients send the token in the environment variable LEEWAY_SANDBOX_TOKEN as a bearer token. Without one, only a
-    loopback address is served.
+    Clients send the token in LEEWAY_SANDBOX_TOKEN as a bearer token.
+    Without one, only a loopback address is served.
     """
-    import uvicorn
+    with _exit_codes(), ExitStack() as stack:
+        import uvicorn
 
-    from sandbox.server import make_app
+        from sandbox import listening
+        from sandbox.server import make_app
 
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    if token is None and not _is_loopback(host):
-        _fail(f"set {TOKEN_VARIABLE} to serve {host}: without a token only loopback is served")
-    settings = _settings(config, workers)
-    try:
-        pool = Pool(settings.sandbox, settings.rewards)
-    except SandboxError as error:
-        _fail(str(error))
-    with pool:
+        loaded = settings.load(config, workers)
+        token = _token()
+        addresses = listening.resolve(host, port)
+        if token is None and not all(address.is_loopback for address in addresses):
+            raise InputError(f"set {TOKEN_VARIABLE} to serve {host}: without a token only loopback is served")
+        sockets = [stack.enter_context(made) for made in listening.bind(addresses)]
+        pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         _announce(pool)
-        uvicorn.run(make_app(pool, token=token, max_concurrent=max_concurrent), host=host, port=port, log_level="info")
+        for url in listening.urls(sockets):
+            typer.echo(f"serving on {url}", err=True)
+        server = uvicorn.Server(
+            uvicorn.Config(make_app(pool, token=token, max_concurrent=max_concurrent), log_level="info")
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets)
 
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="JSONL, one record a line.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="JSONL, one record a line.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write; standard output if not given.")
     ] = None,
@@ -82,95 +87,141 @@ def score(
     workers: WorkersOption = None,
     record_seconds: Annotated[float, typer.Option(min=0.1, help="Time one record may take, seconds.")] = 120.0,
 ) -> None:
-    """Score a file offline. Exit status 2 if a record was bad; the good ones are scored all the same."""
-    settings = _settings(config, workers)
-    errors = Console(stderr=True)
-    bad = written = 0
-    try:
-        with ExitStack() as stack:
-            source, target = _opened(stack, file, out)
-            total = sum(1 for _ in source)
-            source.seek(0)
-            pool = stack.enter_context(Pool(settings.sandbox, settings.rewards))
-            progress = stack.enter_context(Progress(console=errors, disable=not errors.is_terminal))
-            task = progress.add_task("scoring", total=total)
-            for scored in score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done)):
+    """Score a file offline. A bad record is named, and the others are scored.
+
+    Exit status 2 if a record was bad, 1 if the machine could not score one.
+    """
+    with _exit_codes(), ExitStack() as stack:
+        loaded = settings.load(config, workers)
+        source = _opened(stack, file)
+        _must_not_be_input(out, file)
+        pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
+        output = stack.enter_context(_Output(out))
+        errors = Console(stderr=True)
+        exit_code = 0
+        try:
+            for scored in _scored(source, file, pool, record_seconds, errors):
                 if scored.problem:
-                    bad += 1
+                    exit_code = max(exit_code, 1 if scored.retryable else 2)
                     problem = scored.problem[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
                     errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
                 if scored.record is not None:
-                    # Half a character becomes the JSON escape that it came as.
-                    line = json.dumps(scored.record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-                    target.write(line + "\n")
-                    written += 1
-    except KeyboardInterrupt:
-        errors.print(f"interrupted: {written} records scored" + (f", see {out}" if out and written else ""))
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        # Whoever read standard output has seen enough; nothing more can be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    if bad:
-        raise typer.Exit(2)
+                    output.write(scored.record)
+        except KeyboardInterrupt:
+            where = f", see {out}" if out and output.written else ""
+            errors.print(f"interrupted: {output.written} records scored{where}", markup=False, highlight=False)
+            raise typer.Exit(130) from None
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+class _Output:
+    """Where verdicts go: a file, or standard output. Use as a context manager.
+
+    Attributes:
+        written: records written so far.
+
+    Raises:
+        InputError: the file cannot be opened; nothing was scored.
+        SandboxError: nothing more can be written, say because the disk is full.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.written = 0
+        self._path = path
+        if path is None and sys.stdout is None:
+            raise InputError("standard output is closed: write to a file with --out")
+        try:
+            self._stream: BinaryIO = sys.stdout.buffer if path is None else path.open("wb")
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; nothing was scored") from None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write one record."""
+        # Half a character becomes the JSON escape that it came as.
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._guarded():
+            self._stream.write(line)
+        self.written += 1
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            with self._guarded():
+                self._stream.flush()
+        finally:
+            if self._path is not None:
+                self._stream.close()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # What is still in the buffer cannot be written, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                # Whoever read standard output has seen enough.
+                raise typer.Exit(1) from None
+            name = self._path or "standard output"
+            raise SandboxError(f"{name}: {error.strerror}; what was written is incomplete") from None
+
+
+def _scored(source: BinaryIO, file: Path, pool: Pool, record_seconds: float, errors: Console) -> Iterator[Scored]:
+    """The results, with a progress bar on a terminal."""
+    total = None
+    try:
+        if source.seekable():
+            total = sum(1 for _ in source)
+            source.seek(0)
+        with Progress(console=errors, disable=not errors.is_terminal) as progress:
+            task = progress.add_task("scoring", total=total)
+            yield from score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done))
+    except OSError as error:
+        raise SandboxError(f"{file}: {error.strerror}") from None
 
 
 def _announce(pool: Pool) -> None:
-    """Say what keeps programs in and what they can do here, or end with exit status 2 if nothing keeps them in."""
+    """Tell what isolates programs and what they can do here.
+
+    Raises:
+        SandboxError: nothing isolates them.
+    """
     runner = pool.runner(3 * pool.config.start_seconds)
+    typer.echo(f"isolation of programs: {runner.isolation()}", err=True)
+    typer.echo("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}", err=True)
+
+
+def _opened(stack: ExitStack, file: Path) -> BinaryIO:
     try:
-        typer.echo(f"isolation of programs: {runner.isolation()}", err=True)
-        typer.echo("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}", err=True)
+        return stack.enter_context(file.open("rb"))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+
+
+def _must_not_be_input(out: Path | None, file: Path) -> None:
+    with contextlib.suppress(OSError):
+        if out is not None and out.samefile(file):
+            raise InputError(f"{out} is the input; write to another file")
+
+
+def _token() -> str | None:
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise InputError(f"{TOKEN_VARIABLE} may hold printable ASCII characters without spaces only")
+    return token
+
+
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn an error of ours into one line on standard error and its exit code."""
+    try:
+        yield
     except SandboxError as error:
-        _fail(str(error))
-
-
-def _opened(stack: ExitStack, file: Path, out: Path | None) -> tuple[BinaryIO, TextIO]:
-    """The input and the output; one clear line and exit status 2 if either cannot be had."""
-    try:
-        source = stack.enter_context(file.open("rb"))
-    except OSError as error:
-        _fail(f"{file}: {error.strerror}")
-    if out is None:
-        return source, sys.stdout
-    if out.exists() and out.samefile(file):
-        _fail(f"{out} is the input; write to another file")
-    try:
-        return source, stack.enter_context(out.open("w", encoding="utf-8"))
-    except OSError as error:
-        _fail(f"{out}: {error.strerror}; nothing was scored")
-
-
-def _settings(path: Path | None, workers: int | None) -> SandboxFile:
-    """The configuration; one clear line and exit status 2 if it is bad."""
-    content: Any = {}
-    if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            _fail(f"{path}: {error}")
-    try:
-        settings = SandboxFile.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        _fail(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
-    if workers is None:
-        return settings
-    return settings.model_copy(update={"sandbox": settings.sandbox.model_copy(update={"workers": workers})})
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        typer.echo(f"leeway: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
 if __name__ == "__main__":

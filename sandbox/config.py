@@ -68,13 +68,11 @@ class SandboxConfig(BaseModel):
     start_seconds: float = Field(
         default=60.0, gt=0, description="deadline of a worker process's start and imports, seconds"
     )
-    answer_seconds: float = Field(
-        default=2.0, gt=0, description="deadline of one answer check (math, reasoning_gym), seconds"
+    grader_seconds: float = Field(
+        default=2.0, gt=0, description="deadline of one check in a grader worker (math, reasoning_gym), seconds"
     )
-    answer_memory_bytes: int = Field(default=1024 * MIB, gt=0, description="address space of an answer worker, bytes")
-    answer_recycle_checks: int = Field(
-        default=2000, ge=1, description="checks after which an answer worker is replaced"
-    )
+    grader_memory_bytes: int = Field(default=1024 * MIB, gt=0, description="address space of a grader worker, bytes")
+    grader_recycle_checks: int = Field(default=2000, ge=1, description="checks after which a grader worker is replaced")
     test_seconds: float = Field(
         default=10.0, gt=0, description="wall-clock limit of one test case of a program, seconds"
     )
@@ -110,8 +108,8 @@ class SandboxConfig(BaseModel):
     )
     partial_credit: bool = Field(default=False, description="score the share of tests passed instead of all or nothing")
     cache_entries: int = Field(default=4096, ge=0, description="verdicts of identical programs remembered; 0: none")
-    canary_seconds: float = Field(
-        default=300.0, gt=0, description="age at which the isolation canaries are run again, seconds"
+    self_test_seconds: float = Field(
+        default=300.0, gt=0, description="age at which the isolation self-test is run again, seconds"
     )
     unsafe: bool = Field(
         default=False,

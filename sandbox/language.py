@@ -12,7 +12,7 @@ import re
 import unicodedata
 from typing import Any
 
-from sandbox.errors import SandboxError
+from sandbox.errors import UnknownLanguageError
 
 # Code and mathematics, in the order in which they nest: fences, inline code, displays, inline mathematics, commands. An
 # environment that never closes is prose, and the search for its end stops at the next one: time stays linear.
@@ -30,7 +30,7 @@ _NOT_PROSE = (
 # The detector's time grows with the square of a sentence's words, so long ones are taken in pieces.
 _SENTENCE = re.compile(r"[^.!?;:\n。！？；：]{1,600}(?!\w)|[^.!?;:\n。！？；：]{1,600}")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-# Below this many words a sentence in Latin letters says too little for a detector: it follows its surroundings.
+# Below this many words a sentence in Latin letters holds too little for a detector: it follows its surroundings.
 _MIN_WORDS = 4
 _SCRIPTS = {
     "zh": ("CJK",), "ja": ("HIRAGANA", "KATAKANA", "CJK"), "ko": ("HANGUL",), "ru": ("CYRILLIC",), "uk": ("CYRILLIC",),
@@ -47,16 +47,18 @@ def require(language: str) -> None:
     """Make sure that `consistency` can be computed for `language`.
 
     Raises:
-        SandboxError: the language is unknown here, or its detector is not installed.
+        UnknownLanguageError: the language is unknown here, or its detector is not installed.
     """
     if language in _SCRIPTS:
         return
     if language not in _LATIN:
-        raise SandboxError(f"language {language!r} is not supported: use one of {', '.join([*_LATIN, *_SCRIPTS])}")
+        raise UnknownLanguageError(
+            f"language {language!r} is not supported: use one of {', '.join([*_LATIN, *_SCRIPTS])}"
+        )
     try:
         import lingua  # noqa: F401
     except ImportError:
-        raise SandboxError(
+        raise UnknownLanguageError(
             f"telling {language!r} from other languages in Latin letters needs the package lingua-language-detector"
         ) from None
 

@@ -14,11 +14,11 @@ CHECK_SECONDS = Histogram(
 )
 QUEUE_SECONDS = Histogram("leeway_sandbox_queue_seconds", "Wait of a check for a free worker", buckets=_SECONDS)
 QUEUED = Gauge("leeway_sandbox_queued_checks", "Checks that wait for a worker or run in one")
-WORKERS = Gauge("leeway_sandbox_worker_processes", "Answer worker processes alive")
-WORKER_STARTS = Counter("leeway_sandbox_worker_starts", "Answer worker processes started")
+WORKERS = Gauge("leeway_sandbox_worker_processes", "Grader worker processes alive")
+WORKER_STARTS = Counter("leeway_sandbox_worker_starts", "Grader worker processes started")
 KILLS = Counter("leeway_sandbox_kills", "Processes killed by the pool", ["reason"])
-ZYGOTE_STARTS = Counter("leeway_sandbox_zygote_starts", "Zygote processes started")
-CANARY_LEAKS = Counter("leeway_sandbox_canary_leaks", "Canary runs that found a hole in the isolation")
+FORK_SERVER_STARTS = Counter("leeway_sandbox_fork_server_starts", "Fork servers of model-written programs started")
+SELF_TEST_LEAKS = Counter("leeway_sandbox_self_test_leaks", "Isolation self-tests that found a leak")
 CACHE_HITS = Counter("leeway_sandbox_cache_hits", "Checks answered by the result of an identical one")
 
 

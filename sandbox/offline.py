@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.errors import BadRecordError
 from sandbox.pool import Pool
 from sandbox.verdict import Status, Submission, Verdict
 
@@ -19,10 +20,6 @@ _ID_BITS = 4096
 _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "length", "reference"})
 
 
-class BadRecordError(ValueError):
-    """A line that is not a record."""
-
-
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One line's result.
@@ -31,11 +28,13 @@ class Scored:
         line: number of the line in the file, from 1.
         record: what to write, or None if the line was no record.
         problem: what was wrong with the line, or "".
+        retryable: the machine is at fault, and not the line.
     """
 
     line: int
     record: dict[str, Any] | None
     problem: str
+    retryable: bool = False
 
 
 def submission_of(record: Any) -> Submission:
@@ -145,4 +144,5 @@ def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:
     }
     if verdict.unsafe:
         out["unsafe"] = True
-    return Scored(number, out, verdict.detail if verdict.status is Status.INFRA_ERROR else "")
+    problem = verdict.detail if verdict.status is Status.INFRA_ERROR else ""
+    return Scored(number, out, problem, verdict.retryable)

@@ -1,9 +1,9 @@
 """The verifier pool: scores submissions in parallel, each under a deadline, and never waits for anything for ever.
 
-Inline verifiers run in the calling thread. Isolated ones run in persistent worker processes, programs in locked-down
-children of zygotes; both start when first needed and block in a read when idle. What exceeds its deadline is killed; a
-process that dies is replaced and its check tried again, so that one lost to something outside never costs a verdict.
-Identical checks, in one call and across calls, are done once.
+Inline verifiers run in the calling thread. Isolated ones run in persistent grader workers, programs in locked-down
+children of fork servers; both start when first needed and block in a read when idle. What exceeds its deadline is
+killed; a process that dies is replaced and its check tried again, so that one lost to something outside never costs a
+verdict. Identical checks, in one call and across calls, are done once.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
 
+import sandbox.verifiers  # noqa: F401 - registers the built-in verifiers
 from sandbox import language, metrics, registry
 from sandbox.config import RewardConfig, SandboxConfig
-from sandbox.errors import PoolClosedError
-from sandbox.grading.answers import AnswerWorkers
-from sandbox.grading.worker import as_grade
-from sandbox.programs.runner import NO_SCRATCH, ProgramRunner, Zygotes
+from sandbox.errors import InputError, PoolClosedError, SandboxError
+from sandbox.grading.workers import GraderWorkerPool
+from sandbox.programs.fork_server_pool import ForkServerPool
+from sandbox.programs.runner import NO_SCRATCH, ProgramRunner
 from sandbox.registry import Kind, Verifier
 from sandbox.rewards import parts_of, weighted
-from sandbox.verdict import Grade, Status, Submission, Verdict
+from sandbox.verdict import Grade, Status, Submission, Verdict, as_grade
 
 _log = logging.getLogger("sandbox")
 # Leaves a killed process time to be reaped before `score` gives up on its thread.
@@ -44,6 +45,7 @@ class _Check:
     grade: Grade | None
     seconds: float
     failure: str = ""
+    retryable: bool = False
 
 
 class Pool:
@@ -60,7 +62,7 @@ class Pool:
         """Nothing is started yet, unless programs are to have a directory: then a warning says where they cannot.
 
         Raises:
-            ValueError: the language of the rewards is unknown.
+            UnknownLanguageError: the language of the rewards is unknown.
             IsolationError, WorkerStartError: with `scratch_bytes`, where programs cannot be run at all.
         """
         if rewards.language is not None:
@@ -69,20 +71,20 @@ class Pool:
         self._rewards = rewards
         self._weights: dict[str, float] = rewards.weights.model_dump()
         self._threads = ThreadPoolExecutor(config.workers, thread_name_prefix="sandbox")
-        self._answers = AnswerWorkers(config)
-        self._zygotes = Zygotes(config)
+        self._graders = GraderWorkerPool(config)
+        self._fork_servers = ForkServerPool(config)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Future[_Check]] = OrderedDict()
         self._closed = False
-        metrics.seed(registry.names())
+        metrics.seed(registry.verifier_names())
         if config.scratch_bytes > 0:
             self._require_scratch()
 
     def score(self, submissions: Sequence[Submission], deadline_seconds: float) -> list[Verdict]:
         """Verdicts in the order of `submissions`; what is not done after `deadline_seconds` is an infra_error.
 
-        A bad submission (unknown verifier, unusable reference) gets an infra_error that says so; it raises nothing. So
-        does every program where nothing isolates it.
+        A bad submission (unknown verifier, unusable reference) gets an infra_error with the reason; it raises nothing.
+        So does every program where nothing isolates it.
 
         Raises:
             PoolClosedError: the pool is closed.
@@ -103,7 +105,7 @@ class Pool:
 
     def runner(self, deadline_seconds: float) -> ProgramRunner:
         """A runner of programs outside any verifier, for servers and tools; close the pool when done."""
-        return ProgramRunner(self._zygotes, self._config, time.monotonic() + deadline_seconds)
+        return ProgramRunner(self._fork_servers, self._config, time.monotonic() + deadline_seconds)
 
     def _require_scratch(self) -> None:
         try:
@@ -119,8 +121,8 @@ class Pool:
             self._closed = True
             self._known.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._answers.close()
-        self._zygotes.close()
+        self._graders.close()
+        self._fork_servers.close()
         self._threads.shutdown(wait=True)
 
     def __enter__(self) -> Pool:
@@ -138,12 +140,12 @@ class Pool:
             verifier = registry.lookup(submission.verifier)
             if verifier.kind is Kind.INLINE:
                 return _Check(as_grade(verifier.function(submission)), time.perf_counter() - started)
-            grade = None if verifier.quick is None else verifier.quick(submission)
+            grade = None if verifier.fast_path is None else verifier.fast_path(submission)
             if grade is not None:
                 return _Check(grade, time.perf_counter() - started)
             key = _key(verifier, submission) if self._config.cache_entries else None
         except Exception as error:  # noqa: BLE001 - one bad submission or verifier must not cost the others theirs
-            return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
+            return _failed(error, time.perf_counter() - started)
         return self._remembered(key) or self._submit(key, verifier, submission, deadline)
 
     def _remembered(self, key: str | None) -> Future[_Check] | None:
@@ -180,29 +182,36 @@ class Pool:
         started = time.perf_counter()
         try:
             if time.monotonic() > deadline:
-                return _Check(None, 0.0, "the deadline passed before a worker was free")
+                return _Check(None, 0.0, "the deadline passed before a worker was free", retryable=True)
             if verifier.kind is Kind.ISOLATED:
-                grade = self._answers.check(verifier, submission, deadline)
+                grade = self._graders.check(verifier, submission, deadline)
             else:
-                grade = as_grade(verifier.function(submission, ProgramRunner(self._zygotes, self._config, deadline)))
+                grade = as_grade(
+                    verifier.function(submission, ProgramRunner(self._fork_servers, self._config, deadline))
+                )
             return _Check(grade, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error, never a reward
-            return _Check(None, time.perf_counter() - started, f"{type(error).__name__}: {error}")
+            return _failed(error, time.perf_counter() - started)
 
     def _verdict(self, submission: Submission, check: _Check) -> Verdict:
         unsafe = self._config.unsafe
         if check.grade is None:
             detail = f"{submission.verifier}: {check.failure}"
-            verdict = Verdict(Status.INFRA_ERROR, None, {}, check.seconds, detail, unsafe)
+            verdict = Verdict(Status.INFRA_ERROR, None, {}, check.seconds, detail, unsafe, check.retryable)
         else:
             grade = check.grade
             parts = {**grade.parts, **parts_of(submission, grade.accuracy, self._rewards)}
             reward = weighted(parts, self._weights)
             verdict = Verdict(grade.status, reward, parts, check.seconds, grade.detail, unsafe)
-        known = submission.verifier if submission.verifier in registry.names() else "unknown"
+        known = submission.verifier if submission.verifier in registry.verifier_names() else "unknown"
         metrics.VERDICTS.labels(known, verdict.status.value).inc()
         metrics.CHECK_SECONDS.labels(known).observe(verdict.seconds)
         return verdict
+
+
+def _failed(error: Exception, seconds: float) -> _Check:
+    retryable = isinstance(error, SandboxError) and not isinstance(error, InputError)
+    return _Check(None, seconds, f"{type(error).__name__}: {error}", retryable)
 
 
 def _await(check: _Check | Future[_Check], deadline: float) -> _Check:
@@ -211,7 +220,7 @@ def _await(check: _Check | Future[_Check], deadline: float) -> _Check:
     try:
         return check.result(max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
     except (FutureTimeoutError, CancelledError):
-        return _Check(None, 0.0, "not done within the deadline, or the pool was closed")
+        return _Check(None, 0.0, "not done within the deadline, or the pool was closed", retryable=True)
 
 
 def _lasting(future: Future[_Check]) -> bool:
@@ -220,11 +229,11 @@ def _lasting(future: Future[_Check]) -> bool:
 
 
 def _key(verifier: Verifier, submission: Submission) -> str | None:
-    """What two checks have in common that must end alike; None if nothing says so."""
-    if verifier.identity is None:
+    """What two checks have in common that must end alike; None if nothing is known to decide it."""
+    if verifier.cache_key is None:
         return None
     try:
-        what = [verifier.name, verifier.identity(submission), submission.prompt, submission.reference]
+        what = [verifier.name, verifier.cache_key(submission), submission.prompt, submission.reference]
         text = json.dumps(what, sort_keys=True, default=dict)
     except (TypeError, ValueError, RecursionError):
         return None

@@ -14,13 +14,13 @@ _BODY = "\n    pass\n"
 def before_program(prompt: str, program: str) -> list[str]:
     """What to run, the first that compiles: `program` after the prompt, after the code in it, or alone."""
     code = code_of(prompt)
-    joined = [f"{part.rstrip(chr(10))}\n{program}" for part in (prompt, code) if part.strip() and not _is_talk(part)]
+    joined = [f"{part.rstrip(chr(10))}\n{program}" for part in (prompt, code) if part.strip() and not _is_prose(part)]
     return [*dict.fromkeys(joined), program]
 
 
 def before_tests(prompt: str) -> list[str]:
     """What to run before tests, the first that compiles."""
-    whole = [] if _is_talk(prompt) else [prompt, prompt.rstrip() + _BODY]
+    whole = [] if _is_prose(prompt) else [prompt, prompt.rstrip() + _BODY]
     return [*whole, code_of(prompt), ""]
 
 
@@ -35,7 +35,7 @@ def code_of(prompt: str) -> str:
     return "\n".join(kept)
 
 
-def _is_talk(prompt: str) -> bool:
+def _is_prose(prompt: str) -> bool:
     """Whether a prompt compiles by chance: `Identity` is a word, and an expression."""
     tree = _tree(prompt)
     return tree is not None and all(isinstance(part, ast.Expr) for part in tree.body)

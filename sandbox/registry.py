@@ -9,20 +9,22 @@ A verifier is a function from a submission to a `Grade`, a bool or a score from 
         answer = answer_of(submission.response) or ""
         return len(answer) >= submission.reference["length"] and answer == answer[::-1]
 
-That runs in the pool's own process and must be quick. With `isolated=True` it runs in a worker process that is killed
+That runs in the pool's own process and must be fast. With `isolated=True` it runs in a worker process that is killed
 at its deadline: use that for everything that parses model text with code you did not write. The worker imports the
 module that defines the function by name, so it must be importable (not `__main__`).
+
+The built-in verifiers register themselves when `sandbox.verifiers` is imported, which the pool and its worker processes
+do; this module imports none of them.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sandbox.errors import SandboxError, UnknownVerifierError
+from sandbox.errors import DuplicateVerifierError, UnknownVerifierError
 from sandbox.verdict import Grade, Submission
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,17 +47,17 @@ class Verifier:
         function: `(Submission) -> Grade | bool | float`; of kind `PROGRAM` it also gets a `ProgramRunner`.
         kind: where the function runs.
         warm_up: modules a worker imports before its first check, outside the deadline of the check.
-        quick: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
-        identity: what of a response decides its grade, besides reference and prompt. Submissions with the same identity
-            are checked once.
+        fast_path: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
+        cache_key: what of a response decides its grade, besides reference and prompt. Submissions with the same key are
+            checked once.
     """
 
     name: str
     function: Callable[..., Any]
     kind: Kind
     warm_up: tuple[str, ...] = ()
-    quick: Callable[..., Any] | None = None
-    identity: Callable[..., str] | None = None
+    fast_path: Callable[..., Any] | None = None
+    cache_key: Callable[..., str] | None = None
 
 
 _verifiers: dict[str, Verifier] = {}
@@ -67,21 +69,21 @@ def verifier(
     isolated: bool = False,
     program: bool = False,
     warm_up: tuple[str, ...] = (),
-    quick: Callable[[Submission], Grade | None] | None = None,
-    identity: Callable[[Submission], str] | None = None,
+    fast_path: Callable[[Submission], Grade | None] | None = None,
+    cache_key: Callable[[Submission], str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
 
     Raises:
-        SandboxError: the name is taken by another function.
+        DuplicateVerifierError: the name is taken by another function.
     """
     kind = Kind.PROGRAM if program else Kind.ISOLATED if isolated else Kind.INLINE
 
     def register(function: Function) -> Function:
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
-            raise SandboxError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = Verifier(name, function, kind, warm_up, quick, identity)
+            raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
+        _verifiers[name] = Verifier(name, function, kind, warm_up, fast_path, cache_key)
         return function
 
     return register
@@ -93,19 +95,17 @@ def lookup(name: str) -> Verifier:
     Raises:
         UnknownVerifierError: there is none; the message lists the known names.
     """
-    importlib.import_module("sandbox.verifiers")
     try:
         return _verifiers[name]
     except KeyError:
         raise UnknownVerifierError(
-            f"no verifier is called {name!r}; known are {', '.join(names())}. "
+            f"no verifier is called {name!r}; known are {', '.join(verifier_names())}. "
             "Import the module that registers yours before the pool is used."
         ) from None
 
 
-def names() -> list[str]:
-    """Names of all verifiers, sorted."""
-    importlib.import_module("sandbox.verifiers")
+def verifier_names() -> list[str]:
+    """Names of all registered verifiers, sorted."""
     return sorted(_verifiers)
 
 

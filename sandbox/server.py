@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandbox.config import MIB
 from sandbox.errors import FilesError, SandboxError
 from sandbox.pool import Pool
-from sandbox.programs.runner import Outcome
+from sandbox.programs.outcome import Outcome
 from sandbox.verdict import Status, Submission, Verdict
 
 MAX_BODY_BYTES = 32 * MIB
@@ -198,7 +198,7 @@ def _run(pool: Pool, body: RunRequest) -> RunResponse:
     stdin = (body.stdin or "").encode("utf-8", "replace")
     found: dict[str, bytes] = {}
     try:
-        # Twice the limit: as long again may be spent on waiting for a zygote.
+        # Twice the limit: as long again may be spent on waiting for a fork server.
         runner = pool.runner(2 * min(body.run_timeout, pool.config.test_seconds) + pool.config.start_seconds)
         if body.files or body.fetch_files:
             files = {name: _decoded(name, content) for name, content in body.files.items() if content is not None}

@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One model answer and what it is to be held against.
+    """One model answer and the reference it is checked against.
 
     Attributes:
         verifier: name in the registry.
@@ -56,7 +56,8 @@ class Verdict:
         parts: the unweighted parts of the reward by name ("accuracy", "format", "language", ...).
         seconds: wall time from the start of the check to its end, without queueing.
         detail: one line for humans; may quote the submission, never the expected output of a program.
-        unsafe: the verdict was produced without isolation because the configuration said so.
+        unsafe: the verdict was produced without isolation because the configuration demanded it.
+        retryable: with `Status.INFRA_ERROR`, that the machine is at fault, and not the submission.
     """
 
     status: Status
@@ -65,11 +66,12 @@ class Verdict:
     seconds: float
     detail: str = ""
     unsafe: bool = False
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a verifier says about correctness alone, before format, language and penalties are added.
+    """What a verifier found about correctness alone, before format, language and penalties are added.
 
     Attributes:
         status: the outcome.
@@ -88,3 +90,16 @@ class Grade:
         """A grade from a plain score: `OK` if it is full, `WRONG` (with its partial credit) otherwise."""
         score = min(1.0, max(0.0, float(accuracy)))
         return cls(Status.OK if score >= 1.0 - 1e-9 else Status.WRONG, score, detail)
+
+
+def as_grade(result: Any) -> Grade:
+    """A verifier's result as a grade.
+
+    Raises:
+        TypeError: it is neither a `Grade` nor a bool nor a number.
+    """
+    if isinstance(result, Grade):
+        return result
+    if isinstance(result, bool | int | float):
+        return Grade.of(result)
+    raise TypeError(f"a verifier returns a Grade, a bool or a number from 0 to 1, not {type(result).__name__}")

@@ -15,6 +15,11 @@ class FolderModel(Section):
     kind: Literal["folder"] = "folder"
     path: str = Field(description="folder with config.json, weights and tokenizer; or a name on the hub")
 
+    @property
+    def may_be_on_hub(self) -> bool:
+        """Whether the path reads as OWNER/NAME, which the hub may know where there is no such folder."""
+        return not self.path.startswith((".", "/", "~")) and self.path.count("/") == 1
+
 
 class TinyModel(Section):
     """A small Llama with a character tokenizer, made from scratch and from the run's seed."""

@@ -1,11 +1,8 @@
-"""One YAML recipe is one run: the root of the configuration tree, and how it is read."""
+"""One recipe is one run: the root of the configuration tree."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
 from actors.config.cluster import MembershipConfig, RayConfig
@@ -21,7 +18,6 @@ from actors.config.roles import (
 )
 from actors.config.stages import ColdStartConfig, PreferencesConfig
 from actors.config.tasks import TasksConfig
-from actors.errors import RecipeError
 from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
 
@@ -44,12 +40,7 @@ class Recipe(Section):
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
-    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="objective and optimizer")
-    learner_ranks: int = Field(
-        1, ge=1, description="ranks of the learner, an actor each; from two up the model is sharded over them (FSDP2)"
-    )
-    learner_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one rank of the learner")
-    learner_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one rank of the learner")
+    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="ranks, objective and optimizer")
     weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
     checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
@@ -62,8 +53,8 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.lease_seconds must be longer than verifiers.deadline_seconds")
-        if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner_gpus):
-            raise ValueError("weights.backend: nccl needs generators.gpus and learner_gpus; use gloo on CPUs")
+        if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
+            raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
         if self.weights.backend == "nccl" and self.learner.sends_adapters:
@@ -74,20 +65,14 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_ignored_or_counts_twice(self) -> "Recipe":
-        overlong = self.rewards.overlong_max_tokens is not None and self.rewards.weights.overlong != 0.0
-        if overlong and self.learner.objective.overlong_limit is not None:
-            raise ValueError(
-                "learner.objective.overlong_limit and rewards.overlong_max_tokens are the same punishment; set one, "
-                "or it counts twice"
-            )
+    def _nothing_is_ignored(self) -> "Recipe":
         if self.preferences is not None and self.replay.group_size == 1:
             raise ValueError(
                 "preferences compare the completions of a group, and replay.group_size is 1; set 2 or more"
             )
-        if self.learner_ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
+        if self.learner.ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(
-                "cold_start.stop_at_accuracy generates with the whole model, which learner_ranks above 1 shard; use "
+                "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "
                 "cold_start.supervised.patience or max_steps"
             )
         return self
@@ -96,66 +81,4 @@ class Recipe(Section):
     def cpus(self) -> float:
         """CPUs that Ray reserves for all pools together."""
         g, v = self.generators, self.verifiers
-        return g.count * g.cpus + v.count * v.cpus + self.learner_ranks * self.learner_cpus
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, with overrides such as `learner.optimizer.learning_rate=1e-5`.
-
-    Raises RecipeError with one line that names the file, the key and what is wrong with it.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys such as name, model and tasks")
-    for override in overrides:
-        _set(tree, override)
-    return parse(tree, str(path))
-
-
-def parse(tree: dict[str, Any], origin: str) -> Recipe:
-    """Raises RecipeError with one line that names the first wrong key."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        more = f" (and {len(others)} more)" if others else ""
-        given = "" if first["type"] in ("missing", "value_error") else f", not {str(first['input'])[:60]!r}"
-        raise RecipeError(f"{origin}: {key}: {first['msg']}{given}{more}") from error
-
-
-def _set(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"-s {override}: write key=value, for example -s replay.max_staleness=0")
-    *parents, last = key.split(".")
-    node = tree
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise RecipeError(f"-s {override}: {parent} is not a section")
-        node = child
-    try:
-        node[last] = _scalar(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"-s {override}: {value!r} is not a YAML value") from error
-
-
-def _scalar(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text; people who type it mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def dump(recipe: Recipe) -> str:
-    """The resolved tree as YAML; reading it again gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return g.count * g.cpus + v.count * v.cpus + self.learner.ranks * self.learner.cpus

@@ -77,9 +77,6 @@ class ReplayConfig(Section):
     verify_attempts: int = Field(
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
-    worker_silence_seconds: float = Field(
-        20.0, gt=0, description="a worker not heard of for this long has its leases revoked (s)"
-    )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
 
 

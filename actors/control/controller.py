@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.config.recipe import Recipe, dump
+from actors.config.loading import dump
+from actors.config.recipe import Recipe
 from actors.control.placement import processes
 from actors.control.recording import Recording
 from actors.control.starter import Starter

@@ -22,12 +22,12 @@ def resources(recipe: Recipe, role: str) -> Resources:
         case "verifier":
             return Resources(recipe.verifiers.cpus)
         case "learner":
-            return Resources(recipe.learner_cpus, recipe.learner_gpus)
+            return Resources(recipe.learner.cpus, recipe.learner.gpus)
         case _:
             return Resources()
 
 
 def processes(recipe: Recipe, role: str) -> int:
     """How many processes of a role the recipe asks for at the start."""
-    counts = {"generator": recipe.generators.count, "verifier": recipe.verifiers.count, "learner": recipe.learner_ranks}
+    counts = {"generator": recipe.generators.count, "verifier": recipe.verifiers.count, "learner": recipe.learner.ranks}
     return counts.get(role, 1)

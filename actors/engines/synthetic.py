@@ -12,15 +12,13 @@ from actors.engines.protocol import SampledCompletion
 from actors.weights.receiver import GlooReceiver
 
 
-class SyntheticEngine:
+class SyntheticEngine(GlooReceiver):
     """Draws log-normal lengths and waits as long as a model would; answers sums rightly at the configured rate."""
 
-    workers = 1
-
     def __init__(self, config: GeneratorsConfig, tokenizer: Any, seed: int) -> None:
+        super().__init__()
         self._config, self._tokenizer = config.synthetic, tokenizer
         self._random = random.Random(seed)
-        self._receiver = GlooReceiver()
         self.version: int | None = None
 
     async def start(self) -> None:
@@ -43,19 +41,9 @@ class SyntheticEngine:
         logprobs = np.full(length, -1.0, np.float32)
         return SampledCompletion(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
 
-    # ---------------------------------------------------------------- weights travel, and are thrown away
-
-    async def open_group(self, info: dict[str, Any]) -> None:
-        await self._receiver.open_group(info)
-
-    async def start_update(self) -> None:
-        """Nothing to prepare."""
-
-    async def receive_update(self, info: dict[str, Any]) -> None:
-        await self._receiver.receive_update(info)
-
     async def finish_update(self, version: int) -> float:
-        await self._receiver.received()
+        """The weights travelled here, and are thrown away."""
+        await self.received()
         self.version = version
         return 0.0
 

@@ -14,7 +14,7 @@ from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
 from actors.observability import metrics
 from actors.weights.receiver import GlooReceiver
-from learner.model.merging import whole_weights
+from learner.model.merging import merged_weights
 
 
 @torch.no_grad()
@@ -53,19 +53,17 @@ def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: 
     return SampledCompletion(tokens, scores[:length].astype(np.float32), ((version, length),), truncated, text)
 
 
-class TransformersEngine:
+class TransformersEngine(GlooReceiver):
     """Answers all waiting requests in one batch, then the next. Weights are swapped between two batches."""
 
-    workers = 1
-
     def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
+        super().__init__()
         self._config, self._path, self._tokenizer = config, model, tokenizer
         self._ends = end_tokens(model, tokenizer)
         self._seed = seed
         self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[SampledCompletion]]]] = []
         self._wake = asyncio.Event()
         self._swap = asyncio.Lock()
-        self._receiver = GlooReceiver()
         self.version: int | None = None
 
     async def start(self) -> None:
@@ -74,7 +72,8 @@ class TransformersEngine:
         torch.manual_seed(self._seed)
         torch.set_num_threads(self._config.threads)
         dtype = getattr(torch, self._config.dtype)
-        self._model = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype).eval()
+        self._model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype)
+        self._model.eval()
         if self._config.gpus:
             self._model.to("cuda")
         self._loop = asyncio.create_task(self._serve())
@@ -112,18 +111,9 @@ class TransformersEngine:
 
     # ---------------------------------------------------------------- weights
 
-    async def open_group(self, info: dict[str, Any]) -> None:
-        await self._receiver.open_group(info)
-
-    async def start_update(self) -> None:
-        """Nothing to prepare: the weights arrive beside generation."""
-
-    async def receive_update(self, info: dict[str, Any]) -> None:
-        await self._receiver.receive_update(info)
-
     async def finish_update(self, version: int) -> float:
-        tensors, merging = await self._receiver.received(), self._receiver.merging
-        weights = tensors if merging is None else whole_weights(self._path, tensors, merging, self._model.device)
+        tensors, merging = await self.received(), self.merging
+        weights = tensors if merging is None else merged_weights(self._path, tensors, merging, self._model.device)
         async with self._swap:
             start = time.monotonic()
             self._load(weights)

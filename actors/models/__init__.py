@@ -8,18 +8,30 @@ from pathlib import Path
 from actors.config.model import FolderModel, ModelConfig, SmolLm2Model, TinyModel
 from actors.errors import RecipeError
 
-_HUB_SECONDS = 10.0
+_HUB_SECONDS = 10.0  # longest wait for the hub's answer; a cached model is used where it does not come
 
 
 def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
-    """The model's folder, made under `folder` if it is not there yet.
+    """Make the folder of a model under `folder` if it is not there yet.
 
     A tiny model's folder carries its sizes and the seed in its name, so that one `folder` serves many runs. Processes
-    may prepare the same model at the same time. Raises RecipeError if the model cannot be had.
+    may prepare the same model at the same time.
+
+    Args:
+        config: the recipe's `model`.
+        folder: the folder of all models that are made here.
+        seed: seed of weights made from scratch.
+
+    Returns:
+        The model's folder: config.json, weights and tokenizer.
+
+    Raises:
+        RecipeError: if there is no such folder, the hub does not give the model, or the package that holds it is not
+            installed; the message says what to do.
     """
     match config:
         case FolderModel():
-            return _existing(config.path)
+            return _existing(config)
         case TinyModel():
             from actors.models import tiny
 
@@ -56,15 +68,15 @@ def _build(target: Path, write: Callable[[Path], None]) -> Path:
     return target
 
 
-def _existing(path: str) -> Path:
-    folder = Path(path).expanduser()
+def _existing(config: FolderModel) -> Path:
+    folder = Path(config.path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise RecipeError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
         return folder
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+    if not config.may_be_on_hub:
         raise RecipeError(f"model.path: there is no folder {folder}; give an existing one, or a name on the hub")
-    return _from_hub(path)
+    return _from_hub(config.path)
 
 
 def _from_hub(name: str) -> Path:

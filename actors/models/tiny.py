@@ -22,7 +22,13 @@ _CHAT = (
 
 
 def write(config: TinyModel, folder: Path, seed: int) -> None:
-    """Write a float32 model with random weights and its tokenizer into `folder`. Equal seeds give equal weights."""
+    """Write a float32 model with random weights, and its tokenizer. Torch's global random state stays as it is.
+
+    Args:
+        config: sizes of the model.
+        folder: an empty folder to write into.
+        seed: equal seeds give equal weights.
+    """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 

@@ -17,6 +17,8 @@ from actors.membership import Report
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
+#: Rewards may be negative, and then a histogram has no sum (OpenMetrics): the mean a source is a step's statistic.
+REWARDS = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2)
 
 GROUPS = Gauge("leeway_groups", "Groups in the replay, by state", ["state"])
 ISSUED = Counter("leeway_groups_issued", "Groups issued to generators")
@@ -27,9 +29,10 @@ CONSERVED = Gauge("leeway_ledger_conserved", "1 while every issued group is acco
 STALENESS = Histogram("leeway_staleness_versions", "Staleness of delivered groups (versions)", buckets=VERSIONS)
 QUEUE_AGE = Histogram("leeway_queue_age_seconds", "From verdict to delivery", buckets=FAST)
 MESSAGES = Counter("leeway_messages", "Requests answered by the replay", ["kind"])
-MALFORMED = Counter("leeway_messages_malformed", "Requests refused by the replay")
+MALFORMED = Counter("leeway_messages_malformed", "Messages rejected by the replay")
 MALFORMED_EVENTS = Counter("leeway_events_malformed", "Events that the controller could not read and left out")
-WORKERS = Gauge("leeway_workers", "Workers that the replay hears of", ["role"])
+WORKERS = Gauge("leeway_workers", "Processes on the membership list, by role", ["role"])
+REWARD = Histogram("leeway_reward", "Rewards of verified completions, by task source", ["source"], buckets=REWARDS)
 
 GENERATED_TOKENS = Counter("leeway_generated_tokens", "Sampled tokens of finished completions")
 COMPLETIONS = Counter("leeway_completions", "Finished completions")
@@ -39,7 +42,8 @@ SYNC_PAUSE = Histogram("leeway_weight_sync_pause_seconds", "Generation paused fo
 SYNC_TRANSFER = Histogram("leeway_weight_sync_transfer_seconds", "Broadcast of an update's bytes", buckets=FAST)
 SYNC_TOTAL = Histogram("leeway_weight_sync_seconds", "From the offer of an update to its commit", buckets=FAST)
 SYNC_BYTES = Counter("leeway_weight_sync_bytes", "Bytes of weights broadcast, counted once for all receivers")
-SYNC_FAILURES = Counter("leeway_weight_sync_failures", "Generators left out of an update")
+SYNC_FAILURES = Counter("leeway_weight_sync_failures", "Generators evicted from an update")
+WEIGHT_MALFORMED = Counter("leeway_weight_messages_malformed", "Messages about weights refused by either end")
 WEIGHT_EPOCH = Gauge("leeway_weight_epoch", "Membership epoch of the broadcast group")
 
 VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST)

@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from actors.events import EvaluationDone
 from actors.replay.ledger import Entry, Ledger, ReplayLimits
 from actors.replay.messages import Scored
 
@@ -59,27 +59,26 @@ class Evaluation:
             self.outcomes[group_id] = Outcome(scores, tokens)
         return taken
 
-    def result(self) -> dict[str, Any] | None:
-        """The evaluation as an event, once every task is scored."""
+    def result(self) -> EvaluationDone | None:
+        """The event that ends the evaluation, once every task is scored."""
         batch = self.ledger.take_batch(0)
         if batch is None:
             return None
         outcomes = [self.outcomes[entry.group_id] for entry in batch]
         scores = [score for outcome in outcomes for score in outcome.scores]
         formats = [s.parts["format"] for s in scores if "format" in s.parts]
-        return {
-            "kind": "evaluation",
-            "version": self.version,
-            "name": self.name,
-            "pass_at_1": sum(map(_right, scores)) / len(scores),
-            "maj_at_k": sum(map(majority, outcomes)) / len(outcomes),
-            "k": self.samples,
-            "n": len(outcomes),
-            "format": sum(formats) / len(formats) if formats else None,
-            "mean_length": sum(outcome.tokens for outcome in outcomes) / len(scores),
-            "version_min": min(entry.oldest for entry in batch),
-            "version_max": max(entry.newest for entry in batch),
-        }
+        return EvaluationDone(
+            version=self.version,
+            name=self.name,
+            pass_at_1=sum(map(_right, scores)) / len(scores),
+            maj_at_k=sum(map(majority, outcomes)) / len(outcomes),
+            k=self.samples,
+            n=len(outcomes),
+            format=sum(formats) / len(formats) if formats else None,
+            mean_length=sum(outcome.tokens for outcome in outcomes) / len(scores),
+            version_min=min(entry.oldest for entry in batch),
+            version_max=max(entry.newest for entry in batch),
+        )
 
 
 def _right(score: Scored) -> float:

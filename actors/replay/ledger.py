@@ -15,8 +15,8 @@ A *task* is a number; the task stream says which problem it stands for. Every ti
     committed  committed                         -
     dropped    drop(reason)                      -
 
-Conservation, at every instant:  issued = leased + generated + verifying + ready + delivered + trained + committed
-                                          + sum(dropped).
+The invariant (conservation):  issued = leased + generated + verifying + ready + delivered + trained + committed
+                                        + sum(dropped),   at every instant.
 
 Versions count batches: the batch that the learner trains at version v makes version v + 1. The *staleness* of a group
 is v minus the version of its oldest token, and it is bounded twice:
@@ -184,7 +184,11 @@ class Ledger:
                 self.drop(entry.group_id, Reason.STALE)
 
     def trained(self, version: int) -> None:
-        """The batch of `version` went into an optimizer step. Raises KeyError where it was never delivered."""
+        """The batch of `version` went into an optimizer step.
+
+        Raises:
+            KeyError: if it was never delivered.
+        """
         for group_id in self.batches[version]:
             self.entries[group_id].state = State.TRAINED
         self.version = max(self.version, version + 1)
@@ -219,7 +223,11 @@ class Ledger:
                 self._verification_broke(entry)
 
     def drop(self, group_id: int, reason: Reason) -> None:
-        """Take a group out. Raises KeyError where the group_id is not in the ledger."""
+        """Take a group out.
+
+        Raises:
+            KeyError: if the group_id is not in the ledger.
+        """
         entry = self.entries.pop(group_id)
         self.dropped[reason] += 1
         self.newly_dropped.append((group_id, reason))
@@ -241,7 +249,12 @@ class Ledger:
         return self.issued == len(self.entries) + self.committed + self.dropped.total()
 
     def snapshot(self, version: int) -> dict[str, Any]:
-        """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not."""
+        """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not.
+
+        Temporary: until the replay has a journal of its own, its position travels in the learner's checkpoint. It is
+        numbers only, and each is needed: `version` and `committed` bound the staleness, `cursor` and `pending` say
+        which tasks come next, `dropped` keeps the run's counters. Groups and payloads are generated anew.
+        """
         done = {group_id for v, group_ids in self.batches.items() if v < version for group_id in group_ids}
         unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
         return {

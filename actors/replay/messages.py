@@ -1,10 +1,25 @@
-"""The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`."""
+"""The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`.
 
-from typing import Any, Literal
+kind                              asked by     answered by
+lease, group_arrived, …_rejected  generator    buffer
+lease_verification, verdict       verifier     buffer
+take_batch, trained, snapshot,    learner      buffer
+  committed, evaluate, …_result
+status                            controller   buffer
+heartbeat, announce, directory,   everyone     board
+  notice
+events, members, remove_member    controller   board
+"""
 
-from pydantic import Field, FiniteFloat
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, ValidationError
 
 from actors.config.base import Section
+from actors.errors import ProtocolError
+from actors.events import EventField
+from actors.membership import Report
+from actors.transport.codec import Message
 
 Purpose = Literal["train", "evaluate"]
 
@@ -17,7 +32,7 @@ class Request(Section):
 
 
 class LongPoll(Request):
-    wait_seconds: float = Field(0.0, ge=0, le=60, description="how long the answer may be held back (s)")
+    wait_seconds: float = Field(0.0, ge=0, le=60, description="longest wait for something to answer (s)")
 
 
 class Lease(LongPoll):
@@ -104,7 +119,7 @@ class EvaluationResult(LongPoll):
 class Notice(Request):
     """An event for whoever watches the run."""
 
-    event: dict[str, Any]
+    event: EventField
 
 
 class Events(LongPoll):
@@ -118,9 +133,19 @@ class Status(Request):
 
 
 class Heartbeat(Request):
-    """The sender is alive, though it asks for nothing at the moment; a generator says which version it holds now."""
+    """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
 
-    version: int | None = Field(None, ge=0)
+    report: Report | None = Field(None, description="absent: as reported last")
+
+
+class Members(Request):
+    """Asks for everyone who is alive with their reports, and for each role's totals since the run's start."""
+
+
+class RemoveMember(Request):
+    """The process called `name` has exited: its leases are revoked without waiting for the heartbeat timeout."""
+
+    name: str = Field(min_length=1, max_length=200)
 
 
 class Announce(Request):
@@ -134,7 +159,26 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
-REQUESTS: dict[str, type[Request]] = {
+#: Answered by `replay.board`: what concerns the run as a whole.
+BoardRequest = Notice | Events | Heartbeat | Members | RemoveMember | Announce | Directory
+#: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
+BufferRequest = (
+    Lease
+    | GroupArrived
+    | GroupRejected
+    | LeaseVerification
+    | Verdict
+    | TakeBatch
+    | Trained
+    | Snapshot
+    | Committed
+    | Evaluate
+    | EvaluationResult
+    | Status
+)
+AnyRequest = BoardRequest | BufferRequest
+
+REQUESTS: dict[str, type[AnyRequest]] = {
     "lease": Lease,
     "group_arrived": GroupArrived,
     "group_rejected": GroupRejected,
@@ -150,6 +194,23 @@ REQUESTS: dict[str, type[Request]] = {
     "events": Events,
     "status": Status,
     "heartbeat": Heartbeat,
+    "members": Members,
+    "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
 }
+
+
+def parse(message: Message) -> AnyRequest:
+    """The request in a message.
+
+    Raises:
+        ProtocolError: if the kind is unknown or the body does not fit it.
+    """
+    if message.kind not in REQUESTS:
+        raise ProtocolError(f"unknown request {message.kind[:40]!r}")
+    try:
+        return REQUESTS[message.kind].model_validate(message.body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ProtocolError(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,5 +1,6 @@
 """A group of completions as it travels: flat arrays, validated before use."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -7,9 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.errors import ProtocolError
+from learner.batch import LOGPROB_TOLERANCE
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+#: Arrays that are no int32.
+DTYPES = {"logprobs": "<f4", "truncated": "|u1", "loss_mask": "|u1"}
+#: Arrays that travel only where they say something.
+OPTIONAL = frozenset({"loss_mask"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +32,36 @@ class Payload:
     spans         int32 [G]    number of version spans of each completion
     span_versions int32 [S]    policy version of each span
     span_tokens   int32 [S]    tokens of each span
+    loss_mask     uint8 [N]    1 where a token counts in the loss, 0 for one that the policy did not choose, such as a
+                               tool's output; absent where all of them count
     """
 
     prompt: Int32
     tokens: Int32
     logprobs: Float32
     lengths: Int32
-    truncated: npt.NDArray[np.uint8]
+    truncated: UInt8
     spans: Int32
     span_versions: Int32
     span_tokens: Int32
+    loss_mask: UInt8 | None = None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The arrays by name, as they travel; an absent mask does not."""
+        return {f.name: array for f in fields(self) if (array := getattr(self, f.name)) is not None}
 
     @classmethod
-    def of(cls, arrays: dict[str, npt.NDArray[Any]], group_size: int) -> "Payload":
-        """Raises ProtocolError unless the arrays are a whole and consistent group of `group_size` completions."""
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], group_size: int) -> "Payload":
+        """The payload that `arrays` hold.
+
+        Raises:
+            ProtocolError: unless the arrays are a whole and consistent group of `group_size` completions.
+        """
         names = {f.name for f in fields(cls)}
-        if set(arrays) != names:
+        if set(arrays) | OPTIONAL != names:
             raise ProtocolError(f"a group has the arrays {sorted(names)}, not {sorted(arrays)}")
         for name, array in arrays.items():
-            wanted = {"logprobs": "<f4", "truncated": "|u1"}.get(name, "<i4")
+            wanted = DTYPES.get(name, "<i4")
             if array.dtype.str != wanted or array.ndim != 1:
                 raise ProtocolError(f"{name} is {array.dtype} with {array.ndim} dimensions; expected {wanted} with one")
         payload = cls(**arrays)
@@ -53,24 +69,34 @@ class Payload:
         return payload
 
     def _check(self, group_size: int) -> None:
-        def refuse(what: str) -> None:
+        def reject(what: str) -> None:
             raise ProtocolError(f"the group is inconsistent: {what}")
 
         if not len(self.lengths) == len(self.truncated) == len(self.spans) == group_size:
-            refuse(f"{len(self.lengths)} completions; expected {group_size}")
+            reject(f"{len(self.lengths)} completions; expected {group_size}")
         if len(self.prompt) < 1 or (self.lengths < 1).any() or (self.spans < 1).any() or (self.span_tokens < 1).any():
-            refuse("an empty prompt, completion or version span")
+            reject("an empty prompt, completion or version span")
         if not len(self.tokens) == len(self.logprobs) == int(self.lengths.sum(dtype=np.int64)):
-            refuse("lengths do not add up to the number of tokens")
+            reject("lengths do not add up to the number of tokens")
         if not len(self.span_versions) == len(self.span_tokens) == int(self.spans.sum(dtype=np.int64)):
-            refuse("spans do not add up to the number of version spans")
+            reject("spans do not add up to the number of version spans")
         starts = np.cumsum(self.spans) - self.spans
         if (np.add.reduceat(self.span_tokens.astype(np.int64), starts) != self.lengths).any():
-            refuse("the version spans of a completion do not cover its tokens")
+            reject("the version spans of a completion do not cover its tokens")
         if (self.prompt < 0).any() or (self.tokens < 0).any() or (self.span_versions < 0).any():
-            refuse("a negative token or version")
-        if not np.isfinite(self.logprobs).all() or (self.logprobs > 1e-4).any():
-            refuse("a log-probability is positive or not finite")
+            reject("a negative token or version")
+        if not np.isfinite(self.logprobs).all() or (self.logprobs > LOGPROB_TOLERANCE).any():
+            reject("a log-probability is positive or not finite")
+        self._check_loss_mask(reject)
+
+    def _check_loss_mask(self, reject: Callable[[str], None]) -> None:
+        mask = self.loss_mask
+        if mask is None:
+            return
+        if len(mask) != len(self.tokens):
+            reject("the loss mask has not one entry a token")
+        if (mask > 1).any() or not np.maximum.reduceat(mask, np.cumsum(self.lengths) - self.lengths).all():
+            reject("the loss mask has other values than 0 and 1, or masks a completion as a whole")
 
     @property
     def oldest(self) -> int:

@@ -1,6 +1,6 @@
 """What a terminal shows of a run: a live page on a screen, one line an event everywhere else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
@@ -26,10 +26,14 @@ ROLES = {"generator": "blue", "verifier": "green", "learner": "yellow"}
 
 
 class Display:
-    """Shows a run on `console`. Call it with each event, in order; it folds them into `state` itself.
+    """Shows a run on `console`: call it with each event, in order; it folds them into `state` itself.
 
-    On a terminal it redraws one page; elsewhere (a file, a CI log) it prints one plain line for each step, evaluation,
-    phase, restart and new warning. It starts no thread: a page is as fresh as the last tick.
+    On a terminal it redraws one page; elsewhere (a file, a CI log, TERM=dumb) it prints one plain line for each step,
+    evaluation, phase, restart and new warning. It starts no thread: a page is as fresh as the last tick.
+
+    Args:
+        state: the state of the run so far.
+        console: where to show it; default: standard output.
     """
 
     def __init__(self, state: RunState, console: Console | None = None) -> None:
@@ -37,7 +41,9 @@ class Display:
         self._console = console or Console()
         self._warned: set[str] = set()
         self._live = (
-            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+            Live(console=self._console, auto_refresh=False, transient=True)
+            if self._console.is_terminal and not self._console.is_dumb_terminal
+            else None
         )
 
     def __enter__(self) -> Self:
@@ -50,7 +56,14 @@ class Display:
             self._live.stop()
 
     def __call__(self, event: Event | Mapping[str, Any]) -> None:
-        """Show the state after `event`, which may be an event's JSON form."""
+        """Show the state after an event.
+
+        Args:
+            event: the event, or its JSON form.
+
+        Raises:
+            pydantic.ValidationError: if a JSON form is none of an event.
+        """
         known = EVENT.validate_python(event) if isinstance(event, Mapping) else event
         self.state.fold(known)
         if self._live:
@@ -64,17 +77,16 @@ class Display:
         if line:
             yield line
         if isinstance(event, StepDone | EvaluationDone | RewardModelDone):
-            now = {warning.sign: warning for warning in warnings(self.state)}
-            for sign in now.keys() - self._warned:
-                yield f"warning: {now[sign].text} {now[sign].advice}"
-            self._warned = set(now)
+            found = warnings(self.state)
+            yield from (f"warning: {new.text} {new.fix}" for new in found if new.symptom not in self._warned)
+            self._warned = {warning.symptom for warning in found}
 
 
 def plain(state: RunState, event: Event) -> str | None:
     """An event as one line of a log; None for those that a log does not need."""
     match event:
         case Phase():
-            return visible(f"{event.name}: {event.detail}" if event.detail else event.name)
+            return _one_line(f"{event.name}: {event.detail}" if event.detail else event.name)
         case RewardModelDone():
             return (
                 f"reward model: {percent(event.accuracy, 1)} of {plural(event.held_out, 'held-out pair')} in the right "
@@ -86,9 +98,13 @@ def plain(state: RunState, event: Event) -> str | None:
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
             return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
         case Restart():
-            return visible(f"restarted {event.member}: {event.reason}")
+            return _one_line(f"restarted {event.member}: {event.reason}")
         case _:
             return None
+
+
+def _one_line(text: str) -> str:
+    return visible(" ".join(text.split()))
 
 
 def _plain_step(state: RunState, event: StepDone) -> str:
@@ -135,7 +151,7 @@ def _bar(state: RunState) -> RenderableType:
 
 
 def _left(state: RunState) -> str:
-    """How long the remaining steps take at the pace of the last ones; what goes on, before there is a pace."""
+    """How long the remaining steps take at the pace of the last ones; before there is a pace, what is being done."""
     ends = list(state.step_seconds)[-20:]
     if state.phase.name != "training" or len(ends) < 5:
         return visible(state.phase.detail)[:24]
@@ -180,7 +196,7 @@ def _rows(width: int = 9) -> Table:
     return table
 
 
-def _trend(series: Series | None, text: Any) -> Text:
+def _trend(series: Series | None, text: Callable[[float], str]) -> Text:
     if series is None or not len(series):
         return Text(NONE, "dim")
     return Text.assemble(f"{text(series.last()[0]):<13}", (spark(series.last(8)), "cyan"))
@@ -193,8 +209,8 @@ def _pools(state: RunState) -> RenderableType:
     busy, waits = (state.tick.busy, state.tick.waits) if state.tick else ({}, {})
     for role, colour in ROLES.items():
         share = busy.get(role)
-        drawn = Text.assemble((f"{_block(share or 0.0, 18)}", colour), f" {percent(share):>5}")
-        table.add_row(role, drawn, Text(visible(waits.get(role, "")), "dim"))
+        bar = Text.assemble((f"{_block(share or 0.0, 18)}", colour), f" {percent(share):>5}")
+        table.add_row(role, bar, Text(visible(waits.get(role, "")), "dim"))
     return table
 
 

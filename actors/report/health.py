@@ -1,43 +1,35 @@
-"""Signs that a run goes wrong, while there is still time to stop it.
+"""Symptoms of a run that goes wrong, while there is still time to stop it.
 
 Reinforcement learning with a rule-based reward fails quietly: the loss looks fine while the policy collapses to answers
 of a few tokens, or every group gets one and the same reward and nothing is learned any more. Each check below reads the
-state of a run and answers with a warning or nothing. A check never ends a run.
+state of a run and returns a warning or None. A check never ends a run.
 """
 
 from dataclasses import dataclass
 from math import sqrt
 
 from actors.events import EvaluationDone
+from actors.observability import thresholds
 from actors.report import statistics as names
 from actors.report.state import RunState
 
-WINDOW = 5  # steps averaged, so that one odd batch raises no alarm
-EARLY = 10  # steps that stand for how the run began
-MIN_ENTROPY = 0.005  # nats/token: collapsed runs fell from 0.05 to 0.001, healthy ones stay above 0.01
-SOLVED = 0.95  # held-out accuracy from which low entropy and equal rewards are what one hopes for
-MIN_MIXED_GROUPS = 0.10  # below it nine of ten groups are generated and verified for nothing
-MIN_LENGTH_RATIO = 0.5  # half the early length: collapsed runs went to a few tokens, healthy ones moved by a tenth
-MAX_TRUNCATED = 0.30  # from here the token limit, not the model, decides what is learned
-STANDARD_ERRORS = 3.0  # an accuracy drop smaller than this is noise of a finite held-out set
-MIN_DROP = 0.05  # and one smaller than five points bothers nobody
-MIN_REWARD_RATIO = 0.6  # training reward against its best window: batches differ by a fifth, collapses lose all
-MAX_LOGPROB_DIFFERENCE = 0.10  # nats: bfloat16 on both sides costs 0.04 at most; more is a bug or broken weights
-MAX_STALE_SHARE = 0.10  # of the issued groups: generation thrown away, admission should prevent it
-MAX_INFRA_SHARE = 0.02  # of the issued groups: verifiers break, not answers
-MIN_ISSUED = 50  # groups, before a share of them means anything
-
 
 @dataclass(frozen=True)
-class Warning:
-    """A sign of trouble: what was seen and what to do, in words."""
+class HealthWarning:
+    """Something is wrong with a run.
 
-    sign: str
+    Attributes:
+        symptom: short name of what is wrong, by which a warning is told apart from the others.
+        text: what was seen, as a sentence.
+        fix: what to do, as a sentence; a setting is named by its key in the recipe.
+    """
+
+    symptom: str
     text: str
-    advice: str
+    fix: str
 
 
-def warnings(state: RunState) -> list[Warning]:
+def warnings(state: RunState) -> list[HealthWarning]:
     """All warnings that hold for the state of the run now, gravest first."""
     found = (
         _bound_broken(state),
@@ -55,33 +47,34 @@ def warnings(state: RunState) -> list[Warning]:
     return [warning for warning in found if warning]
 
 
-def _recent(state: RunState, name: str, window: int = WINDOW) -> float | None:
-    """Mean of the last `window` points of a statistic; None while there are fewer."""
-    series = state.statistics.get(name)
+def _recent(state: RunState, name: str) -> float | None:
+    """Mean of the last few points of a statistic; None while there are fewer."""
+    series, window = state.statistics.get(name), thresholds.WINDOW_STEPS
     values = series.last(window) if series else []
     return sum(values) / window if len(values) == window else None
 
 
 def _solved(state: RunState) -> bool:
-    return bool(state.evaluations) and state.evaluations[-1].pass_at_1 >= SOLVED
+    return bool(state.evaluations) and state.evaluations[-1].pass_at_1 >= thresholds.SOLVED_ACCURACY
 
 
-def _bound_broken(state: RunState) -> Warning | None:
+def _bound_broken(state: RunState) -> HealthWarning | None:
     oldest = max(state.staleness, default=0)
     if oldest <= state.info.max_staleness:
         return None
     text = f"Tokens {oldest} versions old were trained on, but the bound is {state.info.max_staleness}."
-    return Warning("staleness", text, "This must never happen. Stop the run and report it with its run folder.")
+    return HealthWarning("staleness", text, "This must never happen. Stop the run and report it with its run folder.")
 
 
-def _not_finite(state: RunState) -> Warning | None:
+def _not_finite(state: RunState) -> HealthWarning | None:
     if not state.not_finite:
         return None
     text = f"{state.not_finite} step(s) were skipped or had a statistic that is not a finite number."
-    return Warning("not_finite", text, "Lower learner.lr, or look at the gradient norm before it happened.")
+    fix = "Lower learner.optimizer.learning_rate, or look at the gradient norm of the steps before."
+    return HealthWarning("not_finite", text, fix)
 
 
-def _reward_model_guesses(state: RunState) -> Warning | None:
+def _reward_model_guesses(state: RunState) -> HealthWarning | None:
     found = state.reward_model
     if found is None or not found.is_chance:
         return None
@@ -89,97 +82,109 @@ def _reward_model_guesses(state: RunState) -> Warning | None:
         f"The reward model puts {found.accuracy:.0%} of {found.held_out} held-out pairs in the right order, which is "
         "no better than chance."
     )
-    return Warning(
-        "reward_model", text, "Its rewards are noise: stop, and give more pairs, more steps or a better base."
+    fix = (
+        "Its rewards are noise: stop, and give it more preferences.pairs, a higher preferences.supervised.epochs or a "
+        "better preferences.base."
     )
+    return HealthWarning("reward_model", text, fix)
 
 
-def _accuracy_drop(state: RunState) -> Warning | None:
+def _accuracy_drop(state: RunState) -> HealthWarning | None:
     if len(state.evaluations) < 2:
         return None
     best, latest = max(state.evaluations, key=lambda done: done.pass_at_1), state.evaluations[-1]
     drop = best.pass_at_1 - latest.pass_at_1
-    if drop <= max(MIN_DROP, STANDARD_ERRORS * sqrt(_variance(best) + _variance(latest))):
+    noise = thresholds.ACCURACY_STANDARD_ERRORS * sqrt(_variance(best) + _variance(latest))
+    if drop <= max(thresholds.MIN_ACCURACY_DROP, noise):
         return None
     text = f"Held-out accuracy fell from {best.pass_at_1:.0%} ({best.name}) to {latest.pass_at_1:.0%} ({latest.name})."
-    return Warning("accuracy", text, "Resume from an earlier checkpoint with a lower learner.lr or a lower staleness.")
+    fix = "Start again with a lower learner.optimizer.learning_rate or a lower replay.max_staleness."
+    return HealthWarning("accuracy", text, fix)
 
 
 def _variance(done: EvaluationDone) -> float:
     return done.pass_at_1 * (1 - done.pass_at_1) / done.n
 
 
-def _reward_drop(state: RunState) -> Warning | None:
-    series = state.statistics.get(names.REWARD)
-    if series is None or len(series) < 2 * WINDOW:
+def _reward_drop(state: RunState) -> HealthWarning | None:
+    series, window = state.statistics.get(names.REWARD), thresholds.WINDOW_STEPS
+    if series is None or len(series) < 2 * window:
         return None
     values = series.last(len(series))
-    means = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
-    if max(means) <= 0 or means[-1] >= MIN_REWARD_RATIO * max(means):
+    means = [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]
+    if max(means) <= 0 or means[-1] >= thresholds.MIN_REWARD_RATIO * max(means):
         return None
     # Preferences count from the mean of a group: where the reward is little else, its mean is noise around 0.
     spread = _recent(state, names.REWARD_STD) if names.PREFERENCE in state.statistics else None
     if spread is not None and max(means) - means[-1] < spread / 2:
         return None
     text = f"Training reward fell from {max(means):.2f} at its best to {means[-1]:.2f}."
-    return Warning("reward", text, "The policy is likely collapsing: stop, and lower learner.lr.")
-
-
-def _short(state: RunState) -> Warning | None:
-    series, now = state.statistics.get(names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
-    if series is None or now is None or len(series) < EARLY + WINDOW:
-        return None
-    values = series.last(len(series))[:EARLY]
-    early = sum(values) / len(values)
-    if now >= MIN_LENGTH_RATIO * early:
-        return None
-    text = f"Responses shrank from {early:.0f} to {now:.0f} tokens."
-    return Warning(
-        "length", text, "Read the latest samples: the model may have stopped reasoning to please the format."
+    return HealthWarning(
+        "reward", text, "The policy is likely collapsing: stop, and lower learner.optimizer.learning_rate."
     )
 
 
-def _entropy(state: RunState) -> Warning | None:
-    now = _recent(state, names.ENTROPY)
-    if now is None or now >= MIN_ENTROPY or _solved(state):
+def _short(state: RunState) -> HealthWarning | None:
+    series, now = state.statistics.get(names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
+    if series is None or now is None or len(series) < thresholds.EARLY_STEPS + thresholds.WINDOW_STEPS:
         return None
-    text = f"Entropy is {now:.4f} nats a token (below {MIN_ENTROPY}): the policy hardly explores any more."
-    return Warning("entropy", text, "Lower learner.lr, raise the temperature, or clip higher.")
+    values = series.last(len(series))[: thresholds.EARLY_STEPS]
+    early = sum(values) / len(values)
+    if now >= thresholds.MIN_LENGTH_RATIO * early:
+        return None
+    text = f"Responses shrank from {early:.0f} to {now:.0f} tokens."
+    return HealthWarning(
+        "length", text, "Read the end of samples.jsonl: the model may have stopped reasoning to please the format."
+    )
 
 
-def _same_rewards(state: RunState) -> Warning | None:
+def _entropy(state: RunState) -> HealthWarning | None:
+    now = _recent(state, names.ENTROPY)
+    if now is None or now >= thresholds.MIN_ENTROPY or _solved(state):
+        return None
+    text = f"Entropy is {now:.4f} nats a token (below {thresholds.MIN_ENTROPY}): the policy hardly explores any more."
+    fix = "Lower learner.optimizer.learning_rate; raise generators.sampling.temperature or learner.objective.clip_high."
+    return HealthWarning("entropy", text, fix)
+
+
+def _same_rewards(state: RunState) -> HealthWarning | None:
     now = _recent(state, names.MIXED_GROUPS)
-    if now is None or now >= MIN_MIXED_GROUPS or _solved(state):
+    if now is None or now >= thresholds.MIN_MIXED_GROUPS or _solved(state):
         return None
     text = f"Only {now:.0%} of the groups have mixed rewards: there is almost nothing to learn from."
-    return Warning("mixed_groups", text, "Choose easier or harder tasks, or more samples a prompt.")
+    return HealthWarning("mixed_groups", text, "Choose easier or harder tasks.sources, or raise replay.group_size.")
 
 
-def _truncated(state: RunState) -> Warning | None:
+def _truncated(state: RunState) -> HealthWarning | None:
     now = _recent(state, names.TRUNCATED)
-    if now is None or now <= MAX_TRUNCATED:
+    if now is None or now <= thresholds.MAX_TRUNCATED:
         return None
     text = f"{now:.0%} of the responses are cut off by the token limit."
-    return Warning("truncated", text, "Raise the token limit of a response, or penalise length.")
+    fix = (
+        "Raise generators.sampling.max_tokens, or punish length: rewards.overlong_max_tokens, rewards.weights.overlong."
+    )
+    return HealthWarning("truncated", text, fix)
 
 
-def _mismatch(state: RunState) -> Warning | None:
+def _mismatch(state: RunState) -> HealthWarning | None:
     now = _recent(state, names.LOGPROB_DIFFERENCE)
-    if now is None or now <= MAX_LOGPROB_DIFFERENCE:
+    if now is None or now <= thresholds.MAX_LOGPROB_DIFFERENCE:
         return None
     text = f"Engine and learner disagree by {now:.2f} nats a token on the same weights."
-    return Warning("logprob_difference", text, "Use the same dtype on both sides; check that weights arrive whole.")
+    fix = "Set generators.dtype and learner.dtype to the same value; check that weights arrive whole."
+    return HealthWarning("logprob_difference", text, fix)
 
 
-def _wasted(state: RunState) -> list[Warning]:
+def _wasted(state: RunState) -> list[HealthWarning]:
     groups, found = state.groups, []
-    if groups.issued < MIN_ISSUED:
+    if groups.issued < thresholds.MIN_ISSUED_GROUPS:
         return []
     stale, infra = (groups.dropped.get(reason, 0) / groups.issued for reason in ("stale", "infra_error"))
-    if stale > MAX_STALE_SHARE:
+    if stale > thresholds.MAX_STALE_SHARE:
         text = f"{stale:.0%} of the groups were dropped because they came too late."
-        found.append(Warning("stale", text, "Use fewer generators, smaller groups in flight, or a higher staleness."))
-    if infra > MAX_INFRA_SHARE:
+        fix = "Lower generators.count or generators.groups_in_flight, or raise replay.max_staleness."
+        found.append(HealthWarning("stale", text, fix))
+    if infra > thresholds.MAX_INFRA_SHARE:
         text = f"{infra:.1%} of the groups were dropped because a verifier broke."
-        found.append(Warning("infra_error", text, "Read the verifiers' log; answers were not at fault."))
+        found.append(HealthWarning("infra_error", text, "Read logs/verifier-*.log; the answers were not at fault."))
     return found

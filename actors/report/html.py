@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a run to a newcomer and to whoever operates it.
+"""`report.html`: one file that explains a run to a newcomer and to its operators.
 
 It loads nothing and runs nothing: the content security policy forbids both, so that even markup in a model's output
 could do no harm if it ever got past the escaping.
@@ -6,7 +6,7 @@ could do no harm if it ever got past the escaping.
 
 from actors.report import sections
 from actors.report.health import warnings
-from actors.report.markup import Html, join, tag
+from actors.report.markup import Html, concat, tag
 from actors.report.state import RunState
 from actors.report.style import CSS
 from actors.report.summary import RunSummary, summarise
@@ -62,7 +62,7 @@ def _head(state: RunState) -> Html:
         "failed": f"This run failed at step {state.step} of {info.total_steps}. {state.phase.detail}",
     }.get(
         state.phase.name,
-        f"Written while the run was going on: step {state.step} of {info.total_steps}, {state.phase.name}.",
+        f"Written during the run: step {state.step} of {info.total_steps}, {state.phase.name}.",
     )
     over = f"Leeway run report · recipe {info.recipe} · seed {info.seed}"
     return tag("header", tag("p", over, class_="over"), tag("h1", headline(state)), tag("p", status, class_="soft"))
@@ -72,7 +72,7 @@ def _warnings(state: RunState) -> Html:
     found = warnings(state)
     if not found:
         return Html()
-    return tag("div", *(tag("div", tag("b", w.text), " ", w.advice) for w in found), class_="warnings", role="alert")
+    return tag("div", *(tag("div", tag("b", w.text), " ", w.fix) for w in found), class_="warnings", role="alert")
 
 
 def _tiles(state: RunState, summary: RunSummary) -> Html:
@@ -108,6 +108,6 @@ def _tiles(state: RunState, summary: RunSummary) -> Html:
 def _tile(name: str, big: str, more: str) -> Html:
     return tag(
         "div",
-        join(*(tag("div", text, class_=c) for c, text in (("name", name), ("big", big), ("more", more)))),
+        concat(*(tag("div", text, class_=c) for c, text in (("name", name), ("big", big), ("more", more)))),
         class_="tile",
     )

@@ -33,10 +33,10 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{shown}>{join(*children)}</{name}>")
+    return Html(f"<{name}{shown}>{concat(*children)}</{name}>")
 
 
-def join(*children: object) -> Html:
+def concat(*children: object) -> Html:
     """Several pieces in a row, escaped where they are text."""
     return Html("".join(escape(child) for child in children))
 

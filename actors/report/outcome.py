@@ -3,23 +3,51 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.report.health import Warning
+from actors.report.health import HealthWarning
+from actors.report.markup import visible
 from actors.report.summary import Accuracy, RunSummary
 from actors.report.units import NONE, duration, number, percent, plural, size
+from actors.report.writer import RunFolder
 
-BAR = 30
+BAR = 30  # columns of a whole share in the histogram
+LABEL = 17  # columns: the longest label
+FILES = (
+    ("report", RunFolder.REPORT),
+    ("summary", RunFolder.SUMMARY),
+    ("metrics", RunFolder.METRICS),
+    ("rollouts", RunFolder.SAMPLES),
+)
 
 
-def final(summary: RunSummary, folder: Path, found: Sequence[Warning] = ()) -> RenderableType:
-    """The outcome of a run as a newcomer reads it, and where to find the rest; `found` are its warnings."""
+def print_outcome(console: Console, summary: RunSummary, folder: Path, warnings: Sequence[HealthWarning] = ()) -> None:
+    """Print the outcome of a run as a newcomer reads it, and where to find the rest.
+
+    It fits 80 columns. A name or path that is longer is left to the terminal to wrap, so that it can be copied whole.
+    Where the console is no terminal, a warning is one line, too.
+
+    Args:
+        folder: the run folder, as its paths are to be shown.
+        warnings: what `actors.report.health` says of the run.
+    """
+    console.print()
+    console.print(Text(visible(f"{summary.recipe}, seed {summary.seed}"), "bold"), soft_wrap=True)
+    console.print(_table(summary))
+    for label, name in FILES:
+        line = Text.assemble((f"{label:<{LABEL}}", "dim"), "  ", visible(str(folder / name)))
+        console.print(line, soft_wrap=True)
+    for warning in warnings:
+        console.print(Text(f"! {warning.text} {warning.fix}", "yellow"), soft_wrap=not console.is_terminal)
+
+
+def _table(summary: RunSummary) -> Table:
     rates, sync, groups = summary.tokens_per_second, summary.weight_sync, summary.groups
     dropped = ", ".join(f"{count} {reason}" for reason, count in groups.dropped.items() if count) or "none"
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="dim")
+    table.add_column(no_wrap=True, style="dim", width=LABEL)
     table.add_column()
     table.add_row("held-out accuracy", _accuracies(summary.held_out.before, summary.held_out.after))
     if (model := summary.reward_model).n is not None:
@@ -43,11 +71,7 @@ def final(summary: RunSummary, folder: Path, found: Sequence[Warning] = ()) -> R
     if summary.restarts:
         table.add_row("restarts", str(summary.restarts))
     table.add_row("staleness", _histogram(summary))
-    for label, name in (("report", "report.html"), ("summary", "summary.json"), ("metrics", "metrics.jsonl")):
-        table.add_row(label, Text(str(folder / name), overflow="fold"))
-    table.add_row("rollouts", Text(str(folder / "samples.jsonl"), overflow="fold"))
-    alerts = [Text(f"! {warning.text} {warning.advice}", "yellow") for warning in found]
-    return Group(Text(), Text(f"{summary.recipe}, seed {summary.seed}", "bold"), table, *alerts)
+    return table
 
 
 def _accuracies(before: Accuracy, after: Accuracy) -> Text:
@@ -55,9 +79,7 @@ def _accuracies(before: Accuracy, after: Accuracy) -> Text:
     line = Text(f"{percent(before.pass_at_1, 1)} -> {percent(after.pass_at_1, 1)}", "bold")
     line.append(f"  pass@1 of {n or NONE} tasks", "not bold")
     if before.maj_at_k is not None or after.maj_at_k is not None:
-        line.append(
-            f"\n{percent(before.maj_at_k, 1)} -> {percent(after.maj_at_k, 1)}  majority of the samples", "not bold"
-        )
+        line.append(f"\n{percent(before.maj_at_k, 1)} -> {percent(after.maj_at_k, 1)}  maj@k", "not bold")
     return line
 
 

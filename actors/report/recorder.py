@@ -1,6 +1,6 @@
-"""The one object a controller talks to: it takes events and keeps state, files and screen up to date."""
+"""The one object a controller talks to: it takes events and keeps state and files up to date."""
 
-from typing import Protocol, Self
+from typing import Self
 
 from actors.events import Event
 from actors.report.html import render
@@ -11,15 +11,12 @@ from actors.report.writer import RunFolder, read_back
 PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
 
 
-class Screen(Protocol):
-    """Whatever shows a run while it goes on."""
-
-    def show(self, state: RunState, event: Event) -> None:
-        """Show the state after `event`."""
-
-
 def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
-    """The state that a run resumes with from the checkpoint of step `resumed_at`; a fresh one for None.
+    """The state that a run resumes with.
+
+    Args:
+        info: what is known about the run before it starts.
+        resumed_at: step of the checkpoint that it resumes from; None: it starts, and its state is fresh.
 
     Raises:
         RunError: if the run folder's files are damaged anywhere but in their last line.
@@ -35,13 +32,19 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
 class RunRecorder:
     """Folds events into `state` and writes the run folder. Use as a context manager; not for several threads.
 
-    A run that resumes from the checkpoint of step `resumed_at` reads its own files back first: `state` then is that of
-    the earlier session at that step, and the new session's events count their seconds from `state.seconds` on.
+    A run that resumes reads its own files back first: `state` then is as it was at the checkpoint's step, and new
+    events count their seconds from `state.seconds` on.
+
+    Args:
+        info: what is known about the run before it starts.
+        resumed_at: step of the checkpoint that the run resumes from; None: it starts.
+
+    Raises:
+        RunError: if the run folder's files are damaged anywhere but in their last line.
     """
 
-    def __init__(self, info: RunInfo, screen: Screen | None = None, resumed_at: int | None = None) -> None:
+    def __init__(self, info: RunInfo, resumed_at: int | None = None) -> None:
         self.state = reopened(info, resumed_at)
-        self.screen = screen
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
 
@@ -49,8 +52,6 @@ class RunRecorder:
         """Take in one event; every 30 s of the run's time, summary and report are written anew."""
         self.state.fold(event)
         self._folder.write(event)
-        if self.screen is not None:
-            self.screen.show(self.state, event)
         if self._published is None or event.seconds - self._published >= PUBLISH_SECONDS:
             self.publish()
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from actors.events import EvaluationDone, Sample
+from actors.observability import thresholds
 from actors.report import statistics as names
-from actors.report.health import MIN_ENTROPY, MIN_MIXED_GROUPS
-from actors.report.markup import Html, join, tag
+from actors.report.markup import Html, concat, tag
 from actors.report.series import Series
 from actors.report.state import RunState
 from actors.report.svg import Axes, Dot, Lane, Line, histogram, line_chart, timeline
@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 4000  # of a prompt or response
 COLOURS = ("c1", "c2", "c3", "c4", "c5")
 ROLE_COLOURS = {"generator": "c1", "verifier": "c2", "learner": "c3"}
 RATE_COLOURS = {"generation": "c1", "learning": "c3"}
-WHOLE_SHARES = {names.MIXED_GROUPS, "effective_sample_size"}  # drawn from 0 to 100 %
+WHOLE_SHARES = {names.MIXED_GROUPS, "effective_sample_size"}  # plotted from 0 to 100 %
 DROPS = {
     "zero_variance": "all rewards equal, nothing to learn (zero_variance)",
     "stale": "too old for the bound on staleness (stale)",
@@ -48,7 +48,7 @@ def learning(state: RunState) -> Html:
     majority = [Dot(e.version, e.maj_at_k) for e in _by_version(state) if e.maj_at_k is not None and e.k > 1]
     if majority:
         k = max(e.k for e in state.evaluations)
-        lines.append(Line(f"majority of {k}", "c2", majority, markers=True))
+        lines.append(Line(f"maj@{k}", "c2", majority, markers=True))
     accuracy = line_chart("Held-out accuracy", lines, Axes("version", _whole, _share, 0.0, 1.0, 230.0))
     note = "On problems that are never trained on. Bars are one standard error."
     return _section(
@@ -103,8 +103,8 @@ def staleness(state: RunState) -> Html:
     )
     return _section(
         "How far behind was the policy that wrote the tokens?",
-        f"Generators go on while the learner steps, so a token may come from an older policy version than the one it "
-        f"trains. This run allowed {bound} versions. {verdict}",
+        "Generators continue while the learner steps, so a token may come from an older policy version than the one "
+        f"it trains. This run allowed {bound} versions. {verdict}",
         tag(
             "div",
             _card("Trained tokens by age", "Versions behind the learner when the step was taken.", chart),
@@ -159,7 +159,7 @@ def weights(state: RunState) -> Html:
     members = f"to {state.sync_members} generator{'' if state.sync_members == 1 else 's'}"
     return _section(
         "What did new weights cost?",
-        "Generators go on while weights arrive and stand still only for the pause.",
+        "Generators continue while weights arrive and stop only for the pause.",
         tag(
             "div",
             _card("Weight updates", f"By policy version, {members}.", times, lines),
@@ -170,12 +170,13 @@ def weights(state: RunState) -> Html:
 
 
 def policy(state: RunState) -> Html:
-    """The signs by which a collapse is seen early."""
+    """The statistics in which a collapse is seen early."""
     shown = [names.RESPONSE_LENGTH, names.ENTROPY, names.LOGPROB_DIFFERENCE, names.MIXED_GROUPS, names.TRUNCATED]
     return _section(
         "Is the policy healthy?",
-        f"A collapse shows here first: entropy below {MIN_ENTROPY}, fewer than {percent(MIN_MIXED_GROUPS)} of "
-        "the groups with mixed rewards, or responses that shrink to a few tokens.",
+        f"A collapse shows here first: entropy below {thresholds.MIN_ENTROPY}, fewer than "
+        f"{percent(thresholds.MIN_MIXED_GROUPS)} of the groups with mixed rewards, or responses that shrink to a few "
+        "tokens.",
         tag("div", *(_statistic(state, name) for name in shown if name in state.statistics), class_="cards"),
     )
 
@@ -228,7 +229,7 @@ def samples(state: RunState) -> Html:
 
 def appendix(state: RunState) -> Html:
     """Restarts, every other statistic, and the configuration."""
-    drawn = {
+    shown = {
         names.REWARD,
         names.RESPONSE_LENGTH,
         names.ENTROPY,
@@ -236,7 +237,7 @@ def appendix(state: RunState) -> Html:
         names.MIXED_GROUPS,
         names.TRUNCATED,
     }
-    rest = [n for n in sorted(state.statistics) if n not in drawn and not n.startswith(names.REWARD_PART)]
+    rest = [n for n in sorted(state.statistics) if n not in shown and not n.startswith(names.REWARD_PART)]
     others = [_statistic(state, name, 170.0, SMALL_POINTS) for name in rest]
     restarts = [(_clock(r.seconds), r.role, r.member, r.reason) for r in state.last_restarts]
     parts = []
@@ -340,8 +341,10 @@ def _sample(sample: Sample) -> Html:
     versions = f"version {sample.version_max}" if same else f"versions {sample.version_min} to {sample.version_max}"
     parts = ", ".join(f"{name} {number(value)}" for name, value in sample.parts.items())
     notes = [parts, sample.verdict_status, "cut off by the token limit" if sample.truncated else ""]
-    reward = join(number(sample.reward), tag("div", "; ".join(filter(None, notes)), class_="soft"))
-    when = join(_clock(sample.seconds), tag("div", versions, class_="soft"), tag("div", sample.task_key, class_="soft"))
+    reward = concat(number(sample.reward), tag("div", "; ".join(filter(None, notes)), class_="soft"))
+    when = concat(
+        _clock(sample.seconds), tag("div", versions, class_="soft"), tag("div", sample.task_key, class_="soft")
+    )
     return tag(
         "tr",
         tag("td", when),

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One or several neighbouring values: their mean and range, at the position of the last of them."""
+    """One or several neighbouring values, at the position of the last of them.
+
+    Attributes:
+        step: optimizer step, or policy version.
+        seconds: time since the run's start (s).
+        value: mean of the values.
+        low: the smallest of them.
+        high: the largest of them.
+        count: how many they are.
+    """
 
     step: int
     seconds: float
@@ -16,15 +25,22 @@ class Point:
     high: float
     count: int
 
-    def join(self, later: "Point") -> "Point":
-        """Both as one point; the mean is weighted by count."""
+    def merge(self, later: "Point") -> "Point":
+        """This and a later point as one; the mean is weighted by count."""
         count = self.count + later.count
         value = (self.value * self.count + later.value * later.count) / count
         return Point(later.step, later.seconds, value, min(self.low, later.low), max(self.high, later.high), count)
 
 
 class Series:
-    """At most `limit` points. When full, neighbours are joined: resolution halves, extremes stay."""
+    """A series of values in at most `limit` points: when full, neighbours are merged; resolution halves, extremes stay.
+
+    Args:
+        limit: points, an even number.
+
+    Raises:
+        ValueError: if `limit` is odd or below 2.
+    """
 
     def __init__(self, limit: int = 512) -> None:
         if limit < 2 or limit % 2:
@@ -34,15 +50,21 @@ class Series:
         self._points: list[Point] = []
 
     def add(self, step: int, seconds: float, value: float) -> None:
-        """Append a value; one that is not finite cannot be drawn or averaged and is left out."""
+        """Append a value; one that is not finite can be neither plotted nor averaged and is skipped.
+
+        Args:
+            step: optimizer step, or policy version; never below the one before.
+            seconds: time since the run's start (s).
+            value: the value.
+        """
         if not math.isfinite(value):
             return
         point = Point(step, seconds, value, value, value, 1)
         if self._points and self._points[-1].count < self._stride:
-            self._points[-1] = self._points[-1].join(point)
+            self._points[-1] = self._points[-1].merge(point)
             return
         if len(self._points) == self._limit:
-            self._points = [a.join(b) for a, b in zip(self._points[::2], self._points[1::2], strict=True)]
+            self._points = [a.merge(b) for a, b in zip(self._points[::2], self._points[1::2], strict=True)]
             self._stride *= 2
         self._points.append(point)
 
@@ -55,23 +77,18 @@ class Series:
         """The values of the last `count` points, oldest first."""
         return [point.value for point in self._points[-count:]]
 
-    def mean(self) -> float | None:
-        """Mean of every value ever added; None if there is none."""
-        total = sum(point.count for point in self._points)
-        return sum(point.value * point.count for point in self._points) / total if total else None
-
     def thinned(self, limit: int) -> list[Point]:
         """At most `limit` points that cover the whole series."""
         stride = -(-len(self._points) // limit)
         if stride <= 1:
             return list(self._points)
-        joined = []
+        merged = []
         for start in range(0, len(self._points), stride):
             first, *rest = self._points[start : start + stride]
             for point in rest:
-                first = first.join(point)
-            joined.append(first)
-        return joined
+                first = first.merge(point)
+            merged.append(first)
+        return merged
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self._points)

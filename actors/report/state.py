@@ -1,7 +1,7 @@
 """Everything display, report and summary need to know about a run: a fold of its events in bounded memory.
 
 No clock, no files. The same events always give the same state, so a resumed run reads its own `metrics.jsonl` back and
-goes on as if it had never stopped.
+continues as if it had never stopped.
 """
 
 from collections import Counter, defaultdict, deque
@@ -28,7 +28,6 @@ from actors.events import (
 from actors.report import statistics as names
 from actors.report.series import Series
 
-ENDS = ("finished", "interrupted", "failed")
 RATE_SECONDS = 30.0  # what the screen's tokens a second are averaged over
 REWINDABLE_STEPS = 1000  # more than any run takes between two checkpoints
 FIRST_SAMPLES = 4
@@ -39,14 +38,23 @@ KEPT_RESTARTS = 50
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known about a run before it starts."""
+    """What is known about a run before it starts.
+
+    Attributes:
+        recipe: name of the recipe.
+        seed: seed of the run.
+        folder: the run folder.
+        total_steps: optimizer steps that the run is to take.
+        max_staleness: bound on the age of a trained token (versions).
+        configuration: the resolved recipe as YAML, for the report.
+    """
 
     recipe: str
     seed: int
     folder: Path
     total_steps: int
     max_staleness: int
-    configuration: str = ""  # the resolved recipe as YAML, for the report
+    configuration: str = ""
 
 
 class RunState:
@@ -133,7 +141,7 @@ class RunState:
             self.staleness_mean.add(event.step, event.seconds, mean)
 
     def rewind(self, step: int) -> None:
-        """Undo every step after `step`: the learner goes on from the checkpoint of `step`."""
+        """Undo every step after `step`: the learner resumes from the checkpoint of `step`."""
         lost = None
         while self._recent_steps and self._recent_steps[-1].step > step:
             lost = self._recent_steps.pop()
@@ -199,11 +207,6 @@ class RunState:
     def groups(self) -> GroupCounters:
         """The ledger's counters as last reported."""
         return self.tick.groups if self.tick else GroupCounters()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run is over, well or not."""
-        return self.phase.name in ENDS
 
     @property
     def samples(self) -> list[Sample]:

@@ -1,6 +1,6 @@
 """The statistics of a step that the display, the report and the health checks know by name.
 
-A learner may report more; unknown ones are recorded, drawn in the report's appendix, and nothing depends on them.
+A learner may report more; unknown ones are recorded, plotted in the report's appendix, and nothing depends on them.
 """
 
 from typing import NamedTuple
@@ -61,6 +61,8 @@ KNOWN: dict[str, Statistic] = {
 #: Prefix of the names of the parts of the reward.
 REWARD_PART = "reward/"
 PREFERENCE = f"{REWARD_PART}preference"
+#: Prefix of the mean rewards of the task sources, where a run has several.
+SOURCE_REWARD = "source_reward/"
 
 
 def describe(name: str) -> Statistic:
@@ -68,4 +70,7 @@ def describe(name: str) -> Statistic:
     if name.startswith(REWARD_PART):
         part = name.removeprefix(REWARD_PART)
         return Statistic(f"Reward part: {part}", "", "Mean over the trained groups, before its weight.")
+    if name.startswith(SOURCE_REWARD):
+        source = name.removeprefix(SOURCE_REWARD)
+        return Statistic(f"Training reward of {source}", "", "Mean reward of its rollouts since the step before.")
     return KNOWN.get(name) or Statistic(name.replace("_", " ").replace("/", " / ").capitalize(), "", "")

@@ -6,7 +6,6 @@ Keys are never renamed or removed. A value that does not exist (yet) is null; co
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,7 +54,7 @@ class TokensPerSecond(_Part):
     learning: float | None = Field(None, description="tokens trained per second")
 
 
-class Staleness(_Part):
+class StalenessSummary(_Part):
     """Age of the trained tokens: learner version minus the version that sampled the token."""
 
     max: int | None = Field(None, description="oldest trained token (versions)")
@@ -71,7 +70,7 @@ class BusyShare(_Part):
     learner: float | None = Field(None, description="share of the time a step was being computed")
 
 
-class WeightSyncs(_Part):
+class WeightSyncSummary(_Part):
     """Medians over all weight updates."""
 
     transfer_seconds: float | None = Field(None, description="time the weights travelled (s)")
@@ -79,7 +78,7 @@ class WeightSyncs(_Part):
     bytes: int | None = Field(None, description="size of the weights, counted once (bytes)")
 
 
-class Groups(_Part):
+class GroupSummary(_Part):
     """Where every issued group is. issued = in_flight + trained + committed + Σ dropped."""
 
     issued: int = Field(0, description="groups whose task was leased by a generator")
@@ -100,13 +99,13 @@ class RunSummary(_Part):
     reward_model: RewardModelSummary = Field(description="the reward model, where the run has trained one")
     tokens: Tokens = Field(description="tokens of responses")
     tokens_per_second: TokensPerSecond = Field(description="throughput")
-    staleness: Staleness = Field(description="age of the trained tokens")
+    staleness: StalenessSummary = Field(description="age of the trained tokens")
     busy_share: BusyShare = Field(description="how much of the time each pool worked")
-    weight_sync: WeightSyncs = Field(description="cost of a weight update")
+    weight_sync: WeightSyncSummary = Field(description="cost of a weight update")
     logprob_difference_mean: float | None = Field(
         None, description="mean |logprob(engine) - logprob(learner)| on tokens of the current policy (nats)"
     )
-    groups: Groups = Field(description="conservation of groups")
+    groups: GroupSummary = Field(description="conservation of groups")
     restarts: int = Field(description="processes that had to be replaced")
 
 
@@ -124,13 +123,13 @@ def summarise(state: RunState) -> RunSummary:
         tokens_per_second=TokensPerSecond(generation=state.rate("generation"), learning=state.rate("learning")),
         staleness=_staleness(state.staleness),
         busy_share=BusyShare(**{role: state.busy_share(role) for role in BusyShare.model_fields}),
-        weight_sync=WeightSyncs(
+        weight_sync=WeightSyncSummary(
             transfer_seconds=middle(state.transfer),
             pause_seconds=middle(state.pause),
             bytes=None if bytes_ is None else round(bytes_),
         ),
         logprob_difference_mean=state.logprob_difference,
-        groups=Groups(
+        groups=GroupSummary(
             issued=groups.issued,
             trained=groups.trained,
             committed=groups.committed,
@@ -144,11 +143,6 @@ def summarise(state: RunState) -> RunSummary:
 def to_json(summary: RunSummary) -> str:
     """The text of `summary.json`, in the order of the fields."""
     return summary.model_dump_json(indent=2) + "\n"
-
-
-def schema() -> Mapping[str, Any]:
-    """The JSON schema of `summary.json`."""
-    return RunSummary.model_json_schema()
 
 
 def _accuracy(done: EvaluationDone | None) -> Accuracy:
@@ -167,10 +161,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _staleness(counts: Mapping[int, int]) -> Staleness:
+def _staleness(counts: Mapping[int, int]) -> StalenessSummary:
     histogram = {age: counts[age] for age in sorted(counts) if counts[age]}
     tokens = sum(histogram.values())
     if not tokens:
-        return Staleness()
+        return StalenessSummary()
     mean = sum(age * count for age, count in histogram.items()) / tokens
-    return Staleness(max=max(histogram), mean=mean, histogram=histogram)
+    return StalenessSummary(max=max(histogram), mean=mean, histogram=histogram)

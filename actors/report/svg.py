@@ -9,14 +9,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from actors.report.markup import Html, join, tag
+from actors.report.markup import Html, concat, tag
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 560.0, 48.0, 12.0, 26.0, 24.0
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A value of a line; `low` and `high` bound its band, `error` is half its error bar."""
+    """A value of a line.
+
+    Attributes:
+        x: place on the horizontal axis.
+        y: the value.
+        low: lower edge of the line's band.
+        high: upper edge of the line's band.
+        error: half the length of its error bar.
+    """
 
     x: float
     y: float
@@ -27,7 +35,14 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A series in a chart; `colour` is a class of the style sheet (c1 to c5)."""
+    """A series in a chart.
+
+    Attributes:
+        label: its name in the legend.
+        colour: class of the style sheet (c1 to c5).
+        dots: its values, from left to right.
+        markers: whether each value gets a mark.
+    """
 
     label: str
     colour: str
@@ -37,7 +52,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """How a chart's axes read."""
+    """How a chart's axes read.
+
+    Attributes:
+        x_name: what the horizontal axis counts, in one word.
+        x_text: a place on it as text.
+        y_text: a value as text.
+        y_min: lower end of the vertical axis; None: of the values.
+        y_max: upper end of the vertical axis; None: of the values.
+        height: height of the chart (px).
+        marks: vertical rules as (place, text).
+    """
 
     x_name: str
     x_text: Callable[[float], str]
@@ -48,7 +73,7 @@ class Axes:
     marks: Sequence[tuple[float, str]] = field(default=())
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
+def axis_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round values that cover [low, high]."""
     span = high - low
     if span <= 0 or not math.isfinite(span):
@@ -60,14 +85,14 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 class _Plane:
-    """Maps values to places in the drawing."""
+    """Maps values to places in the chart."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], axes: Axes) -> None:
         low = min(ys) if axes.y_min is None else axes.y_min
         high = max(ys) if axes.y_max is None else axes.y_max
         if high <= low:
             high = low + (abs(low) or 1.0)
-        steps = ticks(low, high)
+        steps = axis_ticks(low, high)
         self.y_low = low if axes.y_min is not None else min(low, steps[0])
         self.y_high = high if axes.y_max is not None else high + 0.04 * (high - low)
         self.x_low, self.x_high = min(xs), max(xs)
@@ -91,7 +116,7 @@ def line_chart(name: str, lines: Sequence[Line], axes: Axes) -> Html:
     heights = [y for dot in dots for y in (dot.y - dot.error, dot.y + dot.error)]
     plane = _Plane([dot.x for dot in dots], heights, axes)
     parts = [_grid(plane, axes), *(_mark(plane, x, text) for x, text in axes.marks)]
-    parts += [_draw(plane, line) for line in lines if line.dots]
+    parts += [_plot(plane, line) for line in lines if line.dots]
     return _svg(name, axes.height, *parts, *_columns(plane, lines, axes))
 
 
@@ -109,18 +134,18 @@ def _rule(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
 
 def _grid(plane: _Plane, axes: Axes) -> Html:
     parts = []
-    for value in ticks(plane.y_low, plane.y_high):
+    for value in axis_ticks(plane.y_low, plane.y_high):
         y = plane.y(value)
         parts += [_rule(LEFT, y, WIDTH - RIGHT, y, "grid"), _text(LEFT - 6, y + 4, axes.y_text(value), anchor="end")]
-    return join(*parts, _x_axis(plane, axes))
+    return concat(*parts, _x_axis(plane, axes))
 
 
 def _x_axis(plane: _Plane, axes: Axes) -> Html:
-    steps = time_ticks(plane.x_low, plane.x_high) if axes.x_name == "time" else ticks(plane.x_low, plane.x_high, 6)
+    steps = time_ticks(plane.x_low, plane.x_high) if axes.x_name == "time" else axis_ticks(plane.x_low, plane.x_high, 6)
     whole = [value for value in steps if axes.x_name == "time" or value == round(value)]
     baseline = _rule(LEFT, plane.bottom, WIDTH - RIGHT, plane.bottom, "axis")
     labels = [_text(plane.x(value), plane.bottom + 16, axes.x_text(value), anchor="middle") for value in whole]
-    return join(baseline, *labels)
+    return concat(baseline, *labels)
 
 
 def time_ticks(low: float, high: float) -> list[float]:
@@ -137,7 +162,7 @@ def _mark(plane: _Plane, x: float, text: str) -> Html:
     return tag("g", tag("title", text), line)
 
 
-def _draw(plane: _Plane, line: Line) -> Html:
+def _plot(plane: _Plane, line: Line) -> Html:
     places = [(plane.x(dot.x), plane.y(dot.y)) for dot in line.dots]
     parts = []
     if any(dot.low is not None and dot.high is not None for dot in line.dots):
@@ -188,7 +213,14 @@ def column(left: float, right: float, bottom: float, text: str, guide: float, pa
 
 
 def histogram(name: str, bars: Sequence[tuple[str, float, str]], bound: int | None, height: float = 200.0) -> Html:
-    """Bars of shares with (label, share, hover text); a dashed line stands after bar number `bound`."""
+    """Bars of shares.
+
+    Args:
+        name: what the chart shows, for screen readers.
+        bars: (label, share from 0 to 1, hover text) of each bar.
+        bound: number of the bar, counted from 0, that a dashed line follows; None: no line.
+        height: height of the chart (px).
+    """
     bottom, width = height - BOTTOM, (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     top_share = max((share for _, share, _ in bars), default=0.0) or 1.0
     parts = [_rule(LEFT, bottom, WIDTH - RIGHT, bottom, "axis")]
@@ -208,7 +240,14 @@ def histogram(name: str, bars: Sequence[tuple[str, float, str]], bound: int | No
 
 @dataclass(frozen=True)
 class Lane:
-    """One pool in a timeline: spans of (start s, end s, busy share) and its mean over the run."""
+    """One pool in a timeline.
+
+    Attributes:
+        label: name of the pool.
+        colour: class of the style sheet (c1 to c5).
+        spans: (start (s), end (s), share of it that the pool was busy) in order of time.
+        mean: busy share over the run.
+    """
 
     label: str
     colour: str
@@ -222,7 +261,14 @@ LANE_WIDTH, LANE_LEFT, LANE_RIGHT, LANE_TALL, LANE_GAP = 1150.0, 84.0, 64.0, 44.
 def timeline(
     name: str, lanes: Sequence[Lane], marks: Sequence[tuple[float, str, str]], x_text: Callable[[float], str]
 ) -> Html:
-    """A lane a pool, filled as high as it was busy; `marks` are (s, class, hover text)."""
+    """A lane a pool, filled as high as it was busy; a note in their place if there are no values.
+
+    Args:
+        name: what the chart shows, for screen readers.
+        lanes: one for each pool, from top to bottom.
+        marks: vertical rules as (time (s), class of the style sheet, hover text).
+        x_text: a time (s) as text.
+    """
     spans = [span for lane in lanes for span in lane.spans]
     if not spans:
         return tag("p", "No values yet.", class_="empty")

@@ -11,10 +11,15 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 
 class TensorBoard:
-    """Scalars in `folder`."""
+    """An event file of scalars.
+
+    Args:
+        folder: where the file is written.
+        resumed_at: step of the checkpoint that the run resumes from: TensorBoard hides what earlier files hold of later
+            steps. None: it starts.
+    """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        """Start an event file. With `resumed_at`, TensorBoard hides what earlier files hold of later steps."""
         self._writer = EventFileWriter(str(folder), flush_secs=10)
         self._epoch: float | None = None
         if resumed_at is not None:
@@ -22,15 +27,17 @@ class TensorBoard:
             self._writer.add_event(EventProto(step=resumed_at + 1, wall_time=time.time(), session_log=start))
 
     def scalars(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Record one value a tag at `step`, which is `seconds` after the run's start."""
+        """Record values at one step.
+
+        Args:
+            step: optimizer step or, for what has none, the second.
+            seconds: time since the run's start (s).
+            values: value by tag.
+        """
         if self._epoch is None:
             self._epoch = time.time() - seconds
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         self._writer.add_event(EventProto(step=step, wall_time=self._epoch + seconds, summary=summary))
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._writer.flush()
 
     def close(self) -> None:
         """Flush and end the writer's thread."""

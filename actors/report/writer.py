@@ -35,9 +35,11 @@ class RunFolder:
     )
 
     def __init__(self, path: Path, resumed_at: int | None = None) -> None:
-        """Create the folder, or continue the one that is there from the checkpoint of step `resumed_at`.
+        """Create the folder, or continue the one that is there. Of a step that is taken again the later line counts.
 
-        Of a step that is taken again the later line counts.
+        Args:
+            path: the run folder.
+            resumed_at: step of the checkpoint that the run resumes from; None: it starts.
         """
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ class RunFolder:
 
 
 def read_back(folder: Path) -> list[Event]:
-    """What earlier sessions of a run wrote: every metric, and the latest samples.
+    """What a run wrote before it is resumed: every metric, and the latest samples.
 
     Raises:
         RunError: if a file is damaged anywhere but in its last line.
@@ -133,7 +135,7 @@ def _write_line(file: BufferedWriter, event: Event) -> None:
 
 
 def _read(path: Path, last_bytes: int | None = None) -> list[Event]:
-    """The events of a file, or of its last bytes. A last line without its end was torn by a crash and is left out."""
+    """The events of a file, or of its last bytes. A last line without its end was torn by a crash and is skipped."""
     if not path.exists():
         return []
     with path.open("rb") as file:

@@ -189,7 +189,7 @@ class Session:
                     if subscription is not None:
                         subscription.cancel()
                     address = found
-                    receiver = VersionReporter(engine, self._heartbeat, self._threads)
+                    receiver = VersionReporter(engine, self._heartbeat)
                     subscription = asyncio.create_task(Subscriber(found, self._name, receiver).run())
                 await asyncio.sleep(POLL_SECONDS)
         finally:
@@ -202,8 +202,8 @@ class Session:
 class VersionReporter:
     """An engine's receiving side that tells the replay about every new version at once, for the bound on staleness."""
 
-    def __init__(self, engine: Engine, heartbeat: Heartbeat, threads: ThreadPoolExecutor) -> None:
-        self._engine, self._heartbeat, self._threads = engine, heartbeat, threads
+    def __init__(self, engine: Engine, heartbeat: Heartbeat) -> None:
+        self._engine, self._heartbeat = engine, heartbeat
         self.workers = engine.workers
 
     async def open_group(self, info: dict[str, Any]) -> None:
@@ -218,7 +218,7 @@ class VersionReporter:
     async def finish_update(self, version: int) -> float:
         pause = await self._engine.finish_update(version)
         metrics.GENERATOR_VERSION.set(version)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._heartbeat.beat_now)
+        self._heartbeat.beat_now()
         return pause
 
 

@@ -1,21 +1,22 @@
-"""The replay as an actor: the service, and the tasks behind its numbers."""
+"""The replay as a role: the service, and the tasks behind its numbers."""
 
-import logging
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.config.recipe import Recipe
+from actors.config.roles import ReplayConfig
 from actors.errors import RunError
-from actors.replay.buffer import Replay
+from actors.replay.board import Board
+from actors.replay.buffer import Buffer
 from actors.replay.ledger import ReplayLimits
 from actors.replay.service import ReplayService
+from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
-from actors.transport.address import resolve, split
+from learner.extra import read_extra
 
-log = logging.getLogger(__name__)
+#: How often `run` looks whether it is to stop (s).
+WATCH_SECONDS = 0.2
 
 
 class StreamTasks:
@@ -38,43 +39,64 @@ def _plain(task: Task) -> dict[str, Any]:
         "messages": [list(message) for message in task.messages],
         "verifier": task.verifier,
         "reference": dict(task.reference),
+        "source": task.source,
     }
 
 
-class ReplayHost:
-    """`run` serves until `stop` is called."""
+class ReplayRole:
+    """`run` serves until `stop` is called; a run that resumes goes on from the position that its checkpoint holds."""
 
-    def __init__(self, recipe: Recipe, folder: Path, snapshot: Mapping[str, Any] | None) -> None:
-        node = resolve(recipe.network, recipe.ray.address is not None)
-        self._metrics_port = split(process.begin("replay", folder, node))[1]
-        r = recipe.replay
-        limits = ReplayLimits(
-            max_staleness=r.max_staleness,
-            groups_per_batch=r.groups_per_batch,
-            drop_zero_variance=r.drop_zero_variance,
-            lease_seconds=r.lease_seconds,
-            verify_lease_seconds=r.verify_lease_seconds,
-            verify_attempts=r.verify_attempts,
-        )
+    def __init__(self, context: RoleContext) -> None:
+        recipe, replay = context.recipe, context.recipe.replay
+        self._presence = enter(recipe, context.storage.folder, context.name)
         tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
-        core = Replay(limits, r.group_size, tasks, snapshot)
         self._service = ReplayService(
-            core, node.bind, recipe.network.ports.replay, r.max_message_bytes, r.worker_silence_seconds
+            Buffer(limits_of(replay), replay.group_size, tasks, _snapshot(context.storage)),
+            Board(recipe.membership.timeout_seconds),
+            self._presence.node,
+            replay.max_message_bytes,
+            name=context.name,
+            metrics=self._presence.metrics,
+            clock=context.clock,
         )
         self._service.start()
         self._stopping = threading.Event()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """Where this process and its service are to be found."""
-        return {"metrics_port": self._metrics_port, "address": self._service.address}
+        return Description(self._presence.metrics, self._service.address)
 
     def stop(self) -> None:
         self._stopping.set()
 
     @process.logged
     def run(self) -> None:
-        """Raises RunError where the service's thread ends by itself."""
+        """Serve until `stop` is called.
+
+        Raises:
+            RunError: if the service's thread ends by itself.
+        """
         while not self._stopping.is_set():
-            if self._service.join(0.2):
-                raise RunError("the replay's thread ended; see logs/replay.log")
+            if self._service.join(WATCH_SECONDS):
+                raise RunError("the replay's thread ended; see the log of the replay")
         self._service.stop()
+
+
+def limits_of(config: ReplayConfig) -> ReplayLimits:
+    """The bounds that the ledger keeps, as the recipe sets them."""
+    return ReplayLimits(
+        max_staleness=config.max_staleness,
+        groups_per_batch=config.groups_per_batch,
+        drop_zero_variance=config.drop_zero_variance,
+        lease_seconds=config.lease_seconds,
+        verify_lease_seconds=config.verify_lease_seconds,
+        verify_attempts=config.verify_attempts,
+    )
+
+
+def _snapshot(storage: Storage) -> Mapping[str, Any] | None:
+    """The ledger's position in the checkpoint that the run resumes from, see `Ledger.snapshot`."""
+    if storage.checkpoint is None:
+        return None
+    snapshot: Mapping[str, Any] = read_extra(storage.checkpoint)["replay"]
+    return snapshot

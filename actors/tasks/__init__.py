@@ -1,6 +1,7 @@
-"""Tasks: where they come from, how they are split, worded and demonstrated."""
+"""Tasks: where they come from, how they are split, formatted and demonstrated."""
 
-from actors.tasks.pairs import Pair, keep_back, read_pairs
+from actors.tasks.holdout import hold_out
+from actors.tasks.pairs import Pair, read_pairs
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
@@ -13,6 +14,6 @@ __all__ = [
     "TaskStream",
     "addition_traces",
     "file_traces",
-    "keep_back",
+    "hold_out",
     "read_pairs",
 ]

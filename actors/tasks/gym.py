@@ -27,7 +27,7 @@ class ReasoningGymProblems:
         from reasoning_gym.factory import DATASETS
 
         if config.family not in DATASETS or config.family == "composite":
-            _refuse_family(config.family, sorted(set(DATASETS) - {"composite"}))
+            _reject_family(config.family, sorted(set(DATASETS) - {"composite"}))
         self.label = f"reasoning_gym {config.family}"
         self._family = config.family
         self._size = config.size
@@ -107,7 +107,7 @@ def to_json_types(value: Any) -> Any:
     return str(value)
 
 
-def _refuse_family(family: str, known: list[str]) -> None:
+def _reject_family(family: str, known: list[str]) -> None:
     if family == "composite":
         raise RecipeError("reasoning_gym composite: list its families as sources of their own, each with a `weight`")
     close = difflib.get_close_matches(family, known, n=4, cutoff=0.4)

@@ -1,4 +1,4 @@
-"""Lines of JSONL files, checked one by one; every complaint names the file and the line."""
+"""Lines of JSONL files, checked one by one; every error names the file and the line."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,8 @@ _ROLES = ("system", "user", "assistant")
 def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
-    Raises RecipeError for a file that cannot be read and for a line that is no JSON object.
+    Raises:
+        RecipeError: for a file that cannot be read and for a line that is no JSON object.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -37,7 +38,11 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
 
 
 def text_field(record: Record, key: str, place: str) -> str:
-    """The text under a key. A number counts as text: answers are often written as numbers."""
+    """The text under a key. A number counts as text: answers are often written as numbers.
+
+    Raises:
+        RecipeError: if there is none.
+    """
     if key not in record:
         raise RecipeError(f"{place}: the key `{key}` is missing; there are {_names(record)}")
     value = record[key]
@@ -49,7 +54,11 @@ def text_field(record: Record, key: str, place: str) -> str:
 
 
 def messages_of(record: Record, place: str) -> Messages:
-    """The conversation under `messages`, or one user message from `prompt`."""
+    """The messages under `messages`, or one user message from `prompt`.
+
+    Raises:
+        RecipeError: if there is neither, or both, or one is out of form.
+    """
     if ("prompt" in record) == ("messages" in record):
         raise RecipeError(f"{place}: give either `prompt` or `messages`; there are {_names(record)}")
     if "prompt" in record:

@@ -1,6 +1,7 @@
 """Where tasks come from: each source is a fixed sequence of tasks; order and split are the stream's."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,12 @@ from actors.tasks.task import Messages, Task, problem_key, with_instruction, wit
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
 _SUM = re.compile(r"(\d+)\+(\d+)=")
+
+
+#: Labels become values of a metric's label, of which there must be few.
+MAX_LABELS = 32
+_LABEL_LENGTH = 60
+OTHER = "other"
 
 
 class Dataset(Protocol):
@@ -59,7 +66,7 @@ class AdditionProblems:
         return Task(self.key_of(asked), asked, "exact", {"answer": str(first + second)})
 
     def key_of(self, messages: Messages) -> str:
-        """a+b and b+a are one problem: who has practised the one knows the other."""
+        """a+b and b+a are one problem: who was trained on the one knows the other."""
         if summands := _SUM.fullmatch(messages[-1][1].strip()):
             return problem_key((("user", "{}+{}=".format(*sorted(summands.groups()))),))
         return problem_key(messages)
@@ -87,10 +94,40 @@ class ListedProblems:
         return problem_key(without_instruction(messages, self._instruction))
 
 
+def source_labels(sources: Sequence[AnySource]) -> list[str]:
+    """A readable label for each entry of `tasks.sources`, such as `reasoning_gym:chain_sum` or `jsonl:train.jsonl`.
+
+    Entries that would have the same label are numbered in the order of the recipe (`jsonl:train.jsonl#2`); there are
+    at most `MAX_LABELS` labels, the last of which is then `other`.
+    """
+    seen: Counter[str] = Counter()
+    labels = []
+    for source in sources:
+        name = f"{source.source}:{_detail(source)}"[:_LABEL_LENGTH]
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    if len(labels) > MAX_LABELS:
+        labels[MAX_LABELS - 1 :] = [OTHER] * (len(labels) - MAX_LABELS + 1)
+    return labels
+
+
+def _detail(source: AnySource) -> str:
+    match source:
+        case AdditionSource():
+            return str(source.digits)
+        case ReasoningGymSource():
+            return source.family
+        case JsonlSource() | Gsm8kSource():
+            return source.path.name
+        case DatasetSource():
+            return source.name
+
+
 def open_source(config: AnySource) -> Dataset:
     """The tasks of one configured source.
 
-    Raises RecipeError for a bad file, line, family, option or data set.
+    Raises:
+        RecipeError: for a bad file, line, family, option or data set.
     """
     match config:
         case AdditionSource():

@@ -17,12 +17,14 @@ class Task:
     `messages` are (role, content) pairs; a bare prompt is one message of the role "user".
     `verifier` names an entry of the sandbox's registry, and `reference` is what it compares with; the reference holds
     JSON types only and is the same after a round trip through MessagePack.
+    `source` is the label of the entry of `tasks.sources` that the task was taken from; empty for one from elsewhere.
     """
 
     key: str
     messages: Messages
     verifier: str
     reference: Mapping[str, Any]
+    source: str = ""
 
 
 def problem_key(messages: Messages) -> str:
@@ -53,5 +55,5 @@ def without_instruction(messages: Messages, instruction: str) -> Messages:
 
 
 def split_hash(key: str) -> float:
-    """A number in [0, 1), uniform over keys, that decides on which side of the split a problem falls."""
+    """A number in [0, 1), uniform over keys, that decides on which side of a split a problem falls, see `hold_out`."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, person=b"leeway split").digest()) / 2.0**64

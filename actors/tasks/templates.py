@@ -26,11 +26,13 @@ class Tokenizer(Protocol):
 
 
 class Renderer:
-    """Prompts in the wording of one recipe, for one tokenizer.
+    """Prompts in the format of one recipe, for one tokenizer.
 
     raw: the prompt alone. chat: the tokenizer's chat template over system message, shots and the task's messages, up
-    to where the assistant speaks. r1_zero: the conversation of R1-Zero. Raises RecipeError where the template does not
-    fit the tokenizer or the task.
+    to where the assistant speaks. r1_zero: the conversation of R1-Zero.
+
+    Raises:
+        RecipeError: if the template does not fit the tokenizer, or later a task.
     """
 
     def __init__(self, config: TasksConfig, tokenizer: Tokenizer):

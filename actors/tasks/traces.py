@@ -16,7 +16,8 @@ _PATIENCE = 10_000
 def addition_traces(stream: TaskStream) -> Iterator[tuple[Task, str]]:
     """Endless (task, trace) pairs for the stream's sums; its tasks from other sources are passed over.
 
-    Raises RecipeError if the stream has no sums.
+    Raises:
+        RecipeError: if the stream has no sums.
     """
     passed_over = 0
     for index in count(_FAR):
@@ -50,15 +51,17 @@ def addition_trace(task: Task) -> str | None:
 def file_traces(path: Path, stream: TaskStream) -> Iterator[tuple[Task, str]]:
     """One pass over a JSONL file of `prompt` or `messages`, and `response`; held-out and development tasks left out.
 
-    The tasks carry no reference: a trace is imitated, not verified. Raises RecipeError for a bad line, and if no
-    trace is left.
+    The tasks carry no reference: a trace is imitated, not verified.
+
+    Raises:
+        RecipeError: for a bad line, and if no trace is left.
     """
     lines = left = 0
     for place, record in read_jsonl(path, "cold_start.traces"):
         lines += 1
         messages = messages_of(record, place)
         response = text_field(record, "response", place)
-        if not stream.is_set_apart(messages):
+        if not stream.is_held_out(messages):
             left += 1
             yield Task(problem_key(messages), messages, "none", {}), response
     if not left:

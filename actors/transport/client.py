@@ -3,10 +3,11 @@
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
+from actors.membership import Report
 from actors.transport.codec import Array, Message, decode, encode
 from actors.transport.sockets import DealerSocket
 
@@ -38,8 +39,16 @@ class Client:
     ) -> Message:
         """Send one request and wait for its reply.
 
-        `wait_seconds` is how long the replay may hold a long poll back; the reply is due `deadline_seconds` after that.
-        Raises PeerTimeoutError where none comes, and ProtocolError where the replay refuses the request.
+        Args:
+            kind: of the request.
+            body: its fields, without those that name the sender.
+            arrays: what travels beside the body.
+            wait_seconds: how long the replay may hold a long poll back (s).
+            deadline_seconds: the reply is due this long after that (s).
+
+        Raises:
+            PeerTimeoutError: where none comes.
+            ProtocolError: where the replay refuses the request.
         """
         body = {**(body or {}), **self._sender}
         if wait_seconds:
@@ -78,23 +87,57 @@ class Client:
 
 
 class Heartbeat:
-    """Tells the replay that a worker lives while it is busy with something else."""
+    """Reports a process to the run's list of members, from a thread of its own, and brings back who else is on it.
 
-    def __init__(self, address: str, worker: str, role: str, interval_seconds: float) -> None:
+    Args:
+        address: of the replay, which keeps the list.
+        worker: unique name of the process.
+        role: what the process is.
+        interval_seconds: time between two reports (s); the first leaves at once.
+        report: what to say, called in the heartbeat's thread.
+    """
+
+    def __init__(
+        self, address: str, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
+    ) -> None:
         self._client = Client(address, worker, role)
-        self._interval = interval_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._interval, self._report = interval_seconds, report
+        self._alive: Mapping[str, frozenset[str]] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
+    def beat_now(self) -> None:
+        """Report without waiting for the interval to end, since something has changed; returns at once."""
+        self._wake.set()
+
+    def alive(self, role: str) -> frozenset[str]:
+        """Names of the processes of a role on the list, by its latest reply; empty before the first."""
+        return self._alive.get(role, frozenset())
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            self._beat()
+            self._wake.wait(self._interval)
+
     def _beat(self) -> None:
-        while not self._stopping.wait(self._interval):
-            try:
-                self._client.request("heartbeat", deadline_seconds=self._interval)
-            except PeerTimeoutError:
-                continue  # the requests of the worker itself report a replay that is gone
+        try:
+            # The list's timeout is three intervals or more, so the next report is still in time.
+            body = {"report": self._report().model_dump()}
+            reply = self._client.request("heartbeat", body, deadline_seconds=2 * self._interval)
+        except PeerTimeoutError as error:
+            log.info("%s; the next heartbeat tells all that this one would have", error)
+        except ProtocolError as error:
+            log.warning("%s", error)
+        else:
+            if "alive" in reply.body:
+                self._alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
 
     def close(self) -> None:
-        self._stopping.set()
-        self._thread.join(2 * self._interval)
-        self._client.close()
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(3 * self._interval)
+        if not self._thread.is_alive():
+            self._client.close()

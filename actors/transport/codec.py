@@ -6,11 +6,12 @@ frame 1..  the arrays in that order, little-endian, C-contiguous
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
 
 from actors.errors import ProtocolError
 
@@ -21,6 +22,7 @@ MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 2
 
 Array = npt.NDArray[Any]
+Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,11 @@ class Message:
 
 
 def encode(message: Message) -> list[bytes]:
-    """The frames of a message. Raises ProtocolError for an array of a dtype that the wire does not carry."""
+    """The frames of a message.
+
+    Raises:
+        ProtocolError: for an array of a dtype that the wire does not carry.
+    """
     specs, frames = [], []
     for name, array in message.arrays.items():
         dtype = array.dtype.newbyteorder("<").str
@@ -49,7 +55,11 @@ def encode(message: Message) -> list[bytes]:
 
 
 def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
-    """The message in `frames`; its arrays are read-only views. Raises ProtocolError for anything out of form."""
+    """The message in `frames`; its arrays are read-only views.
+
+    Raises:
+        ProtocolError: for anything malformed, and for more than `max_bytes`.
+    """
     size = sum(len(f) for f in frames)
     if not frames or size > max_bytes:
         raise ProtocolError(
@@ -70,6 +80,25 @@ def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
     if len(arrays) != len(specs):
         raise ProtocolError(f"{kind}: two arrays have the same name")
     return Message(kind, number, body, arrays)
+
+
+def parse(message: Message, kinds: Mapping[str, type[Body]]) -> Body:
+    """The body of a message, validated as its kind demands.
+
+    Args:
+        message: from `decode`.
+        kinds: what the receiver understands.
+
+    Raises:
+        ProtocolError: where the kind is unknown or the body does not fit it; the message names the field.
+    """
+    if message.kind not in kinds:
+        raise ProtocolError(f"unknown message {message.kind[:40]!r}")
+    try:
+        return kinds[message.kind].model_validate(message.body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ProtocolError(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _array(kind: str, spec: Any, frame: bytes) -> tuple[str, Array]:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.transport.address import Node, listen, split
 

@@ -8,12 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Protocol, cast
 
 import torch
-from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore
+from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 
-from actors.transport.address import host_port, own_address
-from actors.transport.store import reach_store
+from actors.transport.address import Node, host_port, own_address, split
+from actors.transport.store import reach_store, serve_store
+from actors.weights.session import SyncClient, Tensors, together
+
+
+class Group(Protocol):
+    """What is used of a `ProcessGroupGloo`, whose stubs lack half of it."""
+
+    def broadcast(self, tensor: torch.Tensor, root: int) -> Any: ...
+
+    def abort(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +40,18 @@ class Parameter:
 
 
 def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence[Sequence[int]]) -> list[Parameter]:
-    """The parameters of an update as its message lists them. Raises ValueError where the lists differ in length."""
+    """The parameters of an update as its message lists them.
+
+    Raises:
+        ValueError: where the lists differ in length.
+    """
     return [
         Parameter(name, getattr(torch, dtype), tuple(shape))
         for name, dtype, shape in zip(names, dtype_names, shapes, strict=True)
     ]
 
 
-def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> ProcessGroupGloo:
+def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> Group:
     """Meet the other ranks; every collective of the group has the same deadline.
 
     Args:
@@ -50,23 +64,20 @@ def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_sec
     Raises:
         torch.distributed.DistError: where a rank does not come in time.
     """
-    options = ProcessGroupGloo._Options()
+    options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._timeout = timedelta(seconds=deadline_seconds)
     options._devices = [ProcessGroupGloo.create_device(hostname=address)]
-    return ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options)
+    return cast(Group, ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options))
 
 
-def join_in_background(
-    host: str, port: int, rank: int, world_size: int, deadline_seconds: float
-) -> "Future[tuple[ProcessGroupGloo, TCPStore]]":
+def join_in_background(host: str, port: int, rank: int, world_size: int, deadline_seconds: float) -> Future[Group]:
     """Meet the other ranks in a thread of its own. Where one of them has died, nobody but that thread waits for it."""
-    future: Future[tuple[ProcessGroupGloo, TCPStore]] = Future()
+    future: Future[Group] = Future()
 
     def meet() -> None:
         try:
             store = reach_store(host_port(host, port), world_size, deadline_seconds)
-            group = join(store, own_address(host), rank, world_size, deadline_seconds)
-            future.set_result((group, store))
+            future.set_result(join(store, own_address(host), rank, world_size, deadline_seconds))
         except Exception as error:  # noqa: BLE001 - raised again where the group is used
             future.set_exception(error)
 
@@ -88,8 +99,20 @@ def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list
         yield bucket
 
 
-def send(group: ProcessGroupGloo, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
-    """Broadcast from rank 0, bucket by bucket; the tensors come in the order of the plan. Returns the bytes sent."""
+def send(group: Group, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
+    """Broadcast from rank 0, bucket by bucket.
+
+    Args:
+        group: of all receivers.
+        tensors: named, of any dtype and device, in the order of the plan.
+        plan: from `buckets`.
+
+    Returns:
+        The bytes sent.
+
+    Raises:
+        ValueError: where the tensors are not those of the plan.
+    """
     total = 0
     for bucket in plan:
         parts = []
@@ -104,8 +127,12 @@ def send(group: ProcessGroupGloo, tensors: Iterator[tuple[str, torch.Tensor]], p
     return total
 
 
-def receive(group: ProcessGroupGloo, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
-    """The counterpart of `send`: named tensors in the order of the plan, in host memory."""
+def receive(group: Group, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
+    """The counterpart of `send`: named tensors in the order of the plan, in host memory.
+
+    Raises:
+        RuntimeError: where the sender or another receiver is gone, or the group's deadline has passed.
+    """
     tensors = []
     for bucket in plan:
         packed = torch.empty(sum(p.nbytes for p in bucket), dtype=torch.uint8)
@@ -116,3 +143,53 @@ def receive(group: ProcessGroupGloo, plan: list[list[Parameter]]) -> list[tuple[
             tensors.append((parameter.name, raw.view(parameter.dtype).view(parameter.shape)))
             start += parameter.nbytes
     return tensors
+
+
+class GlooTransport:
+    """Rank 0 of a Gloo group. `world_size` counts the workers of all generators and this process.
+
+    The group's own connections use any free ports: Gloo knows no range.
+    """
+
+    def __init__(
+        self,
+        client: SyncClient,
+        world_size: int,
+        node: Node,
+        dtype: torch.dtype,
+        bucket_bytes: int,
+        deadline_seconds: float,
+    ) -> None:
+        self._client, self._dtype, self._bucket_bytes = client, dtype, bucket_bytes
+        self._store, address = serve_store(node, world_size, deadline_seconds)
+        host, port = split(address)
+        info = {
+            "master_address": host,
+            "master_port": port,
+            "rank_offset": 1,
+            "world_size": world_size,
+            "bucket_bytes": bucket_bytes,
+            "deadline_seconds": deadline_seconds,
+        }
+        self._group = together(
+            lambda: client.init_weight_transfer_engine(info),
+            lambda: join(self._store, node.advertise, 0, world_size, deadline_seconds),
+        )
+
+    def send(self, tensors: Tensors) -> int:
+        parameters = [Parameter(name, self._dtype, tuple(tensor.shape)) for name, tensor in tensors]
+        plan = list(buckets(parameters, self._bucket_bytes))
+        self._client.start_weight_update()
+        self._client.update_weights(
+            {
+                "names": [p.name for p in parameters],
+                "dtype_names": [str(self._dtype).removeprefix("torch.")] * len(parameters),
+                "shapes": [list(p.shape) for p in parameters],
+            }
+        )
+        sent = send(self._group, iter(tensors), plan)
+        self._client.finish_weight_update()
+        return sent
+
+    def close(self) -> None:
+        self._group.abort()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import ProcessGroupGloo, TCPStore
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
@@ -17,7 +16,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights import gloo
-from learner.model.merging import Merging, whole_weights
+from learner.model.merging import Merging, merged_weights
 
 
 @dataclass
@@ -57,7 +56,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._joining: Future[tuple[ProcessGroupGloo, TCPStore]] | None = None
+        self._joining: Future[gloo.Group] | None = None
         self._info: GlooInitInfo | None = None
         self._receiver: threading.Thread | None = None
         self._staged: Iterable[tuple[str, torch.Tensor]] | None = None
@@ -90,8 +89,8 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
         def stage() -> None:
             try:
-                received = gloo.receive(joining.result(deadline)[0], plan)
-                self._staged = received if update_info.merging is None else self._whole(received, update_info.merging)
+                received = gloo.receive(joining.result(deadline), plan)
+                self._staged = received if update_info.merging is None else self._merged(received, update_info.merging)
             except Exception as error:  # noqa: BLE001 - raised again by drain_pending, in the caller's thread
                 self._failure = error
 
@@ -113,15 +112,15 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         if self._staged is None:
             raise RuntimeError("finish_weight_update without update_weights")
         initialize_layerwise_reload(self.model)
-        self.model.load_weights(self._staged)
-        finalize_layerwise_reload(self.model, self.model_config)
+        self.model.load_weights(self._staged)  # type: ignore[operator] # every model of vLLM has it
+        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
         self._staged = None
 
-    def _whole(
+    def _merged(
         self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]
     ) -> Iterable[tuple[str, torch.Tensor]]:
-        """Of all layers, adapted or not: vLLM fuses several into one, and leaves out what is not loaded with them."""
-        return whole_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
+        """Of all layers, adapted or not: vLLM fuses several into one, and passes over what is not loaded with them."""
+        return merged_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 
     def shutdown(self) -> None:
         self._joining = None

@@ -1,7 +1,11 @@
 """The learner's end of weight synchronisation: who receives, and a thread that sends the newest version.
 
-Generators say hello on a ROUTER socket. Whoever is there forms a *membership epoch* with a broadcast group of its own;
-a generator that comes, goes or misses a deadline starts a new epoch, and nobody else notices.
+Generators register on a ROUTER socket. Those that lack the newest version form a *membership epoch* with a broadcast
+group of its own; a generator that comes, goes or misses a deadline starts a new epoch, and nobody else notices.
+
+    registered, and alive by the run's one list of members    receives
+    registered, and fallen off the list                       is skipped; once back, it gets what it missed
+    failed in an update                                       is evicted, and told to register anew
 """
 
 import itertools
@@ -9,47 +13,45 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import msgpack
 import torch
-import zmq
 
 from actors.config.roles import WeightsConfig
-from actors.errors import LeewayError, RunError
+from actors.errors import ProtocolError, RunError
 from actors.events import WeightSync
 from actors.observability import metrics
-from actors.transport.address import Node, endpoint
-from actors.weights.transport import TRANSPORTS, Tensors, Transport
+from actors.transport.address import Node
+from actors.transport.codec import Message, decode, encode, parse
+from actors.transport.sockets import open_router
+from actors.weights import messages as m
+from actors.weights.gloo import GlooTransport
+from actors.weights.nccl import NcclTransport
+from actors.weights.session import Epoch, Measured, MembersLostError, Tensors, Transport
 from learner.model.merging import Merging
 
 log = logging.getLogger(__name__)
 
-#: A member that has not been heard of for this long is taken for dead (s); members beat four times as often.
-SILENCE_SECONDS = 10.0
+TRANSPORTS: dict[str, Callable[..., Transport]] = {"gloo": GlooTransport, "nccl": NcclTransport}
 #: The thread looks at its socket this often while there is nothing to send (s).
 IDLE_SECONDS = 0.02
+#: Longest end of the thread beyond the deadline of an update that it may be in (s).
+CLOSE_SECONDS = 5.0
 
 
-class MembersLostError(LeewayError):
-    """Some generators did not take an update; they are left out until they say hello again."""
-
-    def __init__(self, names: set[str], why: str) -> None:
-        super().__init__(f"{', '.join(sorted(names)) or 'a generator'} did not take the weights: {why}")
-        self.names = names
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
-    """A generator that receives weights."""
+    """A registered generator. `listed` once the list of members knew it."""
 
     identity: bytes
     name: str
     workers: int
-    last_seen: float
+    registered: float
     version: int | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,17 @@ class Snapshot:
     tensors: Tensors
 
 
-@dataclass(slots=True)
-class Round:
-    """What one update measured, from the answers of the members."""
-
-    started: float = 0.0
-    sent: float = 0.0
-    pauses: list[float] = field(default_factory=list)
-
-
 class Publisher:
     """Sends snapshots to all generators, the newest first; older ones that were not sent yet are skipped.
 
-    `dtype` is that of the wire. With `merging` the snapshots are adapters alone, and the generators merge them.
+    Args:
+        config: the recipe's section.
+        node: where to listen; `endpoint` is what generators connect to.
+        dtype: of the weights on the wire.
+        alive: names of the generators on the list of members, from any thread.
+        timeout_seconds: the list's; for so long a generator that has just registered need not be on it yet (s).
+        on_sync: called with the fields of a `weight_sync` event after each update.
+        merging: how generators merge the snapshots, where these are adapters alone.
     """
 
     def __init__(
@@ -78,25 +78,34 @@ class Publisher:
         config: WeightsConfig,
         node: Node,
         dtype: torch.dtype,
+        *,
+        alive: Callable[[], frozenset[str]],
+        timeout_seconds: float,
         on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
     ) -> None:
-        self._config, self._node, self._dtype, self._on_sync = config, node, dtype, on_sync
-        self._more = {} if merging is None else {"merging": asdict(merging)}
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        port = self._socket.bind_to_random_port(f"tcp://{node.bind}")
-        self.endpoint = endpoint(node.advertise, port)
+        self._config, self._on_sync = config, on_sync
+        self._connect = partial(
+            TRANSPORTS[config.backend],
+            node=node,
+            dtype=dtype,
+            bucket_bytes=config.bucket_bytes,
+            deadline_seconds=config.deadline_seconds,
+        )
+        self._merging = None if merging is None else asdict(merging)
+        self._alive, self._timeout = alive, timeout_seconds
+        self._socket = open_router(node, 0, m.MAX_BYTES)
+        self.endpoint = self._socket.endpoint
+        # A transport may call from a thread of its own while the one that started it waits.
+        self._socket_lock = threading.RLock()
         self._members: dict[str, Member] = {}
-        self._answers: dict[int, queue.Queue[tuple[str, dict[str, Any]]]] = {}
+        self._receiving: frozenset[str] = frozenset()
+        self._answers: dict[int, queue.Queue[m.Answer]] = {}
         self._numbers = itertools.count(1)
         self._newest: Snapshot | None = None
-        self._transport: Transport | None = None
-        self._epoch: tuple[str, ...] = ()
+        self._epoch: Epoch | None = None
+        self._epoch_members: list[Member] = []
         self._epochs = 0
-        self._round = Round()
-        self._announced = ""
         self._sent = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -107,7 +116,8 @@ class Publisher:
     def publish(self, version: int, tensors: Tensors) -> None:
         """Offer a snapshot; returns at once. The tensors must not change afterwards.
 
-        Raises RunError where the sending thread has died.
+        Raises:
+            RunError: where the sending thread has died.
         """
         if not self._thread.is_alive():
             raise RunError("the thread that sends weights has died; see logs/learner.log")
@@ -120,44 +130,55 @@ class Publisher:
             return self._sent.wait_for(lambda: self._everyone_has(version), deadline_seconds)
 
     def _everyone_has(self, version: int) -> bool:
-        held = [m.version for m in self._members.values()]
+        held = [member.version for member in self._living()]
         return bool(held) and all(v is not None and v >= version for v in held)
 
     def close(self) -> None:
         self._stopping.set()
-        self._thread.join(self._config.deadline_seconds + 5)
-        self._drop_transport()
-        self._socket.close()
-        self._context.term()
+        self._thread.join(self._config.deadline_seconds + CLOSE_SECONDS)
+        self._abort_epoch()
+        with self._socket_lock:
+            self._socket.close()
 
     # ---------------------------------------------------------------- the thread
 
     def _run(self) -> None:
         try:
-            self._serve()
+            while not self._stopping.is_set():
+                self._take_messages(IDLE_SECONDS)
+                members = self._living()
+                self._note_changes(frozenset(member.name for member in members))
+                newest = self._newest
+                behind = [member for member in members if newest and member.version != newest.version]
+                if newest and behind:
+                    self._sync(newest, behind)
         except Exception:
             log.exception("the thread that sends weights ends")
             raise
 
-    def _serve(self) -> None:
-        while not self._stopping.is_set():
-            self._listen(IDLE_SECONDS)
-            self._forget_silent()
-            newest = self._newest
-            behind = [m for m in self._members.values() if newest and m.version != newest.version]
-            if newest and behind:
-                self._sync(newest, behind)
+    def _living(self) -> list[Member]:
+        """The registered generators that are alive."""
+        alive, now, found = self._alive(), time.monotonic(), []
+        for member in tuple(self._members.values()):
+            member.listed = member.listed or member.name in alive
+            if member.name in alive or (not member.listed and now - member.registered < self._timeout):
+                found.append(member)
+        return found
+
+    def _note_changes(self, names: frozenset[str]) -> None:
+        for name in sorted((self._receiving - names) & self._members.keys()):
+            log.warning("weights: %s is off the list of members; it is skipped until it is back", name)
+        if names != self._receiving:
+            self._receiving = names
+            with self._sent:
+                self._sent.notify_all()
 
     def _sync(self, snapshot: Snapshot, behind: list[Member]) -> None:
         """One update. A full epoch where everyone is behind, one of the newcomers alone where they are."""
         start = time.monotonic()
-        members = sorted(behind, key=lambda m: m.name)
+        members = sorted(behind, key=lambda member: member.name)
         try:
-            self._form_epoch(members)
-            assert self._transport is not None
-            self._round = Round()
-            self._announced = str(snapshot.version)
-            sent_bytes = self._transport.send(snapshot.tensors)
+            measured = self._opened(members).update(snapshot.version, snapshot.tensors)
         except Exception as error:  # noqa: BLE001 - whatever broke, the epoch is over and training goes on without it
             self._epoch_broke(error)
             return
@@ -165,146 +186,122 @@ class Publisher:
             for member in members:
                 member.version = snapshot.version
             self._sent.notify_all()
-        self._report(snapshot.version, len(members), sent_bytes, time.monotonic() - start)
+        self._report(snapshot.version, len(members), measured, time.monotonic() - start)
 
-    def _report(self, version: int, members: int, sent_bytes: int, total: float) -> None:
-        pause = max(self._round.pauses, default=0.0)
-        transfer = self._round.sent - self._round.started
-        metrics.SYNC_TRANSFER.observe(transfer)
+    def _report(self, version: int, members: int, measured: Measured, total: float) -> None:
+        metrics.SYNC_TRANSFER.observe(measured.transfer_seconds)
         metrics.SYNC_TOTAL.observe(total)
-        metrics.SYNC_BYTES.inc(sent_bytes)
+        metrics.SYNC_BYTES.inc(measured.bytes)
         self._on_sync(
             WeightSync(
                 version=version,
                 members=members,
-                bytes=sent_bytes,
-                transfer_seconds=transfer,
-                pause_seconds=pause,
+                bytes=measured.bytes,
+                transfer_seconds=measured.transfer_seconds,
+                pause_seconds=measured.pause_seconds,
                 total_seconds=total,
             )
         )
 
-    def _form_epoch(self, members: list[Member]) -> None:
-        names = tuple(m.name for m in members)
-        if self._transport is not None and names == self._epoch:
-            return
-        self._drop_transport()
-        self._epoch = names
+    def _opened(self, members: list[Member]) -> Epoch:
+        """The epoch of exactly these members; the one before is given up where it had others."""
+        if self._epoch is not None and self._epoch_members == members:
+            return self._epoch
+        self._abort_epoch()
         self._epochs += 1
         metrics.WEIGHT_EPOCH.set(self._epochs)
-        self._transport = TRANSPORTS[self._config.backend](
-            client=self,
-            node=self._node,
-            world_size=1 + sum(m.workers for m in members),
-            dtype=self._dtype,
-            bucket_bytes=self._config.bucket_bytes,
-            deadline_seconds=self._config.deadline_seconds,
-        )
+        self._epoch_members = members
+        self._epoch = Epoch({member.name: member.workers for member in members}, self._call, self._merging)
+        self._epoch.open(self._connect)
+        return self._epoch
 
-    def _drop_transport(self) -> None:
-        transport, self._transport, self._epoch = self._transport, None, ()
-        if transport is not None:
-            transport.close()
+    def _abort_epoch(self) -> None:
+        epoch, self._epoch, self._epoch_members = self._epoch, None, []
+        if epoch is not None:
+            epoch.abort()
 
     def _epoch_broke(self, error: Exception) -> None:
-        """Leave out whoever did not answer; where the broadcast itself broke, everyone joins anew."""
-        lost = error.names if isinstance(error, MembersLostError) else set(self._epoch)
+        """Evict whoever did not answer; where the broadcast itself broke, everyone joins anew."""
+        lost = error.names if isinstance(error, MembersLostError) else {member.name for member in self._epoch_members}
         log.warning("weights: %s; a new epoch starts without %s", error, ", ".join(sorted(lost)) or "nobody")
         metrics.SYNC_FAILURES.inc(len(lost))
+        self._abort_epoch()
         for name in lost:
             member = self._members.pop(name, None)
             if member is not None:
-                self._send(member, {"call": "rejoin", "number": 0})
-        self._drop_transport()
+                self._send(member.identity, Message("rejoin", 0))
 
-    # ---------------------------------------------------------------- what the transport calls (SyncClient)
+    # ---------------------------------------------------------------- calls
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        offset = int(init_info["rank_offset"])
-        infos = {}
-        for name in self._epoch:
-            infos[name] = init_info | {"rank_offset": offset}
-            offset += self._members[name].workers
-        self._call("open", infos)
-
-    def start_weight_update(self) -> None:
-        self._call("start", {name: {} for name in self._epoch})
-
-    def update_weights(self, update_info: Any) -> None:
-        self._round.started = time.monotonic()
-        self._call("update", dict.fromkeys(self._epoch, update_info | self._more))
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._round.sent = time.monotonic()
-        version = weight_version or self._announced
-        answers = self._call("finish", {name: {"version": version} for name in self._epoch})
-        self._round.pauses = [float(answer["pause_seconds"]) for answer in answers.values()]
-
-    def _call(self, call: str, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Ask every member of the epoch and wait for all answers. Raises MembersLostError naming who did not."""
+    def _call(
+        self, kind: str, bodies: Mapping[str, Mapping[str, Any]], aborted: threading.Event
+    ) -> Mapping[str, m.Answer]:
+        """Ask each member and wait for all answers; see `session.Caller`."""
         number = next(self._numbers)
-        waiting = self._answers[number] = queue.Queue()
+        self._answers[number] = queue.Queue()
+        asked = {name: member for name in bodies if (member := self._members.get(name))}
         try:
-            for name, argument in arguments.items():
-                self._send(self._members[name], {"call": call, "number": number, "argument": argument})
-            return self._gather(call, set(arguments), waiting)
+            if missing := set(bodies) - set(asked):
+                raise MembersLostError(missing, f"gone before {kind}")
+            for name, member in asked.items():
+                self._send(member.identity, Message(kind, number, bodies[name]))
+            return self._gather(kind, asked, self._answers[number], aborted)
         finally:
             del self._answers[number]
 
     def _gather(
-        self, call: str, names: set[str], waiting: "queue.Queue[tuple[str, dict[str, Any]]]"
-    ) -> dict[str, dict[str, Any]]:
+        self, kind: str, asked: Mapping[str, Member], coming: "queue.Queue[m.Answer]", aborted: threading.Event
+    ) -> dict[str, m.Answer]:
         deadline = time.monotonic() + self._config.deadline_seconds
-        answers: dict[str, dict[str, Any]] = {}
-        while len(answers) < len(names):
-            self._listen(IDLE_SECONDS)
-            while not waiting.empty():
-                name, answer = waiting.get_nowait()
-                if "error" in answer:
-                    raise MembersLostError({name}, f"{call}: {answer['error']}")
-                answers[name] = answer
-            missing = names - set(answers)
-            now = time.monotonic()
-            silent = {n for n in missing if n not in self._members or self._silent(self._members[n], now)}
-            if silent or (missing and now > deadline):
-                raise MembersLostError(silent or missing, f"no answer to {call}")
+        answers: dict[str, m.Answer] = {}
+        while missing := asked.keys() - answers.keys():
+            if aborted.is_set():
+                raise MembersLostError(set(missing), f"{kind}: the update was given up")
+            self._take_messages(IDLE_SECONDS)
+            while not coming.empty():
+                answer = coming.get_nowait()
+                if answer.error:
+                    raise MembersLostError({answer.name}, f"{kind}: {answer.error}")
+                answers[answer.name] = answer
+            living = set(self._living())
+            lost = {name for name in asked.keys() - answers.keys() if asked[name] not in living}
+            if lost:
+                raise MembersLostError(lost, f"no longer there for {kind}")
+            if time.monotonic() > deadline and (late := asked.keys() - answers.keys()):
+                raise MembersLostError(set(late), f"no answer to {kind} in {self._config.deadline_seconds:g} s")
         return answers
 
     # ---------------------------------------------------------------- the socket
 
-    def _send(self, member: Member, message: dict[str, Any]) -> None:
-        self._socket.send_multipart([member.identity, msgpack.packb(message)])
+    def _send(self, identity: bytes, message: Message) -> None:
+        with self._socket_lock:
+            if not self._socket.send(identity, encode(message)):
+                log.warning("weights: a generator does not read its messages; one %s was dropped", message.kind)
 
-    def _listen(self, seconds: float) -> None:
-        """Take in whatever the members say, waiting `seconds` for the first word."""
-        timeout = int(seconds * 1000)
-        while self._socket.poll(timeout):
-            timeout = 0
-            identity, *frames = self._socket.recv_multipart()
-            try:
-                self._hear(identity, msgpack.unpackb(b"".join(frames)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                log.warning("weights: a message out of form: %s", error)
+    def _take_messages(self, seconds: float) -> None:
+        """Handle whatever generators have sent, after a wait of `seconds` for the first message."""
+        with self._socket_lock:
+            self._socket.poll(seconds)
+            while received := self._socket.receive():
+                identity, frames = received
+                number = 0
+                try:
+                    message = decode(frames, m.MAX_BYTES)
+                    number = message.id
+                    self._handle(identity, number, parse(message, m.TO_LEARNER))
+                except ProtocolError as error:
+                    metrics.WEIGHT_MALFORMED.inc()
+                    log.warning("weights: refused a message: %s", error)
+                    self._send(identity, Message("error", number, {"message": str(error)}))
 
-    def _hear(self, identity: bytes, message: dict[str, Any]) -> None:
-        name, now = str(message["name"]), time.monotonic()
-        match message["say"]:
-            case "hello":
-                self._members[name] = Member(identity, name, int(message["workers"]), now)
-                log.info("weights: %s joined", name)
-            case "bye":
-                self._members.pop(name, None)
-            case "answer" if name in self._members and message["number"] in self._answers:
-                self._members[name].last_seen = now
-                self._answers[message["number"]].put((name, message))
-            case "beat" if name in self._members:
-                self._members[name].last_seen = now
-
-    def _silent(self, member: Member, now: float) -> bool:
-        return now - member.last_seen > SILENCE_SECONDS
-
-    def _forget_silent(self) -> None:
-        now = time.monotonic()
-        for member in [m for m in self._members.values() if self._silent(m, now)]:
-            log.warning("weights: %s has fallen silent", member.name)
-            del self._members[member.name]
+    def _handle(self, identity: bytes, number: int, body: object) -> None:
+        match body:
+            case m.Register():
+                self._members[body.name] = Member(identity, body.name, body.workers, time.monotonic())
+                log.info("weights: %s registered", body.name)
+            case m.Deregister():
+                self._members.pop(body.name, None)
+            case m.Answer() if number in self._answers:
+                member = self._members.get(body.name)
+                if member is not None and member.identity == identity:
+                    self._answers[number].put(body)

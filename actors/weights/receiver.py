@@ -5,21 +5,21 @@ from concurrent.futures import Future
 from typing import Any
 
 import torch
-from torch.distributed import ProcessGroupGloo, TCPStore
 
 from actors.weights import gloo
 from learner.model.merging import Merging
 
 
 class GlooReceiver:
-    """Receives in a thread beside generation; `received` waits for the tensors of the update under way.
-
-    `merging` is set where they are adapters alone.
+    """The base of such engines: receives in a thread beside generation. An engine adds `finish_update`, which gets the
+    tensors from `received`; where they are adapters alone, `merging` is set.
     """
 
+    workers = 1
+
     def __init__(self) -> None:
-        self._joining: Future[tuple[ProcessGroupGloo, TCPStore]] | None = None
         self.merging: Merging | None = None
+        self._joining: Future[gloo.Group] | None = None
         self._info: dict[str, Any] = {}
         self._receiving: asyncio.Task[list[tuple[str, torch.Tensor]]] | None = None
 
@@ -34,20 +34,29 @@ class GlooReceiver:
             info["deadline_seconds"],
         )
 
+    async def start_update(self) -> None:
+        """Nothing to prepare: the weights arrive beside generation."""
+
     async def receive_update(self, info: dict[str, Any]) -> None:
-        """Start receiving; returns at once."""
+        """Start receiving; returns at once.
+
+        Raises:
+            RuntimeError: where no group was opened.
+        """
         if self._joining is None:
             raise RuntimeError("the Gloo group is not open; call open_group first")
         parameters = gloo.described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
         plan = list(gloo.buckets(parameters, self._info["bucket_bytes"]))
         joining, deadline = self._joining, self._info["deadline_seconds"]
-        self._receiving = asyncio.create_task(
-            asyncio.to_thread(lambda: gloo.receive(joining.result(deadline)[0], plan))
-        )
+        self._receiving = asyncio.create_task(asyncio.to_thread(lambda: gloo.receive(joining.result(deadline), plan)))
 
     async def received(self) -> list[tuple[str, torch.Tensor]]:
-        """Raises what broke the broadcast, which itself has a deadline."""
+        """The tensors of the update under way, once they are here.
+
+        Raises:
+            RuntimeError: where no update is under way, or what broke the broadcast, which itself has a deadline.
+        """
         if self._receiving is None:
             raise RuntimeError("no update is under way; call receive_update first")
         return await self._receiving

@@ -1,21 +1,20 @@
-"""A generator's end of weight synchronisation: does what the publisher asks, one call after the other."""
+"""A generator's end of weight synchronisation: carries out what the publisher asks, one call after the other."""
 
-import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-import msgpack
-import zmq
-import zmq.asyncio
+from actors.errors import ProtocolError
+from actors.observability import metrics
+from actors.transport.codec import Message, decode, encode, parse
+from actors.transport.sockets import AsyncDealerSocket
+from actors.weights import messages as m
 
 log = logging.getLogger(__name__)
 
-#: A quarter of the silence after which the publisher takes a generator for dead (s).
-BEAT_SECONDS = 2.5
-
 
 class Receiver(Protocol):
-    """The part of an engine that takes weights."""
+    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group."""
 
     workers: int
 
@@ -33,62 +32,60 @@ class Receiver(Protocol):
 
 
 class Subscriber:
-    """Says hello to the publisher at `address` and serves its calls until it is cancelled."""
+    """Registers with the publisher at `endpoint` and carries out its calls until it is cancelled."""
 
-    def __init__(self, address: str, name: str, receiver: Receiver) -> None:
-        self._address, self._name, self._receiver = address, name, receiver
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 500)
+    def __init__(self, endpoint: str, name: str, receiver: Receiver) -> None:
+        self._endpoint, self._name, self._receiver = endpoint, name, receiver
 
     async def run(self) -> None:
-        self._socket.connect(self._address)
+        self._socket = AsyncDealerSocket(self._endpoint, m.MAX_BYTES)
         try:
-            await self._hello()
-            beat = asyncio.create_task(self._beat())
-            try:
-                await self._serve()
-            finally:
-                beat.cancel()
-                await self._say("bye")
+            await self._register()
+            while True:
+                await self._handle(await self._socket.receive())
         finally:
+            await self._send("deregister", 0, {})
             self._socket.close()
-            self._context.term()
 
-    async def _say(self, what: str, **more: Any) -> None:
-        await self._socket.send(msgpack.packb({"say": what, "name": self._name, **more}))
+    async def _register(self) -> None:
+        await self._send("register", 0, {"workers": self._receiver.workers})
 
-    async def _hello(self) -> None:
-        await self._say("hello", workers=self._receiver.workers)
+    async def _send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
+        await self._socket.send(encode(Message(kind, number, {"name": self._name, **body})))
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            await self._say("beat")
-
-    async def _serve(self) -> None:
-        while True:
-            message = msgpack.unpackb(await self._socket.recv())
-            if message["call"] == "rejoin":
-                await self._hello()
-                continue
-            try:
-                answer = await self._do(message["call"], message["argument"])
-            except Exception as error:
-                log.exception("weights: %s failed", message["call"])
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            await self._say("answer", number=message["number"], **answer)
-
-    async def _do(self, call: str, argument: dict[str, Any]) -> dict[str, Any]:
-        match call:
-            case "open":
-                await self._receiver.open_group(argument)
-            case "start":
-                await self._receiver.start_update()
-            case "update":
-                await self._receiver.receive_update(argument)
-            case "finish":
-                return {"pause_seconds": await self._receiver.finish_update(int(argument["version"]))}
+    async def _handle(self, frames: list[bytes]) -> None:
+        """A malformed message is answered where it can be told what it answers, and ends nothing."""
+        number = 0
+        try:
+            message = decode(frames, m.MAX_BYTES)
+            number = message.id
+            body = parse(message, m.TO_GENERATOR)
+        except ProtocolError as error:
+            metrics.WEIGHT_MALFORMED.inc()
+            log.warning("weights: refused a message: %s", error)
+            if number:
+                await self._send("answer", number, {"error": str(error)})
+            return
+        match body:
+            case m.Rejoin():
+                await self._register()
+            case m.Error():
+                log.warning("weights: the learner refused a message: %s", body.message)
             case _:
-                return {"error": f"unknown call {call!r}"}
+                await self._send("answer", number, await self._answer(message.kind, body))
+
+    async def _answer(self, kind: str, call: object) -> dict[str, Any]:
+        try:
+            match call:
+                case m.Open():
+                    await self._receiver.open_group(call.model_dump())
+                case m.Start():
+                    await self._receiver.start_update()
+                case m.Update():
+                    await self._receiver.receive_update(call.model_dump(exclude_none=True))
+                case m.Finish():
+                    return {"pause_seconds": await self._receiver.finish_update(call.version)}
+        except Exception as error:
+            log.exception("weights: %s failed", kind)
+            return {"error": f"{type(error).__name__}: {error}"}
         return {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from docs.generate.configuration import configuration
 from docs.generate.metrics import metrics_page
-from learner.table import objectives_table
+from learner.algorithms.table import objectives_table
 
 ROOT = Path(__file__).parents[2]
 

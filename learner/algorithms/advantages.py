@@ -1,4 +1,4 @@
-"""Advantages A_i of the G completions of one prompt, and DAPO's length punishment. Pure functions of rewards."""
+"""Advantages A_i of the G completions of one prompt: pure functions of rewards."""
 
 from __future__ import annotations
 
@@ -36,12 +36,3 @@ def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
     if kind == "leave_one_out":
         return np.asarray(centred * len(rewards) / (len(rewards) - 1))
     return np.asarray(centred / (rewards.std(ddof=1) + STD_OFFSET))
-
-
-def soft_overlong_punishment(length: int, limit: int, cache: int) -> float:
-    """DAPO (Yu et al. 2025) eq. 13: 0 up to limit - cache tokens, then linearly down to -1 at limit, -1 beyond."""
-    if length <= limit - cache:
-        return 0.0
-    if length <= limit:
-        return (limit - cache - length) / cache
-    return -1.0

@@ -15,11 +15,19 @@ from learner.config import ObjectiveConfig
 
 @dataclass(frozen=True, slots=True)
 class TokenQuantities:
-    """Per-token quantities of S whole sequences, all [T] unless said otherwise; only logp and entropy carry gradients.
+    """Per-token quantities of S sequences, all [T] unless said otherwise; only logp and entropy carry gradients.
 
-    logp, entropy: of the trained policy. behaviour, proximal, reference: logprobs under those policies.
-    advantages: A_i repeated. weights: w_t of the aggregation. age: versions between sampling and this step.
-    sequence: int64, 0..S-1. lengths: int64 [S].
+    T counts the tokens that were sampled: those that a completion's loss mask excludes are not among them, so nothing
+    that is computed from these quantities can depend on them.
+
+    Attributes:
+        logp, entropy: of the trained policy, nats.
+        behaviour, proximal, reference: logprobs under those policies, nats.
+        advantages: A_i repeated.
+        weights: w_t of the aggregation.
+        age: versions between sampling and this step.
+        sequence: int64, 0..S-1.
+        lengths: int64 [S].
     """
 
     logp: Tensor

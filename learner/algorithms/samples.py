@@ -1,4 +1,4 @@
-"""From groups to samples (advantages, weights) and from samples to what has to run through the model."""
+"""From groups to samples with advantages and weights, and from samples to the minibatches of a step."""
 
 from __future__ import annotations
 
@@ -6,74 +6,108 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from learner.algorithms.advantages import Float64, group_advantages, soft_overlong_punishment
+from learner.algorithms.advantages import group_advantages
 from learner.algorithms.aggregation import sequence_weights
+from learner.algorithms.loss import TokenQuantities
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
-from learner.model.packing import Segment
 
 
 @dataclass(slots=True)
 class Sample:
     """One completion in a batch.
 
-    reward: with the overlong punishment, if there is one. advantage: A_i. weight: w of each of its tokens
-    (`aggregation`), set per minibatch. proximal: float32 [T], its logprobs under the policy before the first optimizer
-    step on the batch, where they had to be recomputed.
+    Attributes:
+        prompt: index of its group in the batch.
+        completion: what was sampled.
+        advantage: A_i.
+        weight: w of each of its tokens (`aggregation`), set per minibatch.
+        proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
+            batch, where they had to be recomputed.
     """
 
     prompt: int
     completion: Completion
-    reward: float
     advantage: float
     weight: float = 0.0
     proximal: Float32 | None = None
-
-
-def rewards_of(group: Group, o: ObjectiveConfig) -> Float64:
-    """r_i of a group, with DAPO's length punishment where it is configured."""
-    rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
-    if o.overlong_limit is not None:
-        limit, cache = o.overlong_limit, o.overlong_cache
-        rewards += [soft_overlong_punishment(len(c.tokens), limit, cache) for c in group.completions]
-    return rewards
 
 
 def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]]:
     """The samples of each group."""
     samples = []
     for i, group in enumerate(groups):
-        rewards = rewards_of(group, o)
-        columns = zip(group.completions, rewards.tolist(), group_advantages(rewards, o.advantage).tolist(), strict=True)
-        samples.append([Sample(i, completion, r, a) for completion, r, a in columns])
+        rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
+        columns = zip(group.completions, group_advantages(rewards, o.advantage).tolist(), strict=True)
+        samples.append([Sample(i, completion, advantage) for completion, advantage in columns])
     return samples
 
 
 def minibatches(
     samples: Sequence[list[Sample]], config: LearnerConfig, generator: np.random.Generator
 ) -> Iterator[list[Sample]]:
-    """The samples of every optimizer step on a batch, with their weights set; whole groups stay together."""
+    """The samples of every optimizer step on a batch, with their weights set; groups stay together."""
     o, count = config.objective, min(config.minibatches, len(samples))
     for _ in range(config.epochs):
         order = generator.permutation(len(samples)) if count > 1 else np.arange(len(samples))
         for part in np.array_split(order, count):
             chosen = [s for i in part for s in samples[i]]
-            lengths = np.array([len(s.completion.tokens) for s in chosen])
+            lengths = np.array([s.completion.unmasked_tokens for s in chosen])
             sizes = np.array([len(samples[i]) for i in part])
             for s, w in zip(chosen, sequence_weights(o.aggregation, lengths, sizes, o.constant_length), strict=True):
                 s.weight = float(w)
             yield chosen
 
 
-def segments_of(samples: Sequence[Sample], groups: Sequence[Group], o: ObjectiveConfig) -> list[Segment]:
-    """What has to go through the model, by prompt; completions that cannot have a gradient are left out."""
-    by_prompt: dict[int, list[int]] = {}
-    for index, s in enumerate(samples):
-        silent = o.zero_advantage_is_silent and s.advantage == 0.0
-        if not silent and not (o.mask_truncated and s.completion.truncated):
-            by_prompt.setdefault(s.prompt, []).append(index)
-    return [
-        Segment(groups[prompt].prompt, tuple(samples[i].completion.tokens for i in indices), tuple(indices))
-        for prompt, indices in by_prompt.items()
-    ]
+def has_gradient(sample: Sample, o: ObjectiveConfig) -> bool:
+    """Whether a completion may change the weights; those that cannot are not run through the model."""
+    silent = o.zero_advantage_is_silent and sample.advantage == 0.0
+    return not silent and not (o.mask_truncated and sample.completion.truncated)
+
+
+def token_quantities(
+    samples: Sequence[Sample],
+    version: int,
+    logp: Tensor,
+    entropy: Tensor,
+    reference: Tensor | None,
+    sequence: Tensor,
+    lengths: Tensor,
+) -> TokenQuantities:
+    """What the loss of a micro-batch reads, over the unmasked tokens of its samples, one sample after the other.
+
+    Args:
+        samples: the S samples, in the order in which they were packed.
+        version: of the policy that is trained.
+        logp: [T] under that policy, in whose dtype and on whose device everything else is made.
+        entropy: [T] of that policy, nats.
+        reference: [T] under the reference policy, where there is one.
+        sequence: int64 [T], which sample a token belongs to.
+        lengths: int64 [S], unmasked tokens of each sample.
+    """
+
+    def tokens(parts: Sequence[npt.NDArray[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts)).to(logp)
+
+    def repeated(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=logp.dtype, device=logp.device).repeat_interleave(lengths)
+
+    completions = [s.completion for s in samples]
+    proximal = [s.proximal for s in samples if s.proximal is not None]
+    return TokenQuantities(
+        logp=logp,
+        entropy=entropy,
+        behaviour=tokens([c.unmasked(c.logprobs) for c in completions]),
+        # With one optimizer step a batch the proximal policy is the current one: no second forward pass.
+        proximal=tokens(proximal) if proximal else logp.detach(),
+        reference=reference,
+        advantages=repeated([s.advantage for s in samples]),
+        weights=repeated([s.weight for s in samples]),
+        age=tokens([version - c.unmasked(c.versions) for c in completions]),
+        sequence=sequence,
+        lengths=lengths,
+    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from learner.errors import ModelError
-from learner.model.packing import Segment
-from learner.statistics import TokenRecord
+
+Float64 = npt.NDArray[np.float64]
 
 
 def world_size() -> int:
@@ -23,11 +23,16 @@ def world_size() -> int:
 
 
 def rank() -> int:
+    """This process's rank in the default process group; 0 without one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def shard(policy: Any, dtype: torch.dtype) -> None:
-    """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32."""
+    """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32.
+
+    Raises:
+        ModelError: where the model has no list of layers.
+    """
     layers = getattr(policy.model.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ModelError(f"{type(policy.model).__name__} has no list of layers to shard; train it on one rank")
@@ -43,27 +48,7 @@ def reshard(policy: nn.Module) -> None:
         policy.reshard()
 
 
-def share(plan: Sequence[list[Segment]]) -> list[list[Segment]]:
-    """This rank's micro-batches: the heaviest next one always goes to the lightest rank.
-
-    Every rank gets the same number, since each forward pass is a collective: those with fewer run a stand-in without
-    completions to train (an empty list).
-    """
-    size = world_size()
-    if size == 1:
-        return list(plan)
-    mine: list[list[list[Segment]]] = [[] for _ in range(size)]
-    load = np.zeros(size)
-    for part in sorted(plan, key=lambda p: -sum(s.size for s in p)):
-        lightest = int(load.argmin())
-        mine[lightest].append(part)
-        load[lightest] += sum(s.size for s in part)
-    longest = max(len(parts) for parts in mine)
-    own = mine[rank()]
-    return own + [[] for _ in range(longest - len(own))]
-
-
-def total(value: float, device: torch.device) -> float:
+def all_reduce_sum(value: float, device: torch.device) -> float:
     """Sum of a number over all ranks."""
     if world_size() == 1:
         return value
@@ -72,25 +57,22 @@ def total(value: float, device: torch.device) -> float:
     return float(tensor)
 
 
-def gather_records(records: list[TokenRecord], device: torch.device) -> list[TokenRecord]:
-    """The token records of all ranks, on every rank."""
+def gather_columns(own: Float64, device: torch.device) -> list[Float64]:
+    """The matrices [F, T_r] of all ranks r, in the order of ranks and without the empty ones, on every rank."""
     if world_size() == 1:
-        return records
-    own = TokenRecord.concatenate(records).matrix() if records else np.zeros((TokenRecord.width(), 0))
+        return [own] if own.shape[1] else []
     lengths = torch.zeros(world_size(), dtype=torch.int64, device=device)
     lengths[rank()] = own.shape[1]
     dist.all_reduce(lengths)
-    longest = int(lengths.max())
-    padded = torch.zeros(own.shape[0], longest, dtype=torch.float64, device=device)
+    padded = torch.zeros(own.shape[0], int(lengths.max()), dtype=torch.float64, device=device)
     padded[:, : own.shape[1]] = torch.from_numpy(own)
     gathered = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(gathered, padded)
-    matrices = [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
-    return [TokenRecord.from_matrix(m) for m in matrices]
+    return [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
 
 
-def full(tensor: Tensor) -> Tensor:
-    """A whole tensor from its shards; every rank must call it in the same order."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor from its shards; every rank must call it in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -111,5 +93,6 @@ def background_group() -> Any:
 
 
 def barrier() -> None:
+    """Wait until every rank is here; the process group's timeout bounds it."""
     if world_size() > 1:
         dist.barrier()

@@ -1,6 +1,6 @@
 """LoRA (Hu et al. 2021) through `peft`: W + (alpha / r) B A, with A and B trained and W frozen.
 
-Engines get whole weights. Either the learner merges and sends them (`merged_tensors`), or it sends A and B alone
+Engines get merged weights. Either the learner merges and sends them (`merged_tensors`), or it sends A and B alone
 (`adapter_tensors`) and receivers merge them into the folder that everyone started from (`learner.model.merging`).
 """
 
@@ -25,7 +25,8 @@ ADAPTER = "default"
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
 
-    Raises `ModelError` for a target whose weight is also another layer's.
+    Raises:
+        ModelError: for a target whose weight is also another layer's.
     """
     # peft takes seconds to import, which a run without adapters should not wait for.
     from peft import LoraConfig, inject_adapter_in_model
@@ -64,11 +65,11 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 
 
 def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and whole weights with the adapters merged in; every rank must iterate."""
+    """Hugging Face names and full tensors with the adapters merged in; every rank must iterate."""
     layers = adapted_layers(model)
     for name, parameter in model.named_parameters():
         if not layers:
-            yield name, ranks.full(parameter.detach())
+            yield name, ranks.full_tensor(parameter.detach())
         elif "lora_" not in name:
             layer = layers.get(name.removesuffix(".base_layer.weight"))
             yield name.replace(".base_layer.", "."), _merged(parameter.detach(), layer)
@@ -76,12 +77,12 @@ def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _merged(weight: Tensor, layer: Any) -> Tensor:
     if layer is None:
-        return ranks.full(weight)
+        return ranks.full_tensor(weight)
     if not _is_linear(layer):
         # How embeddings and transposed layers lie in memory is peft's knowledge.
-        return ranks.full(weight + layer.get_delta_weight(ADAPTER).detach())
-    a, b = (ranks.full(factor[ADAPTER].weight.detach()) for factor in (layer.lora_A, layer.lora_B))
-    return merge(ranks.full(weight), a, b, layer.scaling[ADAPTER])
+        return ranks.full_tensor(weight + layer.get_delta_weight(ADAPTER).detach())
+    a, b = (ranks.full_tensor(factor[ADAPTER].weight.detach()) for factor in (layer.lora_A, layer.lora_B))
+    return merge(ranks.full_tensor(weight), a, b, layer.scaling[ADAPTER])
 
 
 def _is_linear(layer: Any) -> bool:
@@ -89,16 +90,21 @@ def _is_linear(layer: Any) -> bool:
 
 
 def adapter_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The adapters alone, whole and in float32, as LAYER.lora_A.weight and LAYER.lora_B.weight; every rank iterates."""
+    """The adapters alone, in float32, as full tensors LAYER.lora_A.weight and LAYER.lora_B.weight.
+
+    Every rank must iterate."""
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            yield name.replace(f".{ADAPTER}.", "."), ranks.full(parameter.detach())
+            yield name.replace(f".{ADAPTER}.", "."), ranks.full_tensor(parameter.detach())
 
 
 def check_base(model: nn.Module, base: BaseWeights) -> None:
-    """Make sure that receivers who merge into `base` get this model: it is what the frozen weights are, bit for bit.
+    """Make sure that receivers who merge into `base` get this model: the frozen weights are bit-identical to it.
 
-    Every rank must call it. Raises `ModelError`.
+    Every rank must call it.
+
+    Raises:
+        ModelError: where they are not, or where receivers cannot merge the adapter of a layer.
     """
     for name, layer in adapted_layers(model).items():
         if not _is_linear(layer):
@@ -111,9 +117,9 @@ def check_base(model: nn.Module, base: BaseWeights) -> None:
         own = name.replace(".base_layer.", ".")
         if "lora_" in name:
             continue
-        frozen = ranks.full(parameter.detach())
+        frozen = ranks.full_tensor(parameter.detach())
         if own not in base or not torch.equal(base[own].to(frozen.device).float(), frozen):
             raise ModelError(
                 f"the frozen weight {own} is not that of {base.folder}, into which receivers would merge the adapters: "
-                "go on with the folder that this run began from, or set lora.broadcast: merged"
+                "resume with the folder that this run began from, or set lora.broadcast: merged"
             )

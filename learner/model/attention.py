@@ -51,11 +51,13 @@ class _FromRows(torch.autograd.Function):
 
 
 def to_rows(x: Tensor, layout: Layout) -> Tensor:
+    """Packed x [N, F] as attention rows [R, F]."""
     rows: Tensor = _ToRows.apply(x, layout)  # type: ignore[no-untyped-call]
     return rows
 
 
 def from_rows(rows: Tensor, layout: Layout) -> Tensor:
+    """Attention rows [R, F] as packed x [N, F]."""
     x: Tensor = _FromRows.apply(rows, layout)  # type: ignore[no-untyped-call]
     return x
 
@@ -73,8 +75,20 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Causal attention inside every sequence of a packed micro-batch.
 
-    query, key, value: [1, heads, N, head size]; returns [1, N, heads, head size]. Without a `layout` (generation,
-    evaluation) it is the ordinary SDPA implementation with the mask `transformers` made.
+    Args:
+        module: the attention layer.
+        query, key, value: [1, heads, N, head size].
+        attention_mask: what `transformers` made; used without a `layout` only.
+        layout: where the packed tokens lie. Without one (generation, evaluation) this is the ordinary SDPA attention.
+        scaling: factor of the scores; None = 1 / sqrt(head size).
+        sliding_window: the model's, tokens.
+        kwargs: passed on to the ordinary attention.
+
+    Returns:
+        [1, N, heads, head size], and None for the attention weights.
+
+    Raises:
+        ModelError: for a sequence that is longer than the sliding window.
     """
     if layout is None:
         output, _ = sdpa_attention_forward(

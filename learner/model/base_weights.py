@@ -23,7 +23,8 @@ FINGERPRINT_BYTES = 4096
 class BaseWeights:
     """Hugging Face names and tensors of a folder's safetensors. The files stay open and are mapped, not loaded.
 
-    Raises `ModelError` where the folder has none, or where they cannot be read.
+    Raises:
+        ModelError: where the folder has none, or where they cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -69,12 +69,12 @@ class _Rotary(torch.autograd.Function):
 class _Linear(torch.autograd.Function):
     """x W^T in `dtype`; keeps W as it is and rounds it again in the backward pass, so that no second copy stays.
 
-    `rough` rounds the inputs of the backward pass's products to bfloat16 where `dtype` is float32.
+    `bf16_backward` rounds the inputs of the backward pass's products to bfloat16 where `dtype` is float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, dtype: torch.dtype, rough: bool) -> Tensor:
-        ctx.rough = rough
+    def forward(ctx: Any, x: Tensor, w: Tensor, dtype: torch.dtype, bf16_backward: bool) -> Tensor:
+        ctx.bf16_backward = bf16_backward
         x = x.to(dtype)
         ctx.save_for_backward(x, w)
         return F.linear(x, w.to(dtype))
@@ -82,7 +82,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, w = ctx.saved_tensors
-        return *_linear_gradients(gradients[0], x, w, ctx.rough), None, None
+        return *_linear_gradients(gradients[0], x, w, ctx.bf16_backward), None, None
 
 
 class _SwiGlu(torch.autograd.Function):
@@ -104,8 +104,8 @@ class _GatedDown(torch.autograd.Function):
     """(silu(a) b) W^T as `_SwiGlu` and `_Linear` compute it; keeps a, b and W only, and recomputes the product."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, rough: bool) -> Tensor:
-        ctx.rough = rough
+    def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, bf16_backward: bool) -> Tensor:
+        ctx.bf16_backward = bf16_backward
         ctx.save_for_backward(a, b, w)
         return F.linear(F.silu(a).mul_(b), w.to(a.dtype))
 
@@ -114,13 +114,13 @@ class _GatedDown(torch.autograd.Function):
         a, b, w = ctx.saved_tensors
         s = torch.sigmoid(a)
         silu = a * s
-        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx.rough)
+        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx.bf16_backward)
         return *_gate_gradients(g, silu, s, b), dw, None
 
 
-def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, rough: bool) -> tuple[Tensor, Tensor | None]:
+def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, bf16_backward: bool) -> tuple[Tensor, Tensor | None]:
     """Gradients of x W^T with respect to x, in the dtype of g, and to W, in that of W."""
-    with bfloat16_products() if rough else contextlib.nullcontext():
+    with bfloat16_products() if bf16_backward else contextlib.nullcontext():
         dx = g @ w.to(g.dtype)
         dw = (g.flatten(0, -2).T @ x.flatten(0, -2)).to(w.dtype) if w.requires_grad else None
     return dx, dw
@@ -161,9 +161,9 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _Rotary.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def linear(x: Tensor, w: Tensor, dtype: torch.dtype, rough: bool = False) -> Tensor:
-    """x W^T, computed in `dtype`; with `rough`, float32 gradients of it are products of bfloat16 inputs."""
-    return _Linear.apply(x, w, dtype, rough)  # type: ignore[no-any-return, no-untyped-call]
+def linear(x: Tensor, w: Tensor, dtype: torch.dtype, bf16_backward: bool = False) -> Tensor:
+    """x W^T, computed in `dtype`; with `bf16_backward`, float32 gradients of it are products of bfloat16 inputs."""
+    return _Linear.apply(x, w, dtype, bf16_backward)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def swiglu(a: Tensor, b: Tensor) -> Tensor:
@@ -171,27 +171,27 @@ def swiglu(a: Tensor, b: Tensor) -> Tensor:
     return _SwiGlu.apply(a, b)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def gated_down(a: Tensor, b: Tensor, w: Tensor, rough: bool = False) -> Tensor:
+def gated_down(a: Tensor, b: Tensor, w: Tensor, bf16_backward: bool = False) -> Tensor:
     """(silu(a) * b) W^T (Shazeer 2020, eq. 6), computed in the dtype of a and b."""
-    return _GatedDown.apply(a, b, w, rough)  # type: ignore[no-any-return, no-untyped-call]
+    return _GatedDown.apply(a, b, w, bf16_backward)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def fuse(model: nn.Module, rough: bool = False) -> None:
+def fuse(model: nn.Module, bf16_backward: bool = False) -> None:
     """Swap the fused functions into the modules of `model` that compute the same thing.
 
     Under autocast the residual stream stays float32; what autocast would round for every product that reads it is
-    rounded once, where it is made. With `rough`, the backward products of every linear layer without a bias round their
-    float32 inputs to bfloat16: with AMX units that is three to five times as fast. Only the layers, because the small
-    products inside attention become many times slower.
+    rounded once, where it is made. With `bf16_backward`, the backward products of every linear layer without a bias
+    round their float32 inputs to bfloat16: with AMX units that is three to five times as fast. Only the layers, because
+    the small products inside attention become many times slower.
     """
     for module in model.modules():
         kind = type(module).__name__
         if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             _replace_forward(module, _norm_forward)
         elif kind.endswith("MLP") and _is_gated(module):
-            _replace_forward(module, _mlp_forward, rough)
+            _replace_forward(module, _mlp_forward, bf16_backward)
         elif type(module) is nn.Linear and module.bias is None:
-            _replace_forward(module, _linear_forward, rough)
+            _replace_forward(module, _linear_forward, bf16_backward)
     _fuse_rotary(sys.modules[type(model).__module__])
 
 
@@ -212,8 +212,8 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def _linear_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
-    return linear(x, self.weight, _compute_dtype(x), rough)
+def _linear_forward(self: Any, bf16_backward: bool, x: Tensor) -> Tensor:
+    return linear(x, self.weight, _compute_dtype(x), bf16_backward)
 
 
 def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
@@ -222,13 +222,13 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
     return rms_norm(hidden_states, self.weight, self.variance_epsilon, _compute_dtype(hidden_states))
 
 
-def _mlp_forward(self: Any, rough: bool, x: Tensor) -> Tensor:
+def _mlp_forward(self: Any, bf16_backward: bool, x: Tensor) -> Tensor:
     a, b = self.gate_proj(x), self.up_proj(x)
     down = self.down_proj
     if liger := liger_for(a):
         return down(liger.liger_swiglu(a, b))  # type: ignore[no-any-return]
     if type(down) is nn.Linear and down.bias is None:  # not once it has an adapter
-        return gated_down(a, b, down.weight, rough)
+        return gated_down(a, b, down.weight, bf16_backward)
     return down(swiglu(a, b))  # type: ignore[no-any-return]
 
 

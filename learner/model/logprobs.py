@@ -110,10 +110,17 @@ def _chunks(count: int, size: int) -> list[slice]:
 def token_logprobs(
     hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0, chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """log pi(y_t) and the entropy H_t of the distribution at `temperature`, both [T], float32 or wider, in nats.
+    """log pi(y_t) and the entropy H_t of the distribution at `temperature`; differentiable in hidden and weight.
 
-    hidden: [T, hidden size], in the dtype of the products; weight: [vocabulary, hidden size], in any dtype;
-    targets: int64 [T]. At most `chunk` rows of logits exist at a time. Differentiable in hidden and weight.
+    Args:
+        hidden: [T, hidden size], in the dtype of the products.
+        weight: [vocabulary, hidden size], in any dtype.
+        targets: int64 [T].
+        temperature: tau.
+        chunk: rows of logits that exist at a time.
+
+    Returns:
+        Both [T], float32 or wider, in nats.
     """
     logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, targets, temperature, chunk)  # type: ignore[no-untyped-call]
     return logprobs, entropy

@@ -1,5 +1,5 @@
 """W + (alpha / r) B A. The learner and the receivers of adapters merge with the same function: on devices of one kind
-both get the same bits.
+the outcome is bit-identical.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 class Merging:
     """What receivers of A and B must know beside the folder that they started from.
 
-    scale  alpha / r
-    dtype  name of the dtype that merged weights are rounded to, as if they had been sent in it
-    base   fingerprint of the learner's folder
+    Attributes:
+        scale: alpha / r.
+        dtype: name of the dtype that merged weights are rounded to, as if they had been sent in it.
+        base: fingerprint of the learner's folder.
     """
 
     scale: float
@@ -36,13 +37,22 @@ def merge(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     return (b @ a).mul_(scale).add_(weight.float())
 
 
-def whole_weights(
+def merged_weights(
     folder: Path, adapters: Iterable[tuple[str, Tensor]], merging: Merging, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of `folder`, with `adapters` (from `adapter_tensors`) merged in on `device`.
+    """Every tensor of a folder with adapters merged in, each made when its turn comes: never a second model in memory.
 
-    Merged ones are rounded to the dtype; the others are private views of the file. Each is made when its turn comes:
-    there is never a second whole model. Raises `ModelError` at once where the adapters do not belong to `folder`.
+    Args:
+        folder: the model folder that the learner started from too.
+        adapters: what `adapters.adapter_tensors` yields.
+        merging: how they are merged.
+        device: where they are merged.
+
+    Returns:
+        Names and tensors; merged ones are rounded to the dtype, the others are private views of the file.
+
+    Raises:
+        ModelError: at once, where the adapters are incomplete or do not belong to `folder`.
     """
     base = BaseWeights(folder)
     if base.fingerprint != merging.base:
@@ -54,13 +64,13 @@ def whole_weights(
     layers = {name.removesuffix(suffix) for name in factors for suffix in (A, B) if name.endswith(suffix)}
     for layer in sorted(layers):
         if f"{layer}.weight" not in base or layer + A not in factors or layer + B not in factors:
-            raise ModelError(f"the adapter of {layer} is not whole, or {base.folder} has no such layer")
+            raise ModelError(f"the adapter of {layer} is incomplete, or {base.folder} has no such layer")
     if len(factors) != 2 * len(layers):
         raise ModelError(f"{len(factors)} tensors are not {len(layers)} adapters; set lora.broadcast: merged")
-    return _whole(base, factors, merging, device)
+    return _merged(base, factors, merging, device)
 
 
-def _whole(
+def _merged(
     base: BaseWeights, factors: dict[str, Tensor], merging: Merging, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
     dtype = getattr(torch, merging.dtype)

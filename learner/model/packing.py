@@ -26,11 +26,19 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A prompt [P] with some of its completions [T_i], and the index of each completion in the batch."""
+    """A prompt with some of its completions.
+
+    Attributes:
+        prompt: int32 [P].
+        completions: int32 [T_i] each.
+        indices: the index of each completion in the batch.
+        loss_masks: uint8 [T_i] or None each (`batch.Completion.loss_mask`); empty where no completion has one.
+    """
 
     prompt: npt.NDArray[np.int32]
     completions: tuple[npt.NDArray[np.int32], ...]
     indices: tuple[int, ...]
+    loss_masks: tuple[npt.NDArray[np.uint8] | None, ...] = ()
 
     @property
     def size(self) -> int:
@@ -39,7 +47,7 @@ class Segment:
 
 
 # What a rank runs when it has fewer micro-batches than the others: one token, whose prediction gets weight 0.
-STAND_IN = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
+DUMMY = Segment(np.zeros(1, dtype=np.int32), (np.zeros(1, dtype=np.int32),), (0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class Packed:
     Attributes:
         tokens, positions: int64 [N].
         predictors: int64 [T], packed index of the token whose hidden state predicts target t.
-        targets: int64 [T], the completion tokens of all sequences, one sequence after the other.
+        targets: int64 [T], the completion tokens of all sequences, one sequence after the other; tokens that a loss
+            mask excludes are fed to the model and are no targets.
         sequence: int64 [T], which of the S sequences of this micro-batch a target belongs to.
         lengths: int64 [S], targets of each sequence.
         indices: index of each sequence in the batch it was packed from.
@@ -106,24 +115,45 @@ def split_segments(segments: Sequence[Segment], budget: int) -> Iterator[Segment
 
 def _part(segment: Segment, chosen: Sequence[int]) -> Segment:
     return Segment(
-        segment.prompt, tuple(segment.completions[i] for i in chosen), tuple(segment.indices[i] for i in chosen)
+        segment.prompt,
+        tuple(segment.completions[i] for i in chosen),
+        tuple(segment.indices[i] for i in chosen),
+        tuple(segment.loss_masks[i] for i in chosen) if segment.loss_masks else (),
     )
 
 
 def plan_micro_batches(segments: Sequence[Segment], budget: int) -> list[list[Segment]]:
     """Fill micro-batches of at most `budget` tokens (one segment may exceed it alone), first fit by decreasing size."""
     bins: list[list[Segment]] = []
-    room: list[int] = []
+    space: list[int] = []
     for segment in sorted(split_segments(segments, budget), key=lambda s: -s.size):
-        for i, left in enumerate(room):
+        for i, left in enumerate(space):
             if segment.size <= left:
                 bins[i].append(segment)
-                room[i] -= segment.size
+                space[i] -= segment.size
                 break
         else:
             bins.append([segment])
-            room.append(budget - segment.size)
+            space.append(budget - segment.size)
     return bins
+
+
+def assign_micro_batches(plan: Sequence[list[Segment]], rank: int, ranks: int) -> list[list[Segment]]:
+    """The micro-batches of one of several ranks: the heaviest next one always goes to the lightest rank.
+
+    Every rank gets the same number, since each forward pass is a collective: those with fewer get empty lists, for
+    which they run a dummy.
+    """
+    if ranks == 1:
+        return list(plan)
+    parts: list[list[list[Segment]]] = [[] for _ in range(ranks)]
+    load = np.zeros(ranks)
+    for part in sorted(plan, key=lambda p: -sum(s.size for s in p)):
+        lightest = int(load.argmin())
+        parts[lightest].append(part)
+        load[lightest] += sum(s.size for s in part)
+    longest = max(len(own) for own in parts)
+    return parts[rank] + [[] for _ in range(longest - len(parts[rank]))]
 
 
 def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Packed:
@@ -139,12 +169,14 @@ def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Pac
         tokens.append(segment.prompt)
         positions.append(np.arange(p))
         start += p
-        for completion in segment.completions:
+        masks = segment.loss_masks or (None,) * len(segment.completions)
+        for completion, mask in zip(segment.completions, masks, strict=True):
             fed = len(completion) - 1
+            unmasked = slice(None) if mask is None else mask != 0
             tokens.append(completion[:-1])
             positions.append(np.arange(p, p + fed))
-            predictors.append(np.concatenate(([prompt + p - 1], np.arange(start, start + fed))))
-            targets.append(completion)
+            predictors.append(np.concatenate(([prompt + p - 1], np.arange(start, start + fed)))[unmasked])
+            targets.append(completion[unmasked])
             rows.append((prompt, p, start, fed))
             start += fed
     lengths = np.array([len(t) for t in targets])

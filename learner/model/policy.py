@@ -32,7 +32,7 @@ class Policy(nn.Module):
         self.chunk = chunk
 
     def forward(self, packed: Packed, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """log pi(o_t) and entropy at `temperature` for every target, both [T] float32 (see `token_logprobs`)."""
+        """log pi(o_t) and entropy of every target at `temperature`: both [T] float32, nats (see `token_logprobs`)."""
         device = packed.tokens.device
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             # A ready 4-D mask stops transformers from building one of N x N; our attention does not look at it.
@@ -49,7 +49,11 @@ class Policy(nn.Module):
 
 
 def load_model(path: str | Path, device: torch.device) -> Any:
-    """The model in a Hugging Face folder, in float32, with packed attention. Raises `ModelError` when there is none."""
+    """The model in a Hugging Face folder, in float32, with packed attention.
+
+    Raises:
+        ModelError: where there is none.
+    """
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=torch.float32, attn_implementation=attention.NAME, local_files_only=Path(path).exists()
@@ -61,14 +65,17 @@ def load_model(path: str | Path, device: torch.device) -> Any:
 
 
 def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
-    """Load a model, speed it up as configured, and check that it still computes what `transformers` does."""
+    """Load a model, speed it up as configured, and check that it still computes what `transformers` does.
+
+    Raises:
+        ModelError: where there is no model, or where the check fails.
+    """
     model = load_model(path, device).train()
     probe = np.arange(12, dtype=np.int32) % model.config.vocab_size
     expected = _plain_logprobs(model, probe)
     if config.fused_kernels:
-        fuse(
-            model, rough=config.backward_precision == "bfloat16" and config.dtype == "float32" and device.type == "cpu"
-        )
+        on_cpu = config.dtype == "float32" and device.type == "cpu"
+        fuse(model, bf16_backward=on_cpu and config.backward_precision == "bfloat16")
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
     with torch.no_grad():
         found, _ = policy(pack([Segment(probe[:3], (probe[3:],), (0,))], device))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learner.checkpoint import replace
+from learner.files import replace_folder
 from learner.model.adapters import merged_tensors
 
 TOKENIZER_FILES = (
@@ -47,4 +47,4 @@ def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path
     for pattern in TOKENIZER_FILES:
         for file in source.glob(pattern):
             shutil.copy2(file, staging / file.name)
-    replace(staging, folder)
+    replace_folder(staging, folder)

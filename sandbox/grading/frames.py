@@ -62,7 +62,10 @@ def receive(connection: socket.socket, deadline: float | None) -> dict[str, Any]
 def read(fd: int) -> dict[str, Any] | None:
     """The next message on a descriptor, waiting for ever: for workers, whose filter has no socket calls.
 
-    None if the peer closed the connection. Raises FrameError as `receive`.
+    None if the peer closed the connection.
+
+    Raises:
+        FrameError: the peer died in mid-frame.
     """
     header = _read_exactly(fd, _LENGTH.size)
     if header is None:

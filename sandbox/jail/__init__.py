@@ -1,1 +1,1 @@
-"""Everything that runs in the zygote and in its locked-down children: standard library only, no import of the rest."""
+"""What runs in the fork server and in its locked-down children: standard library only, no import of the rest."""

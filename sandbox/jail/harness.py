@@ -1,4 +1,4 @@
-"""What a locked-down child does: runs the model's program, and says what came out of it.
+"""What a locked-down child does: runs the model's program and reports its output.
 
 A job is one JSON object in a sealed memory file that only the child reads:
 
@@ -12,8 +12,8 @@ Of `sources` and `setup`, lists of alternatives, the first that compiles is run.
 The report of a job that fails (`{"end": …}`) is a claim of the process that ran the program: it explains failures and
 never makes a success. Success is decided outside, from values.
 
-Every page that a child writes to is copied, and the copies are most of what a short run costs. So the zygote sets the
-stage once, and rehearses, so that caches are filled and code is specialised before anything is forked.
+Every page that a child writes to is copied, and the copies are most of what a short run costs. So the fork server makes
+streams and `__main__` once and warms up, so that caches are filled and code is specialised before anything is forked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import traceback
 import types
 from typing import Any
 
-from sandbox.jail import conversation, program, streams, values
+from sandbox.jail import program, rpc, streams, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -50,7 +50,7 @@ def prepare() -> None:
     threading.stack_size = lambda size=0: whole(min(size, _MAX_THREAD_STACK))
 
 
-def set_stage() -> None:
+def reset() -> None:
     """Give this process, and so the children it forks, what a program finds: streams, arguments, an empty `__main__`.
 
     The streams are made while their descriptors are what they will be in a child, a file to read and pipes to write,
@@ -73,14 +73,14 @@ def set_stage() -> None:
     _namespace = module.__dict__
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Do what children do, often enough for the interpreter to specialise the code."""
     source = (
         "import sys\ndef f(a, b=1, *c, **d):\n    return [x for x in {**d}] or f'{a!r}'\nclass C:\n    pass\nf(1)\n"
     )
     args = values.encode([1, 2.5, "x", (None,), {"k": {3}}])
     for _ in range(16):
-        set_stage()
+        reset()
         job = decode(json.dumps({"kind": "stdio", "source": source + "sys.stdin.readline()\nprint(1)\n"}).encode())
         _perform(job)
         _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
@@ -136,6 +136,6 @@ def _function(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     return 0
 
 
-_KINDS = {"stdio": _stdio, "function": _function, "serve": conversation.serve, "test": conversation.test}
+_KINDS = {"stdio": _stdio, "function": _function, "serve": rpc.serve, "test": rpc.test}
 
-__all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "rehearse", "run", "set_stage"]
+__all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "reset", "run", "warm_up"]

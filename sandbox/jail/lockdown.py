@@ -1,9 +1,9 @@
-"""Locks a forked child down before any model-written code runs in it: limits, identity, Landlock, seccomp.
+"""Locks a forked child down before any model-written code runs in it: limits, user id, Landlock, seccomp.
 
-Order matters and is the reason for this module: the identity can only be changed before capabilities are gone, the
-parent-death signal is cleared by a change of identity, and Landlock and seccomp need no_new_privs. What children can
-inherit is put up once, in the zygote (`settle`); the rest, which differs between children or would keep the zygote from
-its work, each child puts up itself (`enter`).
+Order matters and is the reason for this module: the user id can only be changed before capabilities are gone, the
+parent-death signal is cleared by a change of the user id, and Landlock and seccomp need no_new_privs. The layers that
+children inherit are applied once, in the fork server (`apply_inherited`); the rest, which differ between children or
+would keep the fork server from its work, each child applies itself (`enter`).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ OPEN_FILES = 64
 # Of a uid that only this slot uses; without one, on top of what the user runs already.
 THREADS = 64
 SHARED_UID_THREADS = 512
-# Processes beyond its children's limit that a zygote may start, lest a child full of threads keep it from forking.
+# Processes beyond its children's limit that a fork server may start, lest a child full of threads keep it from forking.
 _SPARE_PROCESSES = 8
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Walls:
-    """What a zygote prepares once and every child puts itself behind.
+class IsolationLayers:
+    """The isolation layers that a fork server prepares once and every child is under.
 
     Attributes:
         landlock: ruleset descriptor, or None where the kernel has no Landlock: then no file can be opened at all.
-        uid: user (and group) a child becomes, or None to keep the zygote's.
-        keep_file_access: the interpreter lies in a directory that only the zygote's user may enter, so children keep
-            its file-system uid (Landlock still decides what they may read).
+        uid: user (and group) a child becomes, or None to keep the fork server's.
+        keep_file_access: the interpreter lies in a directory that only the fork server's user may enter, so children
+            keep its file-system uid (Landlock still decides what they may read).
         threads: RLIMIT_NPROC of a child.
-        memory_ceiling, cpu_ceiling: hard limits of the zygote, bytes and seconds, which no child's may exceed.
-        base_bytes: address space of the zygote itself, which children inherit.
+        memory_ceiling, cpu_ceiling: hard limits of the fork server, bytes and seconds, which no child's may exceed.
+        base_bytes: address space of the fork server itself, which children inherit.
         scratch_bytes: RLIMIT_FSIZE of a child: the size of the directory it may write to, or 0.
-        enforce: False only with `unsafe: true`: limits without walls.
+        enforce: False only with `unsafe: true`: limits and nothing else.
         filter: None if nothing is enforced.
     """
 
@@ -63,17 +63,17 @@ class Walls:
     filter: seccomp.Filter | None
 
 
-def prepare(readable: list[str], uid: int | None, *, enforce: bool, scratch_bytes: int = 0) -> Walls:
-    """Build the walls of this zygote's children.
+def prepare(readable: list[str], uid: int | None, *, enforce: bool, scratch_bytes: int = 0) -> IsolationLayers:
+    """Prepare the isolation layers of this fork server's children.
 
     Args:
         readable: paths they may read.
         uid: user they become, if this process may do that.
-        enforce: put up walls, not only limits.
+        enforce: all layers, not only limits.
         scratch_bytes: size of the directory that they may write to; 0: there is none.
 
     Raises:
-        OSError: there is neither a system-call table for this architecture nor permission to go without walls.
+        OSError: there is neither a system-call table for this architecture nor permission to go without isolation.
     """
     architecture = syscalls.native()
     if enforce and architecture is None:
@@ -87,7 +87,7 @@ def prepare(readable: list[str], uid: int | None, *, enforce: bool, scratch_byte
     with_landlock = enforce and landlock.abi(libc) > 0
     if uid is not None and not _may_become(uid):
         uid = None
-    return Walls(
+    return IsolationLayers(
         landlock=landlock.ruleset(libc, rules) if with_landlock else None,
         uid=uid,
         keep_file_access=uid is not None and not all(_world_readable(path) for path in (os.__file__, *sys.path)),
@@ -109,59 +109,59 @@ def hide() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def settle(walls: Walls) -> None:
-    """Put up what children inherit: limits, identity, no capabilities, no new privileges. Nothing of it can be undone.
+def apply_inherited(layers: IsolationLayers) -> None:
+    """Apply what children inherit: limits, user id, no capabilities, no new privileges. Nothing of it can be undone.
 
     Raises:
-        OSError: a wall could not be put up; the caller must end the process.
+        OSError: a layer could not be applied; the caller must end the process.
     """
     for name, value in (
         (resource.RLIMIT_STACK, STACK_BYTES),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, walls.threads + _SPARE_PROCESSES),
-        (resource.RLIMIT_FSIZE, walls.scratch_bytes),
+        (resource.RLIMIT_NPROC, layers.threads + _SPARE_PROCESSES),
+        (resource.RLIMIT_FSIZE, layers.scratch_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         value = min(value, _ceiling(name))
         resource.setrlimit(name, (value, value))
-    if walls.uid is not None:
-        _become(walls.uid, walls.keep_file_access)
-    if walls.enforce:
+    if layers.uid is not None:
+        _become(layers.uid, layers.keep_file_access)
+    if layers.enforce:
         _drop_capabilities(0)
         _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
 
 
-def enter(walls: Walls, parent: int | None, memory_bytes: int, cpu_seconds: int | None) -> None:
-    """Lock the calling process, which has settled or inherits from one that has, down for good.
+def enter(layers: IsolationLayers, parent: int | None, memory_bytes: int, cpu_seconds: int | None) -> None:
+    """Lock the calling process down for good. It, or the process it was forked from, has called `apply_inherited`.
 
     Args:
-        walls: from `prepare`.
+        layers: from `prepare`.
         parent: process whose death ends this one; None where something else sees to that.
-        memory_bytes: address space beyond `walls.base_bytes`.
+        memory_bytes: address space beyond `layers.base_bytes`.
         cpu_seconds: CPU limit, or None for a process that serves many requests.
 
     Raises:
-        OSError: a wall could not be put up; the caller must end the process.
+        OSError: a layer could not be applied; the caller must end the process.
     """
     # Soft equals hard everywhere but for CPU time, so that nothing can be raised back. The soft CPU limit sends
     # SIGXCPU, which a program may ignore; the hard one, a second later, ends it.
     if cpu_seconds is not None:
-        hard = min(cpu_seconds + 1, walls.cpu_ceiling)
+        hard = min(cpu_seconds + 1, layers.cpu_ceiling)
         resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_seconds, hard), hard))
-    memory = min(walls.base_bytes + memory_bytes, walls.memory_ceiling)
+    memory = min(layers.base_bytes + memory_bytes, layers.memory_ceiling)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_NPROC, (walls.threads, walls.threads))
+    resource.setrlimit(resource.RLIMIT_NPROC, (layers.threads, layers.threads))
     if parent is not None:
         _must(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
         if os.getppid() != parent:
-            raise OSError("the zygote is gone")
-    if walls.landlock is not None:
-        landlock.restrict(libc, walls.landlock)
-        os.close(walls.landlock)
-    if walls.filter is not None:
-        walls.filter.install(libc, os.getpid())
+            raise OSError("the fork server is gone")
+    if layers.landlock is not None:
+        landlock.restrict(libc, layers.landlock)
+        os.close(layers.landlock)
+    if layers.filter is not None:
+        layers.filter.install(libc, os.getpid())
 
 
 def _ceiling(name: int) -> int:

@@ -1,4 +1,4 @@
-"""A second wall where the kernel offers it: namespaces of the zygote's own, and a root with only what programs read.
+"""One more isolation layer where the kernel offers it: namespaces, and a root with only what programs read.
 
 Nothing relies on it: ordinary pods refuse it, and Landlock and seccomp hold without it. What it adds is that paths
 outside cannot even be seen to exist (Landlock does not cover `stat`), that there is no network interface, and another
@@ -19,7 +19,7 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/zero")
 # Where the new root is put together; the old tree is out of reach afterwards, so any empty directory will do.
-_WORKSHOPS = ("/mnt", "/media", "/srv", "/opt")
+_STAGING_DIRECTORIES = ("/mnt", "/media", "/srv", "/opt")
 
 
 def separate(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int = 0) -> str:
@@ -49,28 +49,28 @@ def separate(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int = 0) -> 
 def _new_root(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int) -> bool:
     """Enter a read-only tmpfs with `readable` bound into it; False, with the old root still there, if that fails."""
     paths = _outermost([os.path.realpath(path) for path in readable] + readable)
-    workshop = next((path for path in _WORKSHOPS if os.path.isdir(path) and not _holds(path, paths)), None)  # noqa: PTH112
-    if workshop is None or libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
+    staging = next((path for path in _STAGING_DIRECTORIES if os.path.isdir(path) and not _holds(path, paths)), None)  # noqa: PTH112
+    if staging is None or libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
         return False
-    if libc.mount(b"sandbox", workshop.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=1m,mode=755") != 0:
+    if libc.mount(b"sandbox", staging.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=1m,mode=755") != 0:
         return False
     try:
         for path in [*paths, *_DEVICES]:
-            _bind(libc, path, workshop)
+            _bind(libc, path, staging)
         if scratch_bytes:
-            scratch.mount(libc, workshop + scratch.DIRECTORY, scratch_bytes)
+            scratch.mount(libc, staging + scratch.DIRECTORY, scratch_bytes)
         flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
-        if libc.mount(None, workshop.encode(), None, flags, None) != 0:
+        if libc.mount(None, staging.encode(), None, flags, None) != 0:
             raise OSError("remount failed")
-        os.chroot(workshop)
+        os.chroot(staging)
         os.chdir("/")
     except OSError:
         return False
     return True
 
 
-def _bind(libc: ctypes.CDLL, path: str, workshop: str) -> None:
-    target = workshop + path
+def _bind(libc: ctypes.CDLL, path: str, staging: str) -> None:
+    target = staging + path
     if os.path.isdir(path):  # noqa: PTH112 - pathlib costs start-up time
         os.makedirs(target, exist_ok=True)  # noqa: PTH103
     elif os.path.exists(path):  # noqa: PTH110

@@ -1,8 +1,8 @@
-"""The directory of a run's own, where the zygote that serves only this run starts its child.
+"""The directory of a run's own, where the fork server that serves only this run starts its child.
 
-Where the zygote has a root of its own, it is a tmpfs of limited size that programs may write to; it ends with the
-zygote. Elsewhere it is the directory in which the pool laid out the input files, and programs may only read it: nothing
-but a mount limits how much somebody writes.
+Where the fork server has a root of its own, it is a tmpfs of limited size that programs may write to; it ends with the
+fork server. Elsewhere it is the directory in which the pool laid out the input files, and programs may only read it:
+nothing but a mount limits how much somebody writes.
 """
 
 from __future__ import annotations

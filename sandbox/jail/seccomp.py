@@ -41,7 +41,7 @@ _PRCTL_ALLOWED = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 # Calls from this number on are younger than 2019: libraries probe for them and want ENOSYS.
 _YOUNG = 424
 
-# Stands for the process's own id in a template; no process id and no other constant of the filter is that large.
+# Placeholder for the process's own id; no process id and no other constant of the filter is that large.
 _UNKNOWN_PID = 0x7EADBEEF
 _PID_FIELD = struct.Struct("=I")
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -100,7 +100,7 @@ def _checked(name: str, pid: int) -> list[Instruction]:
     if name in ("kill", "tgkill"):
         return _own_process(pid, 1 if name == "kill" else 2)
     if name == "setrlimit":
-        # Pretended success: programs that ask for more stack go on, and no limit changes.
+        # Pretended success: programs that ask for more stack continue, and no limit changes.
         return [_return(_errno(0))]
     if name == "prlimit64":
         # Reading its own limits is allowed; setting them is a pretended success; other processes are refused.
@@ -118,7 +118,7 @@ def _checked(name: str, pid: int) -> list[Instruction]:
             _return(_ALLOW),
         ]
     if name in ("readlink", "readlinkat"):
-        # "Not a symbolic link": realpath() goes on, and no link tells where anything is.
+        # "Not a symbolic link": realpath() continues, and no link tells where anything is.
         return [_return(_errno(errno.EINVAL))]
     if name == "fcntl":
         return _one_of(1, _FCNTL_ALLOWED, refuse)
@@ -167,7 +167,7 @@ def _ranges(bodies: dict[int, list[Instruction]], x32: int) -> list[tuple[int, l
 
 
 def _search(ranges: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
-    """Treats the call whose number is in the accumulator as its range says; every body returns on every path."""
+    """Treats the call whose number is in the accumulator as its range demands; every body returns on every path."""
     if len(ranges) == 1:
         return ranges[0][1]
     middle = len(ranges) // 2

@@ -88,17 +88,29 @@ def _measure(tree: Any) -> None:
 
 
 def encode_node(value: Any) -> Any:
-    """The tree of a value's encoding. Raises as `encode`."""
+    """The tree of a value's encoding.
+
+    Raises:
+        ValueEncodingError: as `encode`.
+    """
     return _encode(value, MAX_DEPTH)
 
 
 def decode_node(node: Any) -> Any:
-    """The value of a tree. Raises as `decode`."""
+    """The value of a tree.
+
+    Raises:
+        ValueEncodingError: as `decode`.
+    """
     return _decode(node, MAX_DEPTH)
 
 
 def refuse_tag(tag: Any) -> Any:
-    """Raises ValueEncodingError for a tag that means nothing."""
+    """Refuse a tag that means nothing.
+
+    Raises:
+        ValueEncodingError: always.
+    """
     raise ValueEncodingError(f"no value is tagged {str(tag)[:20]!r}, or a key of it cannot be hashed")
 
 

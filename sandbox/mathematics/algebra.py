@@ -55,6 +55,6 @@ def _cancels(first: sympy.Expr, second: sympy.Expr) -> bool:
 
 
 def _proportional(wanted: sympy.Equality, found: sympy.Equality) -> bool:
-    """Equations say the same if the difference of the sides of one is a constant multiple of that of the other."""
+    """Equations are equivalent if the difference of the sides of one is a constant multiple of that of the other."""
     ratio = sympy.simplify((wanted.lhs - wanted.rhs) / (found.lhs - found.rhs))
     return bool(ratio.is_number and ratio.is_finite and ratio != 0)

@@ -1,4 +1,4 @@
-"""Holds a given answer against the expected one, part by part; single expressions go to an algebra system."""
+"""Compares a given answer with the expected one, part by part; single expressions go to an algebra system."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _same_scalar(wanted: str, found: str, algebra: Algebra) -> bool:
         return first == second * scale
     if scale != 1 or "\\infty" in wanted or "\\infty" in found:
         return scale == 1 and squeezed(wanted).removeprefix("+") == squeezed(found).removeprefix("+")
-    if _is_talk(found, wanted):
+    if _is_prose(found, wanted):
         return False
     return algebra(wanted, found)
 
@@ -249,7 +249,7 @@ def _number(text: str) -> Fraction | None:
     return parse_number(text) if scientific is None else parse_number(plain)
 
 
-def _is_talk(found: str, wanted: str) -> bool:
+def _is_prose(found: str, wanted: str) -> bool:
     """Whether an answer holds words that the expected one does not: prose is not an expression."""
     words = {word.lower() for word in _LONG_WORD.findall(found)}
     return bool(words - {word.lower() for word in _LONG_WORD.findall(wanted)} - _FUNCTIONS)

@@ -1,4 +1,4 @@
-"""Holds what a program produced against what was expected. Runs outside, on encoded values and text only."""
+"""Compares what a program produced with what was expected. Runs outside, on encoded values and text only."""
 
 from __future__ import annotations
 

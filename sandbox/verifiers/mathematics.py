@@ -8,7 +8,7 @@ from sandbox.verdict import Grade, Status, Submission
 from sandbox.verifiers.exact import expected_answer, given_answer
 
 
-def quick_math(submission: Submission) -> Grade | None:
+def math_fast_path(submission: Submission) -> Grade | None:
     """The grade, if it can be had without an algebra system."""
     expected, answer = expected_answer(submission.reference), given_answer(submission)
     if answer is None:
@@ -24,7 +24,9 @@ def answer_text(submission: Submission) -> str:
     return given_answer(submission) or ""
 
 
-@verifier("math", isolated=True, warm_up=("sandbox.mathematics.algebra",), quick=quick_math, identity=answer_text)
+@verifier(
+    "math", isolated=True, warm_up=("sandbox.mathematics.algebra",), fast_path=math_fast_path, cache_key=answer_text
+)
 def math(submission: Submission) -> Grade:
     """`{"answer", "last_number"?}`: the answer is mathematically equal to the expected one."""
     from sandbox.mathematics.algebra import equal

@@ -13,18 +13,19 @@ from typing import Any
 from sandbox.errors import BadReferenceError
 from sandbox.extraction import last_program
 from sandbox.jail import values
-from sandbox.programs.dialogue import run_tests
+from sandbox.programs.driver import run_tests
 from sandbox.programs.matching import DEFAULT_TOLERANCE, output_matches, value_matches
-from sandbox.programs.runner import Outcome, ProgramRunner
+from sandbox.programs.outcome import Outcome
+from sandbox.programs.runner import ProgramRunner
 from sandbox.prompts import before_program, before_tests
 from sandbox.registry import verifier
 from sandbox.verdict import Grade, Status, Submission
 
 MAX_PROGRAM_CHARS = 200_000
 MAX_TIMEOUTS = 3
-_CALM = """
+_GUARD = """
 
-def _calm(*arguments, _check=check):
+def _guarded_check(*arguments, _check=check):
     try:
         return _check(*arguments)
     except BaseException:
@@ -56,12 +57,12 @@ def unusable(submission: Submission) -> Grade | None:
     return None
 
 
-def identity(submission: Submission) -> str:
+def cache_key(submission: Submission) -> str:
     """What decides a program's verdict besides reference and prompt."""
     return json.dumps(programs_of(submission))
 
 
-@verifier("stdio", program=True, quick=unusable, identity=identity)
+@verifier("stdio", program=True, fast_path=unusable, cache_key=cache_key)
 def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"tests": [{"stdin", "stdout"}], "tolerance"?, "checker"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
@@ -87,7 +88,7 @@ def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     return _all(submission, runner, tests, passes)
 
 
-@verifier("function", program=True, quick=unusable, identity=identity)
+@verifier("function", program=True, fast_path=unusable, cache_key=cache_key)
 def function(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"entry", "tests": [[args, expected], …], "tolerance"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
@@ -112,7 +113,7 @@ def function(submission: Submission, runner: ProgramRunner) -> Grade:
     return _all(submission, runner, tests, passes)
 
 
-@verifier("assert", program=True, quick=unusable, identity=identity)
+@verifier("assert", program=True, fast_path=unusable, cache_key=cache_key)
 def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"entry", "test": "<source with check(candidate), or asserts>", "time_limit_seconds"?, "mutates"?, "raw"?}`.
 
@@ -170,23 +171,23 @@ def _all(submission: Submission, runner: ProgramRunner, tests: Sequence[Any], pa
 
 
 def _checked(runner: ProgramRunner, checker: str, stdin: str, output: bytes, expected: str) -> Grade:
-    grade = _checker_says(runner, checker, stdin, output.decode("utf-8", "replace"), expected)
+    grade = _checker_grade(runner, checker, stdin, output.decode("utf-8", "replace"), expected)
     if grade is None:
         # Checkers stumble over output in no known form. One that stumbles over the expected output too is broken.
-        if expected.strip() and _checker_says(runner, checker, stdin, expected, expected) is None:
+        if expected.strip() and _checker_grade(runner, checker, stdin, expected, expected) is None:
             raise BadReferenceError("the checker raises an exception, even about the expected output")
         return Grade(Status.WRONG, detail="the checker cannot read the output")
     return grade
 
 
-def _checker_says(runner: ProgramRunner, checker: str, stdin: str, output: str, expected: str) -> Grade | None:
+def _checker_grade(runner: ProgramRunner, checker: str, stdin: str, output: str, expected: str) -> Grade | None:
     """The checker's grade, or None if it raised something.
 
     Raises:
         BadReferenceError: there is no such function, or it returns no score.
     """
     args = values.encode([stdin, output, expected])
-    outcome = runner.run({"kind": "function", "sources": [checker + _CALM], "entry": "_calm", "args": args})
+    outcome = runner.run({"kind": "function", "sources": [checker + _GUARD], "entry": "_guarded_check", "args": args})
     if outcome.ended in (Status.TIMEOUT, Status.MEMORY):
         return Grade(outcome.ended, detail=f"checker: {outcome.detail}")
     result = result_of(outcome)

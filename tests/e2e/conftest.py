@@ -30,7 +30,7 @@ SMALL = {
     "generators.groups_in_flight": "4",
     "generators.sampling.max_tokens": "24",
     "checkpoint_every_steps": "2",
-    "replay.worker_silence_seconds": "5",
+    "membership.timeout_seconds": "5",
 }
 
 

@@ -19,7 +19,11 @@ pytestmark = pytest.mark.e2e
 Start = Callable[..., Run]
 FLOAT32_BYTES = 4
 #: Gives every group an advantage, however little the model can do after ten steps.
-LENGTH_PUNISHED = {"learner.objective.overlong_limit": "20", "learner.objective.overlong_cache": "20"}
+LENGTH_PUNISHED = {
+    "rewards.overlong_max_tokens": "20",
+    "rewards.overlong_cache_tokens": "20",
+    "rewards.weights.overlong": "1",
+}
 
 
 def nothing_left(processes: list[psutil.Process]) -> bool:
@@ -127,7 +131,7 @@ def test_several_generators_share_the_work_within_the_bound(start: Start) -> Non
 def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: Start) -> None:
     adapters = {"learner.lora.rank": "4", "learner.lora.broadcast": "adapters"}
     fresh = {"generators.engine": "vllm", "replay.max_staleness": "0"} | LENGTH_PUNISHED
-    run = start(learner_ranks="2", steps="2", **{"rewards.language": "en"}, **adapters, **fresh)
+    run = start(steps="2", **{"learner.ranks": "2", "rewards.language": "en"}, **adapters, **fresh)
     assert run.end() == 0, run.text()[-3000:]
     summary = usable(run)
     assert summary["steps"] == 2 and summary["groups"]["committed"] == 2 * 4

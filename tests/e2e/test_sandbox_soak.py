@@ -1,4 +1,4 @@
-"""A short soak; `leeway bench soak` is the long one."""
+"""A short soak; `python -m benchmarks soak` is the long one."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from learner.model.merging import Merging
 from tests.e2e.digest import digest
 
 pytestmark = pytest.mark.e2e
-LOOPBACK = resolve(NetworkConfig(), in_cluster=False)
 
 SAMPLING = SamplingConfig(max_tokens=100)
 PROMPT = [8, 9, 10, 11]
@@ -51,6 +50,20 @@ def policies(model: Path, count: int) -> list[Any]:
                 parameter.add_(0.1 * torch.randn_like(parameter))
         made.append(policy)
     return made
+
+
+def publisher_for(
+    bucket_bytes: int, on_sync: Callable[[Mapping[str, Any]], None], merging: Merging | None = None
+) -> Publisher:
+    return Publisher(
+        WeightsConfig(bucket_bytes=bucket_bytes),
+        resolve(NetworkConfig(), in_cluster=False),
+        torch.float32,
+        alive=lambda: frozenset({"g0", "g1"}),
+        timeout_seconds=60,
+        on_sync=on_sync,
+        merging=merging,
+    )
 
 
 async def published(publisher: Publisher, version: int, policy: Any) -> None:
@@ -78,9 +91,9 @@ def adapted(model: Path) -> Trainer:
     return trainer
 
 
-async def draw_across(publisher: Publisher, drawing: VllmEngine, policy: Any) -> list[SampledCompletion]:
-    """Completions that are being drawn while version 1 arrives."""
-    going = [asyncio.create_task(drawing.generate(PROMPT, 4, SAMPLING)) for _ in range(8)]
+async def generate_across(publisher: Publisher, generating: VllmEngine, policy: Any) -> list[SampledCompletion]:
+    """Completions that are under way while version 1 arrives."""
+    going = [asyncio.create_task(generating.generate(PROMPT, 4, SAMPLING)) for _ in range(8)]
     await asyncio.sleep(0.15)  # into the middle of the completions; nothing depends on where exactly
     await published(publisher, 1, policy)
     return [d for group in await asyncio.gather(*going) for d in group]
@@ -95,7 +108,7 @@ async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer
     syncs: list[Mapping[str, Any]] = []
     assert learner.config.lora is not None
     merging = Merging(learner.config.lora.scale, "float32", BaseWeights(model).fingerprint)
-    publisher = Publisher(WeightsConfig(bucket_bytes=2**14), LOOPBACK, torch.float32, syncs.append, merging)
+    publisher = publisher_for(2**14, syncs.append, merging)
     async with subscribed(publisher, engines):
         publisher.publish(3, learner.snapshot())
         assert await asyncio.to_thread(publisher.wait, 3, 60)
@@ -126,12 +139,12 @@ async def scenario(model: Path) -> dict[str, Any]:
         await e.start()
     seen["loaded_digests"] = await digests(engines)
     syncs: list[Mapping[str, Any]] = []
-    publisher = Publisher(WeightsConfig(bucket_bytes=2**18), LOOPBACK, torch.float32, syncs.append)
+    publisher = publisher_for(2**18, syncs.append)
     try:
         async with subscribed(publisher, engines):
             await published(publisher, 0, versions[0])
             seen["digests"].append(await digests(engines))
-            seen["drawn"] = await draw_across(publisher, engines[0], versions[1])
+            seen["completions"] = await generate_across(publisher, engines[0], versions[1])
             seen["digests"].append(await digests(engines))
             await published(publisher, 2, versions[2])
             seen["digests"].append(await digests(engines))
@@ -173,14 +186,14 @@ def test_engines_that_merge_adapters_hold_what_the_learner_would_have_merged(see
 
 
 def test_a_completion_spans_two_versions(seen: dict[str, Any]) -> None:
-    assert any([version for version, _ in d.spans] == [0, 1] for d in seen["drawn"])
-    assert all(sum(tokens for _, tokens in d.spans) == len(d.tokens) for d in seen["drawn"])
+    assert any([version for version, _ in d.spans] == [0, 1] for d in seen["completions"])
+    assert all(sum(tokens for _, tokens in d.spans) == len(d.tokens) for d in seen["completions"])
 
 
 def test_the_boundary_is_at_the_right_token(seen: dict[str, Any]) -> None:
     """Each version's logprobs, over the cache that the versions before it left, are those that the engine reported;
     a boundary that is off by one is visibly wrong."""
-    spanning = [d for d in seen["drawn"] if len(d.spans) == 2 and min(n for _, n in d.spans) > 2][:6]
+    spanning = [d for d in seen["completions"] if len(d.spans) == 2 and min(n for _, n in d.spans) > 2][:6]
     assert spanning
     for d in spanning:
         boundary = d.spans[0][1]

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,7 +18,7 @@ from actors.errors import PeerTimeoutError, RunError
 from actors.events import Event, Phase, WeightSync
 from actors.membership import Report
 from actors.observability import metrics
-from actors.replay.payload import Payload
+from actors.replay.batch import decode_batch
 from actors.roles.learner.rendezvous import join, leave
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
@@ -26,9 +26,8 @@ from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
-from actors.transport.codec import Array
 from actors.weights.publisher import Publisher
-from learner import Completion, Group, LearnerConfig, Trainer
+from learner import Group, LearnerConfig, Trainer
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
 from learner.distributed import ranks
 from learner.model.base_weights import BaseWeights
@@ -69,15 +68,15 @@ class Learner:
                 for _ in ("requests", "batches", "notices")
             )
             interval = recipe.membership.heartbeat_seconds
-            heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
-            open_.enter_context(closing(heartbeat))
+            self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
+            open_.enter_context(closing(self._heartbeat))
             self._publisher = self._begin_publishing() if self._rank == 0 else None
             if self._publisher is not None:
                 open_.enter_context(closing(self._publisher))
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
-            if recipe.learner_ranks > 1:
-                join(self._client, self._rank, recipe.learner_ranks, self._presence.node, recipe.learner.device)
+            if recipe.learner.ranks > 1:
+                join(self._client, self._rank, recipe.learner.ranks, self._presence.node, recipe.learner.device)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
@@ -89,11 +88,18 @@ class Learner:
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
+        dtype, merging = getattr(torch, recipe.generators.dtype), None
         if recipe.learner.sends_adapters:
             dtype, merging = torch.float32, merging_of(recipe, self._model)
-        else:
-            dtype, merging = getattr(torch, recipe.generators.dtype), None
-        publisher = Publisher(recipe.weights, self._presence.node, dtype, self._synced, merging)
+        publisher = Publisher(
+            recipe.weights,
+            self._presence.node,
+            dtype,
+            alive=lambda: self._heartbeat.alive("generator"),
+            timeout_seconds=recipe.membership.timeout_seconds,
+            on_sync=self._synced,
+            merging=merging,
+        )
         self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
         return publisher
 
@@ -209,7 +215,7 @@ class Learner:
         while not self._stopping and version < self._recipe.steps:
             batch = self._batches.poll("take_batch", {"version": version})
             if batch:
-                return groups_of(batch.body["groups"], batch.arrays, self._recipe.replay.group_size)
+                return decode_batch(batch.body, batch.arrays, self._recipe.replay.group_size)
         return None
 
     def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
@@ -225,7 +231,7 @@ class Learner:
 
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
-        return ranks.total(float(groups is not None), self._trainer.device) == self._recipe.learner_ranks
+        return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner.ranks
 
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
@@ -304,31 +310,3 @@ def merging_of(recipe: Recipe, model: Path) -> Merging:
     dtypes = (recipe.learner.dtype, recipe.generators.dtype)
     dtype = "bfloat16" if "bfloat16" in dtypes else "float32"
     return Merging(scale=lora.scale, dtype=dtype, base=BaseWeights(model).fingerprint)
-
-
-def groups_of(heads: list[dict[str, Any]], arrays: Mapping[str, Array], group_size: int) -> list[Group]:
-    """The groups of a delivered batch, in order. Raises ProtocolError where one is out of form."""
-    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
-    for key, array in arrays.items():
-        position, _, name = key.partition(".")
-        own[position][name] = array
-    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
-
-
-def _group(head: Mapping[str, Any], payload: Payload) -> Group:
-    ends = payload.lengths.cumsum()
-    versions = payload.token_versions()
-    completions = []
-    for i, (end, length) in enumerate(zip(ends, payload.lengths, strict=True)):
-        part = slice(end - length, end)
-        completions.append(
-            Completion(
-                tokens=payload.tokens[part],
-                logprobs=payload.logprobs[part],
-                versions=versions[part],
-                reward=float(head["rewards"][i]),
-                truncated=bool(payload.truncated[i]),
-                parts=head["parts"][i],
-            )
-        )
-    return Group(prompt=payload.prompt, completions=tuple(completions), id=int(head["group_id"]))

@@ -8,8 +8,9 @@ from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.events import RewardModelDone
 from actors.roles.verifier.scorer import Encoder, Int32, require_room
-from actors.tasks import Pair, TaskStream, keep_back, read_pairs
-from learner import RewardModel, evaluate_preferences, prefer
+from actors.tasks import Pair, TaskStream, hold_out, read_pairs
+from learner import RewardModel, evaluate_preferences
+from learner import train_reward_model as train_on_pairs
 
 log = logging.getLogger(__name__)
 
@@ -26,32 +27,34 @@ def train_reward_model(
 ) -> RewardModelDone | None:
     """Train on the recipe's pairs and write the reward model to `folder`; `model` is the run's own.
 
-    Returns the event that tells how good it is on the pairs kept back; None, and nothing is written, where `stopped`
+    Returns the event that tells how good it is on the held-out pairs; None, and nothing is written, where `stopped`
     says so meanwhile. Raises RecipeError where the pairs cannot be used.
     """
     config = recipe.preferences
     assert config is not None and config.pairs is not None
     base = config.base or model
-    pairs = [pair for pair in read_pairs(config.pairs) if not stream.is_set_apart(pair.task.messages)]
+    pairs = [pair for pair in read_pairs(config.pairs) if not stream.is_held_out(pair.task.messages)]
     reward_model = RewardModel(recipe.learner, base, recipe.seed)
     require_room(reward_model, recipe)
     encoder = Encoder(recipe.tasks, base)
-    drawn, kept_back = keep_back(pairs, config.held_out)
-    train, held_out = (_encoded(some, encoder, reward_model) for some in (drawn, kept_back))
+    sides = hold_out(pairs, lambda pair: pair.task, config.held_out, "preferences.held_out")
+    train, held_out = (_encoded(side, encoder, reward_model) for side in sides)
     skipped = len(pairs) - len(train) - len(held_out)
     if not train or not held_out:
         raise RecipeError(
             f"{config.pairs}: nearly all of its pairs are longer than the {reward_model.max_length} tokens that the "
             "reward model reads; shorten them, or take another preferences.base"
         )
-    say(f"{len(train)} pairs, {len(held_out)} kept back" + (f", {skipped} too long" if skipped else ""))
+    say(f"{len(train)} pairs, {len(held_out)} held out" + (f", {skipped} too long" if skipped else ""))
     latest: dict[str, float] = {}
 
     def check(step: int) -> bool:
         say(f"step {step}: loss {latest['loss']:.3g} nats a pair, {latest['held_out_loss']:.3g} on held-out pairs")
         return stopped()
 
-    statistics = prefer(reward_model, train, config.supervised, check, lambda _, found: latest.update(found), held_out)
+    statistics = train_on_pairs(
+        reward_model, train, config.supervised, check, lambda _, found: latest.update(found), held_out
+    )
     if stopped():
         return None
     found = evaluate_preferences(reward_model, held_out)

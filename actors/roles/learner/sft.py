@@ -1,7 +1,7 @@
 """The supervised start: examples, and the accuracy that ends it."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from actors.config.recipe import Recipe
 from actors.engines.tokens import end_tokens
 from actors.engines.transformers import generate
-from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces
-from learner import Trainer, supervise
+from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces, hold_out
+from learner import Trainer, train_sft
 from sandbox import Pool, Submission
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,14 @@ def cold_start(
     recipe: Recipe, trainer: Trainer, model: Path, stream: TaskStream, say: Callable[[str], None]
 ) -> dict[str, float]:
     """Train on the recipe's traces until the development tasks are answered as well as it asks, the held-out loss
-    stops falling, or the epochs end; `say` is told how it goes. Returns the statistics of `learner.supervise`.
+    stops falling, or the epochs end; `say` is told how it goes. The loss is measured on the examples of
+    `cold_start.held_out` tasks, those whose prompts have the lowest hash (`actors.tasks.hold_out`).
+
+    Returns:
+        The statistics of `learner.train_sft`.
+
+    Raises:
+        RecipeError: if the traces cannot be used.
     """
     from transformers import AutoTokenizer
 
@@ -34,8 +41,9 @@ def cold_start(
     renderer = Renderer(recipe.tasks, tokenizer)
     ends = end_tokens(model, tokenizer)
     traces = addition_traces(stream) if config.traces == "addition" else file_traces(Path(config.traces), stream)
-    drawn, kept_back = _keep_back(list(islice(traces, config.examples)), config.held_out)
-    examples, held_out = (list(_examples(pairs, renderer, tokenizer, ends[0])) for pairs in (drawn, kept_back))
+    demonstrated = list(islice(traces, config.examples))
+    sides = hold_out(demonstrated, lambda pair: pair[0], config.held_out, "cold_start.held_out")
+    examples, held_out = (list(_examples(side, renderer, tokenizer, ends[0])) for side in sides)
     development = stream.development(config.development) if config.stop_at_accuracy is not None else ()
     latest: dict[str, float] = {}
 
@@ -50,7 +58,7 @@ def cold_start(
         say(f"{text}; {accuracy:.0%} of {len(development)} development tasks, until {config.stop_at_accuracy:.0%}")
         return accuracy >= config.stop_at_accuracy
 
-    return supervise(
+    return train_sft(
         trainer,
         examples,
         config.supervised,
@@ -58,12 +66,6 @@ def cold_start(
         on_step=lambda _, statistics: latest.update(statistics),
         held_out=held_out,
     )
-
-
-def _keep_back(pairs: Sequence[Pair], tasks: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to train on, and those of the first so many tasks: no task is on both sides."""
-    back = set(list(dict.fromkeys(task.key for task, _ in pairs))[:tasks])
-    return [pair for pair in pairs if pair[0].key not in back], [pair for pair in pairs if pair[0].key in back]
 
 
 def _examples(traces: Iterable[Pair], renderer: Renderer, tokenizer: Any, end: int) -> Any:

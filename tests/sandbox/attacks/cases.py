@@ -2,7 +2,7 @@
 
 An attack has succeeded if its verdict is `ok`, or if it did damage that `World.damage` sees. Programs of kind "stdio"
 are to print `@TOKEN@` (which they can only read where they must not), or REACHED after something they must not be able
-to do; "function" and "assert" programs are to return `@NUMBER@` without being told. `control` says that the attack
+to do; "function" and "assert" programs are to return `@NUMBER@` without being told. `control` means that the attack
 succeeds against a naive judge.
 """
 

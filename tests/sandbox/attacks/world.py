@@ -1,4 +1,4 @@
-"""What the attacks must not reach, read, change or end: planted canaries and what became of them."""
+"""What the attacks must not reach, read, change or end: planted targets and what became of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class World:
-    """Planted canaries. Every token is random, so only reading the right thing prints it."""
+    """Planted targets. Every token is random, so only reading the right thing prints it."""
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         self.directory = directory

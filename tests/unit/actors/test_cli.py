@@ -1,39 +1,189 @@
 """The command line's exit codes and messages."""
 
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
-from actors.cli import main
+from actors import cli
+from actors.errors import ERRORS, LeewayError, PeerTimeoutError, RecipeError, RunError, exit_code
+from learner.errors import BatchError, ModelError
+from sandbox.errors import IsolationError, UnknownVerifierError
+
+ROOT = Path(__file__).parents[3]
+RECIPE = str(ROOT / "recipes" / "quickstart.yaml")
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["leeway", *arguments])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert len(captured.err.strip().splitlines()) == 1
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return captured.err
 
 
 def test_check_prints_the_resolved_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(monkeypatch, "check", "recipes/quickstart.yaml", "-s", "replay.max_staleness=2") == 0
-    assert "max_staleness: 2" in capsys.readouterr().out
+    assert call(monkeypatch, "check", RECIPE, "-s", "replay.max_staleness=2") == 0
+    captured = capsys.readouterr()
+    assert "max_staleness: 2" in captured.out
+    assert captured.err == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["check", "recipes/quickstart.yaml", "-s", "learner.speed=1"], "learner.speed"),
-        (["run", "no-such-recipe.yaml"], "no-such-recipe.yaml"),
-        (["run"], "name a recipe"),
-        (["run", "--resume", "recipes"], "not a run folder"),
+        (["check", RECIPE, "-s", "learner.speed=1"], "learner.speed"),
+        (["check", RECIPE, "-s", "learner.speed"], "write key=value"),
+        (["check", RECIPE, "-s", "rewards.language=xx"], "rewards.language"),
+        (["check", RECIPE, "-s", "cold_start.traces=nowhere.jsonl"], "nowhere.jsonl"),
         (["check"], "recipe"),
+        (["check", "--fast", RECIPE], "--fast"),
+        (["run", "no-such-recipe.yaml"], "no-such-recipe.yaml"),
+        (["run", RECIPE, "-s", "cold_start.traces=nowhere.jsonl"], "nowhere.jsonl"),
+        (["run", RECIPE, "-s", "output=/dev/null/runs"], "output"),
+        (["run"], "name a recipe"),
+        (["run", RECIPE, "--resume", "runs"], "not both"),
+        (["run", "--resume", "recipes"], "not a run folder"),
+        (["run", "--resume", "no-such-folder"], "not a run folder"),
+        (["run", "--resume", RECIPE], "not a run folder"),
+        (["score"], "file"),
+        (["score", "no-such-file.jsonl"], "no-such-file.jsonl"),
+        (["sandbox", "fly"], "fly"),
+        (["sandbox", "serve", "--port", "many"], "port"),
+        (["bench", "fly"], "fly"),
+        (["bench", "math", "--json", "/no/such/folder/figures.json"], "figures.json"),
         (["fly"], "fly"),
+        (["--fast"], "--fast"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
+    monkeypatch.chdir(ROOT)
     assert call(monkeypatch, *arguments) == 2
-    captured = capsys.readouterr()
-    assert says in captured.err
-    assert len(captured.err.strip().splitlines()) == 1
+    assert says in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "directory"),
+        (b"", "a recipe is a mapping"),
+        (b"name: caf\xe9", "UTF-8"),
+        (b"name: [", "not YAML"),
+        (b"name: a\nname: b", "name stands twice, in lines 1 and 2"),
+        (b"name: a", "is missing"),
+        (b"- a", "a recipe is a mapping"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+    content: bytes | None,
+    says: str,
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert call(monkeypatch, command, str(path)) == 2
+    assert says in one_line(capsys)
+
+
+def test_nothing_is_written_for_a_recipe_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    assert call(monkeypatch, "run", RECIPE, "-s", f"output={output}", "-s", "rewards.language=xx") == 2
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LeewayError("it\nfailed"), 1),
+        (RunError("it failed"), 1),
+        (PeerTimeoutError("it failed"), 1),
+        (RecipeError("it failed"), 2),
+        (BatchError("it failed"), 1),
+        (ModelError("it failed"), 2),
+        (IsolationError("it failed"), 1),
+        (UnknownVerifierError("it failed"), 2),
+    ],
+)
+def test_every_error_of_ours_is_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("actors.config.loading.load", fail)
+    assert isinstance(error, ERRORS)
+    assert exit_code(error) == code
+    assert call(monkeypatch, "check", RECIPE) == code
+    assert one_line(capsys) == "leeway: it failed\n"
+
+
+def test_an_interrupt_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("actors.config.loading.load", interrupt)
+    assert call(monkeypatch, "run", RECIPE) == 130
+    assert "--resume" in one_line(capsys)
+
+
+def test_the_version_is_that_of_the_project(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    def absent(_: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"leeway {wanted}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["check", RECIPE]])
+def test_what_is_printed_into_a_pipe_fits_80_columns(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "actors.cli", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    if "--help" in arguments:
+        assert max(map(len, ended.stdout.splitlines())) <= 80
+    assert "\x1b" not in ended.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m actors.cli check {RECIPE} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode in (0, 1)
+    assert ended.stderr == ""
+
+
+def test_benchmarks_are_forwarded_to_in_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "actors.cli", "bench", "math", "--help"]
+    environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "python -m benchmarks math" in ended.stdout
+
+
+def test_elsewhere_it_is_said_where_benchmarks_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_ROOT", tmp_path)
+    assert call(monkeypatch, "bench", "math") == 2
+    assert "part of a checkout" in one_line(capsys)

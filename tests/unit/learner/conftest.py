@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.models import small_llama
 from learner import Completion, Group
+from learner.batch import LossMask
 
 VOCABULARY = 64
 
@@ -36,12 +37,27 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_groups() -> GroupFactory:
-    """Random ragged groups; `lengths` bounds the completions, `age` the versions behind `version`."""
+    """Random ragged groups; `lengths` bounds the completions, `age` the versions behind `version`; `masked` is the
+    share of tokens that a loss mask excludes.
+    """
 
     def make(
-        count: int = 4, size: int = 4, lengths: tuple[int, int] = (1, 20), seed: int = 0, version: int = 0, age: int = 0
+        count: int = 4,
+        size: int = 4,
+        lengths: tuple[int, int] = (1, 20),
+        seed: int = 0,
+        version: int = 0,
+        age: int = 0,
+        masked: float = 0.0,
     ) -> list[Group]:
-        random = np.random.default_rng(seed)
+        random, masks = np.random.default_rng(seed), np.random.default_rng(seed + 1)
+
+        def loss_mask(length: int) -> LossMask | None:
+            if not masked:
+                return None
+            mask = masks.random(length) >= masked
+            mask[masks.integers(length)] = True
+            return mask.astype(np.uint8)
 
         def completion() -> Completion:
             length = int(random.integers(lengths[0], lengths[1] + 1))
@@ -51,6 +67,7 @@ def make_groups() -> GroupFactory:
                 versions=(version - random.integers(0, age + 1, length)).astype(np.int32),
                 reward=float(random.integers(0, 2)),
                 truncated=bool(random.random() < 0.2),
+                loss_mask=loss_mask(length),
             )
 
         def group(index: int) -> Group:

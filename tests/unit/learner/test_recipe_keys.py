@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from actors.cli import main
-from actors.config.recipe import load
+from actors.config.loading import load
 from learner import Group, LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name
 
@@ -22,7 +22,6 @@ PREFIX = "learner.objective."
 
 PROXIMAL = {"name": "decoupled_ppo", "correction_high": "2"}
 KL = {"kl": "k3", "kl_coefficient": "0.1"}
-OVERLONG = {"overlong_limit": "15"}
 # key -> what it needs beside it, and a value that is not its default
 KEYS: dict[str, tuple[dict[str, str], str]] = {
     "name": ({}, "dapo"),
@@ -43,8 +42,6 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "entropy_coefficient": ({}, "0.1"),
     "max_token_age": ({}, "1"),
     "age_half_life": ({}, "2"),
-    "overlong_limit": ({}, "15"),
-    "overlong_cache": (OVERLONG, "5"),
     "mask_truncated": ({}, "true"),
 }
 CHOICES: list[tuple[str, str, dict[str, str]]] = [

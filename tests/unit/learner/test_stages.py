@@ -21,8 +21,8 @@ from learner import (
     RewardModel,
     SftConfig,
     Trainer,
-    prefer,
-    supervise,
+    train_reward_model,
+    train_sft,
 )
 from learner.config import LoraSettings
 from learner.reward_model import evaluate_preferences
@@ -42,7 +42,7 @@ def test_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
     examples = [(_ids(random, 4), _ids(random, 6)) for _ in range(16)]
     trainer = Trainer(CONFIG, tiny_model, seed=0)
     losses: list[float] = []
-    last = supervise(
+    last = train_sft(
         trainer,
         examples,
         SftConfig(learning_rate=5e-3, batch_size=8, epochs=100, check_every=5, warmup_steps=0),
@@ -59,7 +59,7 @@ def test_nothing_is_checked_before_the_first_check(tiny_model: Path) -> None:
     asked: list[int] = []
     config = SftConfig(batch_size=1, check_every=2, check_from=5)
     examples = [(_ids(random, 2), _ids(random, 2)) for _ in range(9)]
-    supervise(Trainer(CONFIG, tiny_model, seed=0), examples, config, should_stop=lambda step: bool(asked.append(step)))
+    train_sft(Trainer(CONFIG, tiny_model, seed=0), examples, config, should_stop=lambda step: bool(asked.append(step)))
     assert asked == [6, 8]
 
 
@@ -68,7 +68,7 @@ def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path)
     noise = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
     unseen = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
     config = SftConfig(learning_rate=1e-2, batch_size=8, epochs=500, check_every=1, patience=3, warmup_steps=0)
-    last = supervise(Trainer(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
+    last = train_sft(Trainer(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
     assert last["steps"] < 100, "memorising noise cannot lower the loss on other noise for long"
     assert last["held_out_loss"] > last["loss"]
 
@@ -85,7 +85,7 @@ def test_reward_model_learns_a_preference_and_exports(tiny_model: Path, tmp_path
     model = RewardModel(CONFIG, tiny_model, seed=0)
     held_out = [pair() for _ in range(32)]
     config = SftConfig(learning_rate=3e-3, batch_size=16, epochs=6, warmup_steps=0)
-    prefer(model, [pair() for _ in range(128)], config)
+    train_reward_model(model, [pair() for _ in range(128)], config)
     assert evaluate_preferences(model, held_out)["accuracy"] >= 0.9
     model.export(tmp_path / "reward")
     exported = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward", pad_token_id=0)
@@ -131,8 +131,8 @@ def test_reward_model_stops_when_the_held_out_loss_stops_falling(tiny_model: Pat
     random = np.random.default_rng(0)
     noise, unseen = ([(_ids(random, 3), _ids(random, 4), _ids(random, 4)) for _ in range(8)] for _ in range(2))
     config = SftConfig(learning_rate=1e-2, batch_size=8, epochs=500, check_every=1, patience=3, warmup_steps=0)
-    last = prefer(RewardModel(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
-    assert last["steps"] < 100, "memorising coin flips cannot foretell others"
+    last = train_reward_model(RewardModel(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
+    assert last["steps"] < 100, "memorising labels set at chance cannot predict others"
     assert last["accuracy"] > 0.9 and last["held_out_loss"] > last["loss"]
 
 
@@ -142,7 +142,7 @@ def test_a_damaged_reward_model_is_not_trained_on(tiny_model: Path) -> None:
     with torch.no_grad():
         model.model.score.weight.fill_(torch.inf)
     with pytest.raises(NonFiniteError, match="supervised step 1"):
-        prefer(model, [(_ids(random, 3), _ids(random, 4), _ids(random, 4))], SftConfig())
+        train_reward_model(model, [(_ids(random, 3), _ids(random, 4), _ids(random, 4))], SftConfig())
 
 
 @pytest.mark.parametrize("broadcast", ["merged", "adapters"])

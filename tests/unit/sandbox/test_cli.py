@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sandbox.cli import app
+from sandbox.cli import app, score
+from sandbox.programs import self_test
 
 RECORDS = [
     {"id": "a", "verifier": "exact", "response": "<answer>4</answer>", "answer": "4"},
@@ -74,18 +76,79 @@ def test_an_answer_may_be_infinite(tmp_path: Path) -> None:
     assert [json.loads(line)["status"] for line in written] == ["ok", "wrong", "wrong"]
 
 
-def test_a_bad_configuration_is_one_line_that_names_the_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["score", "serve"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"sandbox:\n  workerz: 3\n", "sandbox.workerz"),
+        (b"sandbox:\n  workers: 1\n  workers: 2\n", "occurs twice"),
+        (b"sandbox: [1\n", "expected"),
+        (b"rewards: {language: tlh}\n", "'tlh' is not supported"),
+        (b"caf\xe9: 1\n", "not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_a_bad_configuration_is_one_line_and_exit_code_2(
+    tmp_path: Path, command: str, content: bytes | None, reason: str
+) -> None:
     file, config = _write(tmp_path / "in.jsonl", []), tmp_path / "config.yaml"
-    config.write_text("sandbox:\n  workerz: 3\n")
-    ended = CliRunner().invoke(app, ["score", str(file), "-c", str(config)])
-    assert ended.exit_code == 2
-    assert "sandbox.workerz" in ended.output
+    if content is not None:
+        config.write_bytes(content)
+    arguments = [str(file)] if command == "score" else ["--port", "0"]
+    assert reason in _refused([command, *arguments, "-c", str(config)])
+
+
+def _refused(arguments: list[str], code: int = 2, **environment: str) -> str:
+    """The one line that a command ends with."""
+    ended = CliRunner().invoke(app, arguments, env={"LEEWAY_SANDBOX_TOKEN": "", **environment})
+    assert ended.exit_code == code, ended.output
+    [line] = ended.output.splitlines()
+    return line
+
+
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    assert "No such file" in _refused(["score", str(tmp_path / "missing.jsonl")])
+    assert "Is a directory" in _refused(["score", str(tmp_path)])
+
+
+def test_a_machine_that_cannot_score_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "_PROGRAM", 'print(\'{"leaked": ["fork"]}\')')
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[1])])
+    assert "in.jsonl:1: stdio: IsolationError" in _refused(["score", str(file), "-o", str(tmp_path / "out")], code=1)
+
+
+def test_a_full_disk_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[0])])
+    assert "No space left" in _refused(["score", str(file), "-o", "/dev/full"], code=1)
+
+
+def test_a_pipe_can_be_scored() -> None:
+    command = [sys.executable, "-m", "sandbox.cli", "score", "/dev/stdin"]
+    ended = subprocess.run(command, input=json.dumps(RECORDS[0]), capture_output=True, text=True, timeout=60)
+    assert (json.loads(ended.stdout)["status"], ended.stderr, ended.returncode) == ("ok", "", 0)
+
+
+def test_an_address_that_cannot_be_served_is_one_line_and_exit_code_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = _refused(["serve", "--port", str(taken.getsockname()[1])])
+    assert "in use" in line
+    assert "cannot be resolved" in _refused(["serve", "--host", "no.such.host.invalid"])
+
+
+def test_a_token_that_no_client_can_send_is_refused_and_not_shown() -> None:
+    line = _refused(["serve"], LEEWAY_SANDBOX_TOKEN="se cret")
+    assert "LEEWAY_SANDBOX_TOKEN" in line
+    assert "cret" not in line
+
+
+def test_score_of_the_whole_command_line_is_the_same_command() -> None:
+    from actors import cli
+
+    assert {command.callback for command in cli.app.registered_commands if command.name == "score"} == {score}
 
 
 def test_serve_refuses_the_world_without_a_token() -> None:
-    ended = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"], env={"LEEWAY_SANDBOX_TOKEN": ""})
-    assert ended.exit_code == 2
-    assert "LEEWAY_SANDBOX_TOKEN" in ended.output
+    assert "LEEWAY_SANDBOX_TOKEN" in _refused(["serve", "--host", "0.0.0.0"])
 
 
 def test_bytes_that_are_no_text_cost_only_their_own_record(tmp_path: Path) -> None:
@@ -139,13 +202,13 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> N
     command = [sys.executable, "-m", "sandbox.cli", "score", str(file), "-o", str(tmp_path / "out.jsonl"), "-w", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         deadline = time.monotonic() + 60
-        while not (zygotes := _children(process.pid)) or not _children(min(zygotes)):
+        while not (servers := _children(process.pid)) or not _children(min(servers)):
             assert time.monotonic() < deadline
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    while any(Path(f"/proc/{pid}").exists() for pid in zygotes):
+    while any(Path(f"/proc/{pid}").exists() for pid in servers):
         assert time.monotonic() < deadline
 
 
@@ -157,7 +220,7 @@ def _children(pid: int) -> set[int]:
     return found
 
 
-def test_serve_says_what_keeps_programs_in_and_ends_in_order() -> None:
+def test_serve_names_the_isolation_layers_and_shuts_down_gracefully() -> None:
     command = [sys.executable, "-m", "sandbox.cli", "serve", "--port", "0", "-w", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None

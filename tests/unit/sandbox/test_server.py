@@ -187,7 +187,7 @@ except OSError as error:
 
 
 @pytest.mark.parametrize(
-    ("field", "says"),
+    ("field", "reason"),
     [
         ({"files": {"../a": "eA=="}}, "not a path within"),
         ({"files": {"/etc/a": "eA=="}}, "not a path within"),
@@ -199,10 +199,10 @@ except OSError as error:
         ({"files": {f"f{number}": "" for number in range(300)}}, "at most 256"),
     ],
 )
-def test_bad_files_are_a_sandbox_error_that_says_why(client: TestClient, field: dict[str, Any], says: str) -> None:
+def test_bad_files_are_a_sandbox_error_with_the_reason(client: TestClient, field: dict[str, Any], reason: str) -> None:
     body = _run(client, code="print(1)", language="python", **field)
     assert body["status"] == "SandboxError"
-    assert says in body["message"]
+    assert reason in body["message"]
 
 
 def test_files_leave_nothing_behind(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

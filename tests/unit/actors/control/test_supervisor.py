@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.config.recipe import load
+from actors.config.loading import load
 from actors.control.supervisor import Supervisor
 from actors.errors import RunError
 from actors.roles.role import Storage

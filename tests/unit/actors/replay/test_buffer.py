@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from actors.errors import ProtocolError
-from actors.replay.buffer import Replay
+from actors.events import EvaluationDone, Sample, StepDone
+from actors.replay import messages as m
+from actors.replay.buffer import Buffer, Delivery, Reply, Verified
 from actors.replay.ledger import ReplayLimits
 from actors.replay.payload import Payload
 from actors.transport.codec import Message
@@ -19,7 +21,14 @@ class Sums:
     held_out = 3
 
     def train(self, index: int) -> Mapping[str, Any]:
-        return {"key": f"t{index}", "messages": [["user", f"{index}+{index}="]], "verifier": "exact", "reference": {}}
+        messages = [["user", f"{index}+{index}="]]
+        return {
+            "key": f"t{index}",
+            "messages": messages,
+            "verifier": "exact",
+            "reference": {},
+            "source": "odd" if index % 2 else "even",
+        }
 
     def evaluate(self, index: int) -> Mapping[str, Any]:
         return {**self.train(index), "key": f"h{index}"}
@@ -39,22 +48,26 @@ def payload(version: int = 0, samples: int = 2) -> Payload:
 
 
 class World:
-    """A replay and short words for what its clients say."""
+    """A buffer and short words for what its clients say; `last` is the latest reply."""
 
     def __init__(self, **limits: Any) -> None:
-        self.replay = Replay(ReplayLimits(**({"max_staleness": 1, "groups_per_batch": 1} | limits)), 2, Sums())
+        self.buffer = Buffer(ReplayLimits(**({"max_staleness": 1, "groups_per_batch": 1} | limits)), 2, Sums())
         self.now = 0.0
+        self.reported_version = 0
+        self.last = Reply({})
 
     def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, **body: Any) -> Any:
-        request = self.replay.parse(Message(kind, 1, {"worker": role, "role": role, **body}))
-        reply = self.replay.answer(request, arrays or {}, self.now)
+        request = m.parse(Message(kind, 1, {"worker": role, "role": role, **body}))
+        assert isinstance(request, m.BufferRequest)
+        reply = self.buffer.answer(request, arrays or {}, self.now, self.reported_version)
+        self.last = reply or Reply({})
         return None if reply is None else dict(reply.body) | {"arrays": reply.arrays}
 
     def lease(self, capacity: int = 1, version: int = 0) -> list[dict[str, Any]]:
         reply = self.say("lease", "generator", version=version, capacity=capacity)
         return reply["tasks"] if reply else []
 
-    def hand_in(self, task: Mapping[str, Any], version: int = 0) -> Any:
+    def submit(self, task: Mapping[str, Any], version: int = 0) -> Any:
         samples = task["samples"]
         return self.say(
             "group_arrived",
@@ -79,7 +92,7 @@ class World:
 def test_a_verifier_gets_the_prompt_as_text_and_as_the_messages_it_was_made_of() -> None:
     world = World()
     (task,) = world.lease()
-    world.hand_in(task)
+    world.submit(task)
     (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
     assert (group["prompt"], group["messages"]) == ("p", [["user", "0+0="]])
 
@@ -87,21 +100,21 @@ def test_a_verifier_gets_the_prompt_as_text_and_as_the_messages_it_was_made_of()
 def test_a_group_goes_all_the_way() -> None:
     world = World()
     (task,) = world.lease()
-    assert world.hand_in(task)["accepted"]
+    assert world.submit(task)["accepted"]
     world.score([1.0, 0.0])
     batch = world.say("take_batch", "learner", version=0)
     parts = [{"accuracy": 1.0}, {"accuracy": 0.0}]
-    assert batch["groups"] == [{"group_id": task["group_id"], "rewards": [1.0, 0.0], "parts": parts}]
+    assert batch["groups"] == [{"group_id": task["group_id"], "source": "even", "rewards": [1.0, 0.0], "parts": parts}]
     assert (batch["arrays"]["0.tokens"] == payload().tokens).all()
     world.say("trained", "learner", version=0, statistics={"loss": 1.0}, staleness={0: 6}, step_seconds=0.1)
     world.say("committed", "learner", version=1)
-    assert world.replay.status()["groups"]["committed"] == 1
-    assert world.replay.records == {}, "a committed group's tokens are still in memory"
+    assert world.buffer.status()["groups"]["committed"] == 1
+    assert world.buffer.records == {}, "a committed group's tokens are still in memory"
 
 
 def test_verifiers_never_see_tokens() -> None:
     world = World()
-    world.hand_in(world.lease()[0])
+    world.submit(world.lease()[0])
     reply = world.say("lease_verification", "verifier", capacity=1)
     assert reply["arrays"] == {}
     assert reply["groups"][0]["texts"] == ["a", "a"]
@@ -109,7 +122,7 @@ def test_verifiers_never_see_tokens() -> None:
 
 def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
     world = World()
-    world.hand_in(world.lease()[0])
+    world.submit(world.lease()[0])
     world.score([1.0, 0.0])
     first = world.say("take_batch", "learner", version=0)
     world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=0.1)
@@ -120,10 +133,10 @@ def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
 
 def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:
     world = World(verify_lease_seconds=1.0)
-    world.hand_in(world.lease()[0])
+    world.submit(world.lease()[0])
     (slow,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
     world.now = 2.0
-    world.replay.expire(world.now, silence_seconds=60)
+    world.buffer.expire(world.now)
     world.score([1.0, 0.0])
     first = world.say("take_batch", "learner", version=0)
     scores = [{"status": "ok", "reward": 0.5, "parts": {"accuracy": 0.5}}] * 2
@@ -140,36 +153,35 @@ def test_a_malformed_group_changes_nothing() -> None:
         with pytest.raises(ProtocolError):
             world.say("group_arrived", "generator", arrays, purpose="train", group_id=task["group_id"], prompt="",
                       texts=["a", "a"])  # fmt: skip
-    assert world.hand_in(task)["accepted"], "the lease must still be open"
+    assert world.submit(task)["accepted"], "the lease must still be open"
 
 
-def test_a_silent_worker_loses_its_lease() -> None:
+def test_a_lost_worker_loses_its_lease() -> None:
     world = World()
     (task,) = world.lease()
-    world.now = 30.0
-    world.replay.expire(world.now, silence_seconds=20.0)
-    assert not world.hand_in(task)["accepted"]
+    world.buffer.worker_lost("generator")
+    assert not world.submit(task)["accepted"]
+    assert world.buffer.records == {}
     assert world.lease()[0]["key"] == task["key"]
 
 
-def test_a_heartbeat_keeps_a_lease() -> None:
-    world = World(lease_seconds=100)
-    (task,) = world.lease()
-    world.now = 15.0
-    world.say("heartbeat", "generator")
-    world.now = 30.0
-    world.replay.expire(world.now, silence_seconds=20.0)
-    assert world.hand_in(task)["accepted"]
+def test_a_lost_verifiers_groups_are_verified_by_another() -> None:
+    world = World()
+    world.submit(world.lease()[0])
+    assert world.say("lease_verification", "verifier", capacity=1)["groups"]
+    assert world.say("lease_verification", "verifier", capacity=1) is None
+    world.buffer.worker_lost("verifier")
+    assert world.score([1.0, 0.0])["accepted"]
 
 
 def test_an_update_during_a_long_poll_admits_more() -> None:
     world = World(max_staleness=0)
-    world.hand_in(world.lease()[0])
+    world.submit(world.lease()[0])
     world.score([1.0, 0.0])
     world.say("take_batch", "learner", version=0)
     world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=0.1)
     assert world.lease(version=0) == []
-    world.say("heartbeat", "generator", version=1)
+    world.reported_version = 1
     assert len(world.lease(version=0)) == 1
 
 
@@ -180,10 +192,12 @@ def test_an_evaluation_goes_before_training_and_counts_each_task_once() -> None:
     assert [t["key"] for t in tasks] == ["h0", "h1", "h2"]
     assert world.say("evaluation_result", "learner", evaluation=number) is None
     for task in tasks:
-        world.hand_in(task)
+        world.submit(task)
     world.score([1.0, 1.0, 0.0], ["4", "4", "5"])
     world.score([1.0, 0.0, 0.0], ["4", "5", "5"])
     world.score([0.0, 0.0, 0.0], ["1", "2", "3"])
+    (event,) = world.last.events
+    assert isinstance(event, EvaluationDone) and event.name == "before"
     result = world.say("evaluation_result", "learner", evaluation=number)["result"]
     assert result["pass_at_1"] == pytest.approx(3 / 9)
     assert result["maj_at_k"] == pytest.approx(1 / 3)
@@ -195,13 +209,13 @@ def test_a_group_of_an_earlier_evaluation_is_not_taken_for_one_of_the_next() -> 
     world.say("evaluate", "learner", name="one", version=0, samples=2)
     late = world.lease(capacity=3)
     world.now = 11.0
-    world.replay.expire(world.now, silence_seconds=100)
+    world.buffer.expire(world.now)
     for task in world.lease(capacity=3):
-        world.hand_in(task)
+        world.submit(task)
         world.score([1.0, 0.0])
     world.say("evaluate", "learner", name="two", version=0, samples=2)
     world.lease(capacity=3)
-    assert not world.hand_in(late[0])["accepted"]
+    assert not world.submit(late[0])["accepted"]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +229,66 @@ def test_a_group_of_an_earlier_evaluation_is_not_taken_for_one_of_the_next() -> 
         ("nonsense", {}),
     ],
 )
-def test_bad_requests_are_refused(kind: str, body: dict[str, Any]) -> None:
+def test_bad_requests_are_rejected(kind: str, body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         World().say(kind, "learner", **body)
+
+
+def test_a_step_tells_what_happened_since_the_last_one() -> None:
+    world = World(groups_per_batch=2, drop_zero_variance=True)
+    for task in world.lease(capacity=3):
+        world.submit(task)
+    world.now = 2.0
+    for rewards in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]):
+        world.score(rewards)
+    assert world.last.verified == (Verified("even", (0.0, 1.0)),)
+    world.now = 5.0
+    world.say("take_batch", "learner", version=0)
+    assert world.last.delivered == (Delivery(0, 3.0), Delivery(0, 3.0))
+    world.say("take_batch", "learner", version=0)
+    assert world.last.delivered == (), "a repeated delivery counts once"
+    body = {"version": 0, "statistics": {"loss": float("nan")}, "staleness": {0: 12}, "step_seconds": 0.1}
+    world.say("trained", "learner", **body)
+    step, best, worst = world.last.events
+    assert isinstance(step, StepDone) and isinstance(best, Sample) and isinstance(worst, Sample)
+    assert (step.step, step.version, step.staleness) == (1, 1, {0: 12})
+    assert step.statistics["reward"] == 0.5
+    assert step.statistics["mixed_groups"] == pytest.approx(2 / 3), "a dropped group counts"
+    assert step.statistics["source_reward/odd"] == step.statistics["source_reward/even"] == 0.5
+    assert (best.reward, worst.reward, best.source, best.task_key) == (1.0, 0.0, "even", "t0")
+    world.say("trained", "learner", **body)
+    assert world.last.events == (), "a step that is told twice happened once"
+
+
+def test_a_run_of_one_source_has_no_statistics_by_source() -> None:
+    world = World()
+    world.submit(world.lease()[0])
+    world.score([1.0, 0.0])
+    world.say("take_batch", "learner", version=0)
+    world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=0.1)
+    (step, *_) = world.last.events
+    assert isinstance(step, StepDone)
+    assert set(step.statistics) == {"reward", "mixed_groups"}
+
+
+def test_the_source_of_a_task_goes_along() -> None:
+    world = World()
+    even, odd = world.lease(capacity=2)
+    assert (even["source"], odd["source"]) == ("even", "odd")
+    world.submit(odd)
+    (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
+    assert group["source"] == "odd"
+
+
+def test_a_run_that_resumes_issues_what_was_not_trained() -> None:
+    world = World()
+    first, second = world.lease(capacity=2)
+    world.submit(first)
+    world.score([1.0, 0.0])
+    world.say("take_batch", "learner", version=0)
+    world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=0.1)
+    snapshot = world.say("snapshot", "learner", version=1)["snapshot"]
+    resumed = World()
+    resumed.buffer = Buffer(world.buffer.ledger.limits, 2, Sums(), snapshot)
+    assert [task["key"] for task in resumed.lease(capacity=2, version=1)] == [second["key"], "t2"]
+    assert resumed.buffer.status()["version"] == 1

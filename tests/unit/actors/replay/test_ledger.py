@@ -20,7 +20,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(self.limits)
         self.now = 0.0
         self.delivered: dict[int, list[int]] = {}
-        self.trained_tickets: set[int] = set()
+        self.trained_group_ids: set[int] = set()
 
     def some(self, data: st.DataObject, *states: State) -> int | None:
         found = [e.group_id for e in self.ledger.entries.values() if e.state in states]
@@ -70,8 +70,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def batch_is_trained(self) -> None:
         version = self.ledger.version
         group_ids = set(self.ledger.batches[version])
-        assert not group_ids & self.trained_tickets, "a group was trained in two batches"
-        self.trained_tickets |= group_ids
+        assert not group_ids & self.trained_group_ids, "a group was trained in two batches"
+        self.trained_group_ids |= group_ids
         self.ledger.trained(version)
 
     @rule()
@@ -194,7 +194,7 @@ def test_broken_verification_is_repeated_and_then_dropped_but_never_a_reward() -
     assert ledger.take_batch(0) is None
 
 
-def test_a_late_group_is_refused() -> None:
+def test_a_late_group_is_rejected() -> None:
     ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1, lease_seconds=10))
     (entry,) = ledger.lease("g", 0, 1, 0.0)
     ledger.expire(11.0)

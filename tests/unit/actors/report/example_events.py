@@ -2,11 +2,24 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from actors.events import EvaluationDone, Event, GroupCounters, Phase, Restart, Sample, StepDone, Tick, WeightSync
-from actors.report.state import RunInfo
+from actors.events import (
+    EvaluationDone,
+    Event,
+    GroupCounters,
+    Phase,
+    Restart,
+    RewardModelDone,
+    Sample,
+    StepDone,
+    Tick,
+    WeightSync,
+)
+from actors.report.recorder import RunRecorder
+from actors.report.state import RunInfo, RunState
 
 HOSTILE = (
     "<think>7+8=15</think><answer>15</answer><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202e\ud800"
@@ -15,18 +28,38 @@ HOSTILE = (
 
 def info(folder: Path = Path("runs/synthetic"), steps: int = 60, max_staleness: int = 4) -> RunInfo:
     """A run of `steps` steps."""
-    return RunInfo("synthetic", 7, folder, steps, max_staleness, "learner:\n  lr: 0.0003\n")
+    return RunInfo("synthetic", 7, folder, steps, max_staleness, "learner:\n  optimizer:\n    learning_rate: 0.0003\n")
+
+
+def state_of(*events: Event, steps: int = 60, max_staleness: int = 4) -> RunState:
+    """The state of a run after `events`."""
+    state = RunState(info(steps=steps, max_staleness=max_staleness))
+    for event in events:
+        state.fold(event)
+    return state
+
+
+def record(folder: Path, events: Iterable[Event], resumed_at: int | None = None) -> RunState:
+    """Write the run folder of a run of `events`."""
+    with RunRecorder(info(folder), resumed_at=resumed_at) as recorder:
+        for event in events:
+            recorder.record(event)
+    return recorder.state
 
 
 def step(
-    number: int, seconds: float | None = None, staleness: dict[int, int] | None = None, **statistics: float
+    number: int,
+    seconds: float | None = None,
+    staleness: dict[int, int] | None = None,
+    more: Mapping[str, float] | None = None,
+    **statistics: float,
 ) -> StepDone:
-    """Step `number`, two seconds after the one before unless told otherwise."""
+    """Step `number`, two seconds after the one before unless told otherwise; `more` are further statistics."""
     return StepDone(
         seconds=2.0 * number if seconds is None else seconds,
         step=number,
         version=number,
-        statistics=statistics,
+        statistics={**statistics, **(more or {})},
         staleness={0: 100} if staleness is None else staleness,
         step_seconds=1.5,
     )
@@ -49,7 +82,12 @@ def evaluation(name: str, version: int, pass_at_1: float, seconds: float = 1.0, 
     )
 
 
-def tick(seconds: float, interval: float = 1.0, generation: float = 800.0, busy: float = 0.5, **groups: object) -> Tick:
+def reward_model(accuracy: float, held_out: int = 64) -> RewardModelDone:
+    """A reward model that puts this share of the held-out pairs in the right order."""
+    return RewardModelDone(seconds=9, steps=120, pairs=500, held_out=held_out, accuracy=accuracy, margin=1.5, loss=0.4)
+
+
+def tick(seconds: float, interval: float = 1.0, generation: float = 800.0, busy: float = 0.5, **groups: Any) -> Tick:
     """The pools at `seconds`."""
     return Tick(
         seconds=seconds,

@@ -1,7 +1,7 @@
 """What a terminal and a log show of a run, on synthetic events."""
 
 import io
-from pathlib import Path
+from collections.abc import Iterable
 
 import pytest
 from rich.console import Console
@@ -9,28 +9,17 @@ from rich.console import Console
 from actors.events import Event, Restart
 from actors.report.display import Display, page, spark
 from actors.report.health import warnings
-from actors.report.outcome import final
 from actors.report.state import RunState
-from actors.report.summary import summarise
-from actors.report.units import duration, number, percent, size
-from tests.unit.actors.report.example_events import evaluation, info, learning_run, step, tick
+from tests.unit.actors.report.example_events import info, learning_run, reward_model, state_of, step, tick
 
 
 def drawn(renderable: object, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=24, force_terminal=False)
-    console.print(renderable)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return [line.rstrip() for line in text.splitlines()]
+    file = io.StringIO()
+    Console(file=file, width=width, height=24, force_terminal=False).print(renderable)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def state_of(events: list[Event], max_staleness: int = 4) -> RunState:
-    state = RunState(info(max_staleness=max_staleness))
-    for event in events:
-        state.fold(event)
-    return state
-
-
-def log_of(events: list[Event]) -> list[str]:
+def log_of(events: Iterable[Event]) -> list[str]:
     file = io.StringIO()
     with Display(RunState(info()), Console(file=file, width=80, force_terminal=False)) as display:
         for event in events:
@@ -39,7 +28,7 @@ def log_of(events: list[Event]) -> list[str]:
 
 
 def test_the_page_shows_what_matters() -> None:
-    lines = "\n".join(drawn(page(state_of(list(learning_run())[:-3]))))
+    lines = "\n".join(drawn(page(state_of(*list(learning_run())[:-3]))))
     for text in ("step 60 of 60", "42% -> 88%", "entropy", "bound 4", "generator", "groups to verify", "ready 5"):
         assert text in lines
 
@@ -50,10 +39,8 @@ def test_the_page_fits_a_terminal_of_80_by_24_even_with_all_warnings(max_stalene
         step(n, staleness={n: 5}, reward=1 / n, entropy=0.0, mixed_groups=0.0, response_length_mean=90.0 / n)
         for n in range(1, 30)
     ]
-    state = state_of(
-        [*learning_run(5), *collapse, tick(99.0, issued=10**7, dropped={f"reason {i}": 10**6 for i in range(9)})],
-        max_staleness,
-    )
+    last = tick(99.0, issued=10**7, dropped={f"reason {i}": 10**6 for i in range(9)})
+    state = state_of(*learning_run(5), *collapse, last, max_staleness=max_staleness)
     assert len(warnings(state)) > 3
     lines = drawn(page(state), 200)
     assert len(lines) <= 24
@@ -61,7 +48,7 @@ def test_the_page_fits_a_terminal_of_80_by_24_even_with_all_warnings(max_stalene
 
 
 def test_a_page_of_a_run_that_has_not_begun() -> None:
-    assert len(drawn(page(state_of([])))) <= 24
+    assert len(drawn(page(state_of()))) <= 24
 
 
 def test_a_log_has_one_plain_line_a_step() -> None:
@@ -84,43 +71,41 @@ def test_text_from_outside_cannot_steer_the_terminal() -> None:
     assert lines == ["restarted g: ⟨U+001B⟩]0;title⟨U+0007⟩[red]"]
 
 
-def test_a_terminal_gets_a_live_page() -> None:
+def test_an_event_is_one_line_of_a_log_however_long_it_is() -> None:
+    reason = "RayActorError: the worker died\n  " + "its node ran out of memory " * 9
+    lines = log_of([Restart(seconds=1, role="generator", member="generator-0", reason=reason)])
+    assert len(lines) == 1
+    assert "worker died its node ran" in lines[0] and len(lines[0]) > 200
+
+
+def test_new_warnings_are_logged_gravest_first() -> None:
+    bad = [step(n, staleness={9: 1}, entropy=0.0, truncated_fraction=1.0) for n in range(1, 6)]
+    lines = [line for line in log_of(bad) if line.startswith("warning: ")]
+    assert [line.split()[1] for line in lines] == ["Tokens", "Entropy", "100%"]
+
+
+def test_a_reward_model_is_one_line_of_a_log() -> None:
+    done = reward_model(0.9375)
+    line = "reward model: 93.8% of 64 held-out pairs in the right order, margin 1.5 nats, after 120 steps"
+    assert log_of([done])[0] == line
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    with Display(RunState(info()), Console(file=file, width=80, force_terminal=True)) as display:
+        display(step(1))
+    assert file.getvalue().startswith("step 1/60")
+
+
+def test_a_terminal_gets_a_live_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     file = io.StringIO()
     console = Console(file=file, width=80, height=24, force_terminal=True)
     with Display(RunState(info()), console) as display:
         for event in learning_run(5):
             display(event)
     assert "step 5 of 60" in file.getvalue()
-
-
-def test_the_outcome_names_results_and_files() -> None:
-    lines = "\n".join(drawn(final(summarise(state_of(list(learning_run()))), Path("runs/one")), 100))
-    for text in (
-        "42.0% -> 92.0%",
-        "60 steps",
-        "tokens/s",
-        "learner 90%",
-        "  4 ",
-        "runs/one/report.html",
-        "runs/one/summary.json",
-    ):
-        assert text in lines
-
-
-def test_the_outcome_of_an_interrupted_run() -> None:
-    lines = "\n".join(drawn(final(summarise(state_of([evaluation("before", 0, 0.42)])), Path("runs/one"))))
-    assert "42.0% -> –" in lines
-
-
-def test_numbers_read_well() -> None:
-    assert [duration(s) for s in (None, 0.0123, 3.44, 59.97, 125, 4320)] == [
-        "–", "12 ms", "3.4 s", "1 min 00 s", "2 min 05 s", "1 h 12 min",
-    ]  # fmt: skip
-    assert [number(x) for x in (None, 0, 0.12345, 0.00001, 7, 812.4, 15234, 2.5e6)] == [
-        "–", "0", "0.123", "1.0e-05", "7", "812", "15.2 k", "2.5 M",
-    ]  # fmt: skip
-    assert [size(b) for b in (None, 512, 3_600_000)] == ["–", "512 B", "3.6 MB"]
-    assert percent(0.4249) == "42%"
 
 
 def test_sparks_span_from_low_to_high() -> None:

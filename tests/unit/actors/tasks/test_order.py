@@ -24,9 +24,9 @@ def test_epochs_and_seeds_differ_and_repeat_exactly() -> None:
 
 def test_a_shuffle_of_a_huge_range_needs_no_list() -> None:
     order = Shuffle(81 * 10**16, 5)
-    drawn = {order(position) for position in range(1000)}
-    assert len(drawn) == 1000
-    assert max(drawn) > 40 * 10**16 > min(drawn)
+    visited = {order(position) for position in range(1000)}
+    assert len(visited) == 1000
+    assert max(visited) > 40 * 10**16 > min(visited)
 
 
 def test_a_shuffle_of_nothing_is_refused() -> None:
@@ -45,10 +45,10 @@ def test_shares_are_whole_and_within_one_of_exact(total: int, weights: list[floa
 
 def test_a_mixture_keeps_its_weights_and_counts_each_source_without_gaps() -> None:
     mixture = Mixture([3.0, 1.0, 1e-9], seed=4)
-    drawn = [mixture(index) for index in range(5000)]
-    counts = Counter(source for source, _ in drawn)
+    visited = [mixture(index) for index in range(5000)]
+    counts = Counter(source for source, _ in visited)
     assert counts[0] == pytest.approx(3750, abs=10)
     assert counts[1] == pytest.approx(1250, abs=10)
     assert counts[2] >= 1  # a source that is listed is served
     for source in counts:
-        assert [before for served, before in drawn if served == source] == list(range(counts[source]))
+        assert [before for served, before in visited if served == source] == list(range(counts[source]))

@@ -1,4 +1,4 @@
-"""Preference pairs: what is read from a file, and which of them are kept back."""
+"""Preference pairs: what is read from a file."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.errors import RecipeError
-from actors.tasks import Pair, keep_back, read_pairs
-from actors.tasks.task import Task, problem_key
+from actors.tasks import read_pairs
 
 GOOD = {"prompt": "1+1=", "chosen": "2", "rejected": "three"}
 
@@ -16,11 +15,6 @@ def written(folder: Path, *lines: object) -> Path:
     path = folder / "pairs.jsonl"
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
     return path
-
-
-def pair(prompt: str, chosen: str = "a") -> Pair:
-    messages = (("user", prompt),)
-    return Pair(Task(problem_key(messages), messages, "none", {}), chosen, "b")
 
 
 def test_pairs_are_read_with_a_prompt_or_a_conversation(tmp_path: Path) -> None:
@@ -51,16 +45,3 @@ def test_a_file_without_pairs_is_refused(tmp_path: Path) -> None:
         read_pairs(written(tmp_path, ""))
     with pytest.raises(RecipeError, match="cannot be read"):
         read_pairs(tmp_path / "missing.jsonl")
-
-
-def test_pairs_are_kept_back_by_prompt_whatever_their_order() -> None:
-    pairs = [pair(f"prompt {i}", answer) for i in range(10) for answer in ("a", "c")]
-    train, back = keep_back(pairs, 3)
-    assert len(train) == 14 and len(back) == 6
-    assert not {p.task.key for p in train} & {p.task.key for p in back}
-    assert {p.task.key for p in keep_back(pairs[::-1], 3)[1]} == {p.task.key for p in back}
-
-
-def test_keeping_all_prompts_back_is_refused() -> None:
-    with pytest.raises(RecipeError, match="keeps back 2 prompts, and the pairs have 2"):
-        keep_back([pair("x"), pair("y"), pair("y", "c")], 2)

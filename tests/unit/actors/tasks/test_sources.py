@@ -9,7 +9,7 @@ import pytest
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.tasks import Task, TaskStream, file_traces
-from actors.tasks.sources import open_source
+from actors.tasks.sources import MAX_LABELS, open_source, source_labels
 
 
 def tasks_of(source: dict[str, Any]) -> list[Task]:
@@ -120,7 +120,7 @@ def test_a_data_set_that_cannot_be_loaded_is_a_recipe_error(monkeypatch: pytest.
         tasks_of({"source": "datasets", "name": "nobody/nothing", "subset": "main"})
 
 
-def test_traces_of_a_file_leave_out_what_is_set_apart(tmp_path: Path) -> None:
+def test_traces_of_a_file_leave_out_what_is_held_out(tmp_path: Path) -> None:
     stream = TaskStream(
         TasksConfig.model_validate({"sources": [{"source": "addition", "digits": 1}], "held_out": 20}), 0
     )
@@ -130,7 +130,7 @@ def test_traces_of_a_file_leave_out_what_is_set_apart(tmp_path: Path) -> None:
     held_out = {task.messages[0][1] for task in stream.held_out}
     assert kept
     assert not kept & held_out
-    assert kept == {text for text in sums if not stream.is_set_apart((("user", text),))}
+    assert kept == {text for text in sums if not stream.is_held_out((("user", text),))}
 
 
 def test_traces_need_a_response_and_something_to_train_on(tmp_path: Path) -> None:
@@ -144,3 +144,33 @@ def test_traces_need_a_response_and_something_to_train_on(tmp_path: Path) -> Non
         list(file_traces(write(tmp_path / "b.jsonl", held_out), stream))
     with pytest.raises(RecipeError, match="holds no trace"):
         list(file_traces(write(tmp_path / "c.jsonl", ""), stream))
+
+
+def labels_of(*sources: dict[str, Any]) -> list[str]:
+    return source_labels(TasksConfig.model_validate({"sources": sources}).sources)
+
+
+def test_sources_have_readable_labels() -> None:
+    assert labels_of(
+        {"source": "addition", "digits": 3},
+        {"source": "reasoning_gym", "family": "chain_sum"},
+        {"source": "jsonl", "path": "/data/train.jsonl"},
+        {"source": "gsm8k", "path": "train.jsonl"},
+        {"source": "datasets", "name": "openai/gsm8k"},
+        {"source": "jsonl", "path": "/other/train.jsonl"},
+    ) == [
+        "addition:3",
+        "reasoning_gym:chain_sum",
+        "jsonl:train.jsonl",
+        "gsm8k:train.jsonl",
+        "datasets:openai/gsm8k",
+        "jsonl:train.jsonl#2",
+    ]
+
+
+def test_there_are_few_labels_however_many_sources() -> None:
+    labels = labels_of(*({"source": "jsonl", "path": f"{number}{'x' * 500}.jsonl"} for number in range(50)))
+    assert len(labels) == 50
+    assert len(set(labels)) == MAX_LABELS
+    assert labels[MAX_LABELS - 1 :] == ["other"] * (50 - MAX_LABELS + 1)
+    assert max(map(len, labels)) <= 64

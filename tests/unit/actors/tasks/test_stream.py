@@ -61,7 +61,7 @@ def test_a_sum_is_held_out_with_its_summands_swapped() -> None:
     swapped = {"{1}+{0}=".format(*text.rstrip("=").split("+")) for text in apart}
     trained = {stream.train(index).messages[0][1] for index in range(2000)}
     assert not (apart | swapped) & trained
-    assert all(stream.is_set_apart((("user", text),)) for text in apart | swapped)
+    assert all(stream.is_held_out((("user", text),)) for text in apart | swapped)
     # 55 sums are distinct up to order; all others are trained on
     assert len({frozenset(text.rstrip("=").split("+")) for text in trained}) == 55 - 25
 
@@ -106,6 +106,15 @@ def test_sources_are_mixed_by_weight_in_training_and_held_out(tmp_path: Path) ->
     assert 0 < sum(task.verifier == "math" for task in stream.held_out[:16]) < 16
 
 
+def test_every_task_says_which_source_it_is_from(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "tasks.jsonl", [f"question {number}" for number in range(100)])
+    stream = TaskStream(config(source, ADDITION, held_out=20, development=8), 0)
+    labels = {"math": "jsonl:tasks.jsonl", "exact": "addition:3"}
+    tasks = [*(stream.train(index) for index in range(50)), *stream.held_out, *stream.development(8)]
+    assert {task.source for task in tasks} == set(labels.values())
+    assert all(task.source == labels[task.verifier] for task in tasks)
+
+
 def test_a_source_that_is_too_small_says_how_small(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "tasks.jsonl", ["one", "two", "two ", "three"])
     with pytest.raises(RecipeError, match=r"tasks.jsonl: 3 distinct problems .* 3 should be held out; lower"):
@@ -114,8 +123,8 @@ def test_a_source_that_is_too_small_says_how_small(tmp_path: Path) -> None:
         TaskStream(config({"source": "addition", "digits": 1}, held_out=256), 0)
 
 
-def test_asking_for_more_development_tasks_than_are_set_apart_says_what_to_raise() -> None:
-    with pytest.raises(RecipeError, match=r"65 development tasks .* 64 are set apart; raise tasks.development"):
+def test_asking_for_more_development_tasks_than_are_held_out_says_what_to_raise() -> None:
+    with pytest.raises(RecipeError, match=r"65 development tasks .* 64 are held out for it; raise tasks.development"):
         TaskStream(config(ADDITION, development=64), 0).development(65)
 
 
@@ -124,7 +133,7 @@ def test_a_negative_index_is_refused() -> None:
         TaskStream(config(ADDITION), 0).train(-1)
 
 
-def test_the_traces_of_sums_avoid_everything_that_is_set_apart() -> None:
+def test_the_traces_of_sums_avoid_everything_that_is_held_out() -> None:
     stream = TaskStream(config({"source": "addition", "digits": 2}, held_out=200, development=100), 0)
     apart = {task.key for task in (*stream.held_out, *stream.development(100))}
     for task, trace in islice(addition_traces(stream), 3000):
@@ -141,9 +150,9 @@ def test_keys_ignore_white_space_forms_and_system_messages_only() -> None:
 
 def test_tasks_survive_messagepack() -> None:
     for task in TaskStream(config(ADDITION), 0).held_out[:5]:
-        fields = (task.key, task.messages, task.verifier, task.reference)
-        key, messages, verifier, reference = msgpack.unpackb(msgpack.packb(fields))
-        assert Task(key, tuple(map(tuple, messages)), verifier, reference) == task
+        fields = (task.key, task.messages, task.verifier, task.reference, task.source)
+        key, messages, verifier, reference, source = msgpack.unpackb(msgpack.packb(fields))
+        assert Task(key, tuple(map(tuple, messages)), verifier, reference, source) == task
 
 
 def test_a_recipe_without_reasoning_gym_does_not_import_it() -> None:

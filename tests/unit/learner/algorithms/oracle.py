@@ -25,6 +25,12 @@ class Answer:
     entropy: list[Scalar]
     age: list[int]
     reward: float
+    mask: list[int]  # 0: the policy did not write this token
+
+    @property
+    def sampled(self) -> list[int]:
+        """Positions of the tokens that the policy wrote: the tokens o_i,t of the papers, |o_i| of them."""
+        return [t for t in range(len(self.logp)) if self.mask[t] == 1]
 
 
 Batch = list[list[Answer]]  # groups of answers
@@ -78,9 +84,9 @@ def per_sequence(batch: Batch, advantages: Callable[[list[Answer]], list[float]]
         inner = torch.tensor(0.0, dtype=torch.float64)
         for answer, a in zip(group, advantages(group), strict=True):
             tokens = torch.tensor(0.0, dtype=torch.float64)
-            for t in range(len(answer.logp)):
+            for t in answer.sampled:
                 tokens = tokens + term(answer, t, a)
-            inner = inner + tokens / len(answer.logp)
+            inner = inner + tokens / len(answer.sampled)
         total = total + inner / len(group)
     return total / len(batch)
 
@@ -90,7 +96,7 @@ def per_token(batch: Batch, advantages: Callable[[list[Answer]], list[float]], t
     total, count = torch.tensor(0.0, dtype=torch.float64), 0
     for group in batch:
         for answer, a in zip(group, advantages(group), strict=True):
-            for t in range(len(answer.logp)):
+            for t in answer.sampled:
                 total = total + term(answer, t, a)
                 count += 1
     return total / count
@@ -103,7 +109,7 @@ def by_constant(
     for group in batch:
         inner = torch.tensor(0.0, dtype=torch.float64)
         for answer, a in zip(group, advantages(group), strict=True):
-            for t in range(len(answer.logp)):
+            for t in answer.sampled:
                 inner = inner + term(answer, t, a) / constant
         total = total + inner / len(group)
     return total / len(batch)
@@ -124,9 +130,9 @@ def gspo_term(low: float, high: float) -> TokenTerm:
     def term(answer: Answer, t: int, a: float) -> Scalar:
         del t
         log_s = torch.tensor(0.0, dtype=torch.float64)
-        for logp, old in zip(answer.logp, answer.behaviour, strict=True):
-            log_s = log_s + (logp - old)
-        s = torch.exp(log_s / len(answer.logp))
+        for i in answer.sampled:
+            log_s = log_s + (answer.logp[i] - answer.behaviour[i])
+        s = torch.exp(log_s / len(answer.sampled))
         return smaller(s * a, clip(s, 1 - low, 1 + high) * a)
 
     return term
@@ -146,7 +152,7 @@ def rho(answer: Answer, t: int) -> float:
 
 def sequence_rho(answer: Answer) -> float:
     product = 1.0
-    for t in range(len(answer.logp)):
+    for t in answer.sampled:
         product *= rho(answer, t)
     return product
 

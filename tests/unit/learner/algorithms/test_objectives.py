@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,27 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner import ObjectiveConfig
-from learner.algorithms.advantages import group_advantages, soft_overlong_punishment
-from learner.algorithms.aggregation import sequence_weights
-from learner.algorithms.loss import TokenQuantities, micro_batch_loss
-
-
-def _load_oracle() -> ModuleType:
-    """The oracle lies beside this file, which is no package."""
-    import importlib.util
-    import sys
-    from pathlib import Path
-
-    spec = importlib.util.spec_from_file_location("learner_oracle", Path(__file__).with_name("oracle.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["learner_oracle"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = _load_oracle()
+from learner import Completion, Group, LearnerConfig, ObjectiveConfig
+from learner.algorithms.loss import micro_batch_loss
+from learner.algorithms.samples import minibatches, samples_of, token_quantities
+from tests.unit.learner.algorithms import oracle
 
 
 @dataclass(frozen=True)
@@ -46,7 +27,7 @@ class Case:
 
 
 def _mask(answer: Any) -> float:
-    return float(0.5 <= oracle.sequence_rho(answer) ** (1 / len(answer.logp)) <= 2.0)
+    return float(0.5 <= oracle.sequence_rho(answer) ** (1 / len(answer.sampled)) <= 2.0)
 
 
 def _icepop(answer: Any, t: int) -> float:
@@ -134,11 +115,17 @@ CASES: dict[str, Case] = {
 
 @st.composite
 def batches(draw: st.DrawFn) -> Any:
-    """Ragged groups: one-token answers, groups of one, equal rewards, tokens up to 1000 versions old."""
+    """Ragged groups: one-token answers, groups of one, equal rewards, tokens up to 1000 versions old, masked tokens."""
     shapes = draw(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=4), min_size=1, max_size=4))
     rewards = st.sampled_from([0.0, 0.1, 1.0, 1.1])
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     drift = draw(st.sampled_from([0.0, 0.05, 0.5, 2.0]))
+    masked = draw(st.sampled_from([0.0, 0.3, 0.9]))
+
+    def mask(length: int) -> list[int]:
+        kept = random.random(length) >= masked
+        kept[random.integers(length)] = True
+        return kept.astype(int).tolist()
 
     def answer(length: int) -> Any:
         logp = -random.gamma(2.0, 1.0, length)
@@ -151,19 +138,31 @@ def batches(draw: st.DrawFn) -> Any:
             entropy=[torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in random.gamma(2.0, 1.0, length)],
             age=random.choice([0, 1, 8, 16, 17, 1000], length).tolist(),
             reward=draw(rewards),
+            mask=mask(length),
         )
 
     return [[answer(n) for n in group] for group in shapes]
 
 
 def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Our loss of a batch and its gradient in logp and entropy."""
+    """Our loss of a batch and its gradient in logp and entropy of every token."""
     answers = [a for group in batch for a in group]
-    lengths = np.array([len(a.logp) for a in answers])
-    sizes = np.array([len(group) for group in batch])
-    rewards = [np.array([a.reward for a in group]) for group in batch]
-    advantages = np.concatenate([group_advantages(r, config.advantage) for r in rewards])
-    weights = sequence_weights(config.aggregation, lengths, sizes, config.constant_length)
+    version = 1000
+
+    def completion(answer: Any) -> Completion:
+        everything = all(answer.mask) and len(answer.mask) % 2  # no mask and a mask of ones are the same
+        return Completion(
+            tokens=np.zeros(len(answer.logp), np.int32),
+            logprobs=np.array(answer.behaviour),
+            versions=version - np.array(answer.age),
+            reward=answer.reward,
+            loss_mask=None if everything else np.array(answer.mask, np.uint8),
+        )
+
+    groups = [Group(np.zeros(1, np.int32), tuple(completion(a) for a in group)) for group in batch]
+    samples = samples_of(groups, config)
+    ((*chosen,),) = minibatches(samples, LearnerConfig(objective=config), np.random.default_rng(0))
+    unmasked = torch.tensor([m for a in answers for m in a.mask]) == 1
 
     def flat(values: list[Any]) -> torch.Tensor:
         # item() keeps all digits; as_tensor would round a Python float to float32
@@ -173,19 +172,18 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
     logp, entropy = flat([a.logp for a in answers]), flat([a.entropy for a in answers])
     logp.requires_grad_()
     entropy.requires_grad_()
-    repeats = torch.from_numpy(lengths)
+    for sample, answer in zip(chosen, answers, strict=True):
+        sample.proximal = sample.completion.unmasked(np.array(answer.proximal))
+    lengths = torch.tensor([s.completion.unmasked_tokens for s in chosen])
     loss = micro_batch_loss(
-        TokenQuantities(
-            logp=logp,
-            entropy=entropy,
-            behaviour=flat([a.behaviour for a in answers]),
-            proximal=flat([a.proximal for a in answers]),
-            reference=flat([a.reference for a in answers]),
-            advantages=torch.tensor(advantages, dtype=dtype).repeat_interleave(repeats),
-            weights=torch.tensor(weights, dtype=dtype).repeat_interleave(repeats),
-            age=flat([a.age for a in answers]),
-            sequence=torch.arange(len(answers)).repeat_interleave(repeats),
-            lengths=repeats,
+        token_quantities(
+            chosen,
+            version,
+            logp[unmasked],
+            entropy[unmasked],
+            flat([a.reference for a in answers])[unmasked],
+            torch.arange(len(answers)).repeat_interleave(lengths),
+            lengths,
         ),
         config,
     )
@@ -215,15 +213,6 @@ def test_objective_equals_the_oracle(name: str, batch: Any) -> None:
         np.testing.assert_allclose(loss, -objective.item(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_logp.double().numpy(), gradients[0], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_entropy.double().numpy(), gradients[1], rtol=tolerance, atol=tolerance)
-
-
-@given(st.integers(1, 200), st.integers(1, 50))
-@settings(max_examples=50, deadline=None, derandomize=True)
-def test_overlong_punishment_is_monotone_and_bounded(limit: int, cache: int) -> None:
-    values = [soft_overlong_punishment(length, limit, cache) for length in range(1, limit + 20)]
-    assert all(a >= b for a, b in itertools.pairwise(values))
-    assert values[-1] == -1.0 and soft_overlong_punishment(limit, limit, cache) == -1.0
-    assert soft_overlong_punishment(limit - cache, limit, cache) == 0.0
 
 
 def test_contradictory_objectives_are_refused() -> None:

@@ -18,11 +18,11 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, supervise
+from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
 from learner.batch import load_groups, save_groups
 from learner.config import LoraSettings
 from learner.model.base_weights import BaseWeights
-from learner.model.merging import Merging, whole_weights
+from learner.model.merging import Merging, merged_weights
 
 GroupFactory = Callable[..., list[Group]]
 STEPS = 3
@@ -88,36 +88,36 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
             (folder / name / "peak.json").write_text(json.dumps(_most_gathered(trainer.named_tensors())))
         else:
             assert sum(1 for _ in trainer.named_tensors()) == len(before)
-    statistics, sent = _supervise(model)
+    statistics, sent = _sft_updates(model)
     if rank == 0:
-        save_file(sent, folder / "supervised.safetensors")
-        (folder / "supervised.json").write_text(json.dumps(statistics))
+        save_file(sent, folder / "sft.safetensors")
+        (folder / "sft.json").write_text(json.dumps(statistics))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _supervise(model: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+def _sft_updates(model: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Two rounds of supervised training, each of which ends in a measurement of the held-out loss."""
     trainer = Trainer(PLAIN, model, seed=0)
     random = np.random.default_rng(0)
     examples = [(random.integers(0, 64, 3).astype(np.int32), random.integers(0, 64, 5).astype(np.int32))] * 8
     config = SftConfig(batch_size=4, epochs=2, check_every=1, learning_rate=1e-3)
-    supervise(trainer, examples, config, held_out=examples)
-    return supervise(trainer, examples, config, held_out=examples), dict(trainer.snapshot())
+    train_sft(trainer, examples, config, held_out=examples)
+    return train_sft(trainer, examples, config, held_out=examples), dict(trainer.snapshot())
 
 
 def _most_gathered(tensors: Iterator[tuple[str, torch.Tensor]]) -> dict[str, int]:
-    """Elements of whole tensors that existed at one time while `tensors` was consumed, and of all together."""
+    """Elements of full tensors that existed at one time while `tensors` was consumed, and of all together."""
     gather: Any = DTensor.full_tensor
     counts = {"now": 0, "most": 0, "all": 0}
 
     def counted(self: DTensor, **kwargs: Any) -> torch.Tensor:
-        whole: torch.Tensor = gather(self, **kwargs)
-        counts["now"] += whole.numel()
-        counts["all"] += whole.numel()
+        full: torch.Tensor = gather(self, **kwargs)
+        counts["now"] += full.numel()
+        counts["all"] += full.numel()
         counts["most"] = max(counts["most"], counts["now"])
-        weakref.finalize(whole, lambda n: counts.update(now=counts["now"] - n), whole.numel())
-        return whole
+        weakref.finalize(full, lambda n: counts.update(now=counts["now"] - n), full.numel())
+        return full
 
     DTensor.full_tensor = counted  # type: ignore[method-assign]
     try:
@@ -157,15 +157,15 @@ def test_two_ranks_equal_one(tiny_model: Path, two_ranks: Path, name: str) -> No
         torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
 
 
-def test_two_ranks_make_the_same_supervised_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:
-    expected, one = _supervise(tiny_model)
-    assert json.loads((two_ranks / "supervised.json").read_text()) == pytest.approx(expected, rel=1e-3)
-    for key, tensor in load_file(two_ranks / "supervised.safetensors").items():
+def test_two_ranks_make_the_same_sft_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:
+    expected, one = _sft_updates(tiny_model)
+    assert json.loads((two_ranks / "sft.json").read_text()) == pytest.approx(expected, rel=1e-3)
+    for key, tensor in load_file(two_ranks / "sft.safetensors").items():
         torch.testing.assert_close(one[key], tensor, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_checkpoint_of_two_ranks_goes_on_with_one(tiny_model: Path, two_ranks: Path, name: str) -> None:
+def test_a_checkpoint_of_two_ranks_resumes_with_one(tiny_model: Path, two_ranks: Path, name: str) -> None:
     one = Trainer(CONFIGS[name], tiny_model, seed=1)
     assert one.load(two_ranks / name / "checkpoint") == {"from": "two ranks"}
     assert one.version == STEPS
@@ -204,7 +204,7 @@ def test_two_ranks_export_what_they_send(tiny_model: Path, two_ranks: Path, name
     sent = load_file(two_ranks / name / "weights.safetensors")
     if name == "lora, adapters":
         merging = Merging(LoraSettings(rank=4).scale, "float32", BaseWeights(tiny_model).fingerprint)
-        sent = dict(whole_weights(tiny_model, sent.items(), merging, torch.device("cpu")))
+        sent = dict(merged_weights(tiny_model, sent.items(), merging, torch.device("cpu")))
     assert exported.keys() == sent.keys()
     for key, tensor in sent.items():
         assert torch.equal(exported[key], tensor), key

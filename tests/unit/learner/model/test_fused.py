@@ -87,7 +87,7 @@ def test_the_backward_pass_keeps_no_second_copy_of_the_weights(tiny_model: Path)
     assert not copies
 
 
-def stand_in_for_liger() -> SimpleNamespace:
+def fake_liger() -> SimpleNamespace:
     """The functions of Liger 0.8 that are called, in plain torch: its kernels need a GPU."""
 
     def liger_rms_norm(x: Tensor, w: Tensor, eps: float, in_place: bool) -> Tensor:
@@ -121,7 +121,7 @@ def test_liger_is_called_with_what_it_expects(tiny_model: Path, monkeypatch: pyt
 
         return call
 
-    stand_in = SimpleNamespace(**{n: counted(n, f) for n, f in vars(stand_in_for_liger()).items()})
-    monkeypatch.setattr(fused, "liger_for", lambda _: stand_in)
+    fake = SimpleNamespace(**{n: counted(n, f) for n, f in vars(fake_liger()).items()})
+    monkeypatch.setattr(fused, "liger_for", lambda _: fake)
     assert_close(run(build_policy(tiny_model, config, torch.device("cpu"))), expected, rtol=1e-4)
     assert {"liger_rms_norm", "liger_swiglu", "liger_rope"} == set(calls)

@@ -1,4 +1,4 @@
-"""Chunked log-probabilities and entropies: exact values and gradients, without whole logits."""
+"""Chunked log-probabilities and entropies: exact values and gradients, without full logits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_values_and_gradients(chunk: int, temperature: float) -> None:
     mix = torch.linspace(-1, 1, 23, dtype=torch.float64)
     logprobs, entropy = token_logprobs(hidden, weight, targets, temperature, chunk)
     found = torch.autograd.grad((mix * logprobs + mix.flip(0) * entropy).sum(), (hidden, weight))
-    whole = (hidden @ weight.T / temperature).log_softmax(-1)
-    expected_logprobs = whole.gather(1, targets[:, None])[:, 0]
-    expected_entropy = -(whole.exp() * whole).sum(-1)
+    full = (hidden @ weight.T / temperature).log_softmax(-1)
+    expected_logprobs = full.gather(1, targets[:, None])[:, 0]
+    expected_entropy = -(full.exp() * full).sum(-1)
     expected = torch.autograd.grad((mix * expected_logprobs + mix.flip(0) * expected_entropy).sum(), (hidden, weight))
     torch.testing.assert_close(logprobs, expected_logprobs)
     torch.testing.assert_close(entropy, expected_entropy)

@@ -1,4 +1,4 @@
-"""Receivers of adapters alone hold what the learner would have sent as whole weights, bit for bit, or refuse."""
+"""Receivers of adapters alone hold what the learner would have sent as merged weights, bit-identical, or refuse."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from benchmarks.models import small_llama
-from learner import Group, LearnerConfig, ModelError, OptimizerConfig, SftConfig, Trainer, supervise
+from learner import Group, LearnerConfig, ModelError, OptimizerConfig, SftConfig, Trainer, train_sft
 from learner.config import LoraSettings
 from learner.model.adapters import adapted_layers
 from learner.model.base_weights import BaseWeights
-from learner.model.merging import Merging, merge, whole_weights
+from learner.model.merging import Merging, merge, merged_weights
 from tests.unit.learner.conftest import GroupFactory
 
 Change = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
@@ -58,7 +58,7 @@ def trained(folder: Path, settings: LearnerConfig, groups: list[Group]) -> Train
     trainer = Trainer(settings, folder, seed=0)
     random = np.random.default_rng(0)
     ids = [random.integers(0, 64, 5).astype(np.int32) for _ in range(16)]
-    supervise(trainer, list(zip(ids[:8], ids[8:], strict=True)), SftConfig(batch_size=4))
+    train_sft(trainer, list(zip(ids[:8], ids[8:], strict=True)), SftConfig(batch_size=4))
     for _ in range(2):
         trainer.train_step(groups)
     return trainer
@@ -78,7 +78,7 @@ def test_merging_adds_what_peft_would_add(tiny_model: Path, make_groups: GroupFa
 @pytest.mark.parametrize("base", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("learner", ["float32", "bfloat16"])
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]], ids=str)
-def test_receivers_get_the_bits_that_the_learner_would_have_sent(
+def test_receivers_merge_bit_identical_to_what_the_learner_would_have_sent(
     tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, base: torch.dtype, learner: str, targets: Any
 ) -> None:
     folder = in_dtype(tiny_model, tmp_path / "base", base)
@@ -86,7 +86,7 @@ def test_receivers_get_the_bits_that_the_learner_would_have_sent(
     sent = trained(folder, config("adapters", learner, targets=targets), make_groups()).snapshot()
     assert all(tensor.dtype == torch.float32 for _, tensor in sent)
     assert sum(t.nbytes for _, t in sent) < sum(t.nbytes for t in expected.values()) / 2
-    found = dict(whole_weights(folder, sent, merging_for(folder, learner), CPU))
+    found = dict(merged_weights(folder, sent, merging_for(folder, learner), CPU))
     assert found.keys() == expected.keys()
     start = load_file(folder / "model.safetensors")
     moved = 0
@@ -116,7 +116,7 @@ def test_weights_are_merged_one_at_a_time(tiny_model: Path, make_groups: GroupFa
             alive["most"] = max(alive["most"], alive["now"])
             weakref.finalize(tensor, lambda: alive.update(now=alive["now"] - 1))
 
-    counted(whole_weights(tiny_model, sent, merging_for(tiny_model), CPU))
+    counted(merged_weights(tiny_model, sent, merging_for(tiny_model), CPU))
     assert alive == {"now": 0, "most": 1}
 
 
@@ -124,10 +124,10 @@ def test_a_folder_of_several_files_is_read_layer_by_layer(tiny_model: Path, tmp_
     AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path, max_shard_size="30KB")
     files = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     assert len(set(files.values())) > 1
-    whole, sharded = BaseWeights(tiny_model), BaseWeights(tmp_path)
-    assert list(whole) == list(sharded) == sorted(files)
-    assert all(torch.equal(whole[name], sharded[name]) for name in whole)
-    assert whole.fingerprint == sharded.fingerprint
+    single, sharded = BaseWeights(tiny_model), BaseWeights(tmp_path)
+    assert list(single) == list(sharded) == sorted(files)
+    assert all(torch.equal(single[name], sharded[name]) for name in single)
+    assert single.fingerprint == sharded.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -143,20 +143,20 @@ def test_receivers_refuse_adapters_of_another_base(tiny_model: Path, tmp_path: P
     sent = Trainer(config(), tiny_model, seed=0).snapshot()
     other = changed(tiny_model, tmp_path / "other", change)
     with pytest.raises(ModelError, match="holds other weights here"):
-        whole_weights(other, sent, merging_for(tiny_model), CPU)
+        merged_weights(other, sent, merging_for(tiny_model), CPU)
 
 
-def test_receivers_refuse_what_is_not_whole_adapters(tiny_model: Path) -> None:
+def test_receivers_refuse_incomplete_adapters(tiny_model: Path) -> None:
     sent = Trainer(config(), tiny_model, seed=0).snapshot()
     merging = merging_for(tiny_model)
-    with pytest.raises(ModelError, match="is not whole"):
-        whole_weights(tiny_model, sent[1:], merging, CPU)
+    with pytest.raises(ModelError, match="is incomplete"):
+        merged_weights(tiny_model, sent[1:], merging, CPU)
     with pytest.raises(ModelError, match="no such layer"):
-        whole_weights(tiny_model, [(f"other.{name}", tensor) for name, tensor in sent], merging, CPU)
+        merged_weights(tiny_model, [(f"other.{name}", tensor) for name, tensor in sent], merging, CPU)
     with pytest.raises(ModelError, match="are not"):
-        whole_weights(tiny_model, [*sent, ("model.norm.weight", torch.ones(64))], merging, CPU)
+        merged_weights(tiny_model, [*sent, ("model.norm.weight", torch.ones(64))], merging, CPU)
     with pytest.raises(ModelError, match=r"no readable model\.safetensors"):
-        whole_weights(tiny_model / "nowhere", sent, replace(merging, base=""), CPU)
+        merged_weights(tiny_model / "nowhere", sent, replace(merging, base=""), CPU)
 
 
 def test_the_learner_refuses_a_base_that_receivers_do_not_have(

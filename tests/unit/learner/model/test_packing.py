@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from learner.model.packing import Segment, pack, plan_micro_batches
+from learner.model.packing import Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import Policy, load_model
 
 
@@ -79,6 +80,46 @@ def test_budget_bounds_micro_batches_and_prompts_are_fed_once() -> None:
     segments = _segments(seed=3, groups=12)
     plan = plan_micro_batches(segments, budget=120)
     assert all(sum(s.size for s in part) <= 120 or len(part) == 1 for part in plan)
-    whole = pack(segments)
-    assert len(whole.tokens) == sum(len(s.prompt) + sum(len(c) - 1 for c in s.completions) for s in segments)
-    assert len(whole.targets) == sum(len(c) for s in segments for c in s.completions)
+    packed = pack(segments)
+    assert len(packed.tokens) == sum(len(s.prompt) + sum(len(c) - 1 for c in s.completions) for s in segments)
+    assert len(packed.targets) == sum(len(c) for s in segments for c in s.completions)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_every_micro_batch_goes_to_one_rank_and_all_ranks_get_as_many(ranks: int) -> None:
+    plan = plan_micro_batches(_segments(seed=5, groups=10), budget=100)
+    parts = [assign_micro_batches(plan, rank, ranks) for rank in range(ranks)]
+    assert len({len(own) for own in parts}) == 1, "each forward pass is a collective"
+    assert sorted(id(part) for own in parts for part in own if part) == sorted(id(part) for part in plan)
+    loads = [sum(s.size for part in own for s in part) for own in parts]
+    assert max(loads) - min(loads) <= max(sum(s.size for s in part) for part in plan)
+
+
+def test_masked_tokens_are_fed_and_predict_nothing(tiny_model: Path) -> None:
+    """Their logits get no gradient: the loss of a masked pack is that of the other targets of the full one."""
+    random = np.random.default_rng(0)
+    full = _segments(seed=4)
+
+    def masked(completion: np.ndarray) -> np.ndarray | None:
+        mask = (random.random(len(completion)) < 0.5).astype(np.uint8)
+        return mask if mask.any() else None
+
+    segments = [replace(s, loss_masks=tuple(masked(c) for c in s.completions)) for s in full]
+    model = load_model(tiny_model, torch.device("cpu"))
+    policy = Policy(model, torch.float32, chunk=16)
+    every, some = pack(full), pack(segments)
+    assert torch.equal(every.tokens, some.tokens) and len(some.targets) < len(every.targets)
+    pairs = [pair for s in segments for pair in zip(s.completions, s.loss_masks, strict=True)]
+    keep = np.concatenate([np.ones(len(c)) if mask is None else mask for c, mask in pairs])
+    kept = torch.from_numpy(np.flatnonzero(keep))
+    mine, theirs = policy(some)[0], policy(every)[0][kept]
+    torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
+    gradients = [torch.autograd.grad(x.sum(), list(model.parameters())) for x in (mine, theirs)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-4)
+    # Splitting a segment keeps every mask with its completion.
+    for part in plan_micro_batches(segments, budget=60):
+        packed = pack(part)
+        for index, targets in zip(packed.indices, packed.targets.split(packed.lengths.tolist()), strict=True):
+            place = some.indices.index(index)
+            assert torch.equal(targets, some.targets.split(some.lengths.tolist())[place])

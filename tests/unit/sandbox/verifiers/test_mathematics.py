@@ -32,7 +32,7 @@ def test_the_labelled_set_is_right_and_in_time() -> None:
 
 def test_the_list_of_what_math_verify_gets_wrong_is_current() -> None:
     found = (Path(__file__).parents[4] / DOCUMENT).read_text(encoding="utf-8")
-    assert found == document(math_verify_wrong()), "run `leeway bench math --write`"
+    assert found == document(math_verify_wrong()), "run `python -m benchmarks math --write`"
 
 
 def test_most_pairs_need_no_process() -> None:
@@ -48,7 +48,7 @@ def test_most_pairs_need_no_process() -> None:
 
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_hostile_answers_are_graded_as_wrong_whatever_they_cost(answer: str) -> None:
-    with Pool(SandboxConfig(workers=1, answer_seconds=1.0), RewardConfig()) as pool:
+    with Pool(SandboxConfig(workers=1, grader_seconds=1.0), RewardConfig()) as pool:
         [verdict] = pool.score([_submission("42x+1", answer)], 60)
     assert verdict.status in (Status.WRONG, Status.TIMEOUT, Status.MEMORY, Status.UNPARSEABLE)
     assert verdict.reward == 0.0

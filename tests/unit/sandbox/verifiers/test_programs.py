@@ -73,6 +73,17 @@ def test_a_checker_decides_where_several_outputs_are_right(pool: Pool) -> None:
     assert _status(pool, _submission("stdio", "print(3)", tests=tests, checker="boom")) is Status.INFRA_ERROR
 
 
+def test_a_checker_that_stumbles_over_the_output_refuses_it(pool: Pool) -> None:
+    checker = "def check(stdin, output, expected):\n    return int(output) > 3"
+    for expected in ("7", ""):
+        tests = [{"stdin": "", "stdout": expected}]
+        assert _status(pool, _submission("stdio", "print('what')", tests=tests, checker=checker)) is Status.WRONG
+        assert _status(pool, _submission("stdio", "print(5)", tests=tests, checker=checker)) is Status.OK
+    broken = "def check(stdin, output, expected):\n    return undefined"
+    tests = [{"stdin": "", "stdout": "7"}]
+    assert _status(pool, _submission("stdio", "print(7)", tests=tests, checker=broken)) is Status.INFRA_ERROR
+
+
 def test_partial_credit_only_where_asked_for(pool: Pool) -> None:
     program, tests = "print(5)", [*TESTS, TESTS[0], TESTS[0]]
     [all_or_nothing] = pool.score([_submission("stdio", program, tests=tests)], 60)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.config.recipe import Recipe, parse
+from actors.config.loading import parse
+from actors.config.recipe import Recipe
 from actors.models import prepare
 from actors.roles.learner.sft import cold_start
 from actors.tasks import TaskStream
@@ -44,7 +45,7 @@ def test_traces_are_imitated_for_their_epochs_and_the_held_out_loss_is_told(tmp_
     recipe = _recipe(tmp_path, epochs=5, batch_size=16, learning_rate=1e-2, check_every=5)
     statistics, said = _run(recipe, tmp_path)
     assert statistics["epochs"] == 5
-    assert statistics["steps"] == 5 * 64 // 16, "each of the 8 tasks kept back has two traces"
+    assert statistics["steps"] == 5 * 64 // 16, "each of the 8 held-out tasks has two traces"
     first, *_, last = [float(text.partition(", ")[2].split()[0]) for text in said]
     assert last < 0.7 * first
     assert "on 16 held-out examples" in said[0]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from actors.config.recipe import Recipe, load, parse
+from actors.config.loading import load, parse
+from actors.config.recipe import Recipe
 from actors.config.stages import PreferencesConfig
 from actors.errors import RecipeError, RunError
 from actors.models import prepare
@@ -148,7 +149,7 @@ def test_a_preference_is_learned_told_and_found_again_in_the_scores(tmp_path: Pa
     event, said = trained(recipe, tmp_path)
     assert event is not None and event["accuracy"] > 0.9 and event["margin"] > 1
     assert event["pairs"] + event["held_out"] + event["skipped"] <= 160
-    assert said[0] == f"{event['pairs']} pairs, {event['held_out']} kept back"
+    assert said[0] == f"{event['pairs']} pairs, {event['held_out']} held out"
     assert any(text.startswith("step 20: loss ") for text in said)
     reward = open_reward(recipe, tmp_path, lambda: False)
     assert reward is not None
@@ -159,13 +160,13 @@ def test_a_preference_is_learned_told_and_found_again_in_the_scores(tmp_path: Pa
     assert good.reward > 1.0 > bad.reward
 
 
-def test_tasks_that_are_set_apart_are_not_trained_on(tmp_path: Path) -> None:
+def test_tasks_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
     lines = digits_over_letters(40)
     stream = TaskStream(recipe_of(tmp_path, lines).tasks, 0)
     apart = [{**lines[0], "prompt": task.messages[-1][1]} for task in stream.held_out]
     event, _ = trained(recipe_of(tmp_path, lines + apart, held_out=4), tmp_path)
     assert event is not None
-    fit_for_training = [line for line in lines if not stream.is_set_apart((("user", line["prompt"]),))]
+    fit_for_training = [line for line in lines if not stream.is_held_out((("user", line["prompt"]),))]
     assert event["pairs"] + event["held_out"] == len(fit_for_training)
 
 

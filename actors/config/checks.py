@@ -1,0 +1,169 @@
+"""What can be known to be wrong with a recipe before a process starts, from the recipe and the files it names.
+
+Every check is a function from a recipe to the problems that it finds; each problem names the keys and what to do.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
+from actors.config.model import FolderModel, TinyModel
+from actors.config.recipe import Recipe
+from actors.config.tasks import AdditionSource, DatasetSource, Gsm8kSource, JsonlSource
+from sandbox import language
+from sandbox.errors import SandboxError, UnknownVerifierError
+from sandbox.registry import lookup
+
+
+def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
+    """Everything that is wrong, each as one line.
+
+    Args:
+        recipe: with absolute paths, as `actors.config.loading.load` gives it.
+        resumed: the run goes on from a checkpoint, so that its cold start and what that reads are behind it.
+    """
+    checks = [_output, _verifiers, _language, _data_files, _model, _lengths, _objective]
+    return [problem for check in [*checks, *([] if resumed else [_cold_start])] for problem in check(recipe)]
+
+
+def unknown_verifier(name: str) -> str | None:
+    """Why nothing can be verified by `name`; None where the sandbox knows it."""
+    try:
+        lookup(name)
+    except UnknownVerifierError as error:
+        return str(error).partition(". ")[0]  # what follows is for those who call the sandbox from Python
+    return None
+
+
+def _output(recipe: Recipe) -> Iterator[str]:
+    there = next(folder for folder in [recipe.output, *recipe.output.parents] if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        yield f"output: no folder can be made in {there}; set it to a folder that can be written"
+
+
+def _verifiers(recipe: Recipe) -> Iterator[str]:
+    for number, source in enumerate(recipe.tasks.sources):
+        if not isinstance(source, JsonlSource | Gsm8kSource | DatasetSource):
+            continue
+        if unknown := unknown_verifier(source.verifier):
+            yield f"tasks.sources.{number}.verifier: {unknown}"
+
+
+def _language(recipe: Recipe) -> Iterator[str]:
+    if recipe.rewards.language is not None:
+        try:
+            language.require(recipe.rewards.language)
+        except SandboxError as error:
+            yield f"rewards.language: {error}"
+
+
+def _data_files(recipe: Recipe) -> Iterator[str]:
+    for number, source in enumerate(recipe.tasks.sources):
+        if isinstance(source, JsonlSource | Gsm8kSource):
+            yield from _unreadable(f"tasks.sources.{number}.path", source.path)
+
+
+def _cold_start(recipe: Recipe) -> Iterator[str]:
+    cold = recipe.cold_start
+    if cold is None:
+        return
+    if isinstance(cold.traces, Path):
+        yield from _unreadable("cold_start.traces", cold.traces)
+    elif not any(isinstance(source, AdditionSource) for source in recipe.tasks.sources):
+        yield "cold_start.traces: addition is for sums, and tasks.sources has no source `addition`; name a file"
+    if cold.stop_at_accuracy is not None and cold.development > recipe.tasks.development:
+        yield (
+            f"cold_start.development: {cold.development} tasks are asked for, and tasks.development holds out "
+            f"{recipe.tasks.development}; raise that, or lower this"
+        )
+
+
+def _unreadable(key: str, path: Path) -> Iterator[str]:
+    if not path.exists():
+        yield f"{key}: there is no file {path}"
+    elif not path.is_file():
+        yield f"{key}: {path} is no file"
+    elif not os.access(path, os.R_OK):
+        yield f"{key}: {path} cannot be read; change its permissions"
+
+
+def _model(recipe: Recipe) -> Iterator[str]:
+    model = recipe.model
+    if not isinstance(model, FolderModel):
+        return
+    folder = Path(model.path)
+    if folder.is_dir():
+        try:
+            _configuration(folder)
+        except (OSError, ValueError) as error:
+            yield f"model.path: {folder} holds no config.json that can be read ({error}); give a Hugging Face folder"
+    elif not model.may_be_on_hub:
+        yield f"model.path: there is no folder {folder}; give an existing one, or a name on the hub"
+
+
+def _lengths(recipe: Recipe) -> Iterator[str]:
+    """Prompt and completion against what engine and model can hold. The synthetic engine runs no model."""
+    if recipe.generators.engine == "synthetic":
+        return
+    known = dict(_contexts(recipe))
+    engine = "generators.vllm.max_model_len"
+    for name, tokens in known.items():
+        if name != engine and known.get(engine, 0) > tokens:
+            yield f"{engine} is {known[engine]}, and {name} {tokens}; lower it"
+    if not known:
+        return
+    name, limit = min(known.items(), key=lambda item: item[1])
+    prompt = recipe.tasks.max_prompt_tokens
+    for key, sampling in {"generators": recipe.generators.sampling, "evaluation": recipe.evaluation.sampling}.items():
+        most = f"{key}.sampling.max_tokens"
+        if sampling.max_tokens >= limit:
+            yield f"{most} is {sampling.max_tokens}, which leaves no room for a prompt: {name} is {limit}; lower it"
+        elif prompt + sampling.max_tokens > limit:
+            yield (
+                f"tasks.max_prompt_tokens is {prompt} and {most} {sampling.max_tokens}, together more than {limit}, "
+                f"which is {name}; lower tasks.max_prompt_tokens to {limit - sampling.max_tokens}"
+            )
+
+
+def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
+    """(what bounds the length of a sequence, tokens), as far as it is known without loading the model."""
+    vllm = recipe.generators.vllm
+    if recipe.generators.engine == "vllm" and vllm.max_model_len is not None:
+        yield "generators.vllm.max_model_len", vllm.max_model_len
+    if isinstance(recipe.model, TinyModel):
+        yield "model.max_length", recipe.model.max_length
+    elif isinstance(recipe.model, FolderModel) and (folder := Path(recipe.model.path)).is_dir():
+        try:
+            found = _configuration(folder)
+        except (OSError, ValueError):
+            return  # which `_model` says
+        positions, window = found.get("max_position_embeddings"), found.get("sliding_window")
+        # scaled positions reach further, by rules that each kind of scaling has of its own
+        if isinstance(positions, int) and not found.get("rope_scaling") and not found.get("rope_parameters"):
+            yield f"max_position_embeddings of {folder}", positions
+        if isinstance(window, int) and found.get("use_sliding_window", True):
+            yield f"sliding_window of {folder}, over which packed sequences cannot be trained,", window
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _objective(recipe: Recipe) -> Iterator[str]:
+    objective = recipe.learner.objective
+    if recipe.learner.lora is not None and objective.kl != "none" and objective.reference_refresh_steps:
+        yield (
+            "learner.objective.reference_refresh_steps: with learner.lora the reference is the model without adapters, "
+            "which cannot be refreshed; set 0"
+        )
+    if recipe.replay.group_size == 1 and (recipe.replay.drop_zero_variance or objective.advantage != "none"):
+        yield (
+            "replay.group_size is 1, and nothing is learned from a group without another completion to compare with; "
+            "set 2 or more, or learner.objective.advantage: none and replay.drop_zero_variance: false"
+        )

@@ -1,0 +1,85 @@
+"""A batch on its way from the replay to the learner: encoded and decoded in this one place.
+
+The reply to `take_batch` has a body {"groups": [head, …]} with one `Head` a group, in the order of training, and the
+arrays of the group at position i under the names "i.tokens", "i.logprobs" and so on, see `Payload`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+
+from actors.config.base import Section
+from actors.errors import ProtocolError
+from actors.replay.payload import Payload
+from actors.transport.codec import Array
+from learner.batch import Completion, Group
+
+
+class Head(Section):
+    """What travels of a group beside its payload; `rewards` and `parts` have one entry a completion."""
+
+    group_id: int = Field(ge=0)
+    source: str = Field(description="label of the task source")
+    rewards: list[FiniteFloat]
+    parts: list[dict[str, FiniteFloat]]
+
+
+_HEADS = TypeAdapter(list[Head])
+
+
+def encode_batch(groups: Iterable[tuple[Head, Payload]]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Body and arrays of the reply that delivers `groups`."""
+    heads: list[dict[str, Any]] = []
+    arrays: dict[str, Array] = {}
+    for position, (head, payload) in enumerate(groups):
+        heads.append(head.model_dump())
+        arrays |= {f"{position}.{name}": array for name, array in payload.arrays().items()}
+    return {"groups": heads}, arrays
+
+
+def decode_batch(body: Mapping[str, Any], arrays: Mapping[str, Array], group_size: int) -> list[Group]:
+    """The groups of a delivered batch, in order; their arrays are views of `arrays`.
+
+    Raises:
+        ProtocolError: if a group is out of form, or has not `group_size` completions.
+    """
+    try:
+        heads = _HEADS.validate_python(body.get("groups"))
+    except ValidationError as error:
+        raise ProtocolError(f"a delivered batch is out of form: {error.errors(include_url=False)[0]['msg']}") from error
+    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
+    for key, array in arrays.items():
+        position, _, name = key.partition(".")
+        own[position][name] = array
+    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
+
+
+def _group(head: Head, payload: Payload) -> Group:
+    if not len(head.rewards) == len(head.parts) == len(payload.lengths):
+        raise ProtocolError(
+            f"group {head.group_id}: {len(head.rewards)} rewards for {len(payload.lengths)} completions"
+        )
+    ends = payload.lengths.cumsum()
+    versions = payload.token_versions()
+    completions = []
+    for i, (end, length) in enumerate(zip(ends, payload.lengths, strict=True)):
+        part = slice(end - length, end)
+        completions.append(
+            Completion(
+                tokens=payload.tokens[part],
+                logprobs=payload.logprobs[part],
+                versions=versions[part],
+                reward=head.rewards[i],
+                truncated=bool(payload.truncated[i]),
+                parts=head.parts[i],
+                **_loss_mask(payload, part),
+            )
+        )
+    return Group(prompt=payload.prompt, completions=tuple(completions), id=head.group_id)
+
+
+def _loss_mask(payload: Payload, part: slice) -> dict[str, Any]:
+    # TODO(loss_mask): `learner.batch.Completion` gets this field on another branch; then pass it as a keyword above.
+    return {} if payload.loss_mask is None else {"loss_mask": payload.loss_mask[part]}

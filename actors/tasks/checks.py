@@ -1,0 +1,92 @@
+"""What can be known to be wrong with tasks before a process starts: lines of files, the split, the chat template."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from actors.config.checks import unknown_verifier
+from actors.config.model import FolderModel
+from actors.config.recipe import Recipe
+from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource
+from actors.errors import RecipeError
+from actors.tasks.sources import open_source
+from actors.tasks.stream import TaskStream
+from actors.tasks.task import Task
+from actors.tasks.templates import Renderer
+from actors.tasks.traces import file_traces
+
+_LOCAL = (AdditionSource, Gsm8kSource, JsonlSource)
+_PROBE = "a system message of Leeway's own"
+
+
+def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
+    """What is wrong with the lines of the recipe's files and with its chat template, each as one line.
+
+    Files that cannot be opened are `actors.config.checks`' to name. Sources that need the network or another package
+    are not looked at.
+
+    Args:
+        recipe: with absolute paths.
+        resumed: the run goes on from a checkpoint, so that its cold start is behind it.
+    """
+    try:
+        found = [*_lines(recipe), *_template(recipe)]
+        if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
+            stream = TaskStream(recipe.tasks, recipe.seed)
+            if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
+                for _ in file_traces(recipe.cold_start.traces, stream):
+                    pass
+    except RecipeError as error:
+        return [str(error)]
+    return found
+
+
+def looks_at_template(recipe: Recipe) -> bool:
+    """Whether the chat template of a local model is a part of what is checked, for which transformers is needed."""
+    return (
+        recipe.tasks.template == "chat" and isinstance(recipe.model, FolderModel) and Path(recipe.model.path).is_dir()
+    )
+
+
+def can_read_templates() -> bool:
+    """Whether transformers is installed here."""
+    return find_spec("transformers") is not None
+
+
+def _lines(recipe: Recipe) -> Iterator[str]:
+    for source in recipe.tasks.sources:
+        if not isinstance(source, Gsm8kSource | JsonlSource):
+            continue
+        opened = open_source(source)
+        names = {opened[index].verifier for index in range(len(opened))}
+        for name in sorted(names - {source.verifier}):
+            if unknown := unknown_verifier(name):
+                yield f"{source.path}: {unknown}"
+
+
+def _template(recipe: Recipe) -> Iterator[str]:
+    if not (looks_at_template(recipe) and can_read_templates()):
+        return
+    assert isinstance(recipe.model, FolderModel)
+    tokenizer = _tokenizer(Path(recipe.model.path))
+    renderer = Renderer(recipe.tasks, tokenizer)
+    if recipe.tasks.system is None:
+        return
+    task = Task("", (("system", _PROBE), ("user", "1+1=")), "none", {})
+    try:
+        shown = _PROBE in renderer.text(task)
+    except Exception as error:  # noqa: BLE001 - a template is a program of its author's, and may raise anything
+        yield f"tasks.system: the chat template of {recipe.model.path} refuses a system message ({error}); leave it out"
+        return
+    if not shown:
+        yield f"tasks.system: the chat template of {recipe.model.path} shows no system message; leave it out"
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"model.path: {folder} has no tokenizer that can be loaded ({str(error)[:200]})") from error

@@ -1,0 +1,100 @@
+"""What learner and generators tell each other about weights; the bytes themselves travel in the broadcast group.
+
+generator ──▶ learner    register, deregister, answer
+learner ──▶ generator    open, start, update, finish, each answered under its id; rejoin, error
+"""
+
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from actors.config.base import Section
+
+#: Names, dtypes and shapes of a hundred thousand tensors take a tenth of it.
+MAX_BYTES = 64 * 2**20
+
+
+class Register(Section):
+    """The sender wants weights."""
+
+    name: str = Field(min_length=1, max_length=200, description="unique name of the generator")
+    workers: int = Field(ge=1, le=4096, description="ranks that it has in a broadcast group")
+
+
+class Deregister(Section):
+    """The sender wants no more weights."""
+
+    name: str = Field(min_length=1, max_length=200)
+
+
+class Answer(Section):
+    """A call was carried out, or broke."""
+
+    name: str = Field(min_length=1, max_length=200)
+    pause_seconds: float = Field(0.0, ge=0, description="how long generation was paused for it (s)")
+    error: str = Field("", description="what broke; empty where nothing did")
+
+
+class Open(Section):
+    """Join the broadcast group of a new epoch. What else a backend needs stands beside these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    master_address: str = Field(min_length=1, max_length=200)
+    master_port: int = Field(ge=1, le=65535)
+    rank_offset: int = Field(ge=1, description="rank of the generator's first worker")
+    world_size: int = Field(ge=2, description="all workers of all generators, and the learner")
+
+
+class Start(Section):
+    """An update is about to come."""
+
+
+class MergingBody(Section):
+    """The fields of `learner.model.merging.Merging`."""
+
+    scale: float
+    dtype: str
+    base: str
+
+
+class Update(Section):
+    """The tensors of an update, in the order in which they are sent; with `merging` they are adapters alone."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+    merging: MergingBody | None = None
+
+    @model_validator(mode="after")
+    def _lists_belong_together(self) -> Self:
+        if not len(self.names) == len(self.dtype_names) == len(self.shapes):
+            raise ValueError("names, dtype_names and shapes differ in length")
+        return self
+
+
+class Finish(Section):
+    """Swap the received weights in."""
+
+    version: int = Field(ge=0, description="policy version that they are")
+
+
+class Rejoin(Section):
+    """The receiver was evicted: it is to register anew."""
+
+
+class Error(Section):
+    """A message was malformed."""
+
+    message: str
+
+
+TO_LEARNER: dict[str, type[Section]] = {"register": Register, "deregister": Deregister, "answer": Answer}
+TO_GENERATOR: dict[str, type[Section]] = {
+    "open": Open,
+    "start": Start,
+    "update": Update,
+    "finish": Finish,
+    "rejoin": Rejoin,
+    "error": Error,
+}

@@ -1,0 +1,97 @@
+"""The sending end of vLLM's own NCCL engine, which writes into the live parameters of its workers.
+
+vLLM is imported only where it is used.
+"""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from actors.transport.address import Node, listen
+from actors.weights.session import SyncClient, Tensors, together
+
+
+class NcclTransport:
+    """Rank 0 of an NCCL group. `world_size` counts the workers of all generators and this process.
+
+    The group is formed here and not by vLLM's `trainer_init`, which binds what it advertises and knows IPv4 alone.
+    """
+
+    def __init__(
+        self,
+        client: SyncClient,
+        world_size: int,
+        node: Node,
+        dtype: torch.dtype,
+        bucket_bytes: int,
+        deadline_seconds: float,
+    ) -> None:
+        from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo, worker_init_payload
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine
+
+        self._source, self._dtype = _source(), dtype
+        self._engine = NCCLTrainerWeightTransferEngine(
+            client=client, source=self._source, packed_buffer_size_bytes=bucket_bytes
+        )
+        listener = listen(node)
+        info = NCCLWeightTransferInitInfo(
+            master_address=node.advertise,
+            master_port=listener.getsockname()[1],
+            rank_offset=1,
+            world_size=world_size,
+            packed=self._engine.packed,
+            packed_buffer_size_bytes=bucket_bytes,
+            packed_num_buffers=self._engine.packed_num_buffers,
+        )
+        self._engine.model_update_group = together(
+            lambda: client.init_weight_transfer_engine(worker_init_payload(info)),
+            lambda: _join(listener, node, world_size, deadline_seconds),
+        )
+
+    def send(self, tensors: Tensors) -> int:
+        self._source.tensors = [(name, tensor.to(self._dtype)) for name, tensor in tensors]
+        try:
+            self._engine.send_weights()
+        finally:
+            self._source.tensors = []
+        return sum(tensor.numel() for _, tensor in tensors) * self._dtype.itemsize
+
+    def close(self) -> None:
+        self._engine.shutdown()
+
+
+def _join(listener: socket.socket, node: Node, world_size: int, deadline_seconds: float) -> Any:
+    """vLLM's `stateless_init_process_group` for rank 0, on a socket of ours, which it takes over."""
+    from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+    from vllm.distributed.utils import StatelessProcessGroup
+    from vllm.utils.nccl import unpinned_nccl_env
+
+    group = StatelessProcessGroup.create(
+        host=node.local,
+        port=listener.getsockname()[1],
+        rank=0,
+        world_size=world_size,
+        store_timeout=int(deadline_seconds),
+        listen_socket=listener,
+    )
+    with unpinned_nccl_env():
+        return PyNcclCommunicator(group, device=torch.accelerator.current_device_index())
+
+
+def _source() -> Any:
+    """An empty `WeightSource` whose tensors are set before each round."""
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+    class ListSource(WeightSource):
+        def __init__(self) -> None:
+            self.tensors: list[tuple[str, torch.Tensor]] = []
+
+        def metadata(self) -> list[ParamMeta]:
+            return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self.tensors]
+
+        def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+            return iter(self.tensors)
+
+    return ListSource()

@@ -1,0 +1,154 @@
+"""One membership epoch's updates, each a transaction between the learner and the generators that receive it.
+
+open ──▶ receive ──▶ commit ──▶ receive ──▶ commit ──▶ …
+  └─────────┴──────────┴──▶ abort
+
+open     learner and generators form a broadcast group
+receive  they are told what comes, and receive it beside generation
+commit   they swap it in and go on under the new version
+abort    the group is given up, whatever it was doing; nothing of an update that was not committed is used
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from actors.errors import LeewayError
+from actors.weights import messages as m
+
+T = TypeVar("T")
+Tensors = Sequence[tuple[str, torch.Tensor]]
+
+
+class MembersLostError(LeewayError):
+    """Some generators did not take an update; they are evicted until they register anew."""
+
+    def __init__(self, names: set[str], why: str) -> None:
+        super().__init__(f"{', '.join(sorted(names)) or 'a generator'} did not take the weights: {why}")
+        self.names = names
+
+
+class SyncClient(Protocol):
+    """What a transport asks of the generators; the same four calls as vLLM's `VLLMWeightSyncClient`."""
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
+
+    def start_weight_update(self) -> None: ...
+
+    def update_weights(self, update_info: Any) -> None: ...
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None: ...
+
+
+class Transport(Protocol):
+    """A broadcast group of one epoch, as its sender sees it."""
+
+    def send(self, tensors: Tensors) -> int:
+        """Broadcast all tensors and let the generators swap them in; returns the bytes, counted once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Caller(Protocol):
+    """Carries a call to each member and brings all answers back.
+
+    Raises:
+        MembersLostError: where a member fails, falls off the list or misses its deadline, or `aborted` is set.
+    """
+
+    def __call__(
+        self, kind: str, bodies: Mapping[str, Mapping[str, Any]], aborted: threading.Event
+    ) -> Mapping[str, m.Answer]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one update took; `pause_seconds` is the longest of any generator."""
+
+    bytes: int
+    transfer_seconds: float
+    pause_seconds: float
+
+
+class Epoch:
+    """A `SyncClient` for its transport. `workers` are the members by name; `merging` goes with every update."""
+
+    def __init__(self, workers: Mapping[str, int], call: Caller, merging: Mapping[str, Any] | None = None) -> None:
+        self.workers = dict(workers)
+        self._call, self._merging = call, merging
+        self._aborted = threading.Event()
+        self._transport: Transport | None = None
+        self._version = 0
+        self._started = self._sent = 0.0
+        self._pauses: list[float] = []
+
+    def open(self, connect: Callable[[SyncClient, int], Transport]) -> None:
+        """Form the group; `connect` gets this client and the number of ranks, the learner's included.
+
+        Raises:
+            MembersLostError: naming whoever did not come; or what else the transport raises.
+        """
+        self._transport = connect(self, 1 + sum(self.workers.values()))
+
+    def update(self, version: int, tensors: Tensors) -> Measured:
+        """Send one version from receive to commit. Whatever is raised, the epoch can only be aborted afterwards.
+
+        Raises:
+            MembersLostError: naming whoever did not take it; or what else the transport raises.
+        """
+        if self._transport is None:
+            raise RuntimeError("the epoch is not open")
+        self._version, self._pauses = version, []
+        sent_bytes = self._transport.send(tensors)
+        return Measured(sent_bytes, self._sent - self._started, max(self._pauses, default=0.0))
+
+    def abort(self) -> None:
+        """Give the group up; threads that still wait for answers end."""
+        self._aborted.set()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    # ---------------------------------------------------------------- what the transport calls (SyncClient)
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        offset = int(init_info["rank_offset"])
+        bodies = {}
+        for name, workers in self.workers.items():
+            bodies[name] = init_info | {"rank_offset": offset}
+            offset += workers
+        self._call("open", bodies, self._aborted)
+
+    def start_weight_update(self) -> None:
+        self._call("start", {name: {} for name in self.workers}, self._aborted)
+
+    def update_weights(self, update_info: Any) -> None:
+        self._started = time.monotonic()
+        body = update_info if self._merging is None else update_info | {"merging": self._merging}
+        self._call("update", dict.fromkeys(self.workers, body), self._aborted)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Commit; vLLM's transports leave the version to the client."""
+        self._sent = time.monotonic()
+        body = {"version": self._version if weight_version is None else int(weight_version)}
+        answers = self._call("finish", dict.fromkeys(self.workers, body), self._aborted)
+        self._pauses = [answer.pause_seconds for answer in answers.values()]
+
+
+def together(aside: Callable[[], None], here: Callable[[], T]) -> T:
+    """Run both at once; whichever fails first is raised without waiting for the other, which ends by its deadline."""
+    pool = ThreadPoolExecutor(2, thread_name_prefix="rendezvous")
+    try:
+        found = pool.submit(here)
+        both: list[Future[Any]] = [pool.submit(aside), found]
+        for done in wait(both, return_when=FIRST_EXCEPTION).done:
+            done.result()
+        return found.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,117 @@
+"""`python -m benchmarks NAME`: measure Leeway beside its peers, in one run on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from actors import cli
+from benchmarks import terminal
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before an hour is spent on what it should hold."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise typer.BadParameter(f"{path} cannot be written: no such folder, or a folder of that name")
+    return path
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Json = Annotated[Path | None, typer.Option("--json", callback=_writable, help="Also write the figures to this file.")]
+
+
+@app.callback()
+def benchmarks() -> None:
+    """Measure Leeway beside its peers, in one run on this machine."""
+
+
+@app.command("learner")
+def learner(
+    json: Json = None, parity: Annotated[bool, typer.Option(help="Compare the losses of the objectives.")] = False
+) -> None:
+    """The training step beside TRL's."""
+    from benchmarks import learner
+
+    learner.run(json, parity=parity)
+
+
+@app.command("sandbox")
+def sandbox(
+    json: Json = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each contender runs, in all (s).")] = 8.0,
+) -> None:
+    """Executions a second and core, beside a plain interpreter and bubblewrap."""
+    from benchmarks import sandbox
+
+    sandbox.run(json, seconds)
+
+
+@app.command("soak")
+def soak(
+    json: Json = None,
+    programs: Annotated[int, typer.Option(min=1, help="How many programs.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Which programs, and which processes are killed.")] = 0,
+) -> None:
+    """Mixed and hostile programs through the verifier pool while its processes are killed at random."""
+    from benchmarks import sandbox_soak
+
+    sandbox_soak.run(json, programs, seed)
+
+
+@app.command("human-eval")
+def human_eval(json: Json = None) -> None:
+    """The canonical solutions of HumanEval and a mutant of each, three times through the verifier pool."""
+    from benchmarks import human_eval
+
+    human_eval.run(json)
+
+
+@app.command("math")
+def math(
+    json: Json = None, write: Annotated[bool, typer.Option("--write", help="Renew benchmarks/MATH.md.")] = False
+) -> None:
+    """The labelled pairs of answers, which of them math-verify alone gets wrong, and the slowest checks."""
+    from benchmarks import mathematics
+
+    mathematics.run(json, write=write)
+
+
+@app.command("learning")
+def learning(json: Json = None) -> None:
+    """Each objective on a bandit-like task, fresh and stale."""
+    from benchmarks import learner_check
+
+    learner_check.run(json)
+
+
+@app.command("logprobs")
+def logprobs(
+    json: Json = None, trained: Annotated[Path | None, typer.Option(help="A trained tiny model's folder.")] = None
+) -> None:
+    """How far engine and learner disagree about the same weights."""
+    from benchmarks import logprobs
+
+    logprobs.run(json, trained)
+
+
+@app.command("sandbox-fuzz")
+def sandbox_fuzz(
+    target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],
+    seconds: Annotated[int, typer.Option(min=1, help="How long (s).")] = 600,
+    saved: Annotated[
+        Path | None, typer.Option("--input", exists=True, dir_okay=False, help="Run one saved input instead.")
+    ] = None,
+) -> None:
+    """Coverage-guided fuzzing of what reads hostile bytes. Needs the package atheris."""
+    try:
+        from benchmarks import sandbox_fuzz
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"{error}; run `pip install atheris`") from error
+
+    raise typer.Exit(sandbox_fuzz.run(target, seconds, saved))
+
+
+if __name__ == "__main__":
+    terminal.quiet()
+    sys.exit(cli.execute(app, "python -m benchmarks"))

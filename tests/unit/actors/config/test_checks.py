@@ -1,0 +1,109 @@
+"""What a recipe alone, and the files it names, show to be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.config.checks import problems
+from actors.config.loading import load
+
+RECIPES = Path(__file__).parents[4] / "recipes"
+QUICKSTART = RECIPES / "quickstart.yaml"
+
+
+def found(*overrides: str, resumed: bool = False) -> list[str]:
+    return problems(load(QUICKSTART, overrides), resumed=resumed)
+
+
+def model(folder: Path, **config: Any) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    return f"model={{kind: folder, path: {folder}}}"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "smollm2-arithmetic", "gsm8k-qwen2.5-1.5b"])
+def test_the_recipes_are_right(name: str) -> None:
+    assert problems(load(RECIPES / f"{name}.yaml")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["tasks.sources=[{source: datasets, name: a/b, verifier: maths}]", "cold_start=null"],
+            "tasks.sources.0.verifier: no verifier is called 'maths'; known are assert, exact,",
+        ),
+        (["rewards.language=xx"], "rewards.language: language 'xx' is not supported: use one of en, fr,"),
+        (
+            ["tasks.sources=[{source: jsonl, path: /no/such/file.jsonl}]", "cold_start=null"],
+            "tasks.sources.0.path: there is no file /no/such/file.jsonl",
+        ),
+        (
+            ["tasks.sources=[{source: gsm8k, path: /}]", "cold_start=null"],
+            "tasks.sources.0.path: / is no file",
+        ),
+        (["cold_start.traces=/no/such/traces.jsonl"], "cold_start.traces: there is no file /no/such/traces.jsonl"),
+        (
+            ["tasks.sources=[{source: reasoning_gym, family: chain_sum}]"],
+            "cold_start.traces: addition is for sums, and tasks.sources has no source `addition`",
+        ),
+        (["cold_start.development=500"], "cold_start.development: 500 tasks are asked for"),
+        (["model={kind: folder, path: /no/such/model}"], "model.path: there is no folder /no/such/model"),
+        (["model={kind: folder, path: word}"], "model.path: there is no folder word"),
+        (["model={kind: folder, path: /}"], "model.path: / holds no config.json"),
+        (["generators.vllm.max_model_len=512"], "generators.vllm.max_model_len is 512, and model.max_length 256"),
+        (["generators.sampling.max_tokens=128"], "generators.sampling.max_tokens is 128, which leaves no room"),
+        (["evaluation.sampling.max_tokens=49"], "together more than 128, which is generators.vllm.max_model_len"),
+        (["tasks.max_prompt_tokens=81"], "lower tasks.max_prompt_tokens to 80"),
+        (["replay.group_size=1"], "replay.group_size is 1"),
+        (
+            ["learner.lora.rank=4", "learner.objective.kl=k3", "learner.objective.kl_coefficient=0.1",
+             "learner.objective.reference_refresh_steps=5"],
+            "learner.objective.reference_refresh_steps: with learner.lora",
+        ),
+        (["output=/dev/null/runs"], "output: no folder can be made in /dev/null"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_key(overrides: list[str], says: str) -> None:
+    problem, *_ = found(*overrides)
+    assert says in problem
+    assert "\n" not in problem
+
+
+def test_every_problem_is_named() -> None:
+    assert len(found("rewards.language=xx", "replay.group_size=1", "cold_start.development=500")) == 3
+
+
+def test_a_cold_start_that_is_over_needs_no_traces() -> None:
+    assert found("cold_start.traces=/no/such/traces.jsonl", resumed=True) == []
+
+
+def test_a_group_of_one_may_be_rewarded_without_comparison() -> None:
+    right = ["replay.group_size=1", "learner.objective.advantage=none", "replay.drop_zero_variance=false"]
+    assert found(*right) == []
+
+
+def test_the_positions_of_a_local_model_bound_prompt_and_completion(tmp_path: Path) -> None:
+    here = model(tmp_path / "model", max_position_embeddings=100)
+    assert "max_model_len is 128, and max_position_embeddings" in found(here)[0]
+    free = [here, "generators.vllm.max_model_len=null"]
+    assert "lower tasks.max_prompt_tokens to 52" in found(*free)[0]
+    assert found(*free, "tasks.max_prompt_tokens=52") == []
+
+
+def test_scaled_positions_and_a_window_that_is_off_bound_nothing(tmp_path: Path) -> None:
+    scaled = model(tmp_path / "a", max_position_embeddings=100, rope_scaling={"factor": 4})
+    assert found(scaled) == []
+    window = {"sliding_window": 64, "max_position_embeddings": 4096}
+    assert found(model(tmp_path / "b", **window, use_sliding_window=False)) == []
+    assert "sliding_window" in found(model(tmp_path / "c", **window))[0]
+
+
+def test_the_synthetic_engine_runs_no_model_and_has_no_bound() -> None:
+    assert found("generators.engine=synthetic", "tasks.max_prompt_tokens=9999") == []
+
+
+def test_a_name_on_the_hub_is_not_looked_for() -> None:
+    assert found("model={kind: folder, path: Qwen/Qwen2.5-1.5B}") == []

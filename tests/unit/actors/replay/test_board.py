@@ -1,0 +1,104 @@
+"""What the run's processes tell each other: who is alive, where services are, what happened."""
+
+from typing import Any
+
+import pytest
+
+from actors.errors import ProtocolError
+from actors.events import EVENT, Phase
+from actors.replay import board as boards
+from actors.replay import messages as m
+from actors.replay.board import Board
+from actors.transport.codec import Message
+
+
+class Room:
+    """A board and short words for what its clients say."""
+
+    def __init__(self) -> None:
+        self.board = Board(timeout_seconds=20.0)
+        self.now = 0.0
+
+    def say(self, kind: str, worker: str = "generator-1", role: str = "generator", **body: Any) -> Any:
+        request = m.parse(Message(kind, 1, {"worker": worker, "role": role, **body}))
+        assert isinstance(request, m.BoardRequest)
+        self.board.members.heard(worker, role, self.now)
+        return self.board.answer(request, self.now)
+
+
+def test_a_heartbeat_is_answered_with_who_is_alive() -> None:
+    room = Room()
+    room.say("heartbeat", "verifier-1", "verifier")
+    room.now = 15.0
+    assert room.say("heartbeat") == {"alive": {"verifier": ["verifier-1"], "generator": ["generator-1"]}}
+    room.now = 25.0
+    room.board.members.expire(room.now)
+    assert room.say("heartbeat") == {"alive": {"generator": ["generator-1"]}}
+
+
+def test_members_and_totals_are_told_for_the_display() -> None:
+    room = Room()
+    room.say("heartbeat", report={"version": 3, "generated_tokens": 70, "busy_seconds": 1.5, "metrics": "[::1]:90"})
+    room.now = 2.0
+    room.say("heartbeat", "generator-2", report={"generated_tokens": 30})
+    room.say("remove_member", "controller", "controller", name="generator-2")
+    told = room.say("members", "controller", "controller")
+    generator, controller = told["members"]
+    assert (generator["name"], generator["role"], generator["silent_seconds"]) == ("generator-1", "generator", 2.0)
+    assert (generator["report"]["version"], generator["report"]["metrics"]) == (3, "[::1]:90")
+    assert controller["role"] == "controller"
+    assert told["totals"]["generator"] == {"busy_seconds": 1.5, "generated_tokens": 100, "trained_tokens": 0}
+
+
+def test_a_request_does_not_make_a_member_forget_its_report() -> None:
+    room = Room()
+    room.say("heartbeat", report={"version": 3})
+    room.say("directory")
+    room.say("heartbeat")
+    assert room.board.members.version("generator-1") == 3
+
+
+def test_removing_a_member_tells_whether_it_was_there() -> None:
+    room = Room()
+    room.say("heartbeat")
+    assert room.say("remove_member", "controller", "controller", name="generator-1") == {"removed": True}
+    assert room.say("remove_member", "controller", "controller", name="generator-1") == {"removed": False}
+
+
+def test_services_are_found_where_they_were_announced_last() -> None:
+    room = Room()
+    assert room.say("directory") == {"services": {}}
+    room.say("announce", service="weights", address="tcp://a:1")
+    room.say("announce", service="weights", address="tcp://a:2")
+    assert room.say("directory") == {"services": {"weights": "tcp://a:2"}}
+
+
+def test_events_are_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "EVENTS_KEPT", 3)
+    room = Room()
+    assert room.say("events", after=0) is None
+    for number in range(2):
+        room.say("notice", event={"kind": "phase", "name": f"phase {number}"})
+    told = room.say("events", after=0)
+    assert [EVENT.validate_python(event) for event in told["events"]] == [Phase(name="phase 0"), Phase(name="phase 1")]
+    assert room.say("events", after=told["last"]) is None
+    for number in range(2, 6):
+        room.board.record(Phase(name=f"phase {number}"))
+    late = room.say("events", after=told["last"])
+    assert [event["name"] for event in late["events"]] == ["phase 3", "phase 4", "phase 5"], "the oldest are lost"
+    assert late["last"] == 6
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, {"kind": "nonsense"}, {"kind": "phase"}, {"kind": "step", "step": -1}, {"kind": "phase", "name": 1}, None],
+)
+def test_a_malformed_event_is_rejected(event: Any) -> None:
+    with pytest.raises(ProtocolError, match="event"):
+        Room().say("notice", event=event)
+
+
+@pytest.mark.parametrize("report", [{"version": -1}, {"busy_seconds": float("nan")}, {"more": 1}, 3])
+def test_a_malformed_report_is_rejected(report: Any) -> None:
+    with pytest.raises(ProtocolError, match="report"):
+        Room().say("heartbeat", report=report)

@@ -1,0 +1,81 @@
+"""Who is on the list, who is taken off it, and who is taken back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.membership import Membership, Report
+
+
+def names(membership: Membership, role: str | None = None) -> list[str]:
+    return [member.name for member in membership.alive(role)]
+
+
+def test_whoever_is_heard_is_alive_until_the_heartbeat_timeout() -> None:
+    membership = Membership(timeout_seconds=20)
+    assert membership.heard("g", "generator", 0.0)
+    assert not membership.heard("g", "generator", 15.0)
+    assert membership.expire(35.0) == []
+    assert [member.name for member in membership.expire(35.1)] == ["g"]
+    assert membership.expire(35.2) == [], "it is lost once"
+    assert names(membership) == []
+
+
+def test_whoever_speaks_again_is_taken_back_with_its_report() -> None:
+    membership = Membership(timeout_seconds=20)
+    membership.heard("g", "generator", 0.0, Report(version=7, generated_tokens=5))
+    membership.expire(100.0)
+    assert membership.version("g") == 0
+    assert membership.heard("g", "generator", 101.0)
+    assert membership.version("g") == 7
+    assert membership.expire(102.0) == []
+    assert membership.totals()["generator"].generated_tokens == 5, "it counts once"
+
+
+def test_a_removed_member_is_gone_at_once() -> None:
+    membership = Membership(timeout_seconds=20)
+    membership.heard("g", "generator", 0.0)
+    assert membership.remove("g")
+    assert not membership.remove("g")
+    assert not membership.remove("unknown")
+    assert names(membership) == []
+
+
+def test_members_are_listed_by_role() -> None:
+    membership = Membership(timeout_seconds=20)
+    for name, role in (("g1", "generator"), ("v1", "verifier"), ("g2", "generator")):
+        membership.heard(name, role, 0.0)
+    assert names(membership, "generator") == ["g1", "g2"]
+    assert names(membership) == ["g1", "v1", "g2"]
+
+
+def test_a_lost_heartbeat_loses_no_tokens() -> None:
+    membership = Membership(timeout_seconds=20)
+    membership.heard("g", "generator", 0.0, Report(generated_tokens=10))
+    membership.heard("g", "generator", 9.0, Report(generated_tokens=40))  # those between were lost
+    assert membership.totals()["generator"].generated_tokens == 40
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from(["beat", "word", "exit"]), st.floats(0, 15), st.integers(0, 9)
+        )
+    )
+)
+def test_totals_never_fall_whoever_dies_or_comes_back(steps: list[tuple[str, str, float, int]]) -> None:
+    membership = Membership(timeout_seconds=20)
+    said = dict.fromkeys("abc", 0)
+    now, before = 0.0, 0
+    for name, what, pause, tokens in steps:
+        now += pause
+        if what == "exit":
+            membership.remove(name)
+        elif what == "word":
+            membership.heard(name, "generator", now)
+        else:
+            said[name] += tokens
+            membership.heard(name, "generator", now, Report(generated_tokens=said[name]))
+        membership.expire(now)
+        total = membership.totals()["generator"].generated_tokens
+        assert total == sum(said.values()) >= before
+        before = total

@@ -1,0 +1,42 @@
+"""What text, structure and rational numbers decide without an algebra system."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.mathematics import NeedsAlgebraError, matches
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "same"),
+    [
+        (r"\frac{1}{2}", "0.5", True),
+        (r"\frac{1}{2}", r"x = \tfrac12", True),
+        ("5", "5 cm", True),
+        ("50 cm", "0.5 m", True),
+        ("50%", "0.5", True),
+        ("(1, 2)", "(2, 1)", False),
+        (r"\{1, 2\}", "2, 1", True),
+        ("[0, 1)", "[0, 1]", False),
+        ("x > 3", r"(3, \infty)", True),
+        (r"\pm 2", "2, -2", True),
+        ("52_8", "52", True),
+        ("52_8", "52_9", False),
+        ("no solution", r"\emptyset", True),
+        ("42", "41, 42", False),
+        ("42", "42 = 42", False),
+        ("(B)", "B", True),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", "[[1],[2]]", True),
+    ],
+)
+def test_decided_without_algebra(expected: str, given: str, same: bool) -> None:
+    assert matches(expected, given) is same
+
+
+def test_single_expressions_go_to_the_algebra_and_prose_does_not() -> None:
+    with pytest.raises(NeedsAlgebraError):
+        matches("(x+1)^2", "x^2+2x+1")
+    asked: list[tuple[str, str]] = []
+    assert matches("(x+1)^2", "x^2+2x+1", lambda *both: asked.append(both) is None)
+    assert len(asked) == 1
+    assert not matches("x+1", "something plus one", lambda *_: True)

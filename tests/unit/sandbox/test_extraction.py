@@ -1,0 +1,69 @@
+"""The final answer and the program in a response: only the last one counts, and no text costs time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox import answer_of
+from sandbox.extraction import last_boxed, last_program
+from sandbox.language import consistency
+from sandbox.rewards import r1_zero_format
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<answer>1</answer> then <answer> 2 </answer>", "2"),
+        (r"\boxed{1} <answer>so \boxed{\frac{1}{2}}</answer> \boxed{3}", r"\frac{1}{2}"),
+        (r"\boxed{1}, no, \boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"first \boxed{1} and then \boxed{2", "1"),
+        (r"\boxed 7$", "7"),
+        ("<answer>1", None),
+        ("the answer is 42", None),
+        (r"\boxed", None),
+        ("", None),
+    ],
+)
+def test_only_the_last_answer_counts(response: str, answer: str | None) -> None:
+    assert answer_of(response) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [("3 apples and -4.5.", "-4.5"), ("it costs 1,234", "1,234"), ("x1 y2", None), ("<answer>9</answer> 10", "9")],
+)
+def test_last_number_is_the_last_resort(response: str, answer: str | None) -> None:
+    assert answer_of(response, last_number=True) == answer
+
+
+@given(st.text(alphabet="\\boxed{}<answer>/1 ", max_size=60))
+@settings(deadline=None)
+def test_extraction_never_raises(text: str) -> None:
+    answer_of(text, last_number=True)
+    last_program(text)
+
+
+@pytest.mark.parametrize(
+    "piece", [r"\boxed{", "{", "<answer>", "</think><answer>", " ", "\\[", "\\begin{", "$", "```a\n", "1,", "\\"]
+)
+def test_extraction_is_linear_in_hostile_text(piece: str) -> None:
+    text = piece * (400_000 // len(piece))
+    answer_of(text, last_number=True)
+    last_program(text)
+    r1_zero_format(text)
+    consistency(text, "zh")
+
+
+def test_the_last_closed_fence_is_the_program() -> None:
+    assert last_program("```python\na\n```\ntext\n```\nb\n```\n```python\nc") == "b\n"
+    assert last_program("no fence") is None
+
+
+def test_fences_and_boxes() -> None:
+    assert last_program("1. So:\n   ```python\n   if x:\n       y\n   ```\n") == "if x:\n    y\n"
+    assert last_program("```python\nx\n````\n") == "x\n"
+    assert last_program("~" * 100_000 + "`") is None
+    assert last_boxed(r"\boxed{\boxed{42}+1}") == "{42}+1"
+    assert last_boxed(r"\boxed{a \boxed{42}") == "42"

@@ -1,0 +1,37 @@
+"""Exact text and exact numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox import Status, Submission, lookup
+
+
+@pytest.mark.parametrize(
+    ("given_text", "expected", "same"),
+    [
+        ("1,200.0", "1200", True),
+        (r"\frac{3}{4}", "0.75", True),
+        ("2 1/2", "2.5", True),
+        ("12%", "0.12", True),
+        (r"12\%", "12", False),
+        ("４２", "42", True),
+        ("¾", "0.75", True),
+        ("2½", "2.5", True),
+        ("−3", "-3", True),
+        ("1e3", "1000", True),
+        ("1/3", "0.3333", False),
+        ("42.", "42", True),
+        ("42=42", "42", False),
+        ("41,42", "42", False),
+        ("1/0", "0", False),
+    ],
+)
+def test_numbers_are_compared_exactly(given_text: str, expected: str, same: bool) -> None:
+    grade = lookup("numeric").function(Submission("numeric", f"<answer>{given_text}</answer>", {"answer": expected}))
+    assert (grade.status is Status.OK) is same
+
+
+def test_tolerance_is_asked_for() -> None:
+    reference = {"answer": "3.14159", "absolute_tolerance": 0.01}
+    assert lookup("numeric").function(Submission("numeric", "<answer>3.14</answer>", reference)).status is Status.OK
