@@ -60,7 +60,7 @@ class ReplayRole:
             replay.port,
             replay.max_message_bytes,
             name=context.name,
-            metrics=self._metrics,
+            metrics_address=self._metrics,
             clock=context.clock,
         )
         self._service.start()
