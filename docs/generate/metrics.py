@@ -77,7 +77,7 @@ def _families() -> dict[str, tuple[str, Metric, tuple[str, ...]]]:
                 [family] = collector.collect()
                 name = f"{family.name}_total" if family.type == "counter" else family.name
                 # a collector of our own names its labels in what it collects
-                labels = tuple(getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ()))
+                labels: tuple[str, ...] = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
                 found[name] = (f"{module.__name__}.{constant}", family, labels)
     return found
 

@@ -1,0 +1,158 @@
+"""What the documents mention exists: links, files, names in files, commands with their options, keys, metrics."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from actors import cli
+from actors.config.keys import rows
+from actors.config.recipe import Recipe
+from benchmarks.__main__ import app as benchmarks
+from docs.generate.markdown import anchor
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+FOLDERS = r"(?:actors|learner|sandbox|benchmarks|docs|recipes|requirements|tests)"
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def spans(document: Path) -> list[str]:
+    """What stands in backticks, code blocks aside."""
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", document.read_text()))
+
+
+def lines_of_code(document: Path) -> Iterator[str]:
+    """The lines of code blocks, and what stands in backticks."""
+    for block in FENCE.findall(document.read_text()):
+        yield from block.splitlines()[1:-1]
+    yield from (line.strip() for line in document.read_text().splitlines() if line.startswith("    "))
+    yield from spans(document)
+
+
+# ---------------------------------------------------------------- links and files
+
+
+@every_document
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, fragment in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", FENCE.sub("", document.read_text())):
+        there = (document.parent / target).resolve() if target else document
+        assert there.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", FENCE.sub("", there.read_text()), re.MULTILINE)
+            assert fragment in map(anchor, headings), f"{target}#{fragment}"
+
+
+@every_document
+def test_files_and_folders_exist(document: Path) -> None:
+    mentioned = [span for span in spans(document) if re.fullmatch(rf"{FOLDERS}/[\w./*-]*", span)]
+    missing = [path for path in mentioned if not list(ROOT.glob(path.rstrip("/")))]
+    assert not missing
+
+
+def defined(module: Path) -> set[str]:
+    """Classes, functions, constants and attributes of a module, dotted where they are in a class."""
+
+    def names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
+        for node in body:
+            match node:
+                case ast.ClassDef():
+                    yield prefix + node.name
+                    yield from names(node.body, f"{prefix}{node.name}.")
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    yield prefix + node.name
+                case ast.Assign():
+                    yield from (prefix + t.id for t in node.targets if isinstance(t, ast.Name))
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    yield prefix + name
+
+    return set(names(ast.parse(module.read_text()).body, ""))
+
+
+@every_document
+def test_names_beside_a_file_are_defined_in_it(document: Path) -> None:
+    """In a row of a table that names one module, `Name` and `Class.method` are of this module."""
+    for row in document.read_text().splitlines():
+        found = re.findall(r"`([^`]+)`", row) if row.startswith("|") else []
+        modules = [span for span in found if re.fullmatch(rf"{FOLDERS}/[\w/]+\.py", span)]
+        if len(modules) == 1:
+            names = [span for span in found if re.fullmatch(r"_?[A-Z]\w*(\.\w+)?|\w+(?=\(\))", span.removesuffix("()"))]
+            missing = {name.removesuffix("()") for name in names} - defined(ROOT / modules[0])
+            assert not missing, row
+
+
+# ---------------------------------------------------------------- commands
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """Each command line of ours: `leeway …`, `python -m …`, `make …`; what stands before and after it is left out."""
+    for line in lines_of_code(document):
+        if found := re.search(r"(?:^|/)(leeway|python -m|make) ([^#|;…]+)", line.strip()):
+            yield [*found[1].split(), *shlex.split(found[2])]
+
+
+@every_document
+def test_commands_and_their_options_exist(document: Path) -> None:
+    for command in commands(document):
+        match command:
+            case ["leeway", *words]:
+                require(typer.main.get_command(cli.app), words)
+            case ["python", "-m", "benchmarks", *words]:
+                require(typer.main.get_command(benchmarks), words)
+            case ["python", "-m", module, *_]:
+                assert find_spec(module), command
+            case ["make", target, *_]:
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+
+
+def require(command: Any, words: list[str]) -> None:
+    """Every word is a subcommand while there are any, and every option is one of the command it stands behind."""
+    for word in words:
+        options = {option for parameter in command.params for option in parameter.opts}
+        if word.startswith("-"):
+            assert word in options, f"{command.name}: {word}"
+        elif hasattr(command, "commands") and not word.isupper():
+            assert word in command.commands, f"{command.name}: {word}"
+            command = command.commands[word]
+
+
+# ---------------------------------------------------------------- keys and metrics
+
+
+@every_document
+def test_keys_exist(document: Path) -> None:
+    keys = [key for key, _ in rows(Recipe)]
+    tagged = {key.rpartition(".")[0] for key in keys} | set(keys)
+    known = tagged | {re.sub(r"\[\w+\]", "", key) for key in tagged}
+    mentioned = {re.split(r"[:=]", span)[0].strip() for span in spans(document)}
+    mentioned |= {key for line in lines_of_code(document) for key in re.findall(r"-s ([a-z_.]+)=", line)}
+    dotted = {name for name in mentioned if re.fullmatch(r"[a-z_]+(\[\w+\])?(\.[a-z_0-9]+(\[\w+\])?)+", name)}
+    ours = {key for key in dotted if re.split(r"[.\[]", key)[0] in Recipe.model_fields}
+    assert not ours - known
+
+
+@every_document
+def test_metrics_exist(document: Path) -> None:
+    exported = (ROOT / "docs" / "metrics.md").read_text()
+    mentioned = {span for span in spans(document) if re.fullmatch(r"leeway_\w*", span)}
+    assert not {name for name in mentioned if f"`{name}`" not in exported}
+
+
+# ---------------------------------------------------------------- the entrance
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert all(f"(docs/{page.name})" in text for page in DOCUMENTS[1:])
