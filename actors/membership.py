@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over all members of a role that there ever were; they never fall."""
+    """Sums over all processes of a role that there ever were; they never fall."""
 
     uptime_seconds: float = 0.0
     busy_seconds: float = 0.0
@@ -69,6 +69,7 @@ class Membership:
     timeout_seconds: float
     _alive: dict[str, Member] = field(default_factory=dict)
     _gone: dict[str, Member] = field(default_factory=dict)
+    _replaced: list[Member] = field(default_factory=list)
 
     def heard(self, name: str, role: str, now: float, report: Report | None = None) -> bool:
         """A message came from `name`; with `report` where it was a heartbeat.
@@ -81,9 +82,12 @@ class Membership:
         if member is None:
             member = self._gone.pop(name, None) or Member(name, role, now)
             self._alive[name] = member
-        member.last_seen = now
         if report is not None:
+            if report.uptime_seconds < member.report.uptime_seconds:
+                # Another process under the name of one that is gone, such as a learner that resumed.
+                self._replaced.append(Member(name, member.role, member.last_seen, member.report))
             member.report = report
+        member.last_seen = now
         return joined
 
     def expire(self, now: float) -> list[Member]:
@@ -112,6 +116,6 @@ class Membership:
     def totals(self) -> dict[str, Totals]:
         """What each role has done since the run's start."""
         found = {role: Totals() for role in ROLES}
-        for member in (*self._alive.values(), *self._gone.values()):
+        for member in (*self._alive.values(), *self._gone.values(), *self._replaced):
             found[member.role].add(member.report)
         return found

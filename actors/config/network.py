@@ -13,7 +13,8 @@ class PortsConfig(Section):
     range: tuple[int, int] | None = Field(
         None,
         description="first and last port that any process of the run may listen on, on every node; default: any free "
-        "port. A node needs one for each process's metrics, and some for replay, status page, weights and rendezvous",
+        "port. A node needs one for each process's metrics, and some for replay, status page, weights and rendezvous; "
+        "the connections that Gloo and NCCL open between ranks do not keep to it",
     )
     status: int = Field(0, ge=0, le=65535, description="port of the status page and /targets; 0 picks a free one")
     replay: int = Field(0, ge=0, le=65535, description="port of the replay; 0 picks a free one")
@@ -57,4 +58,10 @@ class NetworkConfig(Section):
         advertise = ipaddress.ip_address(self.advertise)
         if advertise.is_unspecified:
             raise ValueError(f"advertise: {self.advertise} is no address that others can reach; it belongs in bind")
+        bind = ipaddress.ip_address(self.bind) if self.bind else advertise
+        if bind.version != advertise.version and bind != ipaddress.ip_address("::"):
+            raise ValueError(
+                f"advertise: {self.advertise} cannot be reached where servers listen on {self.bind} alone; set bind to "
+                "::, or to an address of the same family"
+            )
         return self

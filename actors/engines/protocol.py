@@ -1,4 +1,4 @@
-"""What a generator asks of the thing that draws completions."""
+"""What a generator asks of the thing that samples completions."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,9 +14,12 @@ from actors.weights.subscriber import Receiver
 class SampledCompletion:
     """One completion of T tokens.
 
-    tokens    int32 [T], the end-of-sequence token included where it was sampled
-    logprobs  float32 [T], of the sampled tokens under the distribution that was sampled from
-    spans     (policy version, tokens) in order; the tokens add up to T
+    Attributes:
+        tokens: int32 [T], the end-of-sequence token included where it was sampled.
+        logprobs: float32 [T], of the sampled tokens under the distribution that was sampled from (nats).
+        spans: (policy version, number of tokens) in order; the numbers add up to T.
+        truncated: whether the token limit ended it.
+        text: the tokens decoded, without special tokens.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -27,7 +30,7 @@ class SampledCompletion:
 
 
 class Engine(Receiver, Protocol):
-    """Draws completions and takes weights while it does. `version` is None until the first weights are here."""
+    """Samples completions and takes weights while it does. `version` is None until the first weights are here."""
 
     version: int | None
 

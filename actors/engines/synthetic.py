@@ -13,7 +13,7 @@ from actors.weights.receiver import GlooReceiver
 
 
 class SyntheticEngine(GlooReceiver):
-    """Draws log-normal lengths and waits as long as a model would; answers sums rightly at the configured rate."""
+    """Samples log-normal lengths and waits as long as a model would; answers sums rightly at the configured rate."""
 
     def __init__(self, config: GeneratorsConfig, tokenizer: Any, seed: int) -> None:
         super().__init__()

@@ -21,7 +21,16 @@ from learner.model.merging import merged_weights
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: SamplingConfig, ends: list[int], version: int
 ) -> list[SampledCompletion]:
-    """One completion of each prompt, in one left-padded batch."""
+    """One completion of each prompt, in one left-padded batch.
+
+    Args:
+        model: a causal language model, on any device.
+        tokenizer: its tokenizer.
+        prompts: token ids of each prompt; they need not have the same length.
+        sampling: how tokens are sampled.
+        ends: token ids that end a completion.
+        version: policy version that the model holds, for the completions' spans.
+    """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
@@ -39,10 +48,10 @@ def generate(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    drawn = output.sequences[:, width:]
-    logprobs = [s.float().log_softmax(-1).gather(1, drawn[:, i : i + 1]) for i, s in enumerate(output.scores)]
+    sampled = output.sequences[:, width:]
+    logprobs = [s.float().log_softmax(-1).gather(1, sampled[:, i : i + 1]) for i, s in enumerate(output.scores)]
     scores = torch.cat(logprobs, 1).cpu().numpy()
-    return [_cut(tokenizer, row, score, ends, version) for row, score in zip(drawn.tolist(), scores, strict=True)]
+    return [_cut(tokenizer, row, score, ends, version) for row, score in zip(sampled.tolist(), scores, strict=True)]
 
 
 def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> SampledCompletion:
@@ -72,8 +81,8 @@ class TransformersEngine(GlooReceiver):
         torch.manual_seed(self._seed)
         torch.set_num_threads(self._config.threads)
         dtype = getattr(torch, self._config.dtype)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype)
-        self._model.eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype)
+        self._model = model.eval()
         if self._config.gpus:
             self._model.to("cuda")
         self._loop = asyncio.create_task(self._serve())
@@ -95,7 +104,7 @@ class TransformersEngine(GlooReceiver):
             prompts = [prompt for prompt, samples, _, _ in batch for _ in range(samples)]
             try:
                 async with self._swap:
-                    drawn = await asyncio.to_thread(
+                    sampled = await asyncio.to_thread(
                         generate, self._model, self._tokenizer, prompts, sampling, self._ends, self.version or 0
                     )
             except Exception as error:  # noqa: BLE001 - it belongs to those who wait, and they would wait for ever
@@ -103,7 +112,7 @@ class TransformersEngine(GlooReceiver):
                     if not future.done():
                         future.set_exception(error)
                 continue
-            rest = iter(drawn)
+            rest = iter(sampled)
             for _, samples, _, future in batch:
                 own = [next(rest) for _ in range(samples)]
                 if not future.done():

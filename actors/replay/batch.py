@@ -74,12 +74,7 @@ def _group(head: Head, payload: Payload) -> Group:
                 reward=head.rewards[i],
                 truncated=bool(payload.truncated[i]),
                 parts=head.parts[i],
-                **_loss_mask(payload, part),
+                loss_mask=None if payload.loss_mask is None else payload.loss_mask[part],
             )
         )
     return Group(prompt=payload.prompt, completions=tuple(completions), id=head.group_id)
-
-
-def _loss_mask(payload: Payload, part: slice) -> dict[str, Any]:
-    # TODO(loss_mask): `learner.batch.Completion` gets this field on another branch; then pass it as a keyword above.
-    return {} if payload.loss_mask is None else {"loss_mask": payload.loss_mask[part]}

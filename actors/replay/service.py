@@ -51,7 +51,7 @@ class ReplayService:
         node: this process's place in the network.
         max_message_bytes: largest message that is accepted (bytes).
         name: of the replay as a member of the run.
-        metrics: host:port of this process's /metrics.
+        metrics_address: host:port of this process's /metrics.
         clock: seconds of a monotonic clock.
     """
 
@@ -62,12 +62,12 @@ class ReplayService:
         node: Node,
         max_message_bytes: int,
         name: str = "replay",
-        metrics: str = "",
+        metrics_address: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buffer, self._board = buffer, board
         self._max_bytes = max_message_bytes
-        self._name, self._report = name, Report(metrics=metrics)
+        self._name, self._report = name, Report(metrics=metrics_address)
         self._clock = clock
         self._waiting: list[Waiting] = []
         self._exported: Counter[str] = Counter()
@@ -140,7 +140,8 @@ class ReplayService:
         if isinstance(request, m.BoardRequest):
             body = self._board.answer(request, now)
             if isinstance(request, m.RemoveMember):
-                self._lost(request.name, "has exited")
+                log.info("%s has exited; its leases are revoked", request.name)
+                self._lost(request.name)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
@@ -182,17 +183,18 @@ class ReplayService:
         members = self._board.members
         members.heard(self._name, "replay", now, self._report)
         for member in members.expire(now):
-            self._lost(member.name, f"was not heard of for {members.timeout_seconds:g} s")
+            log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
+            self._lost(member.name)
         self._buffer.expire(now)
 
-    def _lost(self, name: str, why: str) -> None:
+    def _lost(self, name: str) -> None:
         """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
         kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        log.warning("%s %s; its leases are revoked", name, why)
         self._buffer.worker_lost(name)
-        for waiting in [w for w in self._waiting if w.request.worker == name]:
-            self._waiting.remove(waiting)
+        gone = [w for w in self._waiting if w.request.worker == name]
+        self._waiting = [w for w in self._waiting if w.request.worker != name]
+        for waiting in gone:
             self._reply(waiting.identity, waiting.message, OK)
 
     def _reply(self, identity: bytes, message: Message, reply: Reply) -> None:

@@ -56,7 +56,7 @@ class ReplayRole:
             self._presence.node,
             replay.max_message_bytes,
             name=context.name,
-            metrics=self._presence.metrics,
+            metrics_address=self._presence.metrics,
             clock=context.clock,
         )
         self._service.start()

@@ -63,7 +63,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self._failure: Exception | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
-        """Start joining; returns at once, so that the engine goes on generating whoever else is late or dead."""
+        """Start joining; returns at once, so that the engine keeps generating whoever else is late or dead."""
         parallel = self.parallel_config
         worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
         self._info = init_info

@@ -141,12 +141,12 @@ class Epoch:
         self._pauses = [answer.pause_seconds for answer in answers.values()]
 
 
-def together(aside: Callable[[], None], here: Callable[[], T]) -> T:
+def together(background: Callable[[], None], here: Callable[[], T]) -> T:
     """Run both at once; whichever fails first is raised without waiting for the other, which ends by its deadline."""
     pool = ThreadPoolExecutor(2, thread_name_prefix="rendezvous")
     try:
         found = pool.submit(here)
-        both: list[Future[Any]] = [pool.submit(aside), found]
+        both: list[Future[Any]] = [pool.submit(background), found]
         for done in wait(both, return_when=FIRST_EXCEPTION).done:
             done.result()
         return found.result()

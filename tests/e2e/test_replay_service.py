@@ -34,7 +34,7 @@ QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 
 def service(port: int = 0, clock: Callable[[], float] = time.monotonic) -> ReplayService:
     buffer = Buffer(ReplayLimits(max_staleness=0, groups_per_batch=1), 2, Sums())
-    started = ReplayService(buffer, Board(20.0), "127.0.0.1", port, 2**20, metrics="127.0.0.1:9", clock=clock)
+    started = ReplayService(buffer, Board(20.0), "127.0.0.1", port, 2**20, metrics_address="127.0.0.1:9", clock=clock)
     started.start()
     return started
 

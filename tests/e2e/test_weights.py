@@ -48,7 +48,7 @@ class Generator:
 
     async def die(self) -> None:
         """Without deregistering, as after SIGKILL: from now on nothing is sent."""
-        self._subscriber._send = self._silent  # type: ignore[method-assign]
+        self._subscriber._send = self._silent  # type: ignore[method-assign, assignment]
         await self.leave()
 
     async def _silent(self, *_: Any) -> None: ...

@@ -14,7 +14,7 @@ import torch
 from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
-from actors.errors import PeerTimeoutError, RunError
+from actors.errors import PeerTimeoutError, ProtocolError, RunError
 from actors.events import Event, Phase, WeightSync
 from actors.membership import Report
 from actors.observability import metrics
@@ -291,8 +291,11 @@ class Learner:
             log.warning("%s; one weight update is missing in the record", error)
 
     def _notify(self, client: Client, event: Event) -> None:
-        """Tell whoever watches the run."""
-        client.request("notice", {"event": event.model_dump()})
+        """Tell whoever watches the run. An event that the replay rejects is missing in the record, and ends nothing."""
+        try:
+            client.request("notice", {"event": event.model_dump()})
+        except ProtocolError as error:
+            log.warning("%s", error)
 
 
 def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:

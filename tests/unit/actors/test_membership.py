@@ -79,3 +79,12 @@ def test_totals_never_fall_whoever_dies_or_comes_back(steps: list[tuple[str, str
         total = membership.totals()["generator"].generated_tokens
         assert total == sum(said.values()) >= before
         before = total
+
+
+def test_another_process_under_the_same_name_adds_to_the_totals() -> None:
+    membership = Membership(timeout_seconds=20)
+    membership.heard("learner", "learner", 0.0, Report(uptime_seconds=50, trained_tokens=900))
+    membership.remove("learner")
+    membership.heard("learner", "learner", 9.0, Report(uptime_seconds=1, trained_tokens=5))
+    membership.heard("learner", "learner", 10.0, Report(uptime_seconds=2, trained_tokens=8))
+    assert membership.totals()["learner"].trained_tokens == 908

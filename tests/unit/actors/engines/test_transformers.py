@@ -66,8 +66,8 @@ def test_a_caller_that_gives_up_leaves_the_others_their_own_completions(
             await asyncio.sleep(0)
             gone.cancel()
             under_way.set()
-            drawn = await asyncio.wait_for(stays, 30)
-            assert [d.text for d in drawn] == ["[9, 10]", "[9, 10]"]
+            sampled = await asyncio.wait_for(stays, 30)
+            assert [d.text for d in sampled] == ["[9, 10]", "[9, 10]"]
         finally:
             await engine.close()
 

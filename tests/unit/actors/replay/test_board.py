@@ -38,7 +38,16 @@ def test_a_heartbeat_is_answered_with_who_is_alive() -> None:
 
 def test_members_and_totals_are_told_for_the_display() -> None:
     room = Room()
-    room.say("heartbeat", report={"version": 3, "generated_tokens": 70, "busy_seconds": 1.5, "metrics": "[::1]:90"})
+    room.say(
+        "heartbeat",
+        report={
+            "version": 3,
+            "generated_tokens": 70,
+            "busy_seconds": 1.5,
+            "uptime_seconds": 3.0,
+            "metrics": "[::1]:90",
+        },
+    )
     room.now = 2.0
     room.say("heartbeat", "generator-2", report={"generated_tokens": 30})
     room.say("remove_member", "controller", "controller", name="generator-2")
@@ -47,7 +56,8 @@ def test_members_and_totals_are_told_for_the_display() -> None:
     assert (generator["name"], generator["role"], generator["silent_seconds"]) == ("generator-1", "generator", 2.0)
     assert (generator["report"]["version"], generator["report"]["metrics"]) == (3, "[::1]:90")
     assert controller["role"] == "controller"
-    assert told["totals"]["generator"] == {"busy_seconds": 1.5, "generated_tokens": 100, "trained_tokens": 0}
+    totals = {"uptime_seconds": 3.0, "busy_seconds": 1.5, "generated_tokens": 100, "trained_tokens": 0}
+    assert told["totals"]["generator"] == totals
 
 
 def test_a_request_does_not_make_a_member_forget_its_report() -> None:

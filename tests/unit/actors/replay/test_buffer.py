@@ -246,8 +246,13 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     world.say("take_batch", "learner", version=0)
     assert world.last.delivered == (Delivery(0, 3.0), Delivery(0, 3.0))
     world.say("take_batch", "learner", version=0)
-    assert world.last.delivered == (), "a repeated delivery counts once"
-    body = {"version": 0, "statistics": {"loss": float("nan")}, "staleness": {0: 12}, "step_seconds": 0.1}
+    assert not world.last.delivered, "a repeated delivery counts once"
+    body: dict[str, Any] = {
+        "version": 0,
+        "statistics": {"loss": float("nan")},
+        "staleness": {0: 12},
+        "step_seconds": 0.1,
+    }
     world.say("trained", "learner", **body)
     step, best, worst = world.last.events
     assert isinstance(step, StepDone) and isinstance(best, Sample) and isinstance(worst, Sample)
@@ -257,7 +262,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     assert step.statistics["source_reward/odd"] == step.statistics["source_reward/even"] == 0.5
     assert (best.reward, worst.reward, best.source, best.task_key) == (1.0, 0.0, "even", "t0")
     world.say("trained", "learner", **body)
-    assert world.last.events == (), "a step that is told twice happened once"
+    assert not world.last.events, "a step that is told twice happened once"
 
 
 def test_a_run_of_one_source_has_no_statistics_by_source() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from actors.config.recipe import load
+from actors.config.loading import load
 from actors.roles.replay import StreamTasks, limits_of
 from actors.tasks import TaskStream
 

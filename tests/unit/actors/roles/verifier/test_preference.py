@@ -147,9 +147,9 @@ def trained(recipe: Recipe, folder: Path) -> tuple[dict[str, Any] | None, list[s
 def test_a_preference_is_learned_told_and_found_again_in_the_scores(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, digits_over_letters(160))
     event, said = trained(recipe, tmp_path)
-    assert event is not None and event["accuracy"] > 0.9 and event["margin"] > 1
-    assert event["pairs"] + event["held_out"] + event["skipped"] <= 160
-    assert said[0] == f"{event['pairs']} pairs, {event['held_out']} held out"
+    assert event is not None and event.accuracy > 0.9 and event.margin > 1
+    assert event.pairs + event.held_out + event.skipped <= 160
+    assert said[0] == f"{event.pairs} pairs, {event.held_out} held out"
     assert any(text.startswith("step 20: loss ") for text in said)
     reward = open_reward(recipe, tmp_path, lambda: False)
     assert reward is not None
@@ -167,13 +167,13 @@ def test_tasks_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
     event, _ = trained(recipe_of(tmp_path, lines + apart, held_out=4), tmp_path)
     assert event is not None
     fit_for_training = [line for line in lines if not stream.is_held_out((("user", line["prompt"]),))]
-    assert event["pairs"] + event["held_out"] == len(fit_for_training)
+    assert event.pairs + event.held_out == len(fit_for_training)
 
 
 def test_pairs_that_the_model_cannot_read_are_left_out_and_counted(tmp_path: Path) -> None:
     long = [{"prompt": f"{i}+1=", "chosen": "1" * 100, "rejected": "a"} for i in range(200, 205)]
     event, said = trained(recipe_of(tmp_path, digits_over_letters(40) + long, held_out=8), tmp_path)
-    assert event is not None and event["skipped"] == 5
+    assert event is not None and event.skipped == 5
     assert "5 too long" in said[0]
     with pytest.raises(RecipeError, match="longer than the 96 tokens"):
         trained(recipe_of(tmp_path, long, held_out=1), tmp_path)

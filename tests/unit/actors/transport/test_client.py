@@ -1,0 +1,94 @@
+"""Heartbeats against a replay of two lines."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from actors.config.network import NetworkConfig
+from actors.deadline import until
+from actors.membership import Report
+from actors.transport.address import resolve
+from actors.transport.client import Heartbeat
+from actors.transport.codec import Message, decode, encode
+from actors.transport.sockets import open_router
+
+
+class FakeReplay:
+    """Answers every request with `reply`, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.reply: Mapping[str, Any] | None = {}
+        self.bodies: list[Mapping[str, Any]] = []
+        self._router = open_router(resolve(NetworkConfig(), in_cluster=False), 0, 2**20)
+        self.endpoint = self._router.endpoint
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            if self._router.poll(0.02) and (received := self._router.receive()):
+                identity, frames = received
+                message = decode(frames, 2**20)
+                self.bodies.append(message.body)
+                if self.reply is not None:
+                    self._router.send(identity, encode(Message("reply", message.id, self.reply)))
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+        self._router.close()
+
+
+@pytest.fixture
+def replay() -> Iterator[FakeReplay]:
+    fake = FakeReplay()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def beating(replay: FakeReplay) -> Iterator[Callable[[float, Callable[[], Report]], Heartbeat]]:
+    hearts: list[Heartbeat] = []
+
+    def begin(interval: float, report: Callable[[], Report] = Report) -> Heartbeat:
+        hearts.append(Heartbeat(replay.endpoint, "generator-1", "generator", interval, report))
+        return hearts[-1]
+
+    yield begin
+    for heart in hearts:
+        heart.close()
+
+
+Beating = Callable[..., Heartbeat]
+
+
+def test_the_first_report_leaves_at_once_and_a_change_does_not_wait(replay: FakeReplay, beating: Beating) -> None:
+    version = [3]
+    heart = beating(20.0, lambda: Report(version=version[0]))
+    assert until(lambda: len(replay.bodies) == 1, 10)
+    version[0] = 4
+    heart.beat_now()
+    assert until(lambda: len(replay.bodies) == 2, 10)
+    assert [body["report"]["version"] for body in replay.bodies] == [3, 4]
+    assert {(body["worker"], body["role"]) for body in replay.bodies} == {("generator-1", "generator")}
+
+
+def test_who_is_alive_comes_back_with_the_reply(replay: FakeReplay, beating: Beating) -> None:
+    replay.reply = {"alive": {"generator": ["a", "b"]}}
+    heart = beating(0.05)
+    assert until(lambda: heart.alive("generator") == {"a", "b"}, 10)
+    assert heart.alive("verifier") == frozenset()
+    replay.reply = {"alive": {"generator": ["b"]}}
+    assert until(lambda: heart.alive("generator") == {"b"}, 10)
+
+
+def test_a_replay_that_is_silent_for_a_while_is_told_again(replay: FakeReplay, beating: Beating) -> None:
+    replay.reply = None
+    heart = beating(0.05)
+    assert until(lambda: len(replay.bodies) >= 2, 10)
+    assert heart.alive("generator") == frozenset()
+    replay.reply = {"alive": {"generator": ["a"]}}
+    assert until(lambda: heart.alive("generator") == {"a"}, 10)

@@ -1,0 +1,127 @@
+"""Servers and clients over real sockets, of both families; and that nobody else opens one."""
+
+import ast
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from actors.config.network import NetworkConfig, PortsConfig
+from actors.deadline import until
+from actors.errors import RunError
+from actors.transport.address import Node, resolve, split
+from actors.transport.sockets import AsyncDealerSocket, DealerSocket, RouterSocket, open_router
+
+ROOT = Path(__file__).parents[4]
+LIMIT = 2**20
+#: Of whom nobody needs a ZeroMQ socket but to send what `transport.sockets` would not.
+ALLOWED = {"actors/transport/sockets.py", "actors/replay/service.py"}
+
+
+def on(address: str) -> Node:
+    return resolve(NetworkConfig(advertise=address), in_cluster=False)
+
+
+def received(router: RouterSocket) -> tuple[bytes, list[bytes]]:
+    assert router.poll(10)
+    found = router.receive()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_client_is_answered(address: str) -> None:
+    router = open_router(on(address), 0, LIMIT)
+    assert split(router.endpoint)[0] == address
+    client = DealerSocket(router.endpoint, LIMIT)
+    client.send([b"one", b"two"])
+    identity, frames = received(router)
+    assert frames == [b"one", b"two"]
+    assert router.send(identity, [b"three"])
+    assert client.poll(10)
+    assert client.receive() == [b"three"]
+    client.close()
+    router.close()
+
+
+def test_a_client_in_an_event_loop_still_says_what_it_said_last() -> None:
+    router = open_router(on("127.0.0.1"), 0, LIMIT)
+
+    async def scenario() -> None:
+        client = AsyncDealerSocket(router.endpoint, LIMIT)
+        await client.send([b"farewell"])
+        client.close()
+
+    asyncio.run(scenario())
+    assert received(router)[1] == [b"farewell"]
+    router.close()
+
+
+def test_a_client_that_reconnects_gets_no_answer_to_an_earlier_request() -> None:
+    router = open_router(on("127.0.0.1"), 0, LIMIT)
+    client = DealerSocket(router.endpoint, LIMIT)
+    client.send([b"early"])
+    identity, _ = received(router)
+    client.reconnect()
+    router.send(identity, [b"late"])
+    client.send([b"again"])
+    assert received(router)[1] == [b"again"]
+    assert not client.poll(0.2)
+    client.close()
+    router.close()
+
+
+def test_a_message_over_the_limit_does_not_arrive_and_harms_nobody_else() -> None:
+    router = open_router(on("127.0.0.1"), 0, 1000)
+    rude, polite = (DealerSocket(router.endpoint, LIMIT) for _ in range(2))
+    rude.send([b"x" * 2000])
+    polite.send([b"hello"])
+    assert received(router)[1] == [b"hello"]
+    for client in (rude, polite):
+        client.close()
+    router.close()
+
+
+def test_ports_come_from_the_range_or_are_refused() -> None:
+    probe = open_router(on("127.0.0.1"), 0, LIMIT)
+    port = split(probe.endpoint)[1]
+    full = Node("127.0.0.1", "127.0.0.1", PortsConfig(range=(port, port)))
+    with pytest.raises(RunError, match=r"network\.ports\.range"):
+        open_router(full, 0, LIMIT)
+    with pytest.raises(RunError, match=r"network\.ports\.replay"):
+        open_router(full, port, LIMIT, "network.ports.replay")
+    probe.close()
+
+    def free() -> bool:
+        try:
+            open_router(full, 0, LIMIT).close()
+        except RunError:
+            return False
+        return True
+
+    assert until(free, 10)
+
+
+def test_what_is_bound_is_not_what_is_advertised() -> None:
+    router = open_router(Node("127.0.0.1", "192.0.2.7", PortsConfig()), 0, LIMIT)
+    host, port = split(router.endpoint)
+    assert host == "192.0.2.7"
+    client = DealerSocket(f"tcp://127.0.0.1:{port}", LIMIT)
+    client.send([b"by another name"])
+    assert received(router)[1] == [b"by another name"]
+    client.close()
+    router.close()
+
+
+def test_zeromq_sockets_are_opened_in_one_place() -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for package in ("actors", "learner", "sandbox")
+        for path in (ROOT / package).rglob("*.py")
+        if any(
+            (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "zmq" for alias in node.names))
+            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "zmq")
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    }  # fmt: skip
+    assert users <= ALLOWED
