@@ -89,6 +89,14 @@ def test_names_beside_a_file_are_defined_in_it(document: Path) -> None:
             assert not missing, row
 
 
+def test_the_six_questions_of_a_newcomer_are_answered() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    answers = text[text.index("### Six questions") : text.index("## From prompt to gradient")]
+    for question in ("staleness bound", "dead verifier", "NCCL engine", "alert threshold", "seccomp list", "GRPO"):
+        rows_ = [row for row in answers.splitlines() if row.startswith("| the ") and question in row]
+        assert rows_ and all(re.search(rf"`{FOLDERS}/[\w/]+\.py` \| `\w", row) for row in rows_), question
+
+
 # ---------------------------------------------------------------- commands
 
 
