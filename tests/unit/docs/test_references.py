@@ -154,6 +154,19 @@ def test_metrics_exist(document: Path) -> None:
     assert not {name for name in mentioned if f"`{name}`" not in exported}
 
 
+def test_every_health_warning_has_an_entry_in_the_runbook() -> None:
+    tree = ast.parse((ROOT / "actors" / "report" / "health.py").read_text())
+    symptoms = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HealthWarning"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    assert symptoms
+    assert not {symptom for symptom in symptoms if f"| `{symptom}` | [" not in runbook}
+
+
 # ---------------------------------------------------------------- the entrance
 
 
