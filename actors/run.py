@@ -72,7 +72,7 @@ def require(recipe: Recipe, resumed: Path | None = None) -> None:
 
     Args:
         recipe: with absolute paths.
-        resumed: the folder of the run that goes on.
+        resumed: the folder of the run that resumes.
 
     Raises:
         RecipeError: one line with every problem.

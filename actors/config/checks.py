@@ -23,7 +23,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
 
     Args:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
-        resumed: the run goes on from a checkpoint, so that its cold start and what that reads are behind it.
+        resumed: the run resumes from a checkpoint, so that its cold start and what that reads are behind it.
     """
     checks = [_output, _verifiers, _language, _data_files, _model, _lengths, _objective]
     return [problem for check in [*checks, *([] if resumed else [_cold_start])] for problem in check(recipe)]

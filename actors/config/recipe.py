@@ -35,7 +35,7 @@ class Recipe(Section):
     preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     generators: GeneratorsConfig = Field(
-        default_factory=GeneratorsConfig, description="the pool that draws completions"
+        default_factory=GeneratorsConfig, description="the pool that generates completions"
     )
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
@@ -59,7 +59,7 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
         if self.weights.backend == "nccl" and self.learner.sends_adapters:
             raise ValueError(
-                "weights.backend: nccl is vLLM's own engine, which loads what comes as whole weights; with "
+                "weights.backend: nccl is vLLM's own engine, which loads what comes as merged weights; with "
                 "learner.lora.broadcast: adapters use gloo, or else merged"
             )
         return self

@@ -8,7 +8,7 @@ from actors.config.base import Section
 
 
 class SamplingConfig(Section):
-    """How completions are drawn."""
+    """How completions are sampled."""
 
     temperature: float = Field(1.0, gt=0, description="softmax temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the distribution that is sampled from (share)")
@@ -35,7 +35,7 @@ class VllmConfig(Section):
 
 
 class SyntheticConfig(Section):
-    """The synthetic engine: no model, lengths and rewards drawn from distributions. For load tests only."""
+    """The synthetic engine: no model, lengths and rewards sampled from distributions. For load tests only."""
 
     tokens_per_second: float = Field(1000.0, gt=0, description="speed of one sequence (tokens/s)")
     mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
@@ -44,17 +44,17 @@ class SyntheticConfig(Section):
 
 
 class GeneratorsConfig(Section):
-    """The pool that draws completions."""
+    """The pool that generates completions."""
 
     count: int = Field(1, ge=0, description="number of generators")
-    engine: Literal["vllm", "transformers", "synthetic"] = Field("vllm", description="what draws the completions")
+    engine: Literal["vllm", "transformers", "synthetic"] = Field("vllm", description="what generates the completions")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="parameters and activations of the engine")
     groups_in_flight: int = Field(32, ge=1, description="groups that one generator works on at a time")
     threads: int = Field(1, ge=1, description="CPU threads of one engine")
     cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one generator")
     gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one generator")
     startup_seconds: float = Field(600.0, gt=0, description="longest wait for an engine to come up (s)")
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are drawn")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are sampled")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="the vLLM engine")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
 
@@ -117,7 +117,7 @@ class EvaluationConfig(Section):
     samples_between: int = Field(1, ge=1, description="completions a task in the evaluations between")
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=0.6, top_p=0.95),
-        description="how evaluation completions are drawn; 0.6 and 0.95 are the R1 paper's",
+        description="how evaluation completions are sampled; 0.6 and 0.95 are the R1 paper's",
     )
 
 
@@ -135,5 +135,7 @@ class ControllerConfig(Section):
         15.0, gt=0, description="time that a process has to end by itself once it is told to, before it is killed (s)"
     )
     wind_down_seconds: float = Field(
-        60.0, gt=0, description="time that a whole run has to end in order after an interrupt, before it is killed (s)"
+        60.0,
+        gt=0,
+        description="time for a graceful shutdown after an interrupt, before the run is killed (s)",
     )

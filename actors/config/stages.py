@@ -15,7 +15,7 @@ class ColdStartConfig(Section):
     traces: Literal["addition"] | Path = Field(
         description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
     )
-    examples: int = Field(20_000, ge=1, description="most examples that are drawn")
+    examples: int = Field(20_000, ge=1, description="most examples that are read")
     development: int = Field(
         128, ge=1, description="tasks on which the accuracy is measured meanwhile; never trained on"
     )
@@ -25,7 +25,7 @@ class ColdStartConfig(Section):
     held_out: int = Field(
         0,
         ge=0,
-        description="tasks whose examples are kept back; the loss on them is measured every supervised.check_every "
+        description="tasks whose examples are held out; the loss on them is measured every supervised.check_every "
         "steps, and supervised.patience looks at it",
     )
     supervised: SftConfig = Field(default_factory=SftConfig, description="the optimizer and its schedule")
@@ -43,7 +43,7 @@ class PreferencesConfig(Section):
     pairs: Path | None = Field(
         None,
         description="JSONL file with prompt (or messages), chosen and rejected, from which a reward model is trained "
-        "before anything else; held-out and development tasks are left out",
+        "before anything else; held-out and development tasks are excluded",
     )
     reward_model: Path | None = Field(
         None,
@@ -57,7 +57,7 @@ class PreferencesConfig(Section):
     held_out: int = Field(
         64,
         ge=1,
-        description="prompts whose pairs are kept back: accuracy and margin are measured on them, and "
+        description="prompts whose pairs are held out: accuracy and margin are measured on them, and "
         "supervised.patience looks at their loss",
     )
     supervised: SftConfig = Field(

@@ -107,7 +107,7 @@ class Learner:
 
     def _train_reward_model(self) -> None:
         """On the first rank, unless it is there already: before the policy is in memory, and before any weights are
-        published, so that no group can be drawn that its verifier could not score.
+        published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
         if self._rank != 0 or recipe.preferences is None:
@@ -306,7 +306,7 @@ def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:
 
 
 def merging_of(recipe: Recipe, model: Path) -> Merging:
-    """How generators make whole weights of the adapters. They are rounded as they would have been on their way: to the
+    """How generators merge the adapters into weights. They are rounded as they would have been on their way: to the
     learner's dtype, then to the generators', of which the narrower one decides."""
     lora = recipe.learner.lora
     assert lora is not None

@@ -61,6 +61,6 @@ def join(client: Client, rank: int, size: int, node: Node, device: str) -> None:
 
 
 def leave() -> None:
-    """Dissolve the group in order, once all ranks are done; with one rank there is none."""
+    """Dissolve the group, once all ranks are done; with one rank there is none."""
     if dist.is_initialized():
         dist.destroy_process_group()
