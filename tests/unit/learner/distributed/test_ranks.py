@@ -132,7 +132,9 @@ def two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_g
     """What two ranks made of the same batches, by configuration."""
     folder = tmp_path_factory.mktemp("ranks")
     for step in range(STEPS):
-        save_groups(make_groups(count=5, seed=step, version=step, age=2), folder / f"batch-{step}.npz")
+        masked = 0.3 if step == 1 else 0.0
+        groups = make_groups(count=5, seed=step, version=step, age=2, masked=masked)
+        save_groups(groups, folder / f"batch-{step}.npz")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
