@@ -1,8 +1,10 @@
 """How the ranks of one learner find each other."""
 
 import logging
+import os
 from datetime import timedelta
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -49,6 +51,7 @@ def join(client: Client, rank: int, size: int, node: Node, device: str) -> None:
         if not until(announced, START_SECONDS):
             raise RunError(f"rank {rank} waited {START_SECONDS:g} s for the first rank; see logs/learner.log")
         store = reach_store(found[0], size, START_SECONDS)
+    _use_interface_of(node.advertise)
     cuda = device != "cpu" and torch.cuda.is_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -58,6 +61,14 @@ def join(client: Client, rank: int, size: int, node: Node, device: str) -> None:
         timeout=timedelta(seconds=COLLECTIVE_SECONDS),
     )
     log.info("rank %d of %d", rank, size)
+
+
+def _use_interface_of(address: str) -> None:
+    """Let Gloo connect from the interface that has `address`, unless the operator has chosen one. By itself it takes
+    what the host's name resolves to, which may be loopback and reach no other machine."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if address in (found.address.partition("%")[0] for found in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def leave() -> None:
