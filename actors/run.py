@@ -73,7 +73,7 @@ def require(recipe: Recipe, resumed: Path | None = None) -> None:
 
     Args:
         recipe: with absolute paths.
-        resumed: the folder of the run that goes on.
+        resumed: the folder of the run that is resumed.
 
     Raises:
         RecipeError: one line with every problem.
@@ -153,9 +153,19 @@ def execute(
     screen: Callable[[dict[str, Any]], None],
     announce: Callable[[str], None],
 ) -> None:
-    """Run to the end. Raises RunError where the run fails, KeyboardInterrupt after an orderly end on Ctrl-C.
+    """Run to the end.
 
-    `screen` sees every event as a dictionary, `announce` the address of the live page.
+    Args:
+        recipe: of the run.
+        folder: the run folder.
+        resume: the checkpoint to resume from.
+        step: the step of that checkpoint.
+        screen: sees every event as a dictionary.
+        announce: is told the address of the live page.
+
+    Raises:
+        RunError: the run failed.
+        KeyboardInterrupt: Ctrl-C, after a graceful shutdown.
     """
     with guarded() as temporary, cluster(recipe, temporary):
         import ray
@@ -198,13 +208,18 @@ def execute(
             raise RunError(first_line(error)) from error
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"the controller died: {first_line(error)}; see {folder}/logs/controller.log, then go on with "
+                f"the controller died: {first_line(error)}; see {folder}/logs/controller.log, then resume with "
                 f"`leeway run --resume {folder}`"
             ) from error
 
 
 def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Console) -> None:
-    """Run with a display on the terminal, and print the outcome. Raises what `execute` raises."""
+    """Run with a display on the terminal, and print the outcome.
+
+    Raises:
+        RunError: the run failed.
+        KeyboardInterrupt: Ctrl-C, after a graceful shutdown.
+    """
     from actors.control.controller import run_info
     from actors.report.display import Display
     from actors.report.health import warnings

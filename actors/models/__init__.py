@@ -15,7 +15,10 @@ def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
     """The model's folder, made under `folder` if it is not there yet.
 
     A tiny model's folder carries its sizes and the seed in its name, so that one `folder` serves many runs. Processes
-    may prepare the same model at the same time. Raises RecipeError if the model cannot be had.
+    may prepare the same model at the same time.
+
+    Raises:
+        RecipeError: the model cannot be had.
     """
     match config:
         case FolderModel():
