@@ -76,7 +76,8 @@ class Learner:
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             if recipe.learner.ranks > 1:
-                join(self._client, self._rank, recipe.learner.ranks, self._presence.node, recipe.learner.device)
+                startup_seconds = recipe.controller.startup_seconds
+                join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
