@@ -23,7 +23,7 @@ NOTES = {
     "[recipes](recipes.md#objectives).",
     "learner.lora": "What it does: [recipes](recipes.md#adapters).",
     "network": "Which address is bound and which is told: [operations](operations.md#network).",
-    "membership": "What follows from silence: [operations](operations.md#membership-and-timeouts).",
+    "membership": "What follows where a heartbeat is missed: [operations](operations.md#membership-and-timeouts).",
     "ray": "One machine or several: [operations](operations.md#clusters).",
 }
 

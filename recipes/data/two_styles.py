@@ -1,6 +1,6 @@
 """Traces and preference pairs for `recipes/preferences.yaml`: sums worked out in a terse and in a readable style.
 
-The cold start sees both styles equally often; the pairs prefer the readable one, whose steps are set apart by "; ".
+The cold start sees both styles equally often; the pairs prefer the readable one, whose steps are separated by "; ".
 """
 
 import argparse

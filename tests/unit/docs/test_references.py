@@ -84,7 +84,7 @@ def test_names_beside_a_file_are_defined_in_it(document: Path) -> None:
         found = re.findall(r"`([^`]+)`", row) if row.startswith("|") else []
         modules = [span for span in found if re.fullmatch(rf"{FOLDERS}/[\w/]+\.py", span)]
         if len(modules) == 1:
-            names = [span for span in found if re.fullmatch(r"_?[A-Z]\w*(\.\w+)?|\w+(?=\(\))", span.removesuffix("()"))]
+            names = [span for span in found if re.fullmatch(r"_?[A-Z]\w*(\.\w+)?|\w+\(\)", span)]
             missing = {name.removesuffix("()") for name in names} - defined(ROOT / modules[0])
             assert not missing, row
 
