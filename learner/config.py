@@ -180,8 +180,8 @@ class LearnerConfig(BaseModel):
     collective_seconds: float = Field(
         default=3600.0,
         gt=0,
-        description="longest wait of a rank for another one within a run (s); the others wait while the first one waits "
-        "for engines to come up and for the evaluations before and after training",
+        description="longest wait of a rank for another one within a run (s); the others wait while the first one "
+        "waits for engines to come up and for the evaluations before and after training",
     )
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")

@@ -238,7 +238,7 @@ class Learner:
         if self._rank != 0:
             return
         staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.versions.tolist()
+            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
         )
         body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
         self._client.request("trained", body)
