@@ -144,7 +144,8 @@ def main() -> None:
     # typer turns an interrupt inside a command into this code
     if code == INTERRUPTED and sys.argv[1:2] == ["run"]:
         stderr.print("leeway: interrupted; resume with `leeway run --resume FOLDER`", highlight=False, markup=False)
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

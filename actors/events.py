@@ -57,11 +57,11 @@ class RewardModelDone(_Event):
     held_out: int = Field(ge=1, description="pairs held out, on other prompts, which the reward model is measured on")
     accuracy: Share = Field(description="share of the pairs whose chosen answer has the higher score")
     margin: Number = Field(description="mean score of the chosen answer over that of the rejected one (nats)")
-    loss: Number = Field(description="mean loss (nats a pair); a coin has 0.693")
+    loss: Number = Field(description="mean loss (nats a pair); 0.693 is chance")
 
     @property
     def is_chance(self) -> bool:
-        """Whether a coin would order as many of the pairs with a probability of a few per cent or more."""
+        """Whether the accuracy is at chance: within two standard errors of one half."""
         return self.accuracy <= 0.5 + 2 * math.sqrt(0.25 / self.held_out)
 
 

@@ -72,7 +72,7 @@ def require(recipe: Recipe, resumed: Path | None = None) -> None:
 
     Args:
         recipe: with absolute paths.
-        resumed: the folder of the run that goes on.
+        resumed: the folder of the run that resumes.
 
     Raises:
         RecipeError: one line with every problem.
@@ -152,11 +152,19 @@ def execute(
     screen: Callable[[dict[str, Any]], None],
     announce: Callable[[str], None],
 ) -> None:
-    """Run to the end. `screen` sees every event as a dictionary, `announce` the address of the live page.
+    """Run to the end.
+
+    Args:
+        recipe: of the run.
+        folder: the run folder.
+        resume: the checkpoint to resume from.
+        step: the step of that checkpoint.
+        screen: sees every event as a dictionary.
+        announce: is told the address of the live page.
 
     Raises:
         RunError: the run failed.
-        KeyboardInterrupt: after a graceful shutdown on Ctrl-C.
+        KeyboardInterrupt: Ctrl-C, after a graceful shutdown.
     """
     with guarded() as temporary, cluster(recipe, temporary):
         import ray
@@ -224,7 +232,12 @@ class Driven:
 
 
 def show(recipe: Recipe, folder: Path, resume: Path | None, step: int, console: Console) -> None:
-    """Run with a display on the terminal, and print the outcome. Raises what `execute` raises."""
+    """Run with a display on the terminal, and print the outcome.
+
+    Raises:
+        RunError: the run failed.
+        KeyboardInterrupt: Ctrl-C, after a graceful shutdown.
+    """
     from actors.control.controller import run_info
     from actors.report.display import Display
     from actors.report.health import warnings

@@ -177,6 +177,12 @@ class LearnerConfig(BaseModel):
     )
     cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for one rank")
     gpus: float = Field(default=0.0, ge=0, description="GPUs reserved for one rank")
+    collective_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="longest wait of a rank for another one within a run (s); the others wait while the first one "
+        "waits for engines to come up and for the evaluations before and after training",
+    )
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")
     dtype: Literal["float32", "bfloat16"] = Field(

@@ -23,7 +23,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
 
     Args:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
-        resumed: the run goes on from a checkpoint, so that its cold start and what that reads are behind it.
+        resumed: the run resumes from a checkpoint, so that its cold start and what that reads are behind it.
     """
     checks = [_output, _verifiers, _language, _data_files, _model, _lengths, _objective]
     return [problem for check in [*checks, *([] if resumed else [_cold_start])] for problem in check(recipe)]
@@ -117,15 +117,18 @@ def _lengths(recipe: Recipe) -> Iterator[str]:
         return
     name, limit = min(known.items(), key=lambda item: item[1])
     prompt = recipe.tasks.max_prompt_tokens
-    for key, sampling in {"generators": recipe.generators.sampling, "evaluation": recipe.evaluation.sampling}.items():
-        most = f"{key}.sampling.max_tokens"
-        if sampling.max_tokens >= limit:
-            yield f"{most} is {sampling.max_tokens}, which leaves no room for a prompt: {name} is {limit}; lower it"
-        elif prompt + sampling.max_tokens > limit:
-            yield (
-                f"tasks.max_prompt_tokens is {prompt} and {most} {sampling.max_tokens}, together more than {limit}, "
-                f"which is {name}; lower tasks.max_prompt_tokens to {limit - sampling.max_tokens}"
-            )
+    samplings = {"generators": recipe.generators.sampling, "evaluation": recipe.evaluation.sampling}
+    role, longest = max(((role, sampling.max_tokens) for role, sampling in samplings.items()), key=lambda item: item[1])
+    if longest >= limit:
+        yield (
+            f"{role}.sampling.max_tokens is {longest}, which leaves no room for a prompt: {name} is {limit}; lower "
+            f"{role}.sampling.max_tokens"
+        )
+    elif prompt + longest > limit:
+        yield (
+            f"tasks.max_prompt_tokens is {prompt} and {role}.sampling.max_tokens {longest}, together more than "
+            f"{limit}, which is {name}; lower tasks.max_prompt_tokens to {limit - longest}"
+        )
 
 
 def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """The keys of the configuration tree, and which of them a wrong one may have meant."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 #: How alike two names must be (0 to 1) for one to be offered in place of the other: `learnig_rate`, not `rate`.
 _ALIKE = 0.75
+_TAG = re.compile(r"\[\w+\]")
 
 
 def rows(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -91,9 +93,9 @@ def _tags(section: type[BaseModel]) -> list[str]:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many leading names two dotted keys share."""
+    """How many leading names two dotted keys share, whatever their variants."""
     count = 0
-    for a, b in zip(one.split("."), other.split("."), strict=False):
+    for a, b in zip(_TAG.sub("", one).split("."), other.split("."), strict=False):
         if a != b:
             break
         count += 1

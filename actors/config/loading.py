@@ -63,7 +63,8 @@ def parse(tree: dict[str, Any], origin: str, changed: Mapping[str, str] | None =
             if key == name or key.startswith(f"{name}."):
                 origin = f"-s {_short(text)}"
         more = f" (and {len(others)} more)" if others else ""
-        raise RecipeError(f"{origin}: {key or 'recipe'}: {_either(alternatives)}{more}") from error
+        place = f"{origin}: {key}" if key else origin
+        raise RecipeError(f"{place}: {_either(alternatives)}{more}") from error
 
 
 def dump(recipe: Recipe) -> str:

@@ -35,7 +35,7 @@ class VllmConfig(Section):
 
 
 class SyntheticConfig(Section):
-    """The synthetic engine: no model, lengths and rewards drawn from distributions. For load tests only."""
+    """The synthetic engine: no model, lengths and rewards sampled from distributions. For load tests only."""
 
     tokens_per_second: float = Field(1000.0, gt=0, description="speed of one sequence (tokens/s)")
     mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
@@ -133,5 +133,7 @@ class ControllerConfig(Section):
         15.0, gt=0, description="time that a process has to end by itself once it is told to, before it is killed (s)"
     )
     wind_down_seconds: float = Field(
-        60.0, gt=0, description="time that a whole run has to end in order after an interrupt, before it is killed (s)"
+        60.0,
+        gt=0,
+        description="time for a graceful shutdown after an interrupt, before the run is killed (s)",
     )

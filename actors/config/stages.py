@@ -15,7 +15,7 @@ class ColdStartConfig(Section):
     traces: Literal["addition"] | Path = Field(
         description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
     )
-    examples: int = Field(20_000, ge=1, description="most examples that are used")
+    examples: int = Field(20_000, ge=1, description="most examples that are read")
     development: int = Field(
         128, ge=1, description="tasks on which the accuracy is measured meanwhile; never trained on"
     )
@@ -43,7 +43,7 @@ class PreferencesConfig(Section):
     pairs: Path | None = Field(
         None,
         description="JSONL file with prompt (or messages), chosen and rejected, from which a reward model is trained "
-        "before anything else; held-out and development tasks are not used",
+        "before anything else; held-out and development tasks are excluded",
     )
     reward_model: Path | None = Field(
         None,

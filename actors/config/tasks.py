@@ -34,7 +34,7 @@ class ReasoningGymSource(Source):
 
     source: Literal["reasoning_gym"]
     family: str = Field(description="name of the family, for example chain_sum")
-    size: int = Field(100_000, ge=1, description="number of problems drawn before they repeat")
+    size: int = Field(100_000, ge=1, description="number of problems generated before they repeat")
     options: dict[str, Any] = Field(
         default_factory=dict, description="options of the family, as reasoning-gym names them"
     )

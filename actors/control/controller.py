@@ -138,7 +138,7 @@ class Controller:
             log.warning("%s", error)
 
     def _wind_down(self, end: str, detail: str) -> list[str]:
-        """End everything in order; a step that fails is logged, and the next one is taken all the same.
+        """Graceful shutdown; a step that fails is logged, and the next one is taken all the same.
 
         Returns:
             What failed, in words; empty where nothing did.

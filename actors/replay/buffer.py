@@ -19,7 +19,7 @@ from actors.transport.codec import Array
 
 
 class TaskSource(Protocol):
-    """The problems behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
+    """The tasks behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
     `reference` for the verifier, and `source`, the label of where the task is from, one of a few dozen in a run.
     """
 

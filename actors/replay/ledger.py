@@ -267,7 +267,7 @@ class Ledger:
 
     @classmethod
     def resume(cls, limits: ReplayLimits, snapshot: dict[str, Any]) -> "Ledger":
-        """The ledger of a run that goes on from a checkpoint: unfinished tasks are issued again."""
+        """The ledger of a run that resumes from a checkpoint: unfinished tasks are issued again."""
         dropped = Counter({Reason(reason): count for reason, count in snapshot["dropped"].items()})
         return cls(
             limits=limits,

@@ -13,13 +13,11 @@ events, members, remove_member    controller   board
 
 from typing import Literal
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 
 from actors.config.base import Section
-from actors.errors import ProtocolError
 from actors.events import EventField
 from actors.membership import Report
-from actors.transport.codec import Message
 
 Purpose = Literal["train", "evaluate"]
 
@@ -199,18 +197,3 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "announce": Announce,
     "directory": Directory,
 }
-
-
-def parse(message: Message) -> AnyRequest:
-    """The request in a message.
-
-    Raises:
-        ProtocolError: if the kind is unknown or the body does not fit it.
-    """
-    if message.kind not in REQUESTS:
-        raise ProtocolError(f"unknown request {message.kind[:40]!r}")
-    try:
-        return REQUESTS[message.kind].model_validate(message.body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise ProtocolError(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

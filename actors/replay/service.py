@@ -21,7 +21,7 @@ from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.ledger import Reason
 from actors.transport.address import Node
-from actors.transport.codec import Array, Message, decode, encode
+from actors.transport.codec import Array, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class ReplayService:
         try:
             message = decode(frames, self._max_bytes)
             number = message.id
-            request = m.parse(message)
+            request = parse(message, m.REQUESTS)
             metrics.MESSAGES.labels(message.kind).inc()
             self._heard(request)
             reply = self._answer(request, message.arrays)

@@ -44,7 +44,7 @@ def _plain(task: Task) -> dict[str, Any]:
 
 
 class ReplayRole:
-    """`run` serves until `stop` is called; a run that resumes goes on from the position that its checkpoint holds."""
+    """`run` serves until `stop` is called; a run that resumes starts at the position that its checkpoint holds."""
 
     def __init__(self, context: RoleContext) -> None:
         recipe, replay = context.recipe, context.recipe.replay

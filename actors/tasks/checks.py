@@ -28,7 +28,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
 
     Args:
         recipe: with absolute paths.
-        resumed: the run goes on from a checkpoint, so that its cold start is behind it.
+        resumed: the run resumes from a checkpoint, so that its cold start is behind it.
     """
     try:
         found = [*_lines(recipe), *_template(recipe)]

@@ -82,6 +82,11 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        """Start receiving; returns at once.
+
+        Raises:
+            RuntimeError: where no group was opened.
+        """
         if self._joining is None or self._info is None:
             raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
         plan = list(gloo.buckets(update_info.parameters(), self._info.bucket_bytes))
@@ -98,6 +103,12 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         self._receiver.start()
 
     def drain_pending(self) -> None:
+        """Wait until everything is here.
+
+        Raises:
+            TimeoutError: where it does not come within the deadline.
+            RuntimeError: where the broadcast broke.
+        """
         if self._receiver is not None:
             assert self._info is not None
             self._receiver.join(self._info.deadline_seconds)
@@ -108,6 +119,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
             raise RuntimeError(f"the update failed: {self._failure}") from self._failure
 
     def finish_weight_update(self) -> None:
+        """Swap the staged tensors in; raises what `drain_pending` raises."""
         self.drain_pending()
         if self._staged is None:
             raise RuntimeError("finish_weight_update without update_weights")

@@ -4,7 +4,7 @@ generator ──▶ learner    register, deregister, answer
 learner ──▶ generator    open, start, update, finish, each answered under its id; rejoin, error
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -62,7 +62,7 @@ class Update(Section):
     """The tensors of an update, in the order in which they are sent; with `merging` they are adapters alone."""
 
     names: list[str]
-    dtype_names: list[str]
+    dtype_names: list[Literal["float32", "bfloat16"]]
     shapes: list[list[int]]
     merging: MergingBody | None = None
 

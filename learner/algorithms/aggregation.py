@@ -13,7 +13,7 @@ def sequence_weights(
 ) -> npt.NDArray[np.float64]:
     """The weight [S] of each token of completion i, for completions of `lengths` [S] in groups of `group_sizes`.
 
-    Lengths count unmasked tokens: what a mean is over is what the policy wrote, so |o_i| leaves tool output out.
+    Lengths count unmasked tokens: means are over what the policy wrote, so |o_i| does not count the output of tools.
 
     - "sequence": 1 / (groups x G x |o_i|)     mean over tokens, then completions, then prompts; GRPO, R1 eq. 1
     - "token":    1 / sum_i |o_i|              mean over all tokens of the batch; DAPO eq. 8, which sums over the G

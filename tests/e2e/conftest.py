@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,12 @@ SMALL = {
 class Run:
     """One `leeway run` in a process of its own."""
 
-    def __init__(self, folder: Path, arguments: list[str], seconds: float) -> None:
+    def __init__(self, folder: Path, arguments: list[str], seconds: float, inside: Sequence[str] = ()) -> None:
         self.output = folder / "output"
         self._deadline = time.monotonic() + seconds
         self._log = (folder / f"leeway-{time.monotonic_ns()}.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "actors.cli", "run", *arguments],
+            [*inside, sys.executable, "-m", "actors.cli", "run", *arguments],
             cwd=ROOT,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -121,14 +121,19 @@ class Run:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Start a run: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended."""
+    """Start a run: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended.
+
+    `inside` is a command that runs the one behind it somewhere else, such as in a network namespace.
+    """
     runs: list[Run] = []
 
-    def begin(arguments: list[str] | None = None, seconds: float = 240.0, **changes: str) -> Run:
+    def begin(
+        arguments: list[str] | None = None, seconds: float = 240.0, inside: Sequence[str] = (), **changes: str
+    ) -> Run:
         if arguments is None:
             settings = SMALL | {"output": str(tmp_path / "output")} | changes
             arguments = ["recipes/quickstart.yaml", *(f"-s{key}={value}" for key, value in settings.items())]
-        runs.append(Run(tmp_path, arguments, seconds))
+        runs.append(Run(tmp_path, arguments, seconds, inside))
         return runs[-1]
 
     yield begin

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 import zmq
 
-from actors.config.recipe import load
+from actors.config.loading import load
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import EVENT, Phase, StepDone

@@ -158,3 +158,32 @@ def test_a_generator_that_is_back_on_the_list_gets_what_it_missed() -> None:
         await second.leave()
 
     with_publisher(scenario, alive)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would form a real NCCL group of two ranks on one GPU")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to where vLLM would call NCCL; its worker's side is real."""
+    from vllm.distributed.weight_transfer import nccl_common
+
+    from actors.weights.nccl import NcclTransport
+
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    ranks: list[tuple[int, int]] = []
+
+    class Client:
+        def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+            info: Any = nccl_common.NCCLWeightTransferInitInfo(**init_info)
+            where = (info.master_address, info.master_port, info.rank_offset, info.world_size)
+            group = nccl_common.stateless_init_process_group(*where, device=0)
+            ranks.append((group.rank, group.world_size))
+
+        def start_weight_update(self) -> None: ...
+
+        def update_weights(self, update_info: Any) -> None: ...
+
+        def finish_weight_update(self, weight_version: str | None = None) -> None: ...
+
+    node = resolve(NetworkConfig(advertise=address), in_cluster=False)
+    NcclTransport(Client(), 2, node, torch.float32, 4096, 60.0).close()
+    assert ranks == [(1, 2)]

@@ -76,7 +76,8 @@ class Learner:
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             if recipe.learner.ranks > 1:
-                join(self._client, self._rank, recipe.learner.ranks, self._presence.node, recipe.learner.device)
+                startup_seconds = recipe.controller.startup_seconds
+                join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             self._start()
@@ -107,7 +108,7 @@ class Learner:
 
     def _train_reward_model(self) -> None:
         """On the first rank, unless it is there already: before the policy is in memory, and before any weights are
-        published, so that no group can be drawn that its verifier could not score.
+        published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
         if self._rank != 0 or recipe.preferences is None:
@@ -237,7 +238,7 @@ class Learner:
         if self._rank != 0:
             return
         staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.versions.tolist()
+            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
         )
         body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
         self._client.request("trained", body)
@@ -306,7 +307,7 @@ def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:
 
 
 def merging_of(recipe: Recipe, model: Path) -> Merging:
-    """How generators make whole weights of the adapters. They are rounded as they would have been on their way: to the
+    """How generators merge the adapters into weights. They are rounded as they would have been on their way: to the
     learner's dtype, then to the generators', of which the narrower one decides."""
     lora = recipe.learner.lora
     assert lora is not None

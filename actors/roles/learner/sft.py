@@ -80,9 +80,9 @@ def _accuracy(
     """Share of the tasks answered rightly, one sample each, sampled as evaluations are."""
     prompts = [renderer.render(task) for task in tasks]
     trainer.model.eval()
-    drawn = generate(trainer.model, tokenizer, prompts, recipe.evaluation.sampling, ends, trainer.version)
+    sampled = generate(trainer.model, tokenizer, prompts, recipe.evaluation.sampling, ends, trainer.version)
     trainer.model.train()
-    submissions = [Submission(t.verifier, d.text, t.reference) for t, d in zip(tasks, drawn, strict=True)]
+    submissions = [Submission(t.verifier, s.text, t.reference) for t, s in zip(tasks, sampled, strict=True)]
     with Pool(recipe.sandbox, recipe.rewards) as pool:
         verdicts = pool.score(submissions, recipe.verifiers.deadline_seconds)
     return sum(v.parts.get("accuracy", 0.0) for v in verdicts) / len(verdicts)

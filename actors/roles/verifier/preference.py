@@ -106,7 +106,7 @@ def model_folder(config: PreferencesConfig, folder: Path) -> Path:
 
 
 def check_files(recipe: Recipe, folder: Path | None = None) -> None:
-    """Look at the files of the section before anything is started, for a new run or for one that goes on in `folder`.
+    """Look at the files of the section before anything is started, for a new run or for one that resumes in `folder`.
 
     Raises RecipeError for what cannot be used.
     """

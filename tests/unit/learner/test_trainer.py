@@ -1,8 +1,7 @@
-"""The trainer: it learns, resumes bit for bit, streams and exports its weights, and refuses bad input."""
+"""The trainer: it learns, streams and exports its weights, and refuses bad input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from transformers import AutoModelForCausalLM
 from learner import (
     STATISTICS,
     BatchError,
-    CheckpointError,
     Group,
     LearnerConfig,
     NonFiniteError,
@@ -24,8 +22,7 @@ from learner import (
 )
 from learner.batch import load_groups, save_groups
 from learner.model.packing import Segment, pack
-
-GroupFactory = Callable[..., list[Group]]
+from tests.unit.learner.conftest import GroupFactory
 
 CONFIG = LearnerConfig(
     dtype="float32",
@@ -65,31 +62,6 @@ def test_the_parts_of_the_reward_are_averaged(tiny_model: Path, make_groups: Gro
     statistics = Trainer(CONFIG, tiny_model, seed=0).train_step(load_groups(tmp_path / "groups.npz"))
     assert statistics["reward/accuracy"] == 0.5
     assert statistics["reward/format"] == 0.5, "a part counts where it is named only"
-
-
-def test_resume_is_bit_exact(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"minibatches": 2})
-    batches = [make_groups(seed=s) for s in range(6)]
-    straight = Trainer(config, tiny_model, seed=1)
-    for batch in batches:
-        straight.train_step(batch)
-    first = Trainer(config, tiny_model, seed=1)
-    for batch in batches[:3]:
-        first.train_step(batch)
-    first.save(tmp_path / "step-3", {"replay": {"position": 3}})
-    del first
-    second = Trainer(config, tiny_model, seed=1)
-    assert second.load(tmp_path / "step-3") == {"replay": {"position": 3}}
-    assert second.version == 3
-    for batch in batches[3:]:
-        second.train_step(batch)
-    expected = _weights(straight)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(second).items())
-
-
-def test_load_names_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint: learner.json"):
-        Trainer(CONFIG, tiny_model, seed=0).load(tmp_path / "nowhere")
 
 
 def test_micro_batches_do_not_change_the_update(tiny_model: Path, make_groups: GroupFactory) -> None:
@@ -291,45 +263,3 @@ def test_overflowed_weights_are_explained_and_leave_the_statistics_finite(
     assert statistics["non_finite"] == 1 and statistics["optimizer_steps"] == 0
     assert statistics["trained_tokens"] == 0 and all(np.isfinite(v) for v in statistics.values())
     assert "no finite logprob under the policy" in caplog.text
-
-
-def test_a_save_that_dies_leaves_the_previous_checkpoint(
-    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process ends (here: an exception that nobody handles) between writing the tensors and the rename."""
-    trainer = Trainer(CONFIG, tiny_model, seed=0)
-    folder = tmp_path / "latest"
-    trainer.save(folder, {"n": 0})
-    expected = _weights(trainer)
-    trainer.train_step(make_groups())
-    with monkeypatch.context() as patch:
-        patch.setattr("learner.checkpoint.replace_folder", _power_cut)
-        with pytest.raises(CheckpointError, match="earlier ones are untouched"):
-            trainer.save(folder, {"n": 1})
-    assert trainer.load(folder) == {"n": 0}
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(trainer).items())
-    trainer.save(folder, {"n": 2})
-    assert trainer.load(folder) == {"n": 2}
-    assert [p.name for p in tmp_path.iterdir()] == ["latest"]
-
-
-def _power_cut(staging: Path, folder: Path) -> None:
-    raise OSError(f"power cut between {staging.name} and {folder.name}")
-
-
-def test_saving_goes_on_beside_training_and_keeps_the_last(
-    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
-) -> None:
-    trainer = Trainer(CONFIG, tiny_model, seed=0)
-    expected, pending = {}, []
-    for step in range(3):
-        trainer.train_step(make_groups(seed=step))
-        expected[step] = _weights(trainer)
-        pending.append(trainer.save_async(tmp_path / f"step-{step}", {"step": step}))
-    trainer.train_step(make_groups(seed=9))  # must not reach the files
-    for future in pending:
-        future.result(timeout=60)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2"]
-    for step in (1, 2):
-        assert trainer.load(tmp_path / f"step-{step}") == {"step": step}
-        assert all(torch.equal(tensor, expected[step][name]) for name, tensor in _weights(trainer).items())

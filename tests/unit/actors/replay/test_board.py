@@ -9,7 +9,7 @@ from actors.events import EVENT, Phase
 from actors.replay import board as boards
 from actors.replay import messages as m
 from actors.replay.board import Board
-from actors.transport.codec import Message
+from actors.transport.codec import Message, parse
 
 
 class Room:
@@ -20,7 +20,7 @@ class Room:
         self.now = 0.0
 
     def say(self, kind: str, worker: str = "generator-1", role: str = "generator", **body: Any) -> Any:
-        request = m.parse(Message(kind, 1, {"worker": worker, "role": role, **body}))
+        request = parse(Message(kind, 1, {"worker": worker, "role": role, **body}), m.REQUESTS)
         assert isinstance(request, m.BoardRequest)
         self.board.members.heard(worker, role, self.now)
         return self.board.answer(request, self.now)

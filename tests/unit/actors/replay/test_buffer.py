@@ -12,7 +12,7 @@ from actors.replay import messages as m
 from actors.replay.buffer import Buffer, Delivery, Reply, Verified
 from actors.replay.ledger import ReplayLimits
 from actors.replay.payload import Payload
-from actors.transport.codec import Message
+from actors.transport.codec import Message, parse
 
 
 class Sums:
@@ -57,7 +57,7 @@ class World:
         self.last = Reply({})
 
     def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, **body: Any) -> Any:
-        request = m.parse(Message(kind, 1, {"worker": role, "role": role, **body}))
+        request = parse(Message(kind, 1, {"worker": role, "role": role, **body}), m.REQUESTS)
         assert isinstance(request, m.BufferRequest)
         reply = self.buffer.answer(request, arrays or {}, self.now, self.reported_version)
         self.last = reply or Reply({})

@@ -1,8 +1,6 @@
 """Servers and clients over real sockets, of both families; and that nobody else opens one."""
 
-import ast
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +10,7 @@ from actors.errors import RunError
 from actors.transport.address import Node, resolve, split
 from actors.transport.sockets import AsyncDealerSocket, DealerSocket, RouterSocket, open_router
 
-ROOT = Path(__file__).parents[4]
 LIMIT = 2**20
-#: Of whom nobody needs a ZeroMQ socket but to send what `transport.sockets` would not.
-ALLOWED = {"actors/transport/sockets.py", "actors/replay/service.py"}
 
 
 def on(address: str) -> Node:
@@ -111,17 +106,3 @@ def test_what_is_bound_is_not_what_is_advertised() -> None:
     assert received(router)[1] == [b"by another name"]
     client.close()
     router.close()
-
-
-def test_zeromq_sockets_are_opened_in_one_place() -> None:
-    users = {
-        str(path.relative_to(ROOT))
-        for package in ("actors", "learner", "sandbox")
-        for path in (ROOT / package).rglob("*.py")
-        if any(
-            (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "zmq" for alias in node.names))
-            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "zmq")
-            for node in ast.walk(ast.parse(path.read_text()))
-        )
-    }  # fmt: skip
-    assert users <= ALLOWED

@@ -110,6 +110,7 @@ def test_what_breaks_in_the_engine_is_answered_and_the_next_call_is_carried_out(
         ("open", OPEN | {"master_port": 0}),
         ("update", UPDATE | {"names": []}),
         ("update", UPDATE | {"code": "x"}),
+        ("update", UPDATE | {"dtype_names": ["object"]}),
         ("finish", {"version": -1}),
         ("explode", {}),
     ],

@@ -213,10 +213,3 @@ def test_objective_equals_the_oracle(name: str, batch: Any) -> None:
         np.testing.assert_allclose(loss, -objective.item(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_logp.double().numpy(), gradients[0], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_entropy.double().numpy(), gradients[1], rtol=tolerance, atol=tolerance)
-
-
-def test_contradictory_objectives_are_refused() -> None:
-    with pytest.raises(ValueError, match="corrected twice"):
-        ObjectiveConfig(name="grpo", correction="token_tis")
-    with pytest.raises(ValueError, match="go together"):
-        ObjectiveConfig(kl="k3")

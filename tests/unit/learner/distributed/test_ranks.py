@@ -6,7 +6,7 @@ import datetime
 import json
 import socket
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from learner import Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
+from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
 from learner.batch import load_groups, save_groups
 from learner.config import LoraSettings
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
+from tests.unit.learner.conftest import GroupFactory
 
-GroupFactory = Callable[..., list[Group]]
 STEPS = 3
 PLAIN = LearnerConfig(
     dtype="float32",
@@ -132,7 +132,9 @@ def two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_g
     """What two ranks made of the same batches, by configuration."""
     folder = tmp_path_factory.mktemp("ranks")
     for step in range(STEPS):
-        save_groups(make_groups(count=5, seed=step, version=step, age=2), folder / f"batch-{step}.npz")
+        masked = 0.3 if step == 1 else 0.0
+        groups = make_groups(count=5, seed=step, version=step, age=2, masked=masked)
+        save_groups(groups, folder / f"batch-{step}.npz")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

@@ -1,8 +1,7 @@
-"""Supervised stages, reward models and adapters."""
+"""The reward model: it learns preferences, scores, exports, and refuses what it cannot read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +11,16 @@ from transformers import AutoModelForSequenceClassification
 
 from learner import (
     BatchError,
-    Group,
     LearnerConfig,
     ModelError,
     NonFiniteError,
-    ObjectiveConfig,
     OptimizerConfig,
     RewardModel,
     SftConfig,
-    Trainer,
+    evaluate_preferences,
     train_reward_model,
-    train_sft,
 )
-from learner.config import LoraSettings
-from learner.reward_model import evaluate_preferences
 
-GroupFactory = Callable[..., list[Group]]
 CONFIG = LearnerConfig(
     dtype="float32", device="cpu", micro_batch_tokens=200, optimizer=OptimizerConfig(learning_rate=1e-2)
 )
@@ -35,42 +28,6 @@ CONFIG = LearnerConfig(
 
 def _ids(random: np.random.Generator, length: int, low: int = 0, high: int = 64) -> np.ndarray:
     return random.integers(low, high, length).astype(np.int32)
-
-
-def test_cold_start_memorises_and_stops_when_told(tiny_model: Path) -> None:
-    random = np.random.default_rng(0)
-    examples = [(_ids(random, 4), _ids(random, 6)) for _ in range(16)]
-    trainer = Trainer(CONFIG, tiny_model, seed=0)
-    losses: list[float] = []
-    last = train_sft(
-        trainer,
-        examples,
-        SftConfig(learning_rate=5e-3, batch_size=8, epochs=100, check_every=5, warmup_steps=0),
-        should_stop=lambda step: step >= 60,
-        on_step=lambda _, statistics: losses.append(statistics["loss"]),
-    )
-    assert last["steps"] == 60 and len(losses) == 60
-    assert losses[-1] < 0.5 * losses[0]
-    assert trainer.version == 0
-
-
-def test_nothing_is_checked_before_the_first_check(tiny_model: Path) -> None:
-    random = np.random.default_rng(0)
-    asked: list[int] = []
-    config = SftConfig(batch_size=1, check_every=2, check_from=5)
-    examples = [(_ids(random, 2), _ids(random, 2)) for _ in range(9)]
-    train_sft(Trainer(CONFIG, tiny_model, seed=0), examples, config, should_stop=lambda step: bool(asked.append(step)))
-    assert asked == [6, 8]
-
-
-def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path) -> None:
-    random = np.random.default_rng(0)
-    noise = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
-    unseen = [(_ids(random, 4), _ids(random, 6)) for _ in range(8)]
-    config = SftConfig(learning_rate=1e-2, batch_size=8, epochs=500, check_every=1, patience=3, warmup_steps=0)
-    last = train_sft(Trainer(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
-    assert last["steps"] < 100, "memorising noise cannot lower the loss on other noise for long"
-    assert last["held_out_loss"] > last["loss"]
 
 
 def test_reward_model_learns_a_preference_and_exports(tiny_model: Path, tmp_path: Path) -> None:
@@ -143,39 +100,3 @@ def test_a_damaged_reward_model_is_not_trained_on(tiny_model: Path) -> None:
         model.model.score.weight.fill_(torch.inf)
     with pytest.raises(NonFiniteError, match="supervised step 1"):
         train_reward_model(model, [(_ids(random, 3), _ids(random, 4), _ids(random, 4))], SftConfig())
-
-
-@pytest.mark.parametrize("broadcast", ["merged", "adapters"])
-def test_lora_trains_adapters_only(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, broadcast: str) -> None:
-    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, broadcast=broadcast)})
-    trainer = Trainer(config, tiny_model, seed=0)
-    plain = dict(Trainer(CONFIG, tiny_model, seed=0).named_tensors())
-    trainer.train_step(make_groups())
-    sent = dict(trainer.snapshot())
-    if broadcast == "adapters":
-        assert sent and all("lora_A.weight" in name or "lora_B.weight" in name for name in sent)
-        assert sum(t.numel() for t in sent.values()) < sum(t.numel() for t in plain.values())
-    else:
-        assert set(sent) == set(plain)
-        changed = {name for name in plain if not torch.equal(plain[name], sent[name])}
-        assert changed and all("proj" in name for name in changed)
-    trainer.export(tmp_path / "exported")
-    random = np.random.default_rng(1)
-    example = [(_ids(random, 4), _ids(random, 9))]
-    exported = Trainer(CONFIG, tmp_path / "exported", seed=0)
-    from learner.sft import cross_entropy
-
-    assert cross_entropy(exported, example, train=False)[0] == pytest.approx(
-        cross_entropy(trainer, example, train=False)[0], abs=1e-4
-    )
-
-
-def test_lora_reference_is_the_model_without_adapters(tiny_model: Path, make_groups: GroupFactory) -> None:
-    objective = ObjectiveConfig(kl="k3", kl_coefficient=0.1)
-    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4), "objective": objective})
-    trainer = Trainer(config, tiny_model, seed=0)
-    assert trainer.train_step(make_groups(seed=0))["kl"] == pytest.approx(0.0, abs=1e-6)
-    assert trainer.train_step(make_groups(seed=0))["kl"] > 1e-6
-    refreshed = objective.model_copy(update={"reference_refresh_steps": 2})
-    with pytest.raises(ModelError, match="cannot be refreshed"):
-        Trainer(config.model_copy(update={"objective": refreshed}), tiny_model, seed=0)

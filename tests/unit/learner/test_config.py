@@ -1,9 +1,8 @@
-"""Every key of the objective is accepted on the command line, reaches the trainer and changes the update."""
+"""The objective's keys: each reaches the trainer from the command line and changes the update, or is refused."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -13,10 +12,10 @@ import yaml
 
 from actors.cli import main
 from actors.config.loading import load
-from learner import Group, LearnerConfig, ObjectiveConfig, Trainer
+from learner import LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name
+from tests.unit.learner.conftest import GroupFactory
 
-GroupFactory = Callable[..., list[Group]]
 QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
 PREFIX = "learner.objective."
 
@@ -101,3 +100,10 @@ def test_every_objective_makes_an_update_of_its_own(tiny_model: Path, make_group
     ]
     for (one, mine), (other, theirs) in itertools.combinations(zip(get_args(Name), updates, strict=True), 2):
         assert not torch.equal(mine, theirs), f"{one} trains as {other} does"
+
+
+def test_contradictory_objectives_are_refused() -> None:
+    with pytest.raises(ValueError, match="corrected twice"):
+        ObjectiveConfig(name="grpo", correction="token_tis")
+    with pytest.raises(ValueError, match="go together"):
+        ObjectiveConfig(kl="k3")

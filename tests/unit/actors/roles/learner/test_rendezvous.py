@@ -1,0 +1,46 @@
+"""Two ranks that know only the replay's directory form one group."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from actors.config.network import NetworkConfig
+from actors.roles.learner.rendezvous import join, leave
+from actors.transport.address import resolve, split
+
+
+class FakeClient:
+    """The directory as a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def request(self, kind: str, body: dict[str, Any] | None = None) -> Any:
+        if kind == "announce":
+            assert body is not None
+            written = self._file.with_suffix(".new")
+            written.write_text(body["address"])
+            written.rename(self._file)
+        found = {"learner": self._file.read_text()} if self._file.exists() else {}
+        return SimpleNamespace(body={"services": found})
+
+
+def rank_of_two(rank: int, file: Path, address: str) -> None:
+    node = resolve(NetworkConfig(advertise=address), in_cluster=False)
+    join(FakeClient(file), rank, 2, node, "cpu")  # type: ignore[arg-type]
+    total = torch.tensor([float(rank + 1)])
+    dist.all_reduce(total)
+    assert total.item() == 3.0
+    leave()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_two_ranks_find_each_other(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "directory"
+    mp.spawn(rank_of_two, (file, address), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    assert split(file.read_text())[0] == address

@@ -1,0 +1,56 @@
+"""Adapters: only they are trained, and without them the model is its own reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from learner import LearnerConfig, ModelError, ObjectiveConfig, OptimizerConfig, Trainer
+from learner.config import LoraSettings
+from learner.sft import cross_entropy
+from tests.unit.learner.conftest import GroupFactory
+
+CONFIG = LearnerConfig(
+    dtype="float32", device="cpu", micro_batch_tokens=200, optimizer=OptimizerConfig(learning_rate=1e-2)
+)
+
+
+def _ids(random: np.random.Generator, length: int, low: int = 0, high: int = 64) -> np.ndarray:
+    return random.integers(low, high, length).astype(np.int32)
+
+
+@pytest.mark.parametrize("broadcast", ["merged", "adapters"])
+def test_lora_trains_adapters_only(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, broadcast: str) -> None:
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, broadcast=broadcast)})
+    trainer = Trainer(config, tiny_model, seed=0)
+    plain = dict(Trainer(CONFIG, tiny_model, seed=0).named_tensors())
+    trainer.train_step(make_groups())
+    sent = dict(trainer.snapshot())
+    if broadcast == "adapters":
+        assert sent and all("lora_A.weight" in name or "lora_B.weight" in name for name in sent)
+        assert sum(t.numel() for t in sent.values()) < sum(t.numel() for t in plain.values())
+    else:
+        assert set(sent) == set(plain)
+        changed = {name for name in plain if not torch.equal(plain[name], sent[name])}
+        assert changed and all("proj" in name for name in changed)
+    trainer.export(tmp_path / "exported")
+    random = np.random.default_rng(1)
+    example = [(_ids(random, 4), _ids(random, 9))]
+    exported = Trainer(CONFIG, tmp_path / "exported", seed=0)
+    assert cross_entropy(exported, example, train=False)[0] == pytest.approx(
+        cross_entropy(trainer, example, train=False)[0], abs=1e-4
+    )
+
+
+def test_lora_reference_is_the_model_without_adapters(tiny_model: Path, make_groups: GroupFactory) -> None:
+    objective = ObjectiveConfig(kl="k3", kl_coefficient=0.1)
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4), "objective": objective})
+    trainer = Trainer(config, tiny_model, seed=0)
+    assert trainer.train_step(make_groups(seed=0))["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert trainer.train_step(make_groups(seed=0))["kl"] > 1e-6
+    refreshed = objective.model_copy(update={"reference_refresh_steps": 2})
+    with pytest.raises(ModelError, match="cannot be refreshed"):
+        Trainer(config.model_copy(update={"objective": refreshed}), tiny_model, seed=0)

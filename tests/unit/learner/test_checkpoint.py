@@ -1,0 +1,139 @@
+"""Checkpoints: a resumed run is bit-identical, whatever instant its predecessor was killed at."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
+from learner.batch import load_groups, save_groups
+from tests.unit.learner.conftest import GroupFactory
+
+PLAIN = LearnerConfig(
+    dtype="float32",
+    device="cpu",
+    micro_batch_tokens=64,
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=2),
+)
+CONFIG = LearnerConfig(
+    dtype="float32",
+    device="cpu",
+    minibatches=2,
+    objective=ObjectiveConfig(kl="k3", kl_coefficient=0.01, reference_refresh_steps=2),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=4),
+)
+
+
+def _weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return dict(trainer.snapshot())
+
+
+def _train_and_keep_saving(model: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    trainer = Trainer(CONFIG, model, seed=3)
+    for step in range(3):
+        trainer.train_step(load_groups(folder / f"{step}.npz"))
+    trainer.save(folder / "checkpoints" / "step-3", {"position": 3})
+    trainer.train_step(load_groups(folder / "3.npz"))
+    while True:  # until killed
+        trainer.save_async(folder / "checkpoints" / "step-4", {"position": 4}).result(timeout=60)
+
+
+@pytest.mark.timeout(300)  # the child imports torch and transformers, which takes long on a busy machine
+def test_killed_while_saving_resumes_bit_identical(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
+    batches = [make_groups(seed=step) for step in range(6)]
+    for step, batch in enumerate(batches):
+        save_groups(batch, tmp_path / f"{step}.npz")
+    straight = Trainer(CONFIG, tiny_model, seed=3)
+    for batch in batches:
+        straight.train_step(batch)
+    expected = dict(straight.snapshot())
+
+    child = multiprocessing.get_context("spawn").Process(target=_train_and_keep_saving, args=(tiny_model, tmp_path))
+    child.start()
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "checkpoints" / ".step-4.tmp").exists():
+        assert child.is_alive() and time.monotonic() < deadline, "the child never began its second save"
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(timeout=30)
+
+    resumed = Trainer(CONFIG, tiny_model, seed=3)
+    assert resumed.load(tmp_path / "checkpoints" / "step-3") == {"position": 3}
+    for batch in batches[3:]:
+        resumed.train_step(batch)
+    assert resumed.version == 6
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.snapshot())
+
+
+def test_a_resumed_run_is_bit_identical(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
+    config = PLAIN.model_copy(update={"minibatches": 2})
+    batches = [make_groups(seed=s) for s in range(6)]
+    straight = Trainer(config, tiny_model, seed=1)
+    for batch in batches:
+        straight.train_step(batch)
+    first = Trainer(config, tiny_model, seed=1)
+    for batch in batches[:3]:
+        first.train_step(batch)
+    first.save(tmp_path / "step-3", {"replay": {"position": 3}})
+    del first
+    second = Trainer(config, tiny_model, seed=1)
+    assert second.load(tmp_path / "step-3") == {"replay": {"position": 3}}
+    assert second.version == 3
+    for batch in batches[3:]:
+        second.train_step(batch)
+    expected = _weights(straight)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(second).items())
+
+
+def test_load_names_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint: learner.json"):
+        Trainer(PLAIN, tiny_model, seed=0).load(tmp_path / "nowhere")
+
+
+def test_a_save_that_dies_leaves_the_previous_checkpoint(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends (here: an exception that nobody handles) between writing the tensors and the rename."""
+    trainer = Trainer(PLAIN, tiny_model, seed=0)
+    folder = tmp_path / "latest"
+    trainer.save(folder, {"n": 0})
+    expected = _weights(trainer)
+    trainer.train_step(make_groups())
+    with monkeypatch.context() as patch:
+        patch.setattr("learner.checkpoint.replace_folder", _power_cut)
+        with pytest.raises(CheckpointError, match="earlier ones are untouched"):
+            trainer.save(folder, {"n": 1})
+    assert trainer.load(folder) == {"n": 0}
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(trainer).items())
+    trainer.save(folder, {"n": 2})
+    assert trainer.load(folder) == {"n": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["latest"]
+
+
+def _power_cut(staging: Path, folder: Path) -> None:
+    raise OSError(f"power cut between {staging.name} and {folder.name}")
+
+
+def test_saving_runs_beside_training_and_keeps_the_last(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
+) -> None:
+    trainer = Trainer(PLAIN, tiny_model, seed=0)
+    expected, pending = {}, []
+    for step in range(3):
+        trainer.train_step(make_groups(seed=step))
+        expected[step] = _weights(trainer)
+        pending.append(trainer.save_async(tmp_path / f"step-{step}", {"step": step}))
+    trainer.train_step(make_groups(seed=9))  # must not reach the files
+    for future in pending:
+        future.result(timeout=60)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-2"]
+    for step in (1, 2):
+        assert trainer.load(tmp_path / f"step-{step}") == {"step": step}
+        assert all(torch.equal(tensor, expected[step][name]) for name, tensor in _weights(trainer).items())
