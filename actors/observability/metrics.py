@@ -30,7 +30,7 @@ STALENESS = Histogram("leeway_staleness_versions", "Staleness of delivered group
 QUEUE_AGE = Histogram("leeway_queue_age_seconds", "From verdict to delivery", buckets=FAST)
 MESSAGES = Counter("leeway_messages", "Requests answered by the replay", ["kind"])
 MALFORMED = Counter("leeway_messages_malformed", "Messages rejected by the replay")
-MALFORMED_EVENTS = Counter("leeway_events_malformed", "Events that the controller could not read and left out")
+MALFORMED_EVENTS = Counter("leeway_events_malformed", "Malformed events that the controller dropped")
 WORKERS = Gauge("leeway_workers", "Processes on the membership list, by role", ["role"])
 REWARD = Histogram("leeway_reward", "Rewards of verified completions, by task source", ["source"], buckets=REWARDS)
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import TypeAdapter
 
 from actors import cli
+from actors.config import yaml_core
 from actors.config.keys import rows
 from actors.config.recipe import Recipe
 from benchmarks.__main__ import app as benchmarks
@@ -145,6 +147,14 @@ def test_keys_exist(document: Path) -> None:
     dotted = {name for name in mentioned if re.fullmatch(r"[a-z_]+(\[\w+\])?(\.[a-z_0-9]+(\[\w+\])?)+", name)}
     ours = {key for key in dotted if re.split(r"[.\[]", key)[0] in Recipe.model_fields}
     assert not ours - known
+
+
+@every_document
+def test_examples_of_sections_are_valid(document: Path) -> None:
+    for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
+        for name, value in yaml_core.read(block).items():
+            if name in Recipe.model_fields:
+                TypeAdapter(Recipe.model_fields[name].annotation).validate_python(value)
 
 
 @every_document
