@@ -153,8 +153,8 @@ def test_keys_exist(document: Path) -> None:
 def test_examples_of_sections_are_valid(document: Path) -> None:
     for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
         for name, value in yaml_core.read(block).items():
-            if name in Recipe.model_fields:
-                TypeAdapter(Recipe.model_fields[name].annotation).validate_python(value)
+            if name in Recipe.model_fields and (annotation := Recipe.model_fields[name].annotation):
+                TypeAdapter(annotation).validate_python(value)
 
 
 @every_document
@@ -167,7 +167,7 @@ def test_metrics_exist(document: Path) -> None:
 def test_every_health_warning_has_an_entry_in_the_runbook() -> None:
     tree = ast.parse((ROOT / "actors" / "report" / "health.py").read_text())
     symptoms = {
-        node.args[0].value
+        str(node.args[0].value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HealthWarning"
         if isinstance(node.args[0], ast.Constant)
