@@ -146,7 +146,8 @@ def test_every_worker_of_every_generator_has_a_rank_of_its_own(world: Begin) -> 
     assert w.publisher.wait(0, PATIENCE)
     assert (first.opened[-1]["rank_offset"], second.opened[-1]["rank_offset"]) == (1, 3)
     assert first.opened[-1]["world_size"] == 6
-    assert w.syncs[-1]["members"] == 2
+    assert until(lambda: bool(w.syncs), PATIENCE)
+    assert w.syncs[-1].members == 2
 
 
 def test_a_generator_that_falls_off_the_list_is_skipped_and_served_again_once_it_is_back(world: Begin) -> None:
