@@ -10,6 +10,7 @@ import torch
 from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
 from actors.deadline import until
+from actors.events import WeightSync
 from actors.observability import metrics
 from actors.transport.address import resolve
 from actors.transport.codec import Message, decode, encode
@@ -94,7 +95,7 @@ class World:
 
     def __init__(self, timeout_seconds: float) -> None:
         self.alive: set[str] = set()
-        self.syncs: list[Mapping[str, Any]] = []
+        self.syncs: list[WeightSync] = []
         self._generators: list[FakeGenerator] = []
         self.publisher = Publisher(
             WeightsConfig(deadline_seconds=NEVER),
