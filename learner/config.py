@@ -248,7 +248,7 @@ class LearnerConfig(BaseModel):
 
 
 class SftConfig(BaseModel):
-    """Supervised cold start: cross-entropy on completions only."""
+    """A supervised stage: AdamW, its schedule, and when to stop."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -261,9 +261,11 @@ class SftConfig(BaseModel):
     epochs: int = Field(default=1, gt=0, description="passes over the examples")
     max_steps: int | None = Field(default=None, gt=0, description="optimizer steps at most; null = epochs decide")
     check_every: int = Field(
-        default=10, gt=0, description="optimizer steps between calls of should_stop and held-out losses"
+        default=10,
+        gt=0,
+        description="optimizer steps between checks of the held-out loss, and of the accuracy that ends a cold start",
     )
-    check_from: int = Field(default=0, ge=0, description="optimizer step before which neither is looked at")
+    check_from: int = Field(default=0, ge=0, description="optimizer step before which nothing is checked")
     patience: int = Field(
         default=0, ge=0, description="checks without a better held-out loss before stopping; 0 = never"
     )

@@ -109,11 +109,9 @@ class EvaluationConfig(Section):
     """How accuracy is measured on the held-out tasks."""
 
     every_steps: int = Field(
-        20, ge=0, description="optimizer steps between evaluations, while training goes on; 0: none between"
+        20, ge=0, description="optimizer steps between evaluations, while training continues; 0: none between"
     )
-    samples: int = Field(
-        4, ge=1, description="completions a task before and after training, for pass@1 and the majority vote"
-    )
+    samples: int = Field(4, ge=1, description="completions a task before and after training, for pass@1 and maj@k")
     samples_between: int = Field(1, ge=1, description="completions a task in the evaluations between")
     sampling: SamplingConfig = Field(
         default_factory=lambda: SamplingConfig(temperature=0.6, top_p=0.95),

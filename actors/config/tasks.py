@@ -94,8 +94,8 @@ class TasksConfig(Section):
     development: int = Field(
         128,
         ge=0,
-        description="number of tasks kept apart for choosing when a cold start ends, never trained on either; at most "
-        "a quarter of what a source has left beside its held-out tasks",
+        description="number of further tasks held out for choosing when a cold start ends, never trained on either; at "
+        "most a quarter of what a source has left beside its held-out tasks",
     )
     template: Literal["raw", "chat", "r1_zero"] = Field(
         "chat",

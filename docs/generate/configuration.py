@@ -1,6 +1,7 @@
 """docs/configuration.md: every key of a recipe, section by section."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +66,13 @@ class Part:
         fields = self.model.model_fields.items()
         return {self.prefix + name: field for name, field in fields if not models(field.annotation)}
 
-    @property
-    def intro(self) -> str:
-        """What the holder says of it, what its own docstring says, and a link."""
-        own = line(self.model.__doc__)
-        # what holds a section at the top says the same, and stands in the overview
-        said = (self.holder.description or "") if self.holder and "." in self.key else ""
-        said = f"{said[:1].upper()}{said[1:]}." if said and not own.lower().startswith(said.lower()) else ""
+    def intro(self, shared: bool) -> str:
+        """What its own docstring says, or what holds it where it is one of several of its class; and a link."""
+        said = line(self.model.__doc__)
+        if shared and self.holder is not None and self.holder.description:
+            said = f"{self.holder.description[0].upper()}{self.holder.description[1:]}."
         optional = "Absent unless the recipe has it." if self.holder and self.holder.default is None else ""
-        return line(" ".join([said, own, optional, NOTES.get(self.key, "")]))
+        return line(" ".join([said, optional, NOTES.get(self.key, "")]))
 
 
 def configuration() -> str:
@@ -83,6 +82,7 @@ def configuration() -> str:
     counts = {top: sum(len(p.keys) for p in parts if p.key.split(".")[0] == top) for top in tops}
     overview = ([f"[{_heading(top)}](#{anchor(_heading(top))})", str(counts[top]), _purpose(top)] for top in tops)
     text, begun = [CONFIGURATION, table(["section", "keys", "what it is"], overview)], set[str]()
+    uses = Counter(part.model for part in parts)
     for part in parts:
         top = part.key.split(".")[0]
         if top not in begun:
@@ -91,7 +91,7 @@ def configuration() -> str:
             text.append(f"### `{part.title}`")
         begun.add(top)
         rows = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
-        text += [part.intro, table(["key", "values", "default", "meaning"], rows)]
+        text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], rows)]
     return "\n\n".join(text) + "\n"
 
 

@@ -22,9 +22,9 @@ METRICS = f"""\
 
 Every process of a run serves `/metrics` for Prometheus; the controller's `/targets` lists them all
 ([operations](operations.md#prometheus)). Names have the prefix `leeway_` and base units, and each metric is defined
-once, in `actors/observability/metrics.py` or `sandbox/metrics.py`. A process exposes them all, but sets only its own:
-those of the others stay at 0 there, so sum over the targets of a role, or ask the process that is named here. Beside
-them stand `process_*` and `python_*` of `prometheus_client`.
+once, in `actors/observability/metrics.py` or `sandbox/metrics.py`. A process exposes most of the others' as well, at 0:
+sum over the targets of a role, or ask the process that is named here. Beside them stand `process_*` and `python_*` of
+`prometheus_client`.
 
 {MADE}"""
 

@@ -1,4 +1,4 @@
-"""The table of objectives and their parts for the README, generated from the configuration itself."""
+"""The table of objectives and their parts for docs/recipes.md, generated from the configuration itself."""
 
 from __future__ import annotations
 

@@ -89,6 +89,14 @@ def test_names_beside_a_file_are_defined_in_it(document: Path) -> None:
             assert not missing, row
 
 
+def test_the_six_questions_of_a_newcomer_are_answered() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    answers = text[text.index("### Six questions") : text.index("## From prompt to gradient")]
+    for question in ("staleness bound", "dead verifier", "NCCL engine", "alert threshold", "seccomp list", "GRPO"):
+        rows_ = [row for row in answers.splitlines() if row.startswith("| the ") and question in row]
+        assert rows_ and all(re.search(rf"`{FOLDERS}/[\w/]+\.py` \| `\w", row) for row in rows_), question
+
+
 # ---------------------------------------------------------------- commands
 
 
@@ -144,6 +152,19 @@ def test_metrics_exist(document: Path) -> None:
     exported = (ROOT / "docs" / "metrics.md").read_text()
     mentioned = {span for span in spans(document) if re.fullmatch(r"leeway_\w*", span)}
     assert not {name for name in mentioned if f"`{name}`" not in exported}
+
+
+def test_every_health_warning_has_an_entry_in_the_runbook() -> None:
+    tree = ast.parse((ROOT / "actors" / "report" / "health.py").read_text())
+    symptoms = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HealthWarning"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    assert symptoms
+    assert not {symptom for symptom in symptoms if f"| `{symptom}` | [" not in runbook}
 
 
 # ---------------------------------------------------------------- the entrance
