@@ -141,7 +141,7 @@ class Tick(_Event):
     groups: GroupCounters = Field(default_factory=GroupCounters, description="the ledger's counters")
 
 
-class Sample(_Event):
+class RolloutSample(_Event):
     """One rollout, kept for people to read."""
 
     kind: Literal["sample"] = "sample"
@@ -157,7 +157,7 @@ class Sample(_Event):
     source: HostileText = Field("", description="label of the task source that the task is from")
 
 
-Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | Sample
+Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | RolloutSample
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]
 EVENT: TypeAdapter[Event] = TypeAdapter(EventField)

@@ -57,8 +57,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
     Raises:
         RecipeError: the folder is no run folder, or holds no checkpoint, or its recipe cannot be run.
     """
-    if not (folder / "recipe.yaml").exists():
-        raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml)")
+    if not os.access(folder / "recipe.yaml", os.R_OK):
+        raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml that can be read)")
     checkpoints = sorted((folder / "checkpoints").glob("step-[0-9]*"))
     if not checkpoints:
         raise RecipeError(f"{folder}: there is no checkpoint yet; start over with `leeway run {folder}/recipe.yaml`")

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from sandbox import settings
 from sandbox.errors import InputError, SandboxError
-from sandbox.offline import Scored, score_lines
+from sandbox.offline import ScoredLine, score_lines
 from sandbox.pool import Pool
 from sandbox.programs.runner import NO_SCRATCH
 
@@ -169,7 +169,7 @@ class _Output:
             raise SandboxError(f"{name}: {error.strerror}; what was written is incomplete") from None
 
 
-def _scored(source: BinaryIO, file: Path, pool: Pool, record_seconds: float, errors: Console) -> Iterator[Scored]:
+def _scored(source: BinaryIO, file: Path, pool: Pool, record_seconds: float, errors: Console) -> Iterator[ScoredLine]:
     """The results, with a progress bar on a terminal."""
     total = None
     try:

@@ -21,7 +21,7 @@ _OWN_FIELDS = frozenset({"id", "verifier", "response", "prompt", "truncated", "l
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredLine:
     """One line's result.
 
     Attributes:
@@ -61,7 +61,7 @@ def submission_of(record: Any) -> Submission:
 
 def score_lines(
     lines: Iterable[str | bytes], pool: Pool, record_seconds: float, advance: Callable[[int], None] = lambda _: None
-) -> Iterator[Scored]:
+) -> Iterator[ScoredLine]:
     """Results in input order; blank lines are skipped, bad ones reported.
 
     Args:
@@ -85,7 +85,7 @@ def score_lines(
         advance(chunk[-1][0])
 
 
-def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[Scored]:
+def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[ScoredLine]:
     read: list[tuple[int, Any, Submission | str]] = []
     for number, line in chunk:
         record: Any = None
@@ -103,7 +103,7 @@ def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_second
     verdicts = iter(pool.score(good, seconds))
     for number, record, submission in read:
         if isinstance(submission, str):
-            yield Scored(number, None, submission)
+            yield ScoredLine(number, None, submission)
         else:
             yield _scored(number, record, next(verdicts))
 
@@ -134,7 +134,7 @@ def _can_be_written_again(own_id: Any) -> bool:
             return isinstance(own_id, str | None)
 
 
-def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:
+def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> ScoredLine:
     out = {
         "id": record.get("id"),
         "status": verdict.status.value,
@@ -145,4 +145,4 @@ def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> Scored:
     if verdict.unsafe:
         out["unsafe"] = True
     problem = verdict.detail if verdict.status is Status.INFRA_ERROR else ""
-    return Scored(number, out, problem, verdict.retryable)
+    return ScoredLine(number, out, problem, verdict.retryable)

@@ -27,7 +27,7 @@ from sandbox.errors import InputError, PoolClosedError, SandboxError
 from sandbox.grading.workers import GraderWorkerPool
 from sandbox.programs.fork_server_pool import ForkServerPool
 from sandbox.programs.runner import NO_SCRATCH, ProgramRunner
-from sandbox.registry import Kind, Verifier
+from sandbox.registry import Kind, RegisteredVerifier
 from sandbox.rewards import parts_of, weighted
 from sandbox.verdict import Grade, Status, Submission, Verdict, as_grade
 
@@ -163,7 +163,9 @@ class Pool:
         metrics.CACHE_HITS.inc()
         return known
 
-    def _submit(self, key: str | None, verifier: Verifier, submission: Submission, deadline: float) -> Future[_Check]:
+    def _submit(
+        self, key: str | None, verifier: RegisteredVerifier, submission: Submission, deadline: float
+    ) -> Future[_Check]:
         try:
             future = self._threads.submit(self._check, verifier, submission, deadline, time.monotonic())
         except RuntimeError:
@@ -177,7 +179,7 @@ class Pool:
                     self._known.popitem(last=False)
         return future
 
-    def _check(self, verifier: Verifier, submission: Submission, deadline: float, queued: float) -> _Check:
+    def _check(self, verifier: RegisteredVerifier, submission: Submission, deadline: float, queued: float) -> _Check:
         metrics.QUEUE_SECONDS.observe(time.monotonic() - queued)
         started = time.perf_counter()
         try:
@@ -228,7 +230,7 @@ def _lasting(future: Future[_Check]) -> bool:
     return grade is not None and grade.status not in _NOT_REMEMBERED
 
 
-def _key(verifier: Verifier, submission: Submission) -> str | None:
+def _key(verifier: RegisteredVerifier, submission: Submission) -> str | None:
     """What two checks have in common that must end alike; None if nothing is known to decide it."""
     if verifier.cache_key is None:
         return None

@@ -39,7 +39,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verifier:
+class RegisteredVerifier:
     """One entry of the registry.
 
     Attributes:
@@ -60,7 +60,7 @@ class Verifier:
     cache_key: Callable[..., str] | None = None
 
 
-_verifiers: dict[str, Verifier] = {}
+_verifiers: dict[str, RegisteredVerifier] = {}
 
 
 def verifier(
@@ -83,13 +83,13 @@ def verifier(
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = Verifier(name, function, kind, warm_up, fast_path, cache_key)
+        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key)
         return function
 
     return register
 
 
-def lookup(name: str) -> Verifier:
+def lookup(name: str) -> RegisteredVerifier:
     """The verifier called `name`.
 
     Raises:

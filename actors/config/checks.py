@@ -39,7 +39,7 @@ def unknown_verifier(name: str) -> str | None:
 
 
 def _output(recipe: Recipe) -> Iterator[str]:
-    there = next(folder for folder in [recipe.output, *recipe.output.parents] if folder.exists())
+    there = next(folder for folder in [recipe.output, *recipe.output.parents] if os.access(folder, os.F_OK))
     if not there.is_dir() or not os.access(there, os.W_OK):
         yield f"output: no folder can be made in {there}; set it to a folder that can be written"
 
@@ -82,7 +82,7 @@ def _cold_start(recipe: Recipe) -> Iterator[str]:
 
 
 def _unreadable(key: str, path: Path) -> Iterator[str]:
-    if not path.exists():
+    if not os.access(path, os.F_OK):
         yield f"{key}: there is no file {path}"
     elif not path.is_file():
         yield f"{key}: {path} is no file"
@@ -94,14 +94,13 @@ def _model(recipe: Recipe) -> Iterator[str]:
     model = recipe.model
     if not isinstance(model, FolderModel):
         return
-    folder = Path(model.path)
-    if folder.is_dir():
+    if model.folder:
         try:
-            _configuration(folder)
+            _configuration(model.folder)
         except (OSError, ValueError) as error:
-            yield f"model.path: {folder} holds no config.json that can be read ({error}); give a Hugging Face folder"
+            yield f"model.path: {model.path} holds no config.json that can be read ({error}); give a model folder"
     elif not model.may_be_on_hub:
-        yield f"model.path: there is no folder {folder}; give an existing one, or a name on the hub"
+        yield f"model.path: there is no folder {model.path}; give an existing one, or a name on the hub"
 
 
 def _lengths(recipe: Recipe) -> Iterator[str]:
@@ -138,7 +137,7 @@ def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
         yield "generators.vllm.max_model_len", vllm.max_model_len
     if isinstance(recipe.model, TinyModel):
         yield "model.max_length", recipe.model.max_length
-    elif isinstance(recipe.model, FolderModel) and (folder := Path(recipe.model.path)).is_dir():
+    elif isinstance(recipe.model, FolderModel) and (folder := recipe.model.folder):
         try:
             found = _configuration(folder)
         except (OSError, ValueError):

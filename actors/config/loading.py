@@ -158,8 +158,7 @@ def _absolute(value: Any, base: Path) -> Any:
         return base / value.expanduser()
     if isinstance(value, FolderModel):
         # where there is no such folder it is a name on the hub
-        folder = base / Path(value.path).expanduser()
-        return value.model_copy(update={"path": str(folder)}) if folder.is_dir() else value
+        return value.model_copy(update={"path": str(base / value.folder)}) if value.folder else value
     if isinstance(value, list):
         return [_absolute(item, base) for item in value]
     if isinstance(value, BaseModel):

@@ -1,5 +1,7 @@
 """The model that is trained."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +16,12 @@ class FolderModel(Section):
 
     kind: Literal["folder"] = "folder"
     path: str = Field(description="folder with config.json, weights and tokenizer; or a name on the hub")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, where there is one here that can be entered."""
+        folder = Path(self.path).expanduser()
+        return folder if os.access(folder, os.X_OK) and folder.is_dir() else None
 
     @property
     def may_be_on_hub(self) -> bool:

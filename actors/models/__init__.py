@@ -69,13 +69,12 @@ def _build(target: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _existing(config: FolderModel) -> Path:
-    folder = Path(config.path).expanduser()
-    if folder.is_dir():
+    if folder := config.folder:
         if not (folder / "config.json").is_file():
             raise RecipeError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
         return folder
     if not config.may_be_on_hub:
-        raise RecipeError(f"model.path: there is no folder {folder}; give an existing one, or a name on the hub")
+        raise RecipeError(f"model.path: there is no folder {config.path}; give an existing one, or a name on the hub")
     return _from_hub(config.path)
 
 

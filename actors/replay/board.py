@@ -45,7 +45,7 @@ class Board:
                 return {}
             case m.Events():
                 return self._news(request.after)
-            case m.Heartbeat():
+            case m.Beat():
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
                 return {"alive": self._alive()}

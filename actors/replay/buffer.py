@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 from actors.errors import ProtocolError
-from actors.events import Event, Sample, StepDone
+from actors.events import Event, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
 from actors.replay.evaluation import Evaluation
@@ -38,7 +38,7 @@ class GroupRecord:
     prompt: str = ""
     texts: tuple[str, ...] = ()
     payload: Payload | None = None
-    scores: tuple[m.Scored, ...] = ()
+    scores: tuple[m.CompletionVerdict, ...] = ()
     ready_at: float = 0.0
 
 
@@ -117,13 +117,13 @@ class Buffer:
                 return self._group_rejected(request)
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
-            case m.Verdict():
+            case m.SubmitVerdict():
                 return self._verdict(request, now)
             case m.TakeBatch():
                 return self._take_batch(request, now)
             case m.Trained():
                 return self._trained(request)
-            case m.Snapshot():
+            case m.TakeSnapshot():
                 return Reply({"snapshot": self.ledger.snapshot(request.version)})
             case m.Committed():
                 for group_id in self.ledger.commit(request.version):
@@ -134,7 +134,7 @@ class Buffer:
             case m.EvaluationResult():
                 result = self.results.get(request.evaluation)
                 return Reply({"result": result}) if result else None
-            case m.Status():
+            case m.GetStatus():
                 return Reply(self.status())
             case _:
                 assert_never(request)
@@ -207,7 +207,7 @@ class Buffer:
             "lengths": record.payload.lengths.tolist(),
         }
 
-    def _verdict(self, request: m.Verdict, now: float) -> Reply:
+    def _verdict(self, request: m.SubmitVerdict, now: float) -> Reply:
         record = self.records.get((request.purpose, request.group_id))
         if record is None or record.payload is None:
             return LEASE_LOST
@@ -273,14 +273,14 @@ class Buffer:
                 found[f"source_reward/{source}"] = _mean_reward([g for g in groups if g.source == source])
         return found
 
-    def _samples(self, group_id: int) -> list[Sample]:
+    def _samples(self, group_id: int) -> list[RolloutSample]:
         """The best and the worst completion of a group, for people to read."""
         record, entry = self.records["train", group_id], self.ledger.entries[group_id]
         if record.payload is None or not record.scores:
             return []
         order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
         return [
-            Sample(
+            RolloutSample(
                 task_key=record.task["key"],
                 prompt=record.prompt,
                 response=record.texts[i],
@@ -310,7 +310,7 @@ class Buffer:
                 number, request.name, request.version, self.tasks.held_out, request.samples, self.ledger.limits
             )
 
-    def _evaluation_verdict(self, request: m.Verdict, payload: Payload) -> Reply:
+    def _evaluation_verdict(self, request: m.SubmitVerdict, payload: Payload) -> Reply:
         if self.evaluation is None:
             return Reply(ACCEPTED)
         self.evaluation.verdict(request.group_id, request.scores, int(payload.lengths.sum()))

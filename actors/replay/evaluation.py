@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 from actors.events import EvaluationDone
 from actors.replay.ledger import Entry, Ledger, ReplayLimits
-from actors.replay.messages import Scored
+from actors.replay.messages import CompletionVerdict
 
 #: Evaluations have disjoint group_ids, so that a group that comes late is never taken for one of the next evaluation.
 GROUP_IDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskResult:
     """What one held-out task came to."""
 
-    scores: Sequence[Scored]
+    scores: Sequence[CompletionVerdict]
     tokens: int
 
 
@@ -30,7 +30,7 @@ class Evaluation:
     tasks: int
     samples: int
     ledger: Ledger
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, TaskResult] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -53,10 +53,10 @@ class Evaluation:
         """Index of the held-out task; a task whose verification kept breaking is replaced by the first ones."""
         return entry.task % self.tasks
 
-    def verdict(self, group_id: int, scores: Sequence[Scored] | None, tokens: int) -> bool:
+    def verdict(self, group_id: int, scores: Sequence[CompletionVerdict] | None, tokens: int) -> bool:
         taken = self.ledger.verdict(group_id, None if scores is None else [s.reward for s in scores])
         if taken and scores is not None:
-            self.outcomes[group_id] = Outcome(scores, tokens)
+            self.outcomes[group_id] = TaskResult(scores, tokens)
         return taken
 
     def result(self) -> EvaluationDone | None:
@@ -81,11 +81,11 @@ class Evaluation:
         )
 
 
-def _right(score: Scored) -> float:
+def _right(score: CompletionVerdict) -> float:
     return score.parts.get("accuracy", score.reward)
 
 
-def majority(outcome: Outcome) -> float:
+def majority(outcome: TaskResult) -> float:
     """Accuracy of the most frequent answer of a task (the first among equals); no answer counts as one answer."""
     counts = Counter(score.answer for score in outcome.scores)
     by_answer = defaultdict(list)

@@ -63,7 +63,7 @@ class LeaseVerification(LongPoll):
     capacity: int = Field(ge=1, le=4096)
 
 
-class Scored(Section):
+class CompletionVerdict(Section):
     """The verdict on one completion."""
 
     status: str = Field(max_length=40)
@@ -72,12 +72,12 @@ class Scored(Section):
     answer: str | None = None
 
 
-class Verdict(Request):
+class SubmitVerdict(Request):
     """The verdicts on a group, or none where verification itself broke."""
 
     purpose: Purpose
     group_id: int = Field(ge=0)
-    scores: list[Scored] | None
+    scores: list[CompletionVerdict] | None
     detail: str = ""
 
 
@@ -94,7 +94,7 @@ class Trained(Request):
     step_seconds: float = Field(ge=0)
 
 
-class Snapshot(Request):
+class TakeSnapshot(Request):
     version: int = Field(ge=0)
 
 
@@ -126,11 +126,11 @@ class Events(LongPoll):
     after: int = Field(ge=0)
 
 
-class Status(Request):
+class GetStatus(Request):
     """The counters of the ledger."""
 
 
-class Heartbeat(Request):
+class Beat(Request):
     """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
@@ -158,21 +158,21 @@ class Directory(Request):
 
 
 #: Answered by `replay.board`: what concerns the run as a whole.
-BoardRequest = Notice | Events | Heartbeat | Members | RemoveMember | Announce | Directory
+BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
 BufferRequest = (
     Lease
     | GroupArrived
     | GroupRejected
     | LeaseVerification
-    | Verdict
+    | SubmitVerdict
     | TakeBatch
     | Trained
-    | Snapshot
+    | TakeSnapshot
     | Committed
     | Evaluate
     | EvaluationResult
-    | Status
+    | GetStatus
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -181,17 +181,17 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "group_arrived": GroupArrived,
     "group_rejected": GroupRejected,
     "lease_verification": LeaseVerification,
-    "verdict": Verdict,
+    "verdict": SubmitVerdict,
     "take_batch": TakeBatch,
     "trained": Trained,
-    "snapshot": Snapshot,
+    "snapshot": TakeSnapshot,
     "committed": Committed,
     "evaluate": Evaluate,
     "evaluation_result": EvaluationResult,
     "notice": Notice,
     "events": Events,
-    "status": Status,
-    "heartbeat": Heartbeat,
+    "status": GetStatus,
+    "heartbeat": Beat,
     "members": Members,
     "remove_member": RemoveMember,
     "announce": Announce,

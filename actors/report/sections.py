@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
-from actors.events import EvaluationDone, Sample
+from actors.events import EvaluationDone, RolloutSample
 from actors.observability import thresholds
 from actors.report import statistics as names
 from actors.report.markup import Html, concat, tag
@@ -336,7 +336,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]], text_columns: 
     return tag("div", tag("table", tag("thead", cells("th", head)), body), class_="scroll")
 
 
-def _sample(sample: Sample) -> Html:
+def _sample(sample: RolloutSample) -> Html:
     same = sample.version_min == sample.version_max
     versions = f"version {sample.version_max}" if same else f"versions {sample.version_min} to {sample.version_max}"
     parts = ", ".join(f"{name} {number(value)}" for name, value in sample.parts.items())

@@ -19,7 +19,7 @@ from actors.events import (
     Phase,
     Restart,
     RewardModelDone,
-    Sample,
+    RolloutSample,
     StepDone,
     Tick,
     WeightSync,
@@ -89,8 +89,8 @@ class RunState:
         self.rates: dict[str, Series] = {}
         self.restarts = 0
         self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
-        self.first_samples: list[Sample] = []
-        self.last_samples: deque[Sample] = deque(maxlen=LAST_SAMPLES)
+        self.first_samples: list[RolloutSample] = []
+        self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
         self._difference_sum = self._difference_tokens = 0.0
         self._recent_steps: deque[StepDone] = deque(maxlen=REWINDABLE_STEPS)
 
@@ -113,7 +113,7 @@ class RunState:
             case Restart():
                 self.restarts += 1
                 self.last_restarts.append(event)
-            case Sample():
+            case RolloutSample():
                 if len(self.first_samples) < FIRST_SAMPLES:
                     self.first_samples.append(event)
                 else:
@@ -209,7 +209,7 @@ class RunState:
         return self.tick.groups if self.tick else GroupCounters()
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[RolloutSample]:
         """A few of the first and of the latest rollouts, oldest first."""
         return [*self.first_samples, *self.last_samples]
 

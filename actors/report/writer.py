@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from actors.errors import RunError
-from actors.events import EVENT, EvaluationDone, Event, Sample, StepDone, Tick, WeightSync, merge_ticks
+from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
 from actors.report.tensorboard import TensorBoard
 
 TICK_SECONDS = 10.0  # a day of ticks is then a few megabytes
@@ -57,7 +57,7 @@ class RunFolder:
             if sum(tick.interval_seconds for tick in self._ticks) >= TICK_SECONDS:
                 self._write_ticks()
             return
-        _write_line(self._samples if isinstance(event, Sample) else self._metrics, event)
+        _write_line(self._samples if isinstance(event, RolloutSample) else self._metrics, event)
         self._chart(event)
 
     def _write_ticks(self) -> None:

@@ -44,9 +44,8 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
 
 def looks_at_template(recipe: Recipe) -> bool:
     """Whether the chat template of a local model is a part of what is checked, for which transformers is needed."""
-    return (
-        recipe.tasks.template == "chat" and isinstance(recipe.model, FolderModel) and Path(recipe.model.path).is_dir()
-    )
+    chat = recipe.tasks.template == "chat"
+    return chat and isinstance(recipe.model, FolderModel) and recipe.model.folder is not None
 
 
 def can_read_templates() -> bool:
@@ -85,7 +84,9 @@ def _template(recipe: Recipe) -> Iterator[str]:
 
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
+    from transformers.utils.logging import set_verbosity_error
 
+    set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

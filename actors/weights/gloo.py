@@ -18,7 +18,7 @@ from actors.transport.store import reach_store, serve_store
 from actors.weights.session import SyncClient, Tensors, together
 
 
-class Group(Protocol):
+class BroadcastGroup(Protocol):
     """What is used of a `ProcessGroupGloo`, whose stubs lack half of it."""
 
     def broadcast(self, tensor: torch.Tensor, root: int) -> Any: ...
@@ -51,7 +51,7 @@ def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence
     ]
 
 
-def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> Group:
+def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> BroadcastGroup:
     """Meet the other ranks; every collective of the group has the same deadline.
 
     Args:
@@ -67,12 +67,14 @@ def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_sec
     options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
     options._timeout = timedelta(seconds=deadline_seconds)
     options._devices = [ProcessGroupGloo.create_device(hostname=address)]
-    return cast(Group, ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options))
+    return cast(BroadcastGroup, ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options))
 
 
-def join_in_background(host: str, port: int, rank: int, world_size: int, deadline_seconds: float) -> Future[Group]:
+def join_in_background(
+    host: str, port: int, rank: int, world_size: int, deadline_seconds: float
+) -> Future[BroadcastGroup]:
     """Meet the other ranks in a thread of its own. Where one of them has died, nobody but that thread waits for it."""
-    future: Future[Group] = Future()
+    future: Future[BroadcastGroup] = Future()
 
     def meet() -> None:
         try:
@@ -99,7 +101,7 @@ def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list
         yield bucket
 
 
-def send(group: Group, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
+def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
     """Broadcast from rank 0, bucket by bucket.
 
     Args:
@@ -127,7 +129,7 @@ def send(group: Group, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[l
     return total
 
 
-def receive(group: Group, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
+def receive(group: BroadcastGroup, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
     """The counterpart of `send`: named tensors in the order of the plan, in host memory.
 
     Raises:

@@ -56,7 +56,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._joining: Future[gloo.Group] | None = None
+        self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: GlooInitInfo | None = None
         self._receiver: threading.Thread | None = None
         self._staged: Iterable[tuple[str, torch.Tensor]] | None = None

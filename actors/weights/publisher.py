@@ -43,7 +43,7 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class WeightReceiver:
     """A registered generator. `listed` once the list of members knew it."""
 
     identity: bytes
@@ -55,7 +55,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class WeightSnapshot:
     version: int
     tensors: Tensors
 
@@ -98,13 +98,13 @@ class Publisher:
         self.endpoint = self._socket.endpoint
         # A transport may call from a thread of its own while the one that started it waits.
         self._socket_lock = threading.RLock()
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, WeightReceiver] = {}
         self._receiving: frozenset[str] = frozenset()
         self._answers: dict[int, queue.Queue[m.Answer]] = {}
         self._numbers = itertools.count(1)
-        self._newest: Snapshot | None = None
+        self._newest: WeightSnapshot | None = None
         self._epoch: Epoch | None = None
-        self._epoch_members: list[Member] = []
+        self._epoch_members: list[WeightReceiver] = []
         self._epochs = 0
         self._sent = threading.Condition()
         self._stopping = threading.Event()
@@ -122,7 +122,7 @@ class Publisher:
         if not self._thread.is_alive():
             raise RunError("the thread that sends weights has died; see logs/learner.log")
         with self._sent:
-            self._newest = Snapshot(version, tensors)
+            self._newest = WeightSnapshot(version, tensors)
 
     def wait(self, version: int, deadline_seconds: float) -> bool:
         """Wait until at least one generator holds `version` and none that is alive holds less."""
@@ -156,7 +156,7 @@ class Publisher:
             log.exception("the thread that sends weights ends")
             raise
 
-    def _living(self) -> list[Member]:
+    def _living(self) -> list[WeightReceiver]:
         """The registered generators that are alive."""
         alive, now, found = self._alive(), time.monotonic(), []
         for member in tuple(self._members.values()):
@@ -173,7 +173,7 @@ class Publisher:
             with self._sent:
                 self._sent.notify_all()
 
-    def _sync(self, snapshot: Snapshot, behind: list[Member]) -> None:
+    def _sync(self, snapshot: WeightSnapshot, behind: list[WeightReceiver]) -> None:
         """One update. A full epoch where everyone is behind, one of the newcomers alone where they are."""
         start = time.monotonic()
         members = sorted(behind, key=lambda member: member.name)
@@ -203,7 +203,7 @@ class Publisher:
             )
         )
 
-    def _opened(self, members: list[Member]) -> Epoch:
+    def _opened(self, members: list[WeightReceiver]) -> Epoch:
         """The epoch of exactly these members; the one before is given up where it had others."""
         if self._epoch is not None and self._epoch_members == members:
             return self._epoch
@@ -250,7 +250,7 @@ class Publisher:
             del self._answers[number]
 
     def _gather(
-        self, kind: str, asked: Mapping[str, Member], coming: "queue.Queue[m.Answer]", aborted: threading.Event
+        self, kind: str, asked: Mapping[str, WeightReceiver], coming: "queue.Queue[m.Answer]", aborted: threading.Event
     ) -> dict[str, m.Answer]:
         deadline = time.monotonic() + self._config.deadline_seconds
         answers: dict[str, m.Answer] = {}
@@ -297,7 +297,7 @@ class Publisher:
     def _handle(self, identity: bytes, number: int, body: object) -> None:
         match body:
             case m.Register():
-                self._members[body.name] = Member(identity, body.name, body.workers, time.monotonic())
+                self._members[body.name] = WeightReceiver(identity, body.name, body.workers, time.monotonic())
                 log.info("weights: %s registered", body.name)
             case m.Deregister():
                 self._members.pop(body.name, None)

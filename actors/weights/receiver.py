@@ -19,7 +19,7 @@ class GlooReceiver:
 
     def __init__(self) -> None:
         self.merging: Merging | None = None
-        self._joining: Future[gloo.Group] | None = None
+        self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: dict[str, Any] = {}
         self._receiving: asyncio.Task[list[tuple[str, torch.Tensor]]] | None = None
 

@@ -18,7 +18,7 @@ from typing import Any
 from sandbox import launch
 from sandbox.config import SandboxConfig
 from sandbox.errors import WorkerDiedError, WorkerStartError
-from sandbox.registry import Verifier
+from sandbox.registry import RegisteredVerifier
 
 # Forking and reaping take milliseconds; this only bounds a fork server that was stopped.
 REPLY_SECONDS = 10.0
@@ -56,7 +56,7 @@ class GraderForkServer:
         WorkerStartError: it was not ready within `config.start_seconds`.
     """
 
-    def __init__(self, config: SandboxConfig, verifier: Verifier) -> None:
+    def __init__(self, config: SandboxConfig, verifier: RegisteredVerifier) -> None:
         self._lock = threading.RLock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = {

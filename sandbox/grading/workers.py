@@ -21,7 +21,7 @@ from sandbox.errors import (
 )
 from sandbox.grading import frames
 from sandbox.grading.fork_server import PATIENCE, GraderForkServer
-from sandbox.registry import Verifier
+from sandbox.registry import RegisteredVerifier
 from sandbox.verdict import Grade, Status, Submission
 
 # Signals by which a process ends itself; any other death of a worker came from outside.
@@ -143,7 +143,7 @@ class GraderWorkerPool:
         self._starting = threading.Lock()
         self._closed = False
 
-    def check(self, verifier: Verifier, submission: Submission, deadline: float) -> Grade:
+    def check(self, verifier: RegisteredVerifier, submission: Submission, deadline: float) -> Grade:
         """Grade a submission in a worker.
 
         A submission whose text crashes two workers is unparseable; one whose workers were killed by somebody else is
@@ -194,7 +194,7 @@ class GraderWorkerPool:
             for fork_server in self._fork_servers.values():
                 fork_server.close()
 
-    def _lease(self, verifier: Verifier) -> GraderWorker:
+    def _lease(self, verifier: RegisteredVerifier) -> GraderWorker:
         evicted = None
         with self._lock:
             if self._closed:
@@ -220,7 +220,7 @@ class GraderWorkerPool:
             raise PoolClosedError("the pool was closed")
         return worker
 
-    def _forked(self, verifier: Verifier) -> GraderWorker:
+    def _forked(self, verifier: RegisteredVerifier) -> GraderWorker:
         """A worker from the verifier's fork server, which is started when first needed, and again if it has died."""
         with self._starting:
             if self._closed:

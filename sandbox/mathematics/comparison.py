@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from sandbox.mathematics.structure import (
     Answer,
+    Bracketed,
     Equation,
-    Group,
     Interval,
     Many,
     Matrix,
@@ -104,10 +104,10 @@ def _same(wanted: Answer, found: Answer, algebra: Algebra) -> bool:
     if isinstance(wanted, Region) or isinstance(found, Region):
         first, second = as_region(wanted), as_region(found)
         return first is not None and second is not None and _same_region(first, second, algebra)
-    if isinstance(wanted, Group) and isinstance(found, Group):
+    if isinstance(wanted, Bracketed) and isinstance(found, Bracketed):
         brackets = (wanted.opening, wanted.closing) == (found.opening, found.closing)
         return brackets and _same_items(wanted.items, found.items, algebra)
-    if isinstance(wanted, Group | Many) and isinstance(found, Group | Many):
+    if isinstance(wanted, Bracketed | Many) and isinstance(found, Bracketed | Many):
         if isinstance(wanted, Many) and isinstance(found, Many):
             return _same_unordered(wanted.items, found.items, algebra)
         return _same_items(wanted.items, found.items, algebra)

@@ -30,7 +30,7 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Bracketed:
     """Values in brackets, in order: a point, a tuple, or an interval."""
 
     opening: str
@@ -70,7 +70,7 @@ class Equation:
     right: str
 
 
-Answer = Scalar | Words | Many | Group | Region | Matrix | Equation
+Answer = Scalar | Words | Many | Bracketed | Region | Matrix | Equation
 
 _INFINITY = "\\infty"
 _PHRASES = {
@@ -195,7 +195,7 @@ def _group(text: str) -> Answer | None:
         return None
     items = split(inner, _COMMA)
     if len(items) > 1:
-        return Group(text[0], tuple(parse(item) for item in items), text[-1])
+        return Bracketed(text[0], tuple(parse(item) for item in items), text[-1])
     return parse(inner) if text[0] == "(" and text[-1] == ")" else None
 
 
@@ -228,7 +228,7 @@ def as_region(answer: Answer) -> Region | None:
     """An interval written with brackets, or a region that already is one."""
     if isinstance(answer, Region):
         return answer
-    if isinstance(answer, Group) and len(answer.items) == 2:
+    if isinstance(answer, Bracketed) and len(answer.items) == 2:
         low, high = answer.items
         if isinstance(low, Scalar) and isinstance(high, Scalar):
             ends = Interval(squeezed(low.text), answer.opening == "[", squeezed(high.text), answer.closing == "]")

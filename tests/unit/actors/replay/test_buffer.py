@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from actors.errors import ProtocolError
-from actors.events import EvaluationDone, Sample, StepDone
+from actors.events import EvaluationDone, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.buffer import Buffer, Delivery, Reply, Verified
 from actors.replay.ledger import ReplayLimits
@@ -255,7 +255,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     }
     world.say("trained", "learner", **body)
     step, best, worst = world.last.events
-    assert isinstance(step, StepDone) and isinstance(best, Sample) and isinstance(worst, Sample)
+    assert isinstance(step, StepDone) and isinstance(best, RolloutSample) and isinstance(worst, RolloutSample)
     assert (step.step, step.version, step.staleness) == (1, 1, {0: 12})
     assert step.statistics["reward"] == 0.5
     assert step.statistics["mixed_groups"] == pytest.approx(2 / 3), "a dropped group counts"

@@ -13,7 +13,7 @@ from actors.events import (
     Phase,
     Restart,
     RewardModelDone,
-    Sample,
+    RolloutSample,
     StepDone,
     Tick,
     WeightSync,
@@ -100,9 +100,9 @@ def tick(seconds: float, interval: float = 1.0, generation: float = 800.0, busy:
     )
 
 
-def sample(seconds: float = 3.0, response: str = HOSTILE, version: int = 1) -> Sample:
+def sample(seconds: float = 3.0, response: str = HOSTILE, version: int = 1) -> RolloutSample:
     """A rollout whose response tries to break out of whatever shows it."""
-    return Sample(
+    return RolloutSample(
         seconds=seconds,
         task_key="addition/</td>17",
         prompt="374+859=",

@@ -10,6 +10,7 @@ import torch
 from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
 from actors.deadline import until
+from actors.events import WeightSync
 from actors.observability import metrics
 from actors.transport.address import resolve
 from actors.transport.codec import Message, decode, encode
@@ -94,7 +95,7 @@ class World:
 
     def __init__(self, timeout_seconds: float) -> None:
         self.alive: set[str] = set()
-        self.syncs: list[Mapping[str, Any]] = []
+        self.syncs: list[WeightSync] = []
         self._generators: list[FakeGenerator] = []
         self.publisher = Publisher(
             WeightsConfig(deadline_seconds=NEVER),
@@ -146,7 +147,8 @@ def test_every_worker_of_every_generator_has_a_rank_of_its_own(world: Begin) -> 
     assert w.publisher.wait(0, PATIENCE)
     assert (first.opened[-1]["rank_offset"], second.opened[-1]["rank_offset"]) == (1, 3)
     assert first.opened[-1]["world_size"] == 6
-    assert w.syncs[-1]["members"] == 2
+    assert until(lambda: bool(w.syncs), PATIENCE)
+    assert w.syncs[-1].members == 2
 
 
 def test_a_generator_that_falls_off_the_list_is_skipped_and_served_again_once_it_is_back(world: Begin) -> None:
