@@ -130,8 +130,11 @@ The outcome of a run for other programs. Keys are never renamed or removed; a va
 def statistics_table() -> str:
     """What every step's statistics say, as Markdown."""
     parts = {f"{REWARD_PART}NAME": "mean of the reward's part NAME over the trained groups, before its weight"}
-    # these two are added where groups are verified: the learner never sees a dropped group
-    replay = {name: reported.KNOWN[name].meaning for name in (reported.REWARD, reported.MIXED_GROUPS)}
+    # these are added where groups are verified: the learner never sees a dropped group
+    replay = {
+        **{name: reported.KNOWN[name].meaning for name in (reported.MIXED_GROUPS, reported.REWARD)},
+        f"{reported.SOURCE_REWARD}NAME": "The same of the task source NAME alone, where the run has several.",
+    }
     meanings = {**STATISTICS, **parts, **{name: f"{meaning} Not in Prometheus." for name, meaning in replay.items()}}
     return table(["statistic", "meaning"], ([f"`{name}`", meaning] for name, meaning in meanings.items()))
 
