@@ -13,7 +13,7 @@ heartbeat nor a lost process loses a token.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int | None = Field(None, ge=0, description="policy version that it holds")
+    process: str = Field("", max_length=40, description="of this one process, which tells a late report from another's")
     uptime_seconds: float = Field(0.0, ge=0, description="age of the process (s)")
     progress: int = Field(0, ge=0, description="pieces of work done: groups generated or scored, optimizer steps")
     busy_seconds: float = Field(0.0, ge=0, description="time in which it had work (s)")
@@ -83,12 +84,17 @@ class Membership:
             member = self._gone.pop(name, None) or Member(name, role, now)
             self._alive[name] = member
         if report is not None:
-            if report.uptime_seconds < member.report.uptime_seconds:
-                # Another process under the name of one that is gone, such as a learner that resumed.
-                self._replaced.append(Member(name, member.role, member.last_seen, member.report))
-            member.report = report
+            self._take(member, report)
         member.last_seen = now
         return joined
+
+    def _take(self, member: Member, report: Report) -> None:
+        if report.process != member.report.process and member.report != Report():
+            # Another process under the name of one that is gone, such as a learner that resumed.
+            self._replaced.append(replace(member))
+        elif report.uptime_seconds < member.report.uptime_seconds:
+            return  # an older report that came late
+        member.report = report
 
     def expire(self, now: float) -> list[Member]:
         """Take off everyone who was silent for longer than the timeout; returns them."""

@@ -213,7 +213,7 @@ def speed(workload: Workload, scratch: Path, threads: int) -> dict[str, Any]:
 
 
 def _rivals(peers: dict[str, Any]) -> dict[str, str]:
-    """The settings of TRL that ours is held against, and for what."""
+    """The settings of TRL that ours is compared with, and for what."""
     return {
         str(DEFAULTS): "defaults",
         max(peers, key=lambda n: float(peers[n]["tokens_per_cpu_second"])): "fastest",

@@ -73,15 +73,15 @@ async def _sample(name: str, folder: Path, dtype: str) -> list[Group]:
             tokenizer.encode(TEXT[name].format(i, i + 1, (3 * i) % 10), add_special_tokens=False)
             for i in range(PROMPTS)
         ]
-        drawn = await asyncio.gather(*(engine.generate(prompt, SAMPLES, SAMPLING) for prompt in prompts))
+        sampled = await asyncio.gather(*(engine.generate(prompt, SAMPLES, SAMPLING) for prompt in prompts))
     finally:
         await engine.close()
-    return [_group(prompt, group) for prompt, group in zip(prompts, drawn, strict=True)]
+    return [_group(prompt, group) for prompt, group in zip(prompts, sampled, strict=True)]
 
 
-def _group(prompt: list[int], drawn: list[SampledCompletion]) -> Group:
+def _group(prompt: list[int], sampled: list[SampledCompletion]) -> Group:
     """Rewards alternate, so that every completion has an advantage and none is skipped."""
     completions = tuple(
-        Completion(d.tokens, d.logprobs, np.zeros(len(d.tokens), np.int32), float(i % 2)) for i, d in enumerate(drawn)
+        Completion(s.tokens, s.logprobs, np.zeros(len(s.tokens), np.int32), float(i % 2)) for i, s in enumerate(sampled)
     )
     return Group(np.asarray(prompt, np.int32), completions)

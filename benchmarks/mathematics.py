@@ -16,7 +16,7 @@ from benchmarks.terminal import console, say
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 DOCUMENT = Path(__file__).with_name("MATH.md")
-# What a hostile answer is held against: something that only an algebra system could decide.
+# What a hostile answer is compared with: something that only an algebra system could decide.
 _AGAINST = "42x+1"
 _SLOWEST = 5
 
@@ -34,7 +34,7 @@ class Report:
         hostile: how many answers that are out to cost time.
         passed: those of them that pass; must be empty.
         slowest: wall time and answer of the slowest checks, hostile ones included, seconds.
-        worker_bytes: largest resident memory of one answer worker.
+        worker_bytes: largest resident memory of one grader worker.
     """
 
     pairs: int

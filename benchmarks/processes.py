@@ -70,13 +70,13 @@ class Watcher(threading.Thread):
 
     Attributes:
         sessions: every child seen.
-        worker_bytes, zygote_bytes, program_bytes: largest resident memory of one answer worker, zygote, program.
+        worker_bytes, fork_server_bytes, program_bytes: largest resident memory of one process of each kind.
     """
 
     def __init__(self, every_seconds: float = 0.1) -> None:
         super().__init__(name="watcher", daemon=True)
         self.sessions: set[int] = set()
-        self.worker_bytes = self.zygote_bytes = self.program_bytes = 0
+        self.worker_bytes = self.fork_server_bytes = self.program_bytes = 0
         self._every = every_seconds
         self._ended = threading.Event()
 
@@ -92,7 +92,7 @@ class Watcher(threading.Thread):
                 if b"sandbox.grading.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     self.worker_bytes = max(self.worker_bytes, *map(peak_bytes, (pid, *children(pid))))
                     continue
-            self.zygote_bytes = max(self.zygote_bytes, peak_bytes(pid))
+            self.fork_server_bytes = max(self.fork_server_bytes, peak_bytes(pid))
             for program in children(pid):
                 self.program_bytes = max(self.program_bytes, peak_bytes(program))
 

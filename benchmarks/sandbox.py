@@ -22,8 +22,8 @@ from benchmarks.terminal import console, say
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 ROUNDS = 4
-# Less than our walls, but what is commonly used. Not with a process-id namespace: bubblewrap leaves the process in it
-# unreaped, and so its CPU time uncounted.
+# Less than our isolation layers, but what is commonly used. Not with a process-id namespace: bubblewrap leaves the
+# process in it unreaped, and so its CPU time uncounted.
 BUBBLEWRAP = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-ipc", "--unshare-net", "--unshare-uts"]
 PLAIN = "python3 -I -S, not isolated"
 PROGRAM = "a, b = map(int, input().split())\nprint(a + b)\n"

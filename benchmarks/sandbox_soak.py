@@ -29,7 +29,7 @@ from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 GROUP = 8
 # As often as the replay would issue a group again before it gives it up.
 ROUNDS = 20
-# Children of a killed zygote are killed by the kernel; this bounds the wait until they are gone.
+# Children of a killed fork server are killed by the kernel; this bounds the wait until they are gone.
 GONE_SECONDS = 10.0
 
 _HOSTILE = (
@@ -63,7 +63,7 @@ class Report:
         processes_left, threads_left: of the pool, after it was closed; must be 0.
         descriptors_left, files_left: what they refer to; must be empty.
         memory_growth_bytes: resident memory of this process, from the first quarter to the end.
-        worker_bytes, zygote_bytes, program_bytes: largest resident memory of one answer worker, zygote, program.
+        worker_bytes, fork_server_bytes, program_bytes: largest resident memory of one process of each kind.
     """
 
     programs: int
@@ -80,7 +80,7 @@ class Report:
     files_left: list[str]
     memory_growth_bytes: int
     worker_bytes: int
-    zygote_bytes: int
+    fork_server_bytes: int
     program_bytes: int
 
 
@@ -142,7 +142,7 @@ def soak(
         files_left=files,
         memory_growth_bytes=growth,
         worker_bytes=killer.watcher.worker_bytes,
-        zygote_bytes=killer.watcher.zygote_bytes,
+        fork_server_bytes=killer.watcher.fork_server_bytes,
         program_bytes=killer.watcher.program_bytes,
     )
 
@@ -241,7 +241,7 @@ def _own_temporary_directory() -> Iterator[Path]:
     """Let everything temporary of this process fall into a new directory, where nobody else's is."""
     usual = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="leeway-soak-") as path:
-        # Programs' users must be able to reach what the canaries plant, or they would prove nothing.
+        # Programs' users must be able to reach what the self-test plants, or it would prove nothing.
         Path(path).chmod(0o755)
         tempfile.tempdir = path
         try:

@@ -19,7 +19,7 @@ from actors.control.starter import Starter
 from actors.control.status import Server
 from actors.control.supervisor import Exit, Supervised, Supervisor
 from actors.control.utilisation import Utilisation
-from actors.errors import PeerTimeoutError, RunError
+from actors.errors import PeerTimeoutError, ProtocolError, RunError
 from actors.events import GroupCounters, Phase, Restart, Tick
 from actors.membership import Totals
 from actors.models import prepare
@@ -51,6 +51,7 @@ class Controller:
         self._supervisor: Supervisor | None = None
         self._client: Client | None = None
         self._seen = 0
+        self._winding_down = self._replay_silent = False
         self._utilisation = Utilisation(time.monotonic())
         self._status: dict[str, Any] = {}
         self._members: list[dict[str, Any]] = []
@@ -143,6 +144,7 @@ class Controller:
         Returns:
             What failed, in words; empty where nothing did.
         """
+        self._winding_down = True
         stop = self._supervisor.stop if self._supervisor is not None else lambda *_: None
         steps: list[tuple[str, Callable[[], object]]] = [
             ("stopping the learner", lambda: stop("learner")),
@@ -169,11 +171,13 @@ class Controller:
 
     def _ask(self, kind: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
         """A request to the replay; None where there is none yet, or where it does not answer now."""
-        if self._client is None:
+        if self._client is None or (self._winding_down and self._replay_silent):
             return None
         try:
             return self._client.request(kind, body, deadline_seconds=REPLAY_SECONDS).body
-        except PeerTimeoutError as error:
+        except (PeerTimeoutError, ProtocolError) as error:
+            # While winding down every wait counts: the driver kills a controller that takes too long.
+            self._replay_silent = isinstance(error, PeerTimeoutError)
             log.warning("%s", error)
             return None
 
@@ -185,8 +189,8 @@ class Controller:
 
     def _tick(self) -> None:
         """Record busy shares, rates and queues since the last tick."""
-        status, listed = self._ask("status"), self._ask("members")
-        if status is None or listed is None:
+        # A replay that did not answer the first is not asked the second.
+        if (status := self._ask("status")) is None or (listed := self._ask("members")) is None:
             return
         self._status, self._members = dict(status), list(listed["members"])
         totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}

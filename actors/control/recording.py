@@ -1,6 +1,7 @@
 """What is kept of a run: every event stamped, in the run's files, and in order for whoever displays it."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ class Recording:
         self._origin = clock() - recorder.state.seconds
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._count = 0
+        self._lock = threading.Lock()
 
     @property
     def state(self) -> RunState:
@@ -36,8 +38,10 @@ class Recording:
         """Stamp an event and record it."""
         event = stamped(event, self._clock() - self._origin)
         self._recorder.record(event)
-        self._events.append(event.model_dump(mode="json"))
-        self._count += 1
+        told = event.model_dump(mode="json")
+        with self._lock:
+            self._events.append(told)
+            self._count += 1
 
     def add_received(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Record events that another process sent; one that is malformed is counted and logged, and ends nothing."""
@@ -51,9 +55,11 @@ class Recording:
             self.add(event)
 
     def after(self, count: int) -> tuple[list[dict[str, Any]], int]:
-        """The events after the first `count`, in their JSON form, and how many there are by now."""
-        wanted = min(len(self._events), max(0, self._count - count))
-        return list(self._events)[len(self._events) - wanted :], self._count
+        """The events after the first `count`, in their JSON form, and how many there are by now; from any thread."""
+        with self._lock:
+            events, total = list(self._events), self._count
+        wanted = min(len(events), max(0, total - count))
+        return events[len(events) - wanted :], total
 
     def close(self) -> None:
         self._recorder.close()

@@ -9,6 +9,7 @@ that dies, `controller.restarts` times a run. Learner and replay hold the run's 
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from actors.config.recipe import Recipe
@@ -105,21 +106,30 @@ class Supervisor:
                 "controller.restarts"
             )
         self.restarts += 1
+        dead.process.kill()  # its `run` may have raised in a process that lives on, and holds what it reserved
         return self.start(dead.role)
 
     def stop(self, *roles: str) -> None:
-        """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not."""
+        """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not.
+
+        Raises:
+            Exception: the first that stopping one of them raised, once all have been stopped.
+        """
         members = [p for p in self._processes.values() if p.role in roles]
-        for member in members:
-            member.process.stop()
+        with ExitStack() as killing:  # in any case, and each whatever happens to the others
+            for member in members:
+                killing.callback(self._processes.pop, member.name, None)
+                killing.callback(member.process.kill)
+            with ExitStack() as asking:
+                for member in members:
+                    asking.callback(member.process.stop)
+            self._wait_ended(members)
+
+    def _wait_ended(self, members: Sequence[Supervised]) -> None:
         seconds = self._recipe.controller.stop_seconds
-        ended = self._starter.ended([m.process for m in members], len(members), seconds)
-        late = {m.name for m in members} - {m.name for m in members for process, _ in ended if m.process is process}
-        if late:
+        ended = {id(process) for process, _ in self._starter.ended([m.process for m in members], len(members), seconds)}
+        if late := [m.name for m in members if id(m.process) not in ended]:
             log.warning("%s did not end within %g s and will be killed", ", ".join(sorted(late)), seconds)
-        for member in members:
-            member.process.kill()
-            del self._processes[member.name]
 
     def processes(self) -> Sequence[Supervised]:
         """Those under supervision now."""

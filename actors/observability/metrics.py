@@ -3,6 +3,7 @@
 Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -119,6 +120,7 @@ def busy(role: str) -> Iterator[None]:
 
 
 _STARTED = time.monotonic()
+_PROCESS = secrets.token_hex(8)
 #: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 
@@ -127,6 +129,7 @@ def report(role: str, address: str, version: int | None = None) -> Report:
     """What the metrics of this process, which serves them at `address`, say of it: the content of its heartbeat."""
     return Report(
         version=version,
+        process=_PROCESS,
         uptime_seconds=time.monotonic() - _STARTED,
         progress=int(_total(_PROGRESS[role])) if role in _PROGRESS else 0,
         busy_seconds=BUSY.seconds(role),

@@ -48,7 +48,8 @@ class Board:
             case m.Beat():
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
-                return {"alive": self._alive()}
+                # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
+                return {"alive": self._alive()} if request.role == "learner" else {}
             case m.Members():
                 return self._roll(now)
             case m.RemoveMember():

@@ -15,6 +15,7 @@ from actors.replay.batch import Head, encode_batch
 from actors.replay.evaluation import Evaluation
 from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
 from actors.replay.payload import Payload
+from actors.report.statistics import SOURCE_REWARD
 from actors.transport.codec import Array
 
 
@@ -270,7 +271,7 @@ class Buffer:
         self.sources.update(group.source for group in groups)
         if len(self.sources) > 1:  # of a single source it would be the same again
             for source in sorted({group.source for group in groups}):
-                found[f"source_reward/{source}"] = _mean_reward([g for g in groups if g.source == source])
+                found[f"{SOURCE_REWARD}{source}"] = _mean_reward([g for g in groups if g.source == source])
         return found
 
     def _samples(self, group_id: int) -> list[RolloutSample]:

@@ -166,7 +166,7 @@ class Ledger:
     def take_batch(self, version: int) -> list[Entry] | None:
         """The batch that is trained at `version`, or None while too few groups are ready.
 
-        Asked again, for a version that is not committed yet, it is the very same batch in the same order.
+        Asked again, for a version that is not committed yet, it is the same batch in the same order.
         """
         if version not in self.batches:
             self._drop_stale(version)

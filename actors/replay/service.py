@@ -99,13 +99,17 @@ class ReplayService:
     # ---------------------------------------------------------------- the loop
 
     def _serve(self) -> None:
-        while not self._stopping.is_set():
-            if self._socket.poll(TICK_SECONDS):
-                with metrics.busy("replay"):
-                    self._take_all()
-            self._expire()
-            self._answer_waiting()
-            self._export()
+        try:
+            while not self._stopping.is_set():
+                if self._socket.poll(TICK_SECONDS):
+                    with metrics.busy("replay"):
+                        self._take_all()
+                self._expire()
+                self._answer_waiting()
+                self._export()
+        except Exception:
+            log.exception("the replay's thread ends")
+            raise
 
     def _take_all(self) -> None:
         for _ in range(1000):

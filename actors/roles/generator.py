@@ -97,9 +97,9 @@ class Session:
                 await engine.close()
         finally:
             self._heartbeat.close()
+            self._threads.shutdown(wait=False, cancel_futures=True)  # nothing is sent on a closed connection
             for client in (self._leases, self._groups):
                 client.close()
-            self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _report(self) -> Report:
         return metrics.report("generator", self._presence.metrics, self._engine.version if self._engine else None)

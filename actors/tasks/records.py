@@ -50,6 +50,10 @@ def text_field(record: Record, key: str, place: str) -> str:
         value = json.dumps(value)
     if not isinstance(value, str) or not value.strip():
         raise RecipeError(f"{place}: `{key}` must be a text that is not empty, not {_short(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"{place}: `{key}` holds half of a surrogate pair, which is no text; repair it") from error
     return value
 
 

@@ -119,21 +119,26 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            self._beat()
-            self._wake.wait(self._interval)
+            # One that got no answer is repeated at once: the list's timeout may be as short as three intervals.
+            if self._beat():
+                self._wake.wait(self._interval)
+        self._beat()  # what was done since the last one
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Send one report; whether it was answered in time. Nothing that goes wrong here may end the thread."""
         try:
-            # The list's timeout is three intervals or more, so the next report is still in time.
             body = {"report": self._report().model_dump()}
-            reply = self._client.request("heartbeat", body, deadline_seconds=2 * self._interval)
-        except PeerTimeoutError as error:
-            log.info("%s; the next heartbeat tells all that this one would have", error)
-        except ProtocolError as error:
-            log.warning("%s", error)
-        else:
+            reply = self._client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
                 self._alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
+        except PeerTimeoutError as error:
+            log.info("%s; the next heartbeat tells all that this one would have", error)
+            return False
+        except ProtocolError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("a heartbeat could not be sent")
+        return True
 
     def close(self) -> None:
         self._stopping = True

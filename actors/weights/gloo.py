@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 
+from actors.errors import RunError
 from actors.transport.address import Node, host_port, own_address, split
 from actors.transport.store import reach_store, serve_store
 from actors.weights.session import SyncClient, Tensors, together
@@ -68,6 +69,21 @@ def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_sec
     options._timeout = timedelta(seconds=deadline_seconds)
     options._devices = [ProcessGroupGloo.create_device(hostname=address)]
     return cast(BroadcastGroup, ProcessGroupGloo(PrefixStore("leeway", store), rank, world_size, options))
+
+
+def require_interface(address: str) -> None:
+    """Gloo tells the other ranks the address that it binds: an address of another machine in front will not do.
+
+    Raises:
+        RunError: this machine has no interface with that address.
+    """
+    try:
+        ProcessGroupGloo.create_device(hostname=address)
+    except RuntimeError as error:
+        raise RunError(
+            f"network.advertise: {address} is no address of this machine, and the weights' broadcast (weights.backend: "
+            "gloo) needs one; advertise an address of an interface"
+        ) from error
 
 
 def join_in_background(

@@ -301,7 +301,8 @@ class Publisher:
                 log.info("weights: %s registered", body.name)
             case m.Deregister():
                 self._members.pop(body.name, None)
-            case m.Answer() if number in self._answers:
-                member = self._members.get(body.name)
-                if member is not None and member.identity == identity:
-                    self._answers[number].put(body)
+            case m.Answer():
+                # Whoever waited may have given up meanwhile, in a thread of its own.
+                member, waiting = self._members.get(body.name), self._answers.get(number)
+                if waiting is not None and member is not None and member.identity == identity:
+                    waiting.put(body)

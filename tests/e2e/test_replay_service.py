@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from actors.config.loading import load
+from actors.config.network import NetworkConfig, PortsConfig
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import EVENT, Phase, StepDone
@@ -23,6 +24,7 @@ from actors.replay.buffer import Buffer
 from actors.replay.ledger import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import RoleContext, Storage, build
+from actors.transport.address import resolve
 from actors.transport.client import Client
 from learner.extra import META
 from tests.unit.actors.replay.test_buffer import Sums, payload
@@ -34,7 +36,8 @@ QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 
 def service(port: int = 0, clock: Callable[[], float] = time.monotonic) -> ReplayService:
     buffer = Buffer(ReplayLimits(max_staleness=0, groups_per_batch=1), 2, Sums())
-    started = ReplayService(buffer, Board(20.0), "127.0.0.1", port, 2**20, metrics_address="127.0.0.1:9", clock=clock)
+    node = resolve(NetworkConfig(ports=PortsConfig(replay=port)), in_cluster=False)
+    started = ReplayService(buffer, Board(20.0), node, 2**20, metrics_address="127.0.0.1:9", clock=clock)
     started.start()
     return started
 

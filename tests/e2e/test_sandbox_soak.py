@@ -17,4 +17,4 @@ def test_nothing_is_lost_false_or_left_while_processes_are_killed() -> None:
     assert (report.descriptors_left, report.files_left) == ([], [])
     assert report.memory_growth_bytes < 64 << 20
     assert 0 < report.worker_bytes < 1 << 30
-    assert 0 < report.zygote_bytes < 1 << 30
+    assert 0 < report.fork_server_bytes < 1 << 30

@@ -26,6 +26,7 @@ from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import Group, LearnerConfig, Trainer
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
@@ -73,8 +74,11 @@ class Learner:
             self._publisher = self._begin_publishing() if self._rank == 0 else None
             if self._publisher is not None:
                 open_.enter_context(closing(self._publisher))
+                address = self._publisher.endpoint
+                self._client.request("announce", {"service": "weights", "address": address})
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
+            open_.callback(self.stop)  # also where the run broke: the fetcher would ask on
             if recipe.learner.ranks > 1:
                 startup_seconds = recipe.controller.startup_seconds
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
@@ -92,7 +96,9 @@ class Learner:
         dtype, merging = getattr(torch, recipe.generators.dtype), None
         if recipe.learner.sends_adapters:
             dtype, merging = torch.float32, merging_of(recipe, self._model)
-        publisher = Publisher(
+        if recipe.weights.backend == "gloo":
+            require_interface(self._presence.node.advertise)
+        return Publisher(
             recipe.weights,
             self._presence.node,
             dtype,
@@ -101,8 +107,6 @@ class Learner:
             on_sync=self._synced,
             merging=merging,
         )
-        self._client.request("announce", {"service": "weights", "address": publisher.endpoint})
-        return publisher
 
     # ---------------------------------------------------------------- before the first step
 
@@ -169,7 +173,7 @@ class Learner:
     # ---------------------------------------------------------------- the loop
 
     def _train(self) -> None:
-        """Each step trains on the batch of the current version, while the next batch is fetched."""
+        """Each step trains on the batch of its version; a thread waits for it, so that commits and stopping go on."""
         recipe, trainer = self._recipe, self._trainer
         self._phase("training", f"{recipe.steps} steps")
         coming = self._fetch(trainer.version)
@@ -202,7 +206,9 @@ class Learner:
             self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
 
     def _finish(self) -> None:
-        self._until_published(self._recipe.weights.deadline_seconds, "the generators to take the last weights")
+        # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
+        seconds = 2 * self._recipe.weights.deadline_seconds
+        self._until_published(seconds, "the generators to take the last weights")
         self._evaluate("after", self._recipe.evaluation.samples, wait=True)
         self._trainer.export(self._folder / "model")
 

@@ -83,8 +83,15 @@ def test_totals_never_fall_whoever_dies_or_comes_back(steps: list[tuple[str, str
 
 def test_another_process_under_the_same_name_adds_to_the_totals() -> None:
     membership = Membership(timeout_seconds=20)
-    membership.heard("learner", "learner", 0.0, Report(uptime_seconds=50, trained_tokens=900))
+    membership.heard("learner", "learner", 0.0, Report(process="a", uptime_seconds=50, trained_tokens=900))
     membership.remove("learner")
-    membership.heard("learner", "learner", 9.0, Report(uptime_seconds=1, trained_tokens=5))
-    membership.heard("learner", "learner", 10.0, Report(uptime_seconds=2, trained_tokens=8))
+    membership.heard("learner", "learner", 9.0, Report(process="b", uptime_seconds=1, trained_tokens=5))
+    membership.heard("learner", "learner", 10.0, Report(process="b", uptime_seconds=2, trained_tokens=8))
     assert membership.totals()["learner"].trained_tokens == 908
+
+
+def test_an_older_report_that_comes_late_changes_nothing() -> None:
+    membership = Membership(timeout_seconds=20)
+    for uptime, tokens in ((10, 500), (9, 400), (11, 600)):
+        membership.heard("g", "generator", 0.0, Report(process="a", uptime_seconds=uptime, generated_tokens=tokens))
+        assert membership.totals()["generator"].generated_tokens == max(500, tokens)

@@ -52,6 +52,7 @@ def test_a_dead_worker_is_replaced_under_a_new_name_until_the_restarts_are_used_
         assert exit_.process.name == starter.started[-1].context.name
         watched.replace(exit_)
         assert watched.restarts == restart
+        assert starter.started[-2].killed, "a process whose work broke may live on, and hold what it reserved"
     assert len({p.context.name for p in starter.started}) == 3
     starter.started[-1].die("out of memory")
     (exit_,) = watched.exited(1)
@@ -97,3 +98,19 @@ def test_stopping_asks_first_and_kills_all_of_the_named_roles_and_no_others() ->
     assert all(p.stopped and p.killed for p in starter.of("generator") + starter.of("verifier"))
     assert [p.role for p in watched.processes()] == ["replay"]
     assert not starter.of("replay")[0].stopped
+
+
+def test_one_process_that_cannot_be_stopped_spares_no_other() -> None:
+    def jam() -> None:
+        raise OSError("no such actor")
+
+    starter = FakeStarter()
+    watched = supervisor(starter)
+    for _ in range(3):
+        watched.start("generator")
+    starter.started[1].stop = jam  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no such actor"):
+        watched.stop("generator")
+    assert [p.stopped for p in starter.started] == [True, False, True]
+    assert all(p.killed for p in starter.started)
+    assert not watched.processes()

@@ -30,10 +30,14 @@ def test_a_heartbeat_is_answered_with_who_is_alive() -> None:
     room = Room()
     room.say("heartbeat", "verifier-1", "verifier")
     room.now = 15.0
-    assert room.say("heartbeat") == {"alive": {"verifier": ["verifier-1"], "generator": ["generator-1"]}}
+    assert room.say("heartbeat") == {}, "only the learner needs to know"
+    listed = {"verifier": ["verifier-1"], "generator": ["generator-1"], "learner": ["learner"]}
+    assert room.say("heartbeat", "learner", "learner") == {"alive": listed}
     room.now = 25.0
     room.board.members.expire(room.now)
-    assert room.say("heartbeat") == {"alive": {"generator": ["generator-1"]}}
+    assert room.say("heartbeat", "learner", "learner") == {
+        "alive": {"generator": ["generator-1"], "learner": ["learner"]}
+    }
 
 
 def test_members_and_totals_are_told_for_the_display() -> None:

@@ -75,6 +75,7 @@ GOOD = {"prompt": "p", "answer": "a"}
         ({"prompt": "p", "answer": None}, "`answer` must be a text that is not empty, not None"),
         ({"prompt": "p", "answer": True}, "`answer` must be a text"),
         ({**GOOD, "verifier": ["math"]}, "`verifier` must be a text"),
+        ({"prompt": "half \ud800", "answer": "a"}, "half of a surrogate pair"),
         ({"messages": "hello", "answer": "a"}, "`messages` must be a list of objects"),
         ({"messages": [{"role": "user"}], "answer": "a"}, "needs `role` and `content` alone"),
         ({"messages": [{"role": "robot", "content": "c"}], "answer": "a"}, "a role must be one of system, user"),

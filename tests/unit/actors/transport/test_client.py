@@ -1,6 +1,7 @@
 """Heartbeats against a replay of two lines."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ class FakeReplay:
     def __init__(self) -> None:
         self.reply: Mapping[str, Any] | None = {}
         self.bodies: list[Mapping[str, Any]] = []
+        self.moments: list[float] = []
         self._router = open_router(resolve(NetworkConfig(), in_cluster=False), 0, 2**20)
         self.endpoint = self._router.endpoint
         self._stopping = threading.Event()
@@ -33,6 +35,7 @@ class FakeReplay:
                 identity, frames = received
                 message = decode(frames, 2**20)
                 self.bodies.append(message.body)
+                self.moments.append(time.monotonic())
                 if self.reply is not None:
                     self._router.send(identity, encode(Message("reply", message.id, self.reply)))
 
@@ -92,3 +95,34 @@ def test_a_replay_that_is_silent_for_a_while_is_told_again(replay: FakeReplay, b
     assert heart.alive("generator") == frozenset()
     replay.reply = {"alive": {"generator": ["a"]}}
     assert until(lambda: heart.alive("generator") == {"a"}, 10)
+
+
+def test_a_heartbeat_without_an_answer_is_repeated_within_two_intervals(replay: FakeReplay, beating: Beating) -> None:
+    replay.reply = None
+    interval = 0.3
+    beating(interval)
+    assert until(lambda: len(replay.moments) >= 4, 30)
+    gaps = [later - earlier for earlier, later in zip(replay.moments, replay.moments[1:], strict=False)]
+    assert min(gaps) < 2 * interval, "the list's timeout may be as short as three intervals"
+
+
+def test_what_was_done_last_is_reported_at_the_end(replay: FakeReplay, beating: Beating) -> None:
+    done = [0]
+    heart = beating(60.0, lambda: Report(generated_tokens=done[0]))
+    assert until(lambda: len(replay.bodies) == 1, 10)
+    done[0] = 70
+    heart.close()
+    assert replay.bodies[-1]["report"]["generated_tokens"] == 70
+
+
+def test_a_report_that_cannot_be_made_ends_no_heartbeat(replay: FakeReplay, beating: Beating) -> None:
+    broken = [True]
+
+    def report() -> Report:
+        if broken[0]:
+            raise ValueError("no such counter")
+        return Report(generated_tokens=5)
+
+    beating(0.05, report)
+    broken[0] = False
+    assert until(lambda: any(b["report"]["generated_tokens"] == 5 for b in replay.bodies), 10)
