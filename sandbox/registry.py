@@ -19,7 +19,7 @@ do; this module imports none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -50,6 +50,7 @@ class RegisteredVerifier:
         fast_path: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
         cache_key: what of a response decides its grade, besides reference and prompt. Submissions with the same key are
             checked once.
+        reference_keys: every key of a reference that the function reads; None means: any.
     """
 
     name: str
@@ -58,6 +59,7 @@ class RegisteredVerifier:
     warm_up: tuple[str, ...] = ()
     fast_path: Callable[..., Any] | None = None
     cache_key: Callable[..., str] | None = None
+    reference_keys: frozenset[str] | None = None
 
 
 _verifiers: dict[str, RegisteredVerifier] = {}
@@ -71,19 +73,27 @@ def verifier(
     warm_up: tuple[str, ...] = (),
     fast_path: Callable[[Submission], Grade | None] | None = None,
     cache_key: Callable[[Submission], str] | None = None,
+    reference_keys: Iterable[str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
+
+    Args:
+        reference_keys: every key of a reference that the function reads: a record of a file with another one is then
+            refused. None: any key is accepted.
+
+    The others are those of `RegisteredVerifier`; `isolated` and `program` say its kind.
 
     Raises:
         DuplicateVerifierError: the name is taken by another function.
     """
     kind = Kind.PROGRAM if program else Kind.ISOLATED if isolated else Kind.INLINE
+    keys = None if reference_keys is None else frozenset(reference_keys)
 
     def register(function: Function) -> Function:
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key)
+        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key, keys)
         return function
 
     return register

@@ -30,7 +30,7 @@ def given_answer(submission: Submission) -> str | None:
     return answer_of(submission.response, last_number=bool(submission.reference.get("last_number", False)))
 
 
-@verifier("exact")
+@verifier("exact", reference_keys=("answer", "last_number"))
 def exact(submission: Submission) -> Grade:
     """`{"answer", "last_number"?}`: the answer is the same text after Unicode and white-space normalisation."""
     expected = expected_answer(submission.reference)
@@ -42,7 +42,7 @@ def exact(submission: Submission) -> Grade:
     return Grade.of(answer == expected or (comparable and normalised(answer) == normalised(expected)))
 
 
-@verifier("numeric")
+@verifier("numeric", reference_keys=("answer", "last_number", "absolute_tolerance", "relative_tolerance"))
 def numeric(submission: Submission) -> Grade:
     """`{"answer", "last_number"?, "absolute_tolerance"?, "relative_tolerance"?}`: the answer has the same value."""
     expected = parse_number(expected_answer(submission.reference))
