@@ -22,7 +22,7 @@ def test_fields_that_are_not_the_submissions_own_are_the_reference() -> None:
         "answer": "4",
         "last_number": True,
     }
-    assert submission_of(record) == Submission("exact", "4", {"answer": "4", "last_number": True}, "2+2")
+    assert submission_of(record) == Submission("exact", "4", {"answer": "4", "last_number": True}, "2+2", False, 3)
     given = {"verifier": "exact", "response": "4", "reference": {"answer": "5"}, "prompt": "2+2"}
     assert submission_of({**given, "length": 3}) == Submission("exact", "4", {"answer": "5"}, "2+2", False, 3)
 
