@@ -147,7 +147,6 @@ def score_lines(
 def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_seconds: float) -> Iterator[ScoredLine]:
     read: list[tuple[int, Any, Submission | str]] = []
     for number, line in chunk:
-        record: Any = None
         try:
             record = json.loads(_text(line), parse_int=_integer, object_pairs_hook=_object)
             read.append((number, record, submission_of(record)))
@@ -155,8 +154,10 @@ def _score_chunk(chunk: list[tuple[int, str | bytes]], pool: Pool, record_second
             read.append((number, None, f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"))
         except RecursionError:
             read.append((number, None, "nested too deeply"))
+        except json.JSONDecodeError as error:
+            read.append((number, None, f"not JSON: {error.msg} (character {error.pos + 1})"))
         except ValueError as error:
-            read.append((number, record, str(error)))
+            read.append((number, None, str(error)))
     good = [submission for _, _, submission in read if isinstance(submission, Submission)]
     seconds = record_seconds * max(1, math.ceil(len(good) / pool.config.workers))
     verdicts = iter(pool.score(good, seconds))
@@ -195,6 +196,7 @@ def _can_be_written_again(own_id: Any) -> bool:
 
 def _scored(number: int, record: dict[str, Any], verdict: Verdict) -> ScoredLine:
     out = {
+        "line": number,
         "id": record.get("id"),
         "status": verdict.status.value,
         "reward": verdict.reward,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -21,7 +22,9 @@ def expected_answer(reference: Mapping[str, Any]) -> str:
     """
     answer = reference.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise BadReferenceError(f'the reference needs an "answer" (text or number), it has {sorted(reference)}')
+        near = difflib.get_close_matches("answer", [key for key in reference if key != "answer"], n=1)
+        hint = f'; it has "{near[0]}": did you mean "answer"?' if near else ""
+        raise BadReferenceError(f'the reference needs an "answer" (text or number){hint}')
     return str(answer)
 
 
