@@ -19,6 +19,7 @@ do; this module imports none of them.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -103,15 +104,17 @@ def lookup(name: str) -> RegisteredVerifier:
     """The verifier called `name`.
 
     Raises:
-        UnknownVerifierError: there is none; the message lists the known names.
+        UnknownVerifierError: there is none; the message lists the known names, and the nearest one.
     """
     try:
         return _verifiers[name]
     except KeyError:
-        raise UnknownVerifierError(
-            f"no verifier is called {name!r}; known are {', '.join(verifier_names())}. "
-            "Import the module that registers yours before the pool is used."
-        ) from None
+        near = difflib.get_close_matches(name, verifier_names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        error = UnknownVerifierError(f"no verifier is called {name!r}; known are {', '.join(verifier_names())}{hint}")
+        # Shown in a traceback only: a command line cannot follow it.
+        error.add_note("A verifier of your own: import the module that registers it before the pool is used.")
+        raise error from None
 
 
 def verifier_names() -> list[str]:
