@@ -65,7 +65,7 @@ def submission_of(record: Any) -> Submission:
     if not isinstance(truncated, bool) or isinstance(length, bool) or not isinstance(length, int):
         raise BadRecordError('"truncated" must be true or false and "length" a whole number')
     if length < 0:
-        raise BadRecordError('"length" must not be negative')
+        raise BadRecordError(f'{record["verifier"]}: "length" must not be negative')
     _check_fields(record, reference)
     return Submission(record["verifier"], record["response"], reference, prompt, truncated, length)
 
