@@ -12,6 +12,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from sandbox.cli import app, score
 from sandbox.programs import self_test
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"id": "a", "verifier": "exact", "response": "<answer>4</answer>", "answer": "4"},
     {"id": "b", "verifier": "stdio", "response": "print(input())", "raw": True,
      "tests": [{"stdin": "x", "stdout": "x"}]},
@@ -239,7 +240,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> N
 
 
 def _children(pid: int) -> set[int]:
-    found = set()
+    found: set[int] = set()
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             found.update(map(int, listing.read_text().split()))
