@@ -98,21 +98,33 @@ def score(
         pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         output = stack.enter_context(_Output(out))
         errors = Console(stderr=True)
-        exit_code = 0
+        total, wrong, failed = 0, 0, 0
         try:
             for scored in _scored(source, file, pool, record_seconds, errors):
+                total += 1
                 if scored.problem:
-                    exit_code = max(exit_code, 1 if scored.retryable else 2)
-                    problem = scored.problem[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
-                    errors.print(f"{file}:{scored.line}: {problem}", markup=False, highlight=False, soft_wrap=True)
+                    wrong += not scored.retryable
+                    failed += scored.retryable
+                    errors.print(
+                        f"{file}:{scored.line}: {_one_line(scored.problem)}",
+                        markup=False,
+                        highlight=False,
+                        soft_wrap=True,
+                    )
                 if scored.record is not None:
                     output.write(scored.record)
         except KeyboardInterrupt:
             where = f", see {out}" if out and output.written else ""
             errors.print(f"interrupted: {output.written} records scored{where}", markup=False, highlight=False)
             raise typer.Exit(130) from None
-    if exit_code:
-        raise typer.Exit(exit_code)
+        if not total:
+            raise InputError(f"{file}: holds no record; give a file with at least one")
+        if wrong:
+            raise InputError(
+                f"{wrong} of {total} {'records' if total > 1 else 'record'} {'are' if wrong > 1 else 'is'} wrong"
+            )
+    if failed:
+        raise typer.Exit(1)
 
 
 class _Output:
@@ -181,6 +193,10 @@ def _scored(source: BinaryIO, file: Path, pool: Pool, record_seconds: float, err
             yield from score_lines(source, pool, record_seconds, lambda done: progress.update(task, completed=done))
     except OSError as error:
         raise SandboxError(f"{file}: {error.strerror}") from None
+
+
+def _one_line(problem: str) -> str:
+    return " ".join(problem.split())[:_LONGEST_PROBLEM].encode("utf-8", "backslashreplace").decode()
 
 
 def _announce(pool: Pool) -> None:

@@ -213,7 +213,9 @@ class Pool:
 
 def _failed(error: Exception, seconds: float) -> _Check:
     retryable = isinstance(error, SandboxError) and not isinstance(error, InputError)
-    return _Check(None, seconds, f"{type(error).__name__}: {error}", retryable)
+    # Ours say what is wrong; of others, a verifier's KeyError say, the message alone often says nothing.
+    reason = str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"
+    return _Check(None, seconds, reason, retryable)
 
 
 def _await(check: _Check | Future[_Check], deadline: float) -> _Check:

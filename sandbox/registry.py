@@ -19,7 +19,8 @@ do; this module imports none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -50,6 +51,7 @@ class RegisteredVerifier:
         fast_path: `(Submission) -> Grade | None`, tried in the pool's own process first; None means: ask the worker.
         cache_key: what of a response decides its grade, besides reference and prompt. Submissions with the same key are
             checked once.
+        reference_keys: every key of a reference that the function reads; None means: any.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RegisteredVerifier:
     warm_up: tuple[str, ...] = ()
     fast_path: Callable[..., Any] | None = None
     cache_key: Callable[..., str] | None = None
+    reference_keys: frozenset[str] | None = None
 
 
 _verifiers: dict[str, RegisteredVerifier] = {}
@@ -71,19 +74,27 @@ def verifier(
     warm_up: tuple[str, ...] = (),
     fast_path: Callable[[Submission], Grade | None] | None = None,
     cache_key: Callable[[Submission], str] | None = None,
+    reference_keys: Iterable[str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
+
+    Args:
+        reference_keys: every key of a reference that the function reads: a record of a file with another one is then
+            refused. None: any key is accepted.
+
+    The others are those of `RegisteredVerifier`; `isolated` and `program` say its kind.
 
     Raises:
         DuplicateVerifierError: the name is taken by another function.
     """
     kind = Kind.PROGRAM if program else Kind.ISOLATED if isolated else Kind.INLINE
+    keys = None if reference_keys is None else frozenset(reference_keys)
 
     def register(function: Function) -> Function:
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key)
+        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key, keys)
         return function
 
     return register
@@ -93,15 +104,17 @@ def lookup(name: str) -> RegisteredVerifier:
     """The verifier called `name`.
 
     Raises:
-        UnknownVerifierError: there is none; the message lists the known names.
+        UnknownVerifierError: there is none; the message lists the known names, and the nearest one.
     """
     try:
         return _verifiers[name]
     except KeyError:
-        raise UnknownVerifierError(
-            f"no verifier is called {name!r}; known are {', '.join(verifier_names())}. "
-            "Import the module that registers yours before the pool is used."
-        ) from None
+        near = difflib.get_close_matches(name, verifier_names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        error = UnknownVerifierError(f"no verifier is called {name!r}; known are {', '.join(verifier_names())}{hint}")
+        # Shown in a traceback only: a command line cannot follow it.
+        error.add_note("A verifier of your own: import the module that registers it before the pool is used.")
+        raise error from None
 
 
 def verifier_names() -> list[str]:

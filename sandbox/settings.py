@@ -13,6 +13,9 @@ from pydantic_core import ErrorDetails
 from sandbox.config import RewardConfig, SandboxConfig
 from sandbox.errors import ConfigError
 
+# No recipe is without these, and no other file has them.
+_RECIPE_KEYS = {"model", "tasks"}
+
 
 class Settings(BaseModel):
     """The file's content."""
@@ -34,6 +37,8 @@ def load(path: Path | None, workers: int | None = None) -> Settings:
         ConfigError: the file cannot be read, is not YAML, or has a key or value that cannot be used.
     """
     content = {} if path is None else _read(path)
+    if isinstance(content, dict) and content.keys() >= _RECIPE_KEYS:
+        raise ConfigError(f"{path}: this is a recipe; give a file with only `sandbox` and `rewards`")
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
@@ -84,11 +89,15 @@ def _described(error: ErrorDetails) -> str:
     key = ".".join(map(str, error["loc"]))
     if not key:
         return "expected a mapping with the keys `sandbox` and `rewards`"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{key}: must be a section with keys of its own"
     if error["type"] != "extra_forbidden":
         return f"{key}: {error['msg']}"
     *sections, name = map(str, error["loc"])
-    near = difflib.get_close_matches(name, _keys(sections), n=1)
-    return f"{key}: there is no such key" + (f"; did you mean `{'.'.join([*sections, *near])}`?" if near else "")
+    near = [".".join([*sections, key]) for key in difflib.get_close_matches(name, _keys(sections), n=1)]
+    if not sections:
+        near = [f"{section}.{name}" for section in _keys([]) if name in _keys([section])] or near
+    return f"{key}: there is no such key" + (f"; did you mean `{near[0]}`?" if near else "")
 
 
 def _keys(sections: list[str]) -> list[str]:

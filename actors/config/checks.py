@@ -34,7 +34,7 @@ def unknown_verifier(name: str) -> str | None:
     try:
         lookup(name)
     except UnknownVerifierError as error:
-        return str(error).partition(". ")[0]  # what follows is for those who call the sandbox from Python
+        return str(error)
     return None
 
 

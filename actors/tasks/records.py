@@ -1,7 +1,10 @@
 """Lines of JSONL files, checked one by one; every error names the file and the line."""
 
+import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,15 @@ from actors.tasks.task import Messages
 
 Record = Mapping[str, Any]
 _ROLES = ("system", "user", "assistant")
+# How alike two names must be (0 to 1) for one to be taken for the other misspelt: `verfier`, not `rate`.
+_ALIKE = 0.75
 
 
 def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
     Raises:
-        RecipeError: for a file that cannot be read and for a line that is no JSON object.
+        RecipeError: for a file that cannot be read and for a line that is no JSON object or has a key twice.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -27,7 +32,8 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            record = json.loads(text, object_pairs_hook=partial(_object, place))
         except UnicodeDecodeError as error:
             raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
         except ValueError as error:
@@ -35,6 +41,29 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
         if not isinstance(record, dict):
             raise RecipeError(f"{place}: a {type(record).__name__}, but each line must hold one JSON object")
         yield place, record
+
+
+def _object(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise RecipeError(f"{place}: the key {_short(twice)} occurs twice; keep one")
+    return made
+
+
+def require_spelling(record: Record, known: Collection[str], place: str) -> None:
+    """Refuse a key that is likely to mean one of `known` that is absent; other unknown keys are the user's own.
+
+    Raises:
+        RecipeError: for a key that is nearly a known one.
+    """
+    absent = [key for key in known if key not in record]
+    for key, value in record.items():
+        # `verified: true` is a column of many data sets, and no known key holds a truth value
+        if key in known or isinstance(value, bool):
+            continue
+        if close := difflib.get_close_matches(key, absent, n=1, cutoff=_ALIKE):
+            raise RecipeError(f"{place}: there is no key `{key}`; did you mean `{close[0]}`?")
 
 
 def text_field(record: Record, key: str, place: str) -> str:

@@ -16,10 +16,11 @@ from actors.config.tasks import (
 )
 from actors.errors import RecipeError
 from actors.tasks.gym import ReasoningGymProblems
-from actors.tasks.records import final_answer, messages_of, read_jsonl, text_field
+from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
+_LINE_KEYS = ("prompt", "messages", "answer", "verifier")
 _SUM = re.compile(r"(\d+)\+(\d+)=")
 
 
@@ -152,6 +153,7 @@ def _task(config: JsonlSource | Gsm8kSource | DatasetSource, messages: Messages,
 
 
 def _from_line(config: JsonlSource, place: str, record: Mapping[str, Any]) -> Task:
+    require_spelling(record, _LINE_KEYS, place)
     verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
     return _task(config, messages_of(record, place), verifier, text_field(record, "answer", place))
 

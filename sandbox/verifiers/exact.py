@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -21,7 +22,9 @@ def expected_answer(reference: Mapping[str, Any]) -> str:
     """
     answer = reference.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise BadReferenceError(f'the reference needs an "answer" (text or number), it has {sorted(reference)}')
+        near = difflib.get_close_matches("answer", [key for key in reference if key != "answer"], n=1)
+        hint = f'; it has "{near[0]}": did you mean "answer"?' if near else ""
+        raise BadReferenceError(f'the reference needs an "answer" (text or number){hint}')
     return str(answer)
 
 
@@ -30,7 +33,7 @@ def given_answer(submission: Submission) -> str | None:
     return answer_of(submission.response, last_number=bool(submission.reference.get("last_number", False)))
 
 
-@verifier("exact")
+@verifier("exact", reference_keys=("answer", "last_number"))
 def exact(submission: Submission) -> Grade:
     """`{"answer", "last_number"?}`: the answer is the same text after Unicode and white-space normalisation."""
     expected = expected_answer(submission.reference)
@@ -42,7 +45,7 @@ def exact(submission: Submission) -> Grade:
     return Grade.of(answer == expected or (comparable and normalised(answer) == normalised(expected)))
 
 
-@verifier("numeric")
+@verifier("numeric", reference_keys=("answer", "last_number", "absolute_tolerance", "relative_tolerance"))
 def numeric(submission: Submission) -> Grade:
     """`{"answer", "last_number"?, "absolute_tolerance"?, "relative_tolerance"?}`: the answer has the same value."""
     expected = parse_number(expected_answer(submission.reference))

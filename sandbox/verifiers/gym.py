@@ -8,7 +8,12 @@ from sandbox.verdict import Grade, Status, Submission
 from sandbox.verifiers.exact import given_answer
 
 
-@verifier("reasoning_gym", isolated=True, warm_up=("reasoning_gym",))
+@verifier(
+    "reasoning_gym",
+    isolated=True,
+    warm_up=("reasoning_gym",),
+    reference_keys=("dataset", "entry", "last_number"),
+)
 def reasoning_gym(submission: Submission) -> Grade:
     """`{"dataset", "entry", "last_number"?}`: the score of `reasoning_gym.get_score_answer_fn(dataset)`."""
     from reasoning_gym.factory import DATASETS, get_score_answer_fn

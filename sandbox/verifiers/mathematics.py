@@ -25,7 +25,12 @@ def answer_text(submission: Submission) -> str:
 
 
 @verifier(
-    "math", isolated=True, warm_up=("sandbox.mathematics.algebra",), fast_path=math_fast_path, cache_key=answer_text
+    "math",
+    isolated=True,
+    warm_up=("sandbox.mathematics.algebra",),
+    fast_path=math_fast_path,
+    cache_key=answer_text,
+    reference_keys=("answer", "last_number"),
 )
 def math(submission: Submission) -> Grade:
     """`{"answer", "last_number"?}`: the answer is mathematically equal to the expected one."""

@@ -23,6 +23,7 @@ from sandbox.verdict import Grade, Status, Submission
 
 MAX_PROGRAM_CHARS = 200_000
 MAX_TIMEOUTS = 3
+_COMMON_KEYS = ("raw", "time_limit_seconds")
 _GUARD = """
 
 def _guarded_check(*arguments, _check=check):
@@ -62,7 +63,13 @@ def cache_key(submission: Submission) -> str:
     return json.dumps(programs_of(submission))
 
 
-@verifier("stdio", program=True, fast_path=unusable, cache_key=cache_key)
+@verifier(
+    "stdio",
+    program=True,
+    fast_path=unusable,
+    cache_key=cache_key,
+    reference_keys=("tests", "checker", "tolerance", "partial_credit", *_COMMON_KEYS),
+)
 def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"tests": [{"stdin", "stdout"}], "tolerance"?, "checker"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
@@ -88,7 +95,13 @@ def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     return _all(submission, runner, tests, passes)
 
 
-@verifier("function", program=True, fast_path=unusable, cache_key=cache_key)
+@verifier(
+    "function",
+    program=True,
+    fast_path=unusable,
+    cache_key=cache_key,
+    reference_keys=("entry", "tests", "tolerance", "partial_credit", *_COMMON_KEYS),
+)
 def function(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"entry", "tests": [[args, expected], …], "tolerance"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
@@ -113,9 +126,17 @@ def function(submission: Submission, runner: ProgramRunner) -> Grade:
     return _all(submission, runner, tests, passes)
 
 
-@verifier("assert", program=True, fast_path=unusable, cache_key=cache_key)
+@verifier(
+    "assert",
+    program=True,
+    fast_path=unusable,
+    cache_key=cache_key,
+    reference_keys=("entry", "test", "setup", "mutates", *_COMMON_KEYS),
+)
 def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
-    """`{"entry", "test": "<source with check(candidate), or asserts>", "time_limit_seconds"?, "mutates"?, "raw"?}`.
+    """`{"entry", "test": "<source with check(candidate), or asserts>", "setup"?, "mutates"?, …}`.
+
+    The last two are `time_limit_seconds` and `raw`, as above.
 
     The test source is trusted. It runs in a sandbox of its own, where `entry` and `candidate` are proxies whose calls
     are answered by a second sandbox with the program. The submission's prompt (HumanEval's form) may precede it.

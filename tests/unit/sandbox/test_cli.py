@@ -12,6 +12,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from sandbox.cli import app, score
 from sandbox.programs import self_test
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"id": "a", "verifier": "exact", "response": "<answer>4</answer>", "answer": "4"},
     {"id": "b", "verifier": "stdio", "response": "print(input())", "raw": True,
      "tests": [{"stdin": "x", "stdout": "x"}]},
@@ -48,7 +49,8 @@ def test_score_writes_a_verdict_a_record_in_order(tmp_path: Path) -> None:
         ("d", "ok"),
         ("e", "ok"),
     ]
-    assert set(scored[0]) == {"id", "status", "reward", "parts", "seconds"}
+    assert [record["line"] for record in scored] == [1, 2, 3, 4, 5]
+    assert set(scored[0]) == {"line", "id", "status", "reward", "parts", "seconds"}
 
 
 def test_bad_records_are_named_and_the_good_ones_scored(tmp_path: Path) -> None:
@@ -63,7 +65,10 @@ def test_bad_records_are_named_and_the_good_ones_scored(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
     assert ended.exit_code == 2
     assert [f"in.jsonl:{number}:" in ended.output for number in range(1, 6)] == [False, True, True, True, False]
-    assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == ["ok", "ok"]
+    assert "in.jsonl:2: not JSON: Expecting property name" in ended.output
+    assert ended.output.splitlines()[-1] == "leeway: 3 of 5 records are wrong"
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(record["line"], record["status"]) for record in written] == [(1, "ok"), (5, "ok")]
 
 
 def test_an_answer_may_be_infinite(tmp_path: Path) -> None:
@@ -114,7 +119,8 @@ def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(tmp_path: Path) 
 def test_a_machine_that_cannot_score_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "_PROGRAM", 'print(\'{"leaked": ["fork"]}\')')
     file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[1])])
-    assert "in.jsonl:1: stdio: IsolationError" in _refused(["score", str(file), "-o", str(tmp_path / "out")], code=1)
+    line = _refused(["score", str(file), "-o", str(tmp_path / "out")], code=1)
+    assert "in.jsonl:1: stdio: a locked-down program could fork" in line
 
 
 def test_a_full_disk_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
@@ -167,10 +173,31 @@ def test_bytes_that_are_no_text_cost_only_their_own_record(tmp_path: Path) -> No
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a", "\ud800", "a", None]
 
 
-def test_a_file_without_records_is_no_error(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    assert CliRunner().invoke(app, ["score", str(_write(tmp_path / "in.jsonl", [])), "-o", str(out)]).exit_code == 0
-    assert out.read_text() == ""
+@pytest.mark.parametrize("lines", [[], ["", "  "]])
+def test_a_file_without_records_is_one_line_and_exit_code_2(tmp_path: Path, lines: list[str]) -> None:
+    file = _write(tmp_path / "in.jsonl", lines)
+    assert f"{file}: holds no record" in _refused(["score", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"verifier": "maths"}, "in.jsonl:1: maths: no verifier is called 'maths'; known are assert, "),
+        ({"verifier": "a\nb"}, "in.jsonl:1: a b: no verifier is called"),
+        ({"answer": None}, 'in.jsonl:1: exact: the reference needs an "answer" (text or number)\n'),
+        (
+            {"answer": 1, "langauge": "rust"},
+            'in.jsonl:1: exact: there is no field "langauge"; did',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_one_line(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    file = _write(tmp_path / "in.jsonl", [json.dumps(RECORDS[0] | change)])
+    ended = CliRunner().invoke(app, ["score", str(file), "-o", str(tmp_path / "out.jsonl")])
+    assert ended.exit_code == 2
+    assert reason in ended.stderr
+    assert "Error" not in ended.stderr
+    assert ended.stderr.splitlines()[1:] == ["leeway: 1 of 1 record is wrong"]
 
 
 @pytest.mark.parametrize("where", ["missing/out.jsonl", ".", "in.jsonl"])
@@ -190,7 +217,7 @@ def test_a_reference_without_tests_is_named_and_has_no_reward(tmp_path: Path) ->
     file, out = _write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
     ended = CliRunner().invoke(app, ["score", str(file), "-o", str(out)])
     assert ended.exit_code == 2
-    assert 'in.jsonl:1: stdio: BadReferenceError: the reference needs "tests"' in ended.output
+    assert 'in.jsonl:1: stdio: the reference needs "tests"' in ended.output
     scored = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(record["status"], record["reward"]) for record in scored] == [("infra_error", None), ("ok", 1.0)]
 
@@ -213,7 +240,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> N
 
 
 def _children(pid: int) -> set[int]:
-    found = set()
+    found: set[int] = set()
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             found.update(map(int, listing.read_text().split()))

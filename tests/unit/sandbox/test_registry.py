@@ -26,8 +26,9 @@ def test_names_are_to_be_had_without_an_algebra_system_or_a_server() -> None:
 
 
 def test_lookup_lists_the_known_names() -> None:
-    with pytest.raises(UnknownVerifierError, match=r"exact.*numeric"):
+    with pytest.raises(UnknownVerifierError, match=r"exact.*numeric.*did you mean 'exact'\?") as raised:
         lookup("exakt")
+    assert "import the module" in raised.value.__notes__[0]
     with pytest.raises(SandboxError, match="already"):
         verifier("exact")(lambda submission: True)  # noqa: ARG005
     assert issubclass(BadReferenceError, ValueError)

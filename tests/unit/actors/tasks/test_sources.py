@@ -76,6 +76,10 @@ GOOD = {"prompt": "p", "answer": "a"}
         ({"prompt": "p", "answer": True}, "`answer` must be a text"),
         ({**GOOD, "verifier": ["math"]}, "`verifier` must be a text"),
         ({"prompt": "half \ud800", "answer": "a"}, "half of a surrogate pair"),
+        ({**GOOD, "verfier": "math"}, "there is no key `verfier`; did you mean `verifier`?"),
+        ({"prompt": "p", "anwser": "a"}, "there is no key `anwser`; did you mean `answer`?"),
+        ({"message": [], "answer": "a"}, "there is no key `message`; did you mean `messages`?"),
+        ('{"prompt": "p", "answer": "a", "answer": "b"}', "the key 'answer' occurs twice"),
         ({"messages": "hello", "answer": "a"}, "`messages` must be a list of objects"),
         ({"messages": [{"role": "user"}], "answer": "a"}, "needs `role` and `content` alone"),
         ({"messages": [{"role": "robot", "content": "c"}], "answer": "a"}, "a role must be one of system, user"),
@@ -88,6 +92,12 @@ def test_a_bad_line_is_named_with_its_file_and_number(tmp_path: Path, line: obje
         tasks_of({"source": "jsonl", "path": str(path)})
     assert f"{path}, line 3: " in str(raised.value)
     assert complaint in str(raised.value)
+
+
+def test_keys_that_resemble_no_absent_one_are_the_users_own(tmp_path: Path) -> None:
+    own = {"answers": ["a", "b"], "prompts": 1, "difficulty": 3, "verified": True}
+    (task,) = tasks_of({"source": "jsonl", "path": str(write(tmp_path / "tasks.jsonl", {**GOOD, **own}))})
+    assert task.reference == {"answer": "a"}
 
 
 def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:

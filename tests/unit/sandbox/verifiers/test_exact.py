@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox import Status, Submission, lookup
+from sandbox import BadReferenceError, Status, Submission, lookup
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,15 @@ from sandbox import Status, Submission, lookup
 def test_numbers_are_compared_exactly(given_text: str, expected: str, same: bool) -> None:
     grade = lookup("numeric").function(Submission("numeric", f"<answer>{given_text}</answer>", {"answer": expected}))
     assert (grade.status is Status.OK) is same
+
+
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [({}, r"number\)$"), ({"answer": None}, r"number\)$"), ({"anwser": "4"}, 'it has "anwser": did you mean "answer"')],
+)
+def test_a_missing_answer_is_named_with_what_may_be_meant(reference: dict[str, object], hint: str) -> None:
+    with pytest.raises(BadReferenceError, match=hint):
+        lookup("exact").function(Submission("exact", "<answer>4</answer>", reference))
 
 
 def test_tolerance_is_asked_for() -> None:
