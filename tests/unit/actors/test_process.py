@@ -1,15 +1,12 @@
 """What every process of a run does first."""
 
 import logging
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actors import process
-from actors.config.network import NetworkConfig
-from actors.transport.address import resolve, split
 
 
 @pytest.fixture(autouse=True)
@@ -23,11 +20,18 @@ def root_logger() -> Iterator[None]:
     root.setLevel(level)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_metrics_are_served_at_the_address_that_is_told(tmp_path: Path, address: str) -> None:
-    told = process.begin("generator-1", tmp_path, resolve(NetworkConfig(advertise=address), in_cluster=False))
-    assert split(told)[0] == address
-    with urllib.request.urlopen(f"http://{told}/metrics", timeout=10) as response:
-        assert b"leeway_generated_tokens_total" in response.read()
+def test_a_process_logs_to_the_run_folder(tmp_path: Path) -> None:
+    process.log_to(tmp_path, "generator-1")
     logging.getLogger("anything").warning("a line")
     assert "a line" in (tmp_path / "logs" / "generator-1.log").read_text()
+
+
+def test_what_ends_a_process_is_in_its_log(tmp_path: Path) -> None:
+    @process.logged
+    def work() -> None:
+        raise ValueError("boom")
+
+    process.log_to(tmp_path, "generator-1")
+    with pytest.raises(ValueError, match="boom"):
+        work()
+    assert "ValueError: boom" in (tmp_path / "logs" / "generator-1.log").read_text()

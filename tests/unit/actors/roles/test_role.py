@@ -14,6 +14,7 @@ import pytest
 from actors.config.loading import load
 from actors.errors import RunError
 from actors.roles.role import CLASSES, RoleContext, Storage, enter
+from actors.transport.address import split
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 
@@ -42,8 +43,10 @@ def test_a_context_travels_to_another_process() -> None:
     assert arrived.clock() == pytest.approx(time.monotonic(), abs=60)
 
 
-def test_a_process_logs_to_the_run_folder_and_serves_its_metrics(tmp_path: Path) -> None:
-    presence = enter(load(QUICKSTART), tmp_path, "verifier-3")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_process_logs_to_the_run_folder_and_serves_its_metrics(tmp_path: Path, address: str) -> None:
+    presence = enter(load(QUICKSTART, [f"network.advertise={address}"]), tmp_path, "verifier-3")
+    assert split(presence.metrics)[0] == address
     with urllib.request.urlopen(f"http://{presence.metrics}/metrics", timeout=10) as response:
         assert b"leeway_busy_seconds" in response.read()
     logging.getLogger("actors").warning("a word")

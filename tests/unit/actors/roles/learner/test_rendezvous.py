@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from actors.config.network import NetworkConfig
 from actors.roles.learner.rendezvous import join, leave
 from actors.transport.address import resolve, split
+from learner import LearnerConfig
 
 
 class FakeClient:
@@ -32,7 +33,8 @@ class FakeClient:
 
 def rank_of_two(rank: int, file: Path, address: str) -> None:
     node = resolve(NetworkConfig(advertise=address), in_cluster=False)
-    join(FakeClient(file), rank, 2, node, "cpu")  # type: ignore[arg-type]
+    config = LearnerConfig(ranks=2, device="cpu", collective_seconds=60)
+    join(FakeClient(file), rank, config, node, startup_seconds=60)  # type: ignore[arg-type]
     total = torch.tensor([float(rank + 1)])
     dist.all_reduce(total)
     assert total.item() == 3.0
