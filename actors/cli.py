@@ -73,12 +73,12 @@ def check(
     """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
     from actors import run as runs
     from actors.config.loading import dump, load
-    from actors.tasks.checks import can_read_templates, looks_at_template
+    from actors.tasks.checks import unchecked
 
     tree = load(recipe, overrides or ())
     runs.require(tree)
-    if looks_at_template(tree) and not can_read_templates():
-        stderr.print("not checked: the model's chat template, since transformers is not installed here", style="dim")
+    for what in unchecked(tree):
+        stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
     typer.echo(dump(tree), nl=False)
 
 
