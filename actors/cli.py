@@ -23,7 +23,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console = Console()
 stderr = Console(stderr=True)
 
-Overrides = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override a key, as in learner.threads=2.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -121,7 +126,8 @@ def execute(commands: typer.Typer, name: str) -> int:
         code = commands(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(name, error.format_message(), 2)
+        message = error.format_message()
+        return _fail(name, message, 2) if message else 2  # where no command is given, its help is printed
     except ERRORS as error:
         return _fail(name, str(error), exit_code(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,11 @@ def unknown_verifier(name: str) -> str | None:
 
 def _output(recipe: Recipe) -> Iterator[str]:
     there = next(folder for folder in [recipe.output, *recipe.output.parents] if os.access(folder, os.F_OK))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        yield f"output: no folder can be made in {there}; set it to a folder that can be written"
+    try:
+        with tempfile.TemporaryDirectory(dir=there):  # permissions say nothing of /proc and the like
+            return
+    except OSError as error:
+        yield f"output: no folder can be made in {there} ({error.strerror}); set it to a folder that can be written"
 
 
 def _bind(recipe: Recipe) -> Iterator[str]:

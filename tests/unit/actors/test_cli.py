@@ -76,6 +76,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert says in one_line(capsys)
 
 
+@pytest.mark.parametrize("arguments", [[], ["sandbox"], ["bench"]])
+def test_without_a_command_the_help_is_all_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage" in captured.out + captured.err
+    assert not (captured.out + captured.err).strip().endswith(":")
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(
     ("content", "says"),

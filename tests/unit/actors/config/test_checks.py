@@ -66,6 +66,7 @@ def test_the_recipes_are_right(name: str) -> None:
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
+        (["output=/proc/runs"], "output: no folder can be made in /proc"),
         (["output=/dev/null/runs"], "output: no folder can be made in /dev/null"),
     ],
 )  # fmt: skip
