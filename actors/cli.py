@@ -6,6 +6,8 @@ import runpy
 import sys
 import tomllib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -25,9 +27,7 @@ stderr = Console(stderr=True)
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."
-    ),
+    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
 ]
 
 
@@ -66,7 +66,8 @@ def run(
     else:
         assert recipe is not None
         tree, checkpoint, step = load(recipe, overrides or ()), None, 0
-        folder = runs.new_folder(tree)
+        with _about(recipe):
+            folder = runs.new_folder(tree)
     runs.show(tree, folder, checkpoint, step, console)
 
 
@@ -81,10 +82,20 @@ def check(
     from actors.tasks.checks import unchecked
 
     tree = load(recipe, overrides or ())
-    runs.require(tree)
+    with _about(recipe):
+        runs.require(tree)
     for what in unchecked(tree):
         stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
     typer.echo(dump(tree), nl=False)
+
+
+@contextmanager
+def _about(recipe: Path) -> Iterator[None]:
+    """Begin what is wrong with a recipe by its path."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(f"{recipe}: {error}") from error
 
 
 app.command("score")(sandbox_cli.score)
@@ -126,7 +137,7 @@ def execute(commands: typer.Typer, name: str) -> int:
         code = commands(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except typer.TyperException as error:
-        message = error.format_message()
+        message = error.format_message().replace("Input should", "must")  # the words of the recipe's errors
         return _fail(name, message, 2) if message else 2  # where no command is given, its help is printed
     except ERRORS as error:
         return _fail(name, str(error), exit_code(error))

@@ -77,6 +77,8 @@ def read(text: str) -> Any:
         return None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context == "expected a single document in the stream" and mark:
+            raise ValueError(f"a recipe is one document; found a second at line {mark.line + 1}") from error
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(f"not YAML: {place}{' '.join(str(error.problem or error.context).split())}") from error
     except yaml.YAMLError as error:
