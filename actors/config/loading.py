@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from actors.config import validation, yaml_core
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.config.validation import short
+from actors.config.validation import Problem, short
 from actors.errors import RecipeError
 from learner.config import LearnerConfig
 
@@ -76,7 +76,7 @@ def dump(recipe: Recipe) -> str:
     return yaml_core.write(recipe.model_dump(mode="json"))
 
 
-def _one_line(problems: Sequence[tuple[str, str, bool]], origin: str, changed: Mapping[str, str]) -> str:
+def _one_line(problems: Sequence[Problem], origin: str, changed: Mapping[str, str]) -> str:
     """The first problems, each after the file or the override that it comes from, where that differs from the last."""
     parts: list[str] = []
     last = ""

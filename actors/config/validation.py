@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a recipe, in a recipe's words: the key, what may stand there, and what was given."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,8 +27,16 @@ _WANTED = {
 }
 
 
-def problems(error: ValidationError) -> list[tuple[str, str, bool]]:
-    """(dotted key, what is wrong with it, whether there is no such key), keys that do not exist first.
+class Problem(NamedTuple):
+    """What is wrong with one dotted key, and whether it is that there is no such key."""
+
+    key: str
+    text: str
+    unknown: bool
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """What is wrong with each key, those that do not exist first.
 
     A missing key is left out where an unknown one is probably its misspelling.
     """
@@ -41,17 +49,17 @@ def problems(error: ValidationError) -> list[tuple[str, str, bool]]:
             unknown.add(key)
             meant.add(keys.nearest(Recipe, each["loc"]))
     listed = [
-        (key, _either(texts), key in unknown)
+        Problem(key, _either(texts), key in unknown)
         for key, texts in found.items()
         if not (key in meant and texts == ["is missing"])
     ]
-    return sorted(listed, key=lambda problem: not problem[2])
+    return sorted(listed, key=lambda problem: not problem.unknown)
 
 
-def misplaced_truths(given: Any, model: Any, path: str = "") -> list[tuple[str, str, bool]]:
-    """The `true` and `false` that pydantic took for the numbers 1 and 0, as `problems` gives them."""
+def misplaced_truths(given: Any, model: Any, path: str = "") -> list[Problem]:
+    """The `true` and `false` that pydantic took for the numbers 1 and 0."""
     if isinstance(given, bool) and isinstance(model, int | float) and not isinstance(model, bool):
-        return [(path, f"must be a number, not {quoted(given)}", False)]
+        return [Problem(path, f"must be a number, not {quoted(given)}", unknown=False)]
     pairs: list[tuple[str, Any, Any]] = []
     if isinstance(given, dict) and isinstance(model, BaseModel):
         pairs = [(name, value, getattr(model, name)) for name, value in given.items()]
