@@ -6,6 +6,8 @@ import runpy
 import sys
 import tomllib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console = Console()
 stderr = Console(stderr=True)
 
-Overrides = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override a key, as in learner.threads=2.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -61,7 +66,8 @@ def run(
     else:
         assert recipe is not None
         tree, checkpoint, step = load(recipe, overrides or ()), None, 0
-        folder = runs.new_folder(tree)
+        with _about(recipe):
+            folder = runs.new_folder(tree)
     runs.show(tree, folder, checkpoint, step, console)
 
 
@@ -73,13 +79,23 @@ def check(
     """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
     from actors import run as runs
     from actors.config.loading import dump, load
-    from actors.tasks.checks import can_read_templates, looks_at_template
+    from actors.tasks.checks import unchecked
 
     tree = load(recipe, overrides or ())
-    runs.require(tree)
-    if looks_at_template(tree) and not can_read_templates():
-        stderr.print("not checked: the model's chat template, since transformers is not installed here", style="dim")
+    with _about(recipe):
+        runs.require(tree)
+    for what in unchecked(tree):
+        stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
     typer.echo(dump(tree), nl=False)
+
+
+@contextmanager
+def _about(recipe: Path) -> Iterator[None]:
+    """Begin what is wrong with a recipe by its path."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(f"{recipe}: {error}") from error
 
 
 app.command("score")(sandbox_cli.score)
@@ -121,7 +137,8 @@ def execute(commands: typer.Typer, name: str) -> int:
         code = commands(standalone_mode=False, prog_name=name)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(name, error.format_message(), 2)
+        message = error.format_message().replace("Input should", "must")  # the words of the recipe's errors
+        return _fail(name, message, 2) if message else 2  # where no command is given, its help is printed
     except ERRORS as error:
         return _fail(name, str(error), exit_code(error))
     except (KeyboardInterrupt, typer.Abort):

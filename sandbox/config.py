@@ -56,6 +56,18 @@ class RewardConfig(BaseModel):
             raise ValueError("overlong_cache_tokens must not exceed overlong_max_tokens")
         return self
 
+    @model_validator(mode="after")
+    def _no_weight_is_ignored(self) -> RewardConfig:
+        if self.weights.format and self.format == "none":
+            raise ValueError("weights.format needs format: r1_zero or boxed")
+        if self.weights.language and self.language is None:
+            raise ValueError("weights.language needs language")
+        if self.weights.overlong and self.overlong_max_tokens is None:
+            raise ValueError("weights.overlong needs overlong_max_tokens")
+        if self.weights.repetition and self.repetition_ngram is None:
+            raise ValueError("weights.repetition needs repetition_ngram")
+        return self
+
 
 class SandboxConfig(BaseModel):
     """Processes, deadlines and limits of a pool. Durations are in seconds, sizes in bytes."""

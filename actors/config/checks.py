@@ -3,8 +3,11 @@
 Every check is a function from a recipe to the problems that it finds; each problem names the keys and what to do.
 """
 
+import difflib
 import json
 import os
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,8 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint, so that its cold start and what that reads are behind it.
     """
-    checks = [_output, _verifiers, _language, _data_files, _model, _lengths, _objective]
-    return [problem for check in [*checks, *([] if resumed else [_cold_start])] for problem in check(recipe)]
+    checks = [_output, _bind, _verifiers, _language, _data_files, _model, _lengths, _objective]
+    return [problem for check in [*checks, *([] if resumed else [_cold_start, _pairs])] for problem in check(recipe)]
 
 
 def unknown_verifier(name: str) -> str | None:
@@ -40,8 +43,23 @@ def unknown_verifier(name: str) -> str | None:
 
 def _output(recipe: Recipe) -> Iterator[str]:
     there = next(folder for folder in [recipe.output, *recipe.output.parents] if os.access(folder, os.F_OK))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        yield f"output: no folder can be made in {there}; set it to a folder that can be written"
+    try:
+        with tempfile.TemporaryDirectory(dir=there):  # permissions say nothing of /proc and the like
+            return
+    except OSError as error:
+        yield f"output: no folder can be made in {there} ({error.strerror}); set it to a folder that can be written"
+
+
+def _bind(recipe: Recipe) -> Iterator[str]:
+    """On a cluster it is other machines' address too, and nothing can be known of it here."""
+    bind = recipe.network.bind
+    if bind is None or recipe.ray.address is not None:
+        return
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+            probe.bind((bind, 0))
+    except OSError as error:
+        yield f"network.bind: {bind} cannot be bound on this machine ({error.strerror}); use one of its addresses"
 
 
 def _verifiers(recipe: Recipe) -> Iterator[str]:
@@ -71,7 +89,9 @@ def _cold_start(recipe: Recipe) -> Iterator[str]:
     if cold is None:
         return
     if isinstance(cold.traces, Path):
-        yield from _unreadable("cold_start.traces", cold.traces)
+        for problem in _unreadable("cold_start.traces", cold.traces):
+            meant = difflib.get_close_matches(cold.traces.name, ["addition"])
+            yield f"{problem}; did you mean addition?" if meant else problem
     elif not any(isinstance(source, AdditionSource) for source in recipe.tasks.sources):
         yield "cold_start.traces: addition is for sums, and tasks.sources has no source `addition`; name a file"
     if cold.stop_at_accuracy is not None and cold.development > recipe.tasks.development:
@@ -79,6 +99,11 @@ def _cold_start(recipe: Recipe) -> Iterator[str]:
             f"cold_start.development: {cold.development} tasks are asked for, and tasks.development holds out "
             f"{recipe.tasks.development}; raise that, or lower this"
         )
+
+
+def _pairs(recipe: Recipe) -> Iterator[str]:
+    if recipe.preferences is not None and recipe.preferences.pairs is not None:
+        yield from _unreadable("preferences.pairs", recipe.preferences.pairs)
 
 
 def _unreadable(key: str, path: Path) -> Iterator[str]:

@@ -53,6 +53,21 @@ def nearest(root: type[BaseModel], location: Sequence[str | int]) -> str | None:
     return names[close[0]] if close else None
 
 
+def variant(root: type[BaseModel], location: Sequence[str | int]) -> tuple[str, list[str]] | None:
+    """(tag, keys) of the variant that a key stands in; None where its section has no variants."""
+    parts = [str(part) for part in location]
+    here = _at(root, parts[:-1])
+    if len(here) != 1 or len(parts) < 2 or parts[-2] not in _tags(here[0]):
+        return None
+    return parts[-2], [name for name in here[0].model_fields if name not in ("source", "kind")]
+
+
+def is_of_another_variant(root: type[BaseModel], location: Sequence[str | int], key: str) -> bool:
+    """Whether a key, as `rows` names it, is one of the section at `location` had another variant been chosen."""
+    stem = [part for part in dotted(root, location).split(".")[:-1] if not part.isdecimal()]
+    return "[" in key and _TAG.sub("", key).split(".")[:-1] == stem
+
+
 def dotted(root: type[BaseModel], location: Sequence[str | int]) -> str:
     """A location of pydantic's as the user wrote it: without the tags of variants and the names of types."""
     parts, here = [], [root]

@@ -1,20 +1,26 @@
 """How a recipe is read: the file, what `-s` changes in it, and one line that says what is wrong with either."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from actors.config import keys, yaml_core
+from actors.config import validation, yaml_core
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
+from actors.config.validation import Problem, short
 from actors.errors import RecipeError
 from learner.config import LearnerConfig
 
-#: What is quoted of a wrong value (characters).
-_QUOTED = 60
+#: Problems that are named; of further ones only the number is.
+_NAMED = 3
+#: An IPv6 address as URLs write it, which YAML cannot read.
+_BRACKETED = re.compile(r"\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\]")
+#: An entry of a list as Python writes it.
+_INDEX = re.compile(r"\[(\d+)\]")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -28,14 +34,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     try:
         tree = yaml_core.read(path.read_text(encoding="utf-8"))
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path}: is a directory; name a recipe (a YAML file)") from error
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+    if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as name, model and tasks")
+    if wrong := [key for key in tree if not isinstance(key, str)]:
+        raise RecipeError(f"{path}: {wrong[0]}: keys are words")
     changed = {_override(tree, text): text for text in overrides}
     recipe: Recipe = _absolute(parse(tree, str(path), changed), Path.cwd())
     return recipe
@@ -50,21 +60,15 @@ def parse(tree: dict[str, Any], origin: str, changed: Mapping[str, str] | None =
         changed: the overrides that went into the tree, by the key that each of them sets.
 
     Raises:
-        RecipeError: one line that names the first wrong key, what may stand there and what was given.
+        RecipeError: one line that names the first wrong keys, what may stand there and what was given.
     """
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        problems: dict[str, list[str]] = {}
-        for found in error.errors(include_url=False):
-            problems.setdefault(_key(found), []).append(_problem(found))
-        (key, alternatives), *others = problems.items()
-        for name, text in (changed or {}).items():
-            if key == name or key.startswith(f"{name}."):
-                origin = f"-s {_short(text)}"
-        more = f" (and {len(others)} more)" if others else ""
-        place = f"{origin}: {key}" if key else origin
-        raise RecipeError(f"{place}: {_either(alternatives)}{more}") from error
+        raise RecipeError(_one_line(validation.problems(error), origin, changed or {})) from error
+    if wrong := validation.misplaced_truths(tree, recipe):
+        raise RecipeError(_one_line(wrong, origin, changed or {}))
+    return recipe
 
 
 def dump(recipe: Recipe) -> str:
@@ -72,60 +76,36 @@ def dump(recipe: Recipe) -> str:
     return yaml_core.write(recipe.model_dump(mode="json"))
 
 
-def _key(error: Mapping[str, Any]) -> str:
-    """The dotted key that an error of pydantic's is about."""
-    key = keys.dotted(Recipe, error["loc"])
-    if error["type"].startswith("union_tag_"):
-        return f"{key}.{error['ctx']['discriminator']}".replace("'", "")
-    return key
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    """What pydantic found: what may stand there, and what was given."""
-    context, message = error.get("ctx", {}), str(error["msg"])
-    match error["type"]:
-        case "missing" | "union_tag_not_found":
-            return "is missing"
-        case "extra_forbidden":
-            near = keys.nearest(Recipe, error["loc"])
-            return "there is no such key" + (f"; did you mean {near}?" if near else "")
-        case "union_tag_invalid":
-            return f"must be one of {context['expected_tags']}, not {context['tag']!r}"
-        case "value_error":
-            return message.removeprefix("Value error, ")
-        case "too_short" | "too_long":
-            return message
-        case "path_type":
-            message = "must be a path"
-        case "model_type" | "model_attributes_type":
-            message = "must be a section with keys of its own"
-    wanted = message.split(", unable to parse")[0].replace("Input should", "must", 1)
-    return f"{wanted}, not {_quoted(error['input'])}"
-
-
-def _either(alternatives: Sequence[str]) -> str:
-    """The problems that the variants of one key have with what was given, as one: `must be A or B, not C`."""
-    *wanted, last = dict.fromkeys(alternatives)
-    return " or ".join([*(text.rpartition(", not ")[0] for text in wanted), last.removeprefix("must " * bool(wanted))])
-
-
-def _quoted(value: Any) -> str:
-    """A value as YAML writes it, where that differs from Python."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else _short(repr(value))
+def _one_line(problems: Sequence[Problem], origin: str, changed: Mapping[str, str]) -> str:
+    """The first problems, each after the file or the override that it comes from, where that differs from the last."""
+    parts: list[str] = []
+    last = ""
+    for key, text, unknown in problems[:_NAMED]:
+        source = origin
+        for name, override in changed.items():
+            # an override of a section that does not exist made that section
+            if key == name or key.startswith(f"{name}.") or (unknown and name.startswith(f"{key}.")):
+                source = f"-s {short(override)}"
+        parts.append(": ".join(part for part in (source if source != last else "", key, text) if part))
+        last = source
+    more = len(problems) - len(parts)
+    return "; ".join(parts) + (f" (and {more} more)" if more else "")
 
 
 def _override(tree: dict[str, Any], text: str) -> str:
     """Change one key of a tree; returns the key, as messages name it."""
     key, equals, value = text.partition("=")
+    if (dotted := _INDEX.sub(r".\1", key)) != key:
+        raise RecipeError(f"-s {short(text)}: write {dotted}")
     names = key.split(".")
     if not equals or not all(names):
-        raise RecipeError(f"-s {_short(text)}: write key=value, for example -s replay.max_staleness=0")
+        raise RecipeError(f"-s {short(text)}: write key=value, for example -s replay.max_staleness=0")
     try:
         new = yaml_core.read(value)
     except ValueError as error:
-        raise RecipeError(f"-s {_short(text)}: {error}") from error
+        if _BRACKETED.fullmatch(value.strip()):
+            raise RecipeError(f"-s {short(text)}: write the address without brackets") from error
+        raise RecipeError(f"-s {short(text)}: {error}") from error
     node: Any = tree
     for place, name in enumerate(names[:-1]):
         index = _index(node, name, names[:place], text)
@@ -142,14 +122,11 @@ def _index(node: Any, name: str, path: Sequence[str], text: str) -> str | int:
     if isinstance(node, dict):
         return name
     if not isinstance(node, list):
-        raise RecipeError(f"-s {_short(text)}: {'.'.join(path)} is not a section")
+        raise RecipeError(f"-s {short(text)}: {'.'.join(path)} is not a section")
+    entries = "1 entry" if len(node) == 1 else f"{len(node)} entries"
     if not name.isdecimal() or int(name) >= len(node):
-        raise RecipeError(f"-s {_short(text)}: {'.'.join(path)} has {len(node)} entries; name one by number, from 0")
+        raise RecipeError(f"-s {short(text)}: {'.'.join(path)} has {entries}; name one by number, from 0")
     return int(name)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _QUOTED else text[: _QUOTED - 1] + "…"
 
 
 def _absolute(value: Any, base: Path) -> Any:

@@ -1,6 +1,7 @@
 """How the processes of a run reach each other."""
 
 import ipaddress
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -40,6 +41,13 @@ class NetworkConfig(Section):
         "machine, in a cluster each node's own address",
     )
     ports: PortsConfig = Field(default_factory=PortsConfig, description="fixed ports")
+
+    @field_validator("bind", "advertise", mode="before")
+    @classmethod
+    def _has_no_brackets(cls, value: Any) -> Any:
+        if isinstance(value, list):  # which brackets mean in YAML
+            raise ValueError("must be an IPv4 or IPv6 address, without brackets or port")
+        return value
 
     @field_validator("bind", "advertise")
     @classmethod

@@ -75,6 +75,8 @@ class Recipe(Section):
                 "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "
                 "cold_start.supervised.patience or max_steps"
             )
+        if self.learner.device == "cuda" and not self.learner.gpus:
+            raise ValueError("learner.device: cuda needs learner.gpus, which is 0: Ray shows a rank its GPUs alone")
         return self
 
     @property

@@ -19,6 +19,8 @@ _PLAIN = {
     "float": r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
     "merge": r"<<$",
 }
+# What escapes can write and no path, file or message can hold: NUL, and surrogates on their own.
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,6 +48,13 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(re.sub(r"\.(inf|nan)$", r"\1", str(loader.construct_scalar(node)).lower()))
 
 
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if _NO_TEXT.search(text):
+        raise ValueError(f"line {node.start_mark.line + 1}: a text holds \\0 or half of a character; take it out")
+    return text
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _name, _pattern in _PLAIN.items():
     for _class in (_Loader, _Dumper):
@@ -55,7 +64,7 @@ _Loader.yaml_constructors = {
     _TAG + "bool": _truth,
     _TAG + "int": _integer,
     _TAG + "float": _number,
-    _TAG + "str": yaml.SafeLoader.construct_yaml_str,
+    _TAG + "str": _text,
     _TAG + "seq": yaml.SafeLoader.construct_yaml_seq,
     _TAG + "map": yaml.SafeLoader.construct_yaml_map,
     None: yaml.SafeLoader.construct_undefined,
@@ -77,6 +86,8 @@ def read(text: str) -> Any:
         return None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context == "expected a single document in the stream" and mark:
+            raise ValueError(f"a recipe is one document; found a second at line {mark.line + 1}") from error
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(f"not YAML: {place}{' '.join(str(error.problem or error.context).split())}") from error
     except yaml.YAMLError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from actors.config.checks import unknown_verifier
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
 from actors.tasks.sources import open_source
 from actors.tasks.stream import TaskStream
@@ -23,8 +23,8 @@ _PROBE = "a system message of Leeway's own"
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     """What is wrong with the lines of the recipe's files and with its chat template, each as one line.
 
-    Files that cannot be opened are `actors.config.checks`' to name. Sources that need the network or another package
-    are not looked at.
+    Files that cannot be opened are `actors.config.checks`' to name. Sources that need the network are not looked at,
+    and of a reasoning_gym source only the family and its options: some families take minutes to generate a split.
 
     Args:
         recipe: with absolute paths.
@@ -42,6 +42,14 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     return found
 
 
+def unchecked(recipe: Recipe) -> Iterator[str]:
+    """What cannot be looked at on this machine, for want of a package."""
+    if looks_at_template(recipe) and not can_read_templates():
+        yield "the model's chat template, since transformers is not installed here"
+    if any(isinstance(source, ReasoningGymSource) for source in recipe.tasks.sources) and not _has_gym():
+        yield "the family and options of reasoning_gym, since reasoning-gym is not installed here"
+
+
 def looks_at_template(recipe: Recipe) -> bool:
     """Whether the chat template of a local model is a part of what is checked, for which transformers is needed."""
     chat = recipe.tasks.template == "chat"
@@ -53,8 +61,14 @@ def can_read_templates() -> bool:
     return find_spec("transformers") is not None
 
 
+def _has_gym() -> bool:
+    return find_spec("reasoning_gym") is not None
+
+
 def _lines(recipe: Recipe) -> Iterator[str]:
     for source in recipe.tasks.sources:
+        if isinstance(source, ReasoningGymSource) and _has_gym():
+            open_source(source)
         if not isinstance(source, Gsm8kSource | JsonlSource):
             continue
         opened = open_source(source)

@@ -46,7 +46,8 @@ def test_check_prints_the_resolved_tree(monkeypatch: pytest.MonkeyPatch, capsys:
     [
         (["check", RECIPE, "-s", "learner.speed=1"], "learner.speed"),
         (["check", RECIPE, "-s", "learner.speed"], "write key=value"),
-        (["check", RECIPE, "-s", "rewards.language=xx"], "rewards.language"),
+        (["check", RECIPE, "-s", "rewards.language=xx"], f"{RECIPE}: rewards.language"),
+        (["check", ""], "is a directory; name a recipe"),
         (["check", RECIPE, "-s", "cold_start.traces=nowhere.jsonl"], "nowhere.jsonl"),
         (["check"], "recipe"),
         (["check", "--fast", RECIPE], "--fast"),
@@ -62,6 +63,7 @@ def test_check_prints_the_resolved_tree(monkeypatch: pytest.MonkeyPatch, capsys:
         (["score", "no-such-file.jsonl"], "no-such-file.jsonl"),
         (["sandbox", "fly"], "fly"),
         (["sandbox", "serve", "--port", "many"], "port"),
+        (["sandbox", "serve", "-w", "0"], "'--workers' / '-w': must be"),
         (["bench", "fly"], "fly"),
         (["bench", "math", "--json", "/no/such/folder/figures.json"], "figures.json"),
         (["fly"], "fly"),
@@ -74,6 +76,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(ROOT)
     assert call(monkeypatch, *arguments) == 2
     assert says in one_line(capsys)
+
+
+@pytest.mark.parametrize("arguments", [[], ["sandbox"], ["bench"]])
+def test_without_a_command_the_help_is_all_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage" in captured.out + captured.err
+    assert not (captured.out + captured.err).strip().endswith(":")
 
 
 @pytest.mark.parametrize("command", ["check", "run"])

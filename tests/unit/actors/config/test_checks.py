@@ -63,6 +63,10 @@ def test_the_recipes_are_right(name: str) -> None:
              "learner.objective.reference_refresh_steps=5"],
             "learner.objective.reference_refresh_steps: with learner.lora",
         ),
+        (["cold_start.traces=additon"], "did you mean addition?"),
+        (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
+        (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
+        (["output=/proc/runs"], "output: no folder can be made in /proc"),
         (["output=/dev/null/runs"], "output: no folder can be made in /dev/null"),
     ],
 )  # fmt: skip
@@ -74,6 +78,14 @@ def test_what_is_wrong_is_named_with_its_key(overrides: list[str], says: str) ->
 
 def test_every_problem_is_named() -> None:
     assert len(found("rewards.language=xx", "replay.group_size=1", "cold_start.development=500")) == 3
+
+
+def test_files_that_are_missing_are_named_together() -> None:
+    assert len(found("cold_start.traces=/no/traces.jsonl", "preferences.pairs=/no/pairs.jsonl")) == 2
+
+
+def test_an_address_of_a_cluster_need_not_be_this_machines() -> None:
+    assert found("network.bind=192.0.2.1", "ray.address=192.0.2.1:6379") == []
 
 
 def test_a_cold_start_that_is_over_needs_no_traces() -> None:

@@ -26,7 +26,7 @@ def test_every_recipe_is_whole_and_survives_a_round_trip(path: Path, tmp_path: P
     [
         ("learner.optimizer.learning_rate=fast", "learner.optimizer.learning_rate: must be a valid number, not 'fast'"),
         ("replay.max_staleness=-1", "replay.max_staleness: must be greater than or equal to 0, not -1"),
-        ("replay.group_size=null", "replay.group_size: must be a valid integer, not null"),
+        ("replay.group_size=null", "replay.group_size: must be a whole number, not null"),
         ("steps", "write key=value"),
         ("=3", "write key=value"),
         ("a..b=3", "write key=value"),
@@ -42,7 +42,21 @@ def test_every_recipe_is_whole_and_survives_a_round_trip(path: Path, tmp_path: P
         ("model={}", "model.kind: is missing"),
         ("model=null", "model: must be a section"),
         ("tasks.sources.0.source=jsonl", "tasks.sources.0.path: is missing"),
-        ("tasks.sources.1.digits=3", "tasks.sources has 1 entries"),
+        ("tasks.sources.1.digits=3", "tasks.sources has 1 entry;"),
+        ("tasks.sources[0].digits=3", "-s tasks.sources[0].digits=3: write tasks.sources.0.digits"),
+        ("tasks.sources=[]", "tasks.sources: must have 1 or more entries, not 0"),
+        ("tasks.sources.0.verifier=math", "there is no such key; `addition` has weight, digits"),
+        ("learner.optimizer.betas=fast", "learner.optimizer.betas: must be a list, not 'fast'"),
+        ("name=Über", "name: must be lower-case letters, digits, '.', '_' and '-'"),
+        ("replay.drop_zero_variance=maybe", "replay.drop_zero_variance: must be true or false, not 'maybe'"),
+        ("replay.group_size=1.5", "replay.group_size: must be a whole number, not 1.5"),
+        ("learner.threads=true", "learner.threads: must be a number, not true"),
+        ("learner.optimizer.betas=[0.9, true]", "learner.optimizer.betas.1: must be a number, not true"),
+        ("replay={1: 2}", "keys are words"),
+        ("tasks.sources=[{source: reasoning_gym, family: chain_sum, options: {1: 2}}]", "keys are words"),
+        ("network.advertise=[::1]", "-s network.advertise=[::1]: write the address without brackets"),
+        ("network.advertise=[fe80::1]", "network.advertise: must be an IPv4 or IPv6 address, without brackets"),
+        ("lerner.threads=2", "-s lerner.threads=2: lerner: there is no such key; did you mean learner?"),
     ],
 )
 def test_a_wrong_value_is_answered_with_its_key_what_may_stand_there_and_what_does(override: str, says: str) -> None:
@@ -70,6 +84,28 @@ def test_an_unknown_key_names_the_nearest_one(key: str, near: str) -> None:
         load(QUICKSTART, [f"{key}=1"])
     assert str(error.value).endswith(f"{key}: there is no such key; did you mean {near}?")
     assert str(error.value).startswith(f"-s {key}=1: ")
+
+
+def test_a_misspelt_key_that_is_needed_is_not_missing_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(QUICKSTART.read_text().replace("\nsteps:", "\nstpes:"))
+    with pytest.raises(RecipeError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: stpes: there is no such key; did you mean steps?"
+
+
+def test_three_problems_are_named_with_where_they_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("xyzzy: 1\n1: 2\n")
+    with pytest.raises(RecipeError, match=r"1: keys are words$"):
+        load(path)
+    path.write_text("xyzzy: 1\n")
+    with pytest.raises(RecipeError) as error:
+        load(path, ["steps=-1"])
+    assert str(error.value) == (
+        f"{path}: xyzzy: there is no such key; name: is missing; "
+        f"-s steps=-1: steps: must be greater than or equal to 0, not -1 (and 2 more)"
+    )
 
 
 def test_a_key_like_no_other_has_no_nearest_one() -> None:

@@ -50,6 +50,11 @@ def test_every_field_is_documented() -> None:
         (["preferences.pairs=a.jsonl", "preferences.weight=0"], r"preferences\.weight: .* greater than 0"),
         (["preferences.pairs=a.jsonl", "preferences.clip=0"], r"preferences\.clip: .* greater than 0"),
         (["preferences.pairs=a.jsonl", "replay.group_size=1"], "set 2 or more"),
+        (["rewards.format=none"], r"rewards: weights\.format needs format"),
+        (["rewards.weights.language=1"], r"weights\.language needs language"),
+        (["rewards.weights.overlong=1"], r"weights\.overlong needs overlong_max_tokens"),
+        (["rewards.weights.repetition=1"], r"weights\.repetition needs repetition_ngram"),
+        (["learner.device=cuda"], r"learner\.device: cuda needs learner\.gpus"),
     ],
 )
 def test_what_would_be_ignored_or_count_twice_is_refused(overrides: list[str], says: str) -> None:

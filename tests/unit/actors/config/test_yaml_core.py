@@ -49,8 +49,10 @@ def test_words_are_words_and_numbers_numbers(text: str, value: object) -> None:
         ("\x00", "not YAML"),
         ("!!python/object:os.system x", "tag"),
         ("!!timestamp x", "tag"),
-        ("a: 1\n---\na: 2", "another document|single document"),
+        ("a: 1\n---\na: 2", "a recipe is one document; found a second at line 2"),
         ("9" * 5000, "digits"),
+        (r'a: "b\0"', "line 1: a text holds"),
+        (r'a: "b\ud800"', "line 1: a text holds"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(text: str, says: str) -> None:

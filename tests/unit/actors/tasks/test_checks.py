@@ -47,6 +47,27 @@ def test_too_few_tasks_are_told_before_anything_starts(tmp_path: Path) -> None:
     assert "lower tasks.held_out" in problem
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("family: chain_sum, options: {min_terms: 2}", None),
+        ("family: chainsum", "did you mean chain_sum"),
+        ("family: chain_sum, options: {min_term: 2}", "did you mean min_terms"),
+        ("family: chain_sum, options: {min_terms: -1}", "refuses its `options`"),
+    ],
+)
+def test_a_family_and_its_options_are_looked_at_where_the_package_is(
+    monkeypatch: pytest.MonkeyPatch, source: str, says: str | None
+) -> None:
+    tree = load(QUICKSTART, ["cold_start=null", f"tasks.sources=[{{source: reasoning_gym, {source}}}]"])
+    found = checks.problems(tree)
+    assert (found == []) if says is None else (says in found[0])
+    assert list(checks.unchecked(tree)) == []
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
+    assert checks.problems(tree) == []
+    assert ["reasoning-gym" in what for what in checks.unchecked(tree)] == [True]
+
+
 def test_a_bad_trace_is_named_unless_the_cold_start_is_over(tmp_path: Path) -> None:
     traces = written(tmp_path / "traces.jsonl", [{"prompt": "?"}])
     file = written(tmp_path / "tasks.jsonl", TASKS)
