@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from actors.config.network import NetworkConfig
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
 from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
+from actors.events import WeightSync
 from actors.models import prepare
 from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
@@ -53,7 +54,7 @@ def policies(model: Path, count: int) -> list[Any]:
 
 
 def publisher_for(
-    bucket_bytes: int, on_sync: Callable[[Mapping[str, Any]], None], merging: Merging | None = None
+    bucket_bytes: int, on_sync: Callable[[WeightSync], None], merging: Merging | None = None
 ) -> Publisher:
     return Publisher(
         WeightsConfig(bucket_bytes=bucket_bytes),
@@ -103,9 +104,9 @@ async def digests(engines: list[VllmEngine]) -> list[Any]:
     return [await e._engine.collective_rpc("parameter_digests") for e in engines]
 
 
-async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer) -> list[Mapping[str, Any]]:
+async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer) -> list[WeightSync]:
     """Version 3, from a learner that sends nothing else."""
-    syncs: list[Mapping[str, Any]] = []
+    syncs: list[WeightSync] = []
     assert learner.config.lora is not None
     merging = Merging(learner.config.lora.scale, "float32", BaseWeights(model).fingerprint)
     publisher = publisher_for(2**14, syncs.append, merging)
@@ -138,7 +139,7 @@ async def scenario(model: Path) -> dict[str, Any]:
     for e in engines:
         await e.start()
     seen["loaded_digests"] = await digests(engines)
-    syncs: list[Mapping[str, Any]] = []
+    syncs: list[WeightSync] = []
     publisher = publisher_for(2**18, syncs.append)
     try:
         async with subscribed(publisher, engines):
@@ -182,7 +183,7 @@ def test_engines_that_merge_adapters_hold_what_the_learner_would_have_merged(see
     expected = {name: digest(tensor) for name, tensor in merged_tensors(learner.model)}
     assert all(found == expected for workers in seen["adapter_digests"] for found in workers)
     adapters = sum(tensor.nbytes for _, tensor in learner.named_tensors())
-    assert {sync["bytes"] for sync in seen["adapter_syncs"]} == {adapters}
+    assert {sync.bytes for sync in seen["adapter_syncs"]} == {adapters}
 
 
 def test_a_completion_spans_two_versions(seen: dict[str, Any]) -> None:
@@ -217,9 +218,9 @@ def expected(policies: list[Any], d: SampledCompletion, boundary: int) -> np.nda
 
 
 def test_measured_times_are_reported(seen: dict[str, Any]) -> None:
-    whole = [s for s in seen["syncs"] if s["members"] == 2]
+    whole = [s for s in seen["syncs"] if s.members == 2]
     assert whole
     for sync in whole:
-        assert 0 < sync["pause_seconds"] < sync["total_seconds"]
-        assert 0 < sync["transfer_seconds"] < sync["total_seconds"]
-        assert sync["bytes"] == sum(p.numel() * 4 for p in seen["policies"][0].parameters())
+        assert 0 < sync.pause_seconds < sync.total_seconds
+        assert 0 < sync.transfer_seconds < sync.total_seconds
+        assert sync.bytes == sum(p.numel() * 4 for p in seen["policies"][0].parameters())
