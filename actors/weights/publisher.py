@@ -69,7 +69,7 @@ class Publisher:
         dtype: of the weights on the wire.
         alive: names of the generators on the list of members, from any thread.
         timeout_seconds: the list's; for so long a generator that has just registered need not be on it yet (s).
-        on_sync: called with the fields of a `weight_sync` event after each update.
+        on_sync: called with the event after each update, in the thread that sends.
         merging: how generators merge the snapshots, where these are adapters alone.
     """
 
