@@ -4,6 +4,7 @@
     ├── RecipeError                  exit code 2: what was given is wrong
     ├── PeerTimeoutError
     ├── ProtocolError
+    ├── EngineError
     └── RunError
     LearnerError ...                 learner/errors.py
     SandboxError ...                 sandbox/errors.py
@@ -41,6 +42,11 @@ class PeerTimeoutError(LeewayError):
 
 class ProtocolError(LeewayError):
     """A message on the wire is malformed. Nothing was changed."""
+
+
+class EngineError(LeewayError):
+    """An engine can serve no longer: its weights are of two versions, or it does not answer. Its process has to end,
+    so that another takes its place."""
 
 
 class RunError(LeewayError):

@@ -12,6 +12,7 @@ import torch
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
+from actors.errors import EngineError
 from actors.observability import metrics
 from actors.weights.receiver import GlooReceiver
 from learner.model.merging import merged_weights
@@ -121,11 +122,16 @@ class TransformersEngine(GlooReceiver):
     # ---------------------------------------------------------------- weights
 
     async def finish_update(self, version: int) -> float:
-        tensors, merging = await self.received(), self.merging
+        tensors, merging = self.take(), self.merging
         weights = tensors if merging is None else merged_weights(self._path, tensors, merging, self._model.device)
         async with self._swap:
             start = time.monotonic()
-            self._load(weights)
+            try:
+                self._load(weights)
+            except Exception as error:
+                raise EngineError(
+                    f"version {version} could not be swapped in, and the weights may be of two: {error}"
+                ) from error
             self.version = version
             pause = time.monotonic() - start
         metrics.SYNC_PAUSE.observe(pause)

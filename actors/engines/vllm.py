@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ import numpy as np
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import SampledCompletion
 from actors.engines.tokens import end_tokens
+from actors.errors import EngineError
 from actors.observability import metrics
+from actors.weights import plugin
+from actors.weights.background import in_background
+from actors.weights.worker_extension import RECEIVED, RECEIVING
+
+#: First and longest time between two questions whether the weights are here (s): each is a step of the engine's loop.
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.002, 0.1
+#: Longest wait for an engine to go down (s).
+CLOSE_SECONDS = 30.0
 
 
 def set_environment(config: GeneratorsConfig) -> None:
@@ -37,6 +47,7 @@ class VllmEngine:
         self._backend, self._seed = backend, seed
         self._numbers = itertools.count()
         self._paused_since: float | None = None
+        self._swapping: asyncio.Task[float] | None = None
         self._ends = end_tokens(model, tokenizer)
         self.workers = config.vllm.tensor_parallel_size
         self.version: int | None = None
@@ -62,7 +73,8 @@ class VllmEngine:
             "logprobs_mode": "processed_logprobs",
             "skip_tokenizer_init": True,
             "disable_log_stats": True,
-            "weight_transfer_config": WeightTransferConfig(backend=self._backend),
+            "weight_transfer_config": WeightTransferConfig(backend=plugin.ENGINES[self._backend][0]),
+            "worker_extension_cls": plugin.WORKER_EXTENSION,
         }
         if cpu:
             options["distributed_executor_backend"] = "uni" if v.tensor_parallel_size == 1 else "mp"
@@ -109,28 +121,80 @@ class VllmEngine:
     async def open_group(self, info: dict[str, Any]) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
-        await self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=info))
+        await self._asked("join", self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=info)))
 
     async def start_update(self) -> None:
         # Our Gloo engine receives beside generation; vLLM's own engines write into the live parameters.
         if self._backend != "gloo":
             await self._pause()
-        await self._engine.start_weight_update()
+        await self._asked("start", self._engine.start_weight_update())
 
     async def receive_update(self, info: dict[str, Any]) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
-        await self._engine.update_weights(WeightTransferUpdateRequest(update_info=info))
+        await self._asked("receive", self._engine.update_weights(WeightTransferUpdateRequest(update_info=info)))
+
+    async def received(self) -> None:
+        """Wait until every worker has everything; generation goes on.
+
+        Raises:
+            RuntimeError: what broke the broadcast.
+        """
+        wait = FIRST_POLL_SECONDS
+        while (states := set(await self._workers("weight_update_state"))) != {RECEIVED}:
+            if broken := states - {RECEIVED, RECEIVING}:
+                raise RuntimeError("; ".join(sorted(broken)))
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LAST_POLL_SECONDS)
 
     async def finish_update(self, version: int) -> float:
+        # A worker that swaps cannot be stopped: who gives up meanwhile waits for its end, in `abort_update`.
+        self._swapping = asyncio.create_task(self._swap(version))
+        return await asyncio.shield(self._swapping)
+
+    async def _swap(self, version: int) -> float:
+        """Generation stays paused where it fails: nothing is sampled from half of two versions.
+
+        Raises:
+            EngineError: it has failed.
+        """
         if self._paused_since is None:
             await self._pause()
         try:
             await self._engine.finish_weight_update(weight_version=str(version))
-            self.version = version
-        finally:
-            pause = await self._resume()
-        return pause
+        except Exception as error:
+            raise EngineError(
+                f"version {version} could not be swapped in, and the weights may be of two: {error}"
+            ) from error
+        self.version = version
+        return await self._resume()
+
+    async def abort_update(self) -> None:
+        """End whatever is open, a swap excepted that has begun, and generate on.
+
+        Raises:
+            EngineError: weights were overwritten already.
+        """
+        if self._swapping is not None:
+            await asyncio.shield(self._swapping)
+        if broken := [state for state in await self._workers("abort_weight_update") if state]:
+            raise EngineError(f"an update could not be given up: {broken[0]}")
+        if self._paused_since is not None:
+            await self._resume()
+
+    async def _asked(self, what: str, call: Awaitable[None]) -> None:
+        """A call of vLLM's that may fail; of several workers, vLLM would then take one's answer for another call's."""
+        try:
+            await call
+        except Exception as error:
+            if self.workers == 1:
+                raise
+            raise EngineError(f"one of {self.workers} workers could not {what}: {error}") from error
+
+    async def _workers(self, method: str) -> list[Any]:
+        """What each worker's `WeightUpdateExtension` answers."""
+        answers: list[Any] = await self._engine.collective_rpc(method)
+        return answers
 
     async def _pause(self) -> None:
         self._paused_since = time.monotonic()
@@ -145,4 +209,8 @@ class VllmEngine:
         return pause
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._engine.shutdown)
+        """Take the engine down; one that is stuck is left to the end of the process."""
+        down = in_background(self._engine.shutdown, "engine-shutdown")
+        ended, _ = await asyncio.wait({asyncio.wrap_future(down)}, timeout=CLOSE_SECONDS)
+        for task in ended:
+            task.result()

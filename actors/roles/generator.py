@@ -187,10 +187,15 @@ class Session:
                 found = reply.body["services"].get("weights") if reply else address
                 if found is not None and found != address:
                     if subscription is not None:
+                        # It gives up what the learner before has begun; only then may another begin.
                         subscription.cancel()
+                        await asyncio.wait({subscription})
+                        if not subscription.cancelled():
+                            subscription.result()
                     address = found
                     receiver = VersionReporter(engine, self._heartbeat)
-                    subscription = asyncio.create_task(Subscriber(found, self._name, receiver).run())
+                    deadline = self._recipe.weights.deadline_seconds
+                    subscription = asyncio.create_task(Subscriber(found, self._name, receiver, deadline).run())
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             if subscription is not None:
@@ -215,11 +220,17 @@ class VersionReporter:
     async def receive_update(self, info: dict[str, Any]) -> None:
         await self._engine.receive_update(info)
 
+    async def received(self) -> None:
+        await self._engine.received()
+
     async def finish_update(self, version: int) -> float:
         pause = await self._engine.finish_update(version)
         metrics.GENERATOR_VERSION.set(version)
         self._heartbeat.beat_now()
         return pause
+
+    async def abort_update(self) -> None:
+        await self._engine.abort_update()
 
 
 def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:

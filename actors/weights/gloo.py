@@ -3,7 +3,6 @@
 Both ends derive the same buckets from the same list of parameters, so nothing but the raw bytes is sent.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: i
 from actors.errors import RunError
 from actors.transport.address import Node, host_port, own_address, split
 from actors.transport.store import reach_store, serve_store
+from actors.weights.background import in_background
 from actors.weights.session import SyncClient, Tensors, together
 
 
@@ -90,17 +90,12 @@ def join_in_background(
     host: str, port: int, rank: int, world_size: int, deadline_seconds: float
 ) -> Future[BroadcastGroup]:
     """Meet the other ranks in a thread of its own. Where one of them has died, nobody but that thread waits for it."""
-    future: Future[BroadcastGroup] = Future()
 
-    def meet() -> None:
-        try:
-            store = reach_store(host_port(host, port), world_size, deadline_seconds)
-            future.set_result(join(store, own_address(host), rank, world_size, deadline_seconds))
-        except Exception as error:  # noqa: BLE001 - raised again where the group is used
-            future.set_exception(error)
+    def meet() -> BroadcastGroup:
+        store = reach_store(host_port(host, port), world_size, deadline_seconds)
+        return join(store, own_address(host), rank, world_size, deadline_seconds)
 
-    threading.Thread(target=meet, name="rendezvous", daemon=True).start()
-    return future
+    return in_background(meet, "rendezvous")
 
 
 def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list[Parameter]]:
@@ -161,6 +156,17 @@ def receive(group: BroadcastGroup, plan: list[list[Parameter]]) -> list[tuple[st
             tensors.append((parameter.name, raw.view(parameter.dtype).view(parameter.shape)))
             start += parameter.nbytes
     return tensors
+
+
+def receive_in_background(
+    joining: Future[BroadcastGroup], plan: list[list[Parameter]], deadline_seconds: float
+) -> Future[list[tuple[str, torch.Tensor]]]:
+    """`receive` in a thread of its own, once the group is there.
+
+    Gloo cannot be interrupted: a thread whose update was given up ends by its deadline, and what it has received until
+    then is thrown away with its future.
+    """
+    return in_background(lambda: receive(joining.result(deadline_seconds), plan), "weight-receiver")
 
 
 class GlooTransport:

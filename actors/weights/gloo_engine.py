@@ -1,6 +1,5 @@
 """The receiving end of a Gloo broadcast, as a weight-transfer engine inside a vLLM worker."""
 
-import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights import gloo
+from actors.weights.background import in_background
 from learner.model.merging import Merging, merged_weights
+
+Weights = Iterable[tuple[str, torch.Tensor]]
 
 
 @dataclass
@@ -48,6 +50,8 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     """Receives beside generation: `update_weights` returns at once and a thread fills a staging buffer;
     `finish_weight_update`, which the caller puts between pause and resume, swaps the staged tensors in. Adapters are
     merged then, a weight at a time, into the folder that vLLM was started from.
+
+    Nothing here waits: a worker that does keeps its engine from generating.
     """
 
     init_info_cls = GlooInitInfo
@@ -58,9 +62,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         super().__init__(*arguments, **options)
         self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: GlooInitInfo | None = None
-        self._receiver: threading.Thread | None = None
-        self._staged: Iterable[tuple[str, torch.Tensor]] | None = None
-        self._failure: Exception | None = None
+        self._staging: Future[Weights] | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Start joining; returns at once, so that the engine keeps generating whoever else is late or dead."""
@@ -76,7 +78,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         )
 
     def start_weight_update(self) -> None:
-        self._staged, self._failure = None, None
+        self._staging = None
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))
@@ -90,47 +92,43 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         if self._joining is None or self._info is None:
             raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
         plan = list(gloo.buckets(update_info.parameters(), self._info.bucket_bytes))
-        joining, deadline = self._joining, self._info.deadline_seconds
+        joining, deadline, merging = self._joining, self._info.deadline_seconds, update_info.merging
 
-        def stage() -> None:
-            try:
-                received = gloo.receive(joining.result(deadline), plan)
-                self._staged = received if update_info.merging is None else self._merged(received, update_info.merging)
-            except Exception as error:  # noqa: BLE001 - raised again by drain_pending, in the caller's thread
-                self._failure = error
+        def stage() -> Weights:
+            tensors = gloo.receive(joining.result(deadline), plan)
+            return tensors if merging is None else self._merged(tensors, merging)
 
-        self._receiver = threading.Thread(target=stage, name="weight-receiver", daemon=True)
-        self._receiver.start()
+        self._staging = in_background(stage, "weight-receiver")
+
+    def received(self) -> bool:
+        """Whether everything is here; raises what broke the broadcast."""
+        if self._staging is None or not self._staging.done():
+            return False
+        self._staging.result()
+        return True
 
     def drain_pending(self) -> None:
-        """Wait until everything is here.
-
-        Raises:
-            TimeoutError: where it does not come within the deadline.
-            RuntimeError: where the broadcast broke.
-        """
-        if self._receiver is not None:
-            assert self._info is not None
-            self._receiver.join(self._info.deadline_seconds)
-            if self._receiver.is_alive():
-                raise TimeoutError(f"no weights from the learner within {self._info.deadline_seconds:g} s")
-            self._receiver = None
-        if self._failure is not None:
-            raise RuntimeError(f"the update failed: {self._failure}") from self._failure
+        """Nothing to wait for: who calls `finish_weight_update` has asked `received` before."""
 
     def finish_weight_update(self) -> None:
-        """Swap the staged tensors in; raises what `drain_pending` raises."""
-        self.drain_pending()
-        if self._staged is None:
-            raise RuntimeError("finish_weight_update without update_weights")
-        initialize_layerwise_reload(self.model)
-        self.model.load_weights(self._staged)  # type: ignore[operator] # every model of vLLM has it
-        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
-        self._staged = None
+        """Swap the staged tensors in.
 
-    def _merged(
-        self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]
-    ) -> Iterable[tuple[str, torch.Tensor]]:
+        Raises:
+            RuntimeError: where not everything is here; nothing was changed then.
+        """
+        staging, self._staging = self._staging, None
+        if staging is None or not staging.done():
+            raise RuntimeError("finish_weight_update before everything was received")
+        weights = staging.result()
+        initialize_layerwise_reload(self.model)
+        self.model.load_weights(weights)  # type: ignore[operator] # every model of vLLM has it
+        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
+
+    def abort(self) -> None:
+        """Forget the update under way, and the group. The model is as it was: nothing is written before the swap."""
+        self._joining = self._staging = None
+
+    def _merged(self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]) -> Weights:
         """Of all layers, adapted or not: vLLM fuses several into one, and passes over what is not loaded with them."""
         return merged_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 

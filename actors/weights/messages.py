@@ -1,7 +1,9 @@
 """What learner and generators tell each other about weights; the bytes themselves travel in the broadcast group.
 
 generator ──▶ learner    register, deregister, answer
-learner ──▶ generator    open, start, update, finish, each answered under its id; rejoin, error
+learner ──▶ generator    open, start, update, finish, each answered under its id; abort, rejoin, error
+
+What belongs to one membership epoch carries its number: a message of an epoch that was given up changes nothing.
 """
 
 from typing import Literal, Self
@@ -15,7 +17,7 @@ MAX_BYTES = 64 * 2**20
 
 
 class Register(Section):
-    """The sender wants weights."""
+    """The sender wants weights. It is repeated, in case the learner has forgotten the sender or never heard of it."""
 
     name: str = Field(min_length=1, max_length=200, description="unique name of the generator")
     workers: int = Field(ge=1, le=4096, description="ranks that it has in a broadcast group")
@@ -35,8 +37,13 @@ class Answer(Section):
     error: str = Field("", description="what broke; empty where nothing did")
 
 
-class Open(Section):
-    """Join the broadcast group of a new epoch. What else a backend needs stands beside these."""
+class EpochMessage(Section):
+    epoch: int = Field(ge=1, description="number of the membership epoch")
+
+
+class Open(EpochMessage):
+    """Join the broadcast group of a new epoch; whatever was open is given up. What else a backend needs stands beside
+    these."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -46,7 +53,7 @@ class Open(Section):
     world_size: int = Field(ge=2, description="all workers of all generators, and the learner")
 
 
-class Start(Section):
+class Start(EpochMessage):
     """An update is about to come."""
 
 
@@ -58,7 +65,7 @@ class MergingBody(Section):
     base: str
 
 
-class Update(Section):
+class Update(EpochMessage):
     """The tensors of an update, in the order in which they are sent; with `merging` they are adapters alone."""
 
     names: list[str]
@@ -73,14 +80,18 @@ class Update(Section):
         return self
 
 
-class Finish(Section):
+class Finish(EpochMessage):
     """Swap the received weights in."""
 
     version: int = Field(ge=0, description="policy version that they are")
 
 
+class Abort(EpochMessage):
+    """Somebody else broke the update: give the epoch up, and go on under the old version until the next."""
+
+
 class Rejoin(Section):
-    """The receiver was evicted: it is to register anew."""
+    """The receiver was evicted: it is to give up what is open, and to register anew."""
 
 
 class Error(Section):
@@ -95,6 +106,7 @@ TO_GENERATOR: dict[str, type[Section]] = {
     "start": Start,
     "update": Update,
     "finish": Finish,
+    "abort": Abort,
     "rejoin": Rejoin,
     "error": Error,
 }

@@ -1,4 +1,4 @@
-"""The sending end of vLLM's own NCCL engine, which writes into the live parameters of its workers.
+"""The sending end of an NCCL broadcast: vLLM's own engine, whose receivers write into their live parameters.
 
 vLLM is imported only where it is used.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from actors.transport.address import Node, listen
+from actors.weights.background import in_background
 from actors.weights.session import SyncClient, Tensors, together
 
 
@@ -46,7 +47,9 @@ class NcclTransport:
             packed_num_buffers=self._engine.packed_num_buffers,
         )
         self._engine.model_update_group = together(
-            lambda: client.init_weight_transfer_engine(worker_init_payload(info)),
+            lambda: client.init_weight_transfer_engine(
+                worker_init_payload(info) | {"deadline_seconds": deadline_seconds}
+            ),
             lambda: _join(listener, node, world_size, deadline_seconds),
         )
 
@@ -59,7 +62,11 @@ class NcclTransport:
         return sum(tensor.numel() for _, tensor in tensors) * self._dtype.itemsize
 
     def close(self) -> None:
-        self._engine.shutdown()
+        """Abort the communicator: a broadcast in another thread, which waits for a rank that has died, ends by it.
+
+        NCCL may take its time for it, so nobody waits.
+        """
+        in_background(self._engine.shutdown, "nccl-abort")
 
 
 def _join(listener: socket.socket, node: Node, world_size: int, deadline_seconds: float) -> Any:

@@ -5,7 +5,8 @@ group of its own; a generator that comes, goes or misses a deadline starts a new
 
     registered, and alive by the run's one list of members    receives
     registered, and fallen off the list                       is skipped; once back, it gets what it missed
-    failed in an update                                       is evicted, and told to register anew
+    failed in an update                                       is evicted, and told to register anew; see `retries`
+    in an update that another one broke                       is told to give it up, and is in the next
 """
 
 import itertools
@@ -14,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -28,8 +30,10 @@ from actors.transport.address import Node
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import open_router
 from actors.weights import messages as m
+from actors.weights.background import in_background
 from actors.weights.gloo import GlooTransport
 from actors.weights.nccl import NcclTransport
+from actors.weights.retries import Retries
 from actors.weights.session import Epoch, Measured, MembersLostError, Tensors, Transport
 from learner.model.merging import Merging
 
@@ -38,7 +42,9 @@ log = logging.getLogger(__name__)
 TRANSPORTS: dict[str, Callable[..., Transport]] = {"gloo": GlooTransport, "nccl": NcclTransport}
 #: The thread looks at its socket this often while there is nothing to send (s).
 IDLE_SECONDS = 0.02
-#: Longest end of the thread beyond the deadline of an update that it may be in (s).
+#: While an update is under way, its members are looked at this often (s).
+WATCH_SECONDS = 0.1
+#: Longest end of the thread (s).
 CLOSE_SECONDS = 5.0
 
 
@@ -58,6 +64,15 @@ class WeightReceiver:
 class WeightSnapshot:
     version: int
     tensors: Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonedUpdate:
+    """An update that was given up, whose thread has not come out of its broadcast; by `due` it has to."""
+
+    work: Future[Measured]
+    names: tuple[str, ...]
+    due: float
 
 
 class Publisher:
@@ -105,7 +120,10 @@ class Publisher:
         self._newest: WeightSnapshot | None = None
         self._epoch: Epoch | None = None
         self._epoch_members: list[WeightReceiver] = []
+        self._epoch_opened = False
         self._epochs = 0
+        self._retries = Retries()
+        self._abandoned: list[AbandonedUpdate] = []
         self._sent = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -117,15 +135,19 @@ class Publisher:
         """Offer a snapshot; returns at once. The tensors must not change afterwards.
 
         Raises:
-            RunError: where the sending thread has died.
+            RunError: where the sending thread has died, or a broadcast does not end.
         """
-        if not self._thread.is_alive():
-            raise RunError("the thread that sends weights has died; see logs/learner.log")
+        self._check()
         with self._sent:
             self._newest = WeightSnapshot(version, tensors)
 
     def wait(self, version: int, deadline_seconds: float) -> bool:
-        """Wait until at least one generator holds `version` and none that is alive holds less."""
+        """Wait until at least one generator holds `version` and none that is alive holds less.
+
+        Raises:
+            RunError: where the sending thread has died, or a broadcast does not end.
+        """
+        self._check()
         with self._sent:
             return self._sent.wait_for(lambda: self._everyone_has(version), deadline_seconds)
 
@@ -133,9 +155,20 @@ class Publisher:
         held = [member.version for member in self._living()]
         return bool(held) and all(v is not None and v >= version for v in held)
 
+    def _check(self) -> None:
+        if not self._thread.is_alive():
+            raise RunError("the thread that sends weights has died; see logs/learner.log")
+        self._abandoned = [update for update in self._abandoned if not update.work.done()]
+        for update in self._abandoned:
+            if time.monotonic() > update.due:
+                raise RunError(
+                    f"a broadcast of weights to {', '.join(update.names)} does not end, though it was given up because "
+                    "of a generator that died in it; resume the run from its newest checkpoint"
+                )
+
     def close(self) -> None:
         self._stopping.set()
-        self._thread.join(self._config.deadline_seconds + CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
         self._abort_epoch()
         with self._socket_lock:
             self._socket.close()
@@ -149,9 +182,10 @@ class Publisher:
                 members = self._living()
                 self._note_changes(frozenset(member.name for member in members))
                 newest = self._newest
-                behind = [member for member in members if newest and member.version != newest.version]
-                if newest and behind:
-                    self._sync(newest, behind)
+                behind = [member.name for member in members if newest and member.version != newest.version]
+                chosen = self._retries.choose(behind, time.monotonic())
+                if newest and chosen:
+                    self._sync(newest, [member for member in members if member.name in chosen])
         except Exception:
             log.exception("the thread that sends weights ends")
             raise
@@ -178,15 +212,44 @@ class Publisher:
         start = time.monotonic()
         members = sorted(behind, key=lambda member: member.name)
         try:
-            measured = self._opened(members).update(snapshot.version, snapshot.tensors)
+            measured = self._carry_out(self._epoch_of(members), snapshot)
         except Exception as error:  # noqa: BLE001 - whatever broke, the epoch is over and training goes on without it
             self._epoch_broke(error)
             return
+        self._retries.succeeded(member.name for member in members)
         with self._sent:
             for member in members:
                 member.version = snapshot.version
             self._sent.notify_all()
         self._report(snapshot.version, len(members), measured, time.monotonic() - start)
+
+    def _carry_out(self, epoch: Epoch, snapshot: WeightSnapshot) -> Measured:
+        """The update runs in a thread of its own, since nothing can interrupt a broadcast that waits for a dead rank;
+        this one looks on, and leaves it behind where it can no longer succeed.
+        """
+        members, opened = self._epoch_members, self._epoch_opened
+
+        def work() -> Measured:
+            if not opened:
+                epoch.open(self._connect)
+            return epoch.update(snapshot.version, snapshot.tensors)
+
+        update = in_background(work, "weight-update")
+        try:
+            while not wait([update], WATCH_SECONDS).done:
+                if epoch.failure is not None:
+                    raise epoch.failure
+                living = self._living()
+                if lost := {member.name for member in members if member not in living}:
+                    raise MembersLostError(lost, "no longer there in the middle of an update")
+                if self._stopping.is_set():
+                    raise MembersLostError(set(), "the learner ends")
+            self._epoch_opened = True
+            return update.result()
+        finally:
+            if not update.done():
+                due = time.monotonic() + 2 * self._config.deadline_seconds
+                self._abandoned.append(AbandonedUpdate(update, tuple(member.name for member in members), due))
 
     def _report(self, version: int, members: int, measured: Measured, total: float) -> None:
         metrics.SYNC_TRANSFER.observe(measured.transfer_seconds)
@@ -203,33 +266,38 @@ class Publisher:
             )
         )
 
-    def _opened(self, members: list[WeightReceiver]) -> Epoch:
+    def _epoch_of(self, members: list[WeightReceiver]) -> Epoch:
         """The epoch of exactly these members; the one before is given up where it had others."""
         if self._epoch is not None and self._epoch_members == members:
             return self._epoch
         self._abort_epoch()
         self._epochs += 1
         metrics.WEIGHT_EPOCH.set(self._epochs)
-        self._epoch_members = members
-        self._epoch = Epoch({member.name: member.workers for member in members}, self._call, self._merging)
-        self._epoch.open(self._connect)
+        workers = {member.name: member.workers for member in members}
+        self._epoch, self._epoch_members = Epoch(self._epochs, workers, self._call, self._merging), members
         return self._epoch
 
     def _abort_epoch(self) -> None:
-        epoch, self._epoch, self._epoch_members = self._epoch, None, []
+        epoch, self._epoch, self._epoch_members, self._epoch_opened = self._epoch, None, [], False
         if epoch is not None:
             epoch.abort()
 
     def _epoch_broke(self, error: Exception) -> None:
-        """Evict whoever did not answer; where the broadcast itself broke, everyone joins anew."""
-        lost = error.names if isinstance(error, MembersLostError) else {member.name for member in self._epoch_members}
+        """Evict whoever did not answer, and tell the others to give the update up; where the broadcast itself broke,
+        everyone joins anew."""
+        members, number = self._epoch_members, self._epochs
+        lost = error.names if isinstance(error, MembersLostError) else {member.name for member in members}
         log.warning("weights: %s; a new epoch starts without %s", error, ", ".join(sorted(lost)) or "nobody")
         metrics.SYNC_FAILURES.inc(len(lost))
+        self._retries.failed(lost, time.monotonic())
         self._abort_epoch()
-        for name in lost:
-            member = self._members.pop(name, None)
-            if member is not None:
-                self._send(member.identity, Message("rejoin", 0))
+        for member in members:
+            if member.name not in lost:
+                self._send(member.identity, Message("abort", 0, {"epoch": number}))
+                continue
+            if self._members.get(member.name) is member:
+                del self._members[member.name]
+            self._send(member.identity, Message("rejoin", 0))
 
     # ---------------------------------------------------------------- calls
 
@@ -297,10 +365,14 @@ class Publisher:
     def _handle(self, identity: bytes, number: int, body: object) -> None:
         match body:
             case m.Register():
-                self._members[body.name] = WeightReceiver(identity, body.name, body.workers, time.monotonic())
-                log.info("weights: %s registered", body.name)
+                known = self._members.get(body.name)
+                if known is None or known.identity != identity:
+                    self._members[body.name] = WeightReceiver(identity, body.name, body.workers, time.monotonic())
+                    log.info("weights: %s registered", body.name)
             case m.Deregister():
-                self._members.pop(body.name, None)
+                known = self._members.get(body.name)
+                if known is not None and known.identity == identity:
+                    del self._members[body.name]
             case m.Answer():
                 # Whoever waited may have given up meanwhile, in a thread of its own.
                 member, waiting = self._members.get(body.name), self._answers.get(number)

@@ -12,7 +12,7 @@ from learner.model.merging import Merging
 
 class GlooReceiver:
     """The base of such engines: receives in a thread beside generation. An engine adds `finish_update`, which gets the
-    tensors from `received`; where they are adapters alone, `merging` is set.
+    tensors from `take`; where they are adapters alone, `merging` is set.
     """
 
     workers = 1
@@ -21,7 +21,7 @@ class GlooReceiver:
         self.merging: Merging | None = None
         self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: dict[str, Any] = {}
-        self._receiving: asyncio.Task[list[tuple[str, torch.Tensor]]] | None = None
+        self._receiving: Future[list[tuple[str, torch.Tensor]]] | None = None
 
     async def open_group(self, info: dict[str, Any]) -> None:
         """Start joining the broadcast group of a new epoch; the one before is given up."""
@@ -48,15 +48,25 @@ class GlooReceiver:
         parameters = gloo.described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
         plan = list(gloo.buckets(parameters, self._info["bucket_bytes"]))
-        joining, deadline = self._joining, self._info["deadline_seconds"]
-        self._receiving = asyncio.create_task(asyncio.to_thread(lambda: gloo.receive(joining.result(deadline), plan)))
+        self._receiving = gloo.receive_in_background(self._joining, plan, self._info["deadline_seconds"])
 
-    async def received(self) -> list[tuple[str, torch.Tensor]]:
-        """The tensors of the update under way, once they are here.
+    async def received(self) -> None:
+        """Wait until the tensors of the update under way are here.
 
         Raises:
             RuntimeError: where no update is under way, or what broke the broadcast, which itself has a deadline.
         """
         if self._receiving is None:
             raise RuntimeError("no update is under way; call receive_update first")
-        return await self._receiving
+        await asyncio.wrap_future(self._receiving)
+
+    def take(self) -> list[tuple[str, torch.Tensor]]:
+        """What was received; it is handed out once, and not kept."""
+        receiving, self._receiving = self._receiving, None
+        if receiving is None:
+            raise RuntimeError("no update is under way; call receive_update first")
+        return receiving.result(0)
+
+    async def abort_update(self) -> None:
+        """Forget the update under way, and the group."""
+        self._joining = self._receiving = None

@@ -7,12 +7,15 @@ open     learner and generators form a broadcast group
 receive  they are told what comes, and receive it beside generation
 commit   they swap it in and go on under the new version
 abort    the group is given up, whatever it was doing; nothing of an update that was not committed is used
+
+Each end aborts by itself: the sender where a member fails, falls off the list or misses a deadline, a receiver where it
+is told to, is told of a newer epoch, or hears nothing.
 """
 
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +23,7 @@ import torch
 
 from actors.errors import LeewayError
 from actors.weights import messages as m
+from actors.weights.background import in_background
 
 T = TypeVar("T")
 Tensors = Sequence[tuple[str, torch.Tensor]]
@@ -77,12 +81,27 @@ class Measured:
 
 
 class Epoch:
-    """A `SyncClient` for its transport. `workers` are the members by name; `merging` goes with every update."""
+    """A `SyncClient` for its transport.
 
-    def __init__(self, workers: Mapping[str, int], call: Caller, merging: Mapping[str, Any] | None = None) -> None:
-        self.workers = dict(workers)
-        self._call, self._merging = call, merging
+    Args:
+        number: of the epoch, which goes with every call.
+        workers: the members by name.
+        call: carries the calls to them.
+        merging: fields of `learner.model.merging.Merging`, which go with every update.
+
+    Attributes:
+        failure: what the first call that failed has raised. The transport may be in the middle of a broadcast then, and
+            not come out of it: a rank that is missing is one that all others wait for.
+    """
+
+    def __init__(
+        self, number: int, workers: Mapping[str, int], call: Caller, merging: Mapping[str, Any] | None = None
+    ) -> None:
+        self.number, self.workers = number, dict(workers)
+        self.failure: Exception | None = None
+        self._carry, self._merging = call, merging
         self._aborted = threading.Event()
+        self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._version = 0
         self._started = self._sent = 0.0
@@ -94,7 +113,13 @@ class Epoch:
         Raises:
             MembersLostError: naming whoever did not come; or what else the transport raises.
         """
-        self._transport = connect(self, 1 + sum(self.workers.values()))
+        transport = connect(self, 1 + sum(self.workers.values()))
+        with self._lock:
+            if not self._aborted.is_set():
+                self._transport = transport
+                return
+        transport.close()
+        raise MembersLostError(set(), "the epoch was given up")
 
     def update(self, version: int, tensors: Tensors) -> Measured:
         """Send one version from receive to commit. Whatever is raised, the epoch can only be aborted afterwards.
@@ -102,18 +127,30 @@ class Epoch:
         Raises:
             MembersLostError: naming whoever did not take it; or what else the transport raises.
         """
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             raise RuntimeError("the epoch is not open")
         self._version, self._pauses = version, []
-        sent_bytes = self._transport.send(tensors)
+        sent_bytes = transport.send(tensors)
         return Measured(sent_bytes, self._sent - self._started, max(self._pauses, default=0.0))
 
     def abort(self) -> None:
-        """Give the group up; threads that still wait for answers end."""
+        """Give the group up, from any thread; calls that still wait for answers end, and no other is carried out."""
         self._aborted.set()
-        transport, self._transport = self._transport, None
+        with self._lock:
+            transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+
+    def _call(self, kind: str, bodies: Mapping[str, Mapping[str, Any]]) -> Mapping[str, m.Answer]:
+        try:
+            if self._aborted.is_set():
+                raise MembersLostError(set(), f"{kind}: the epoch was given up")
+            numbered = {name: {**body, "epoch": self.number} for name, body in bodies.items()}
+            return self._carry(kind, numbered, self._aborted)
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
 
     # ---------------------------------------------------------------- what the transport calls (SyncClient)
 
@@ -123,32 +160,28 @@ class Epoch:
         for name, workers in self.workers.items():
             bodies[name] = init_info | {"rank_offset": offset}
             offset += workers
-        self._call("open", bodies, self._aborted)
+        self._call("open", bodies)
 
     def start_weight_update(self) -> None:
-        self._call("start", {name: {} for name in self.workers}, self._aborted)
+        self._call("start", {name: {} for name in self.workers})
 
     def update_weights(self, update_info: Any) -> None:
         self._started = time.monotonic()
         body = update_info if self._merging is None else update_info | {"merging": self._merging}
-        self._call("update", dict.fromkeys(self.workers, body), self._aborted)
+        self._call("update", dict.fromkeys(self.workers, body))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Commit; vLLM's transports leave the version to the client."""
         self._sent = time.monotonic()
         body = {"version": self._version if weight_version is None else int(weight_version)}
-        answers = self._call("finish", dict.fromkeys(self.workers, body), self._aborted)
+        answers = self._call("finish", dict.fromkeys(self.workers, body))
         self._pauses = [answer.pause_seconds for answer in answers.values()]
 
 
 def together(background: Callable[[], None], here: Callable[[], T]) -> T:
     """Run both at once; whichever fails first is raised without waiting for the other, which ends by its deadline."""
-    pool = ThreadPoolExecutor(2, thread_name_prefix="rendezvous")
-    try:
-        found = pool.submit(here)
-        both: list[Future[Any]] = [pool.submit(background), found]
-        for done in wait(both, return_when=FIRST_EXCEPTION).done:
-            done.result()
-        return found.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    found = in_background(here, "rendezvous")
+    both: list[Future[Any]] = [in_background(background, "rendezvous-call"), found]
+    for done in wait(both, return_when=FIRST_EXCEPTION).done:
+        done.result()
+    return found.result()

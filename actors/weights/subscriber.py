@@ -1,10 +1,21 @@
-"""A generator's end of weight synchronisation: carries out what the publisher asks, one call after the other."""
+"""A generator's end of weight synchronisation: carries out what the publisher asks, and gives up what it cannot finish.
 
+    closed ──open──▶ opened ──start──▶ started ──update──▶ receiving ──finish──▶ opened
+       ▲                │                 │                    │
+       └────────────────┴──── abort ──────┴────────────────────┘
+
+An epoch is given up where the publisher says so, opens the next one or has evicted this generator, where a call fails,
+and where nothing is heard in the middle of an update for its deadline. Afterwards the engine generates on under the
+version that it had, whatever had been received. An engine that cannot do that ends the generator, by an EngineError.
+"""
+
+import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from actors.errors import ProtocolError
+from actors.errors import EngineError, ProtocolError
 from actors.observability import metrics
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import AsyncDealerSocket
@@ -12,9 +23,22 @@ from actors.weights import messages as m
 
 log = logging.getLogger(__name__)
 
+#: The publisher is told again that this generator is here (s): an eviction or a lost connection may go unnoticed.
+REGISTER_SECONDS = 5.0
+#: The state in which each call may come, and the one that it leads to.
+STEPS = {
+    "open": ("closed", "opened"),
+    "start": ("opened", "started"),
+    "update": ("started", "receiving"),
+    "finish": ("receiving", "opened"),
+}
+
 
 class Receiver(Protocol):
-    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group."""
+    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group.
+
+    Any of its calls may be cancelled; `abort_update` then brings it back to where it was.
+    """
 
     workers: int
 
@@ -24,30 +48,98 @@ class Receiver(Protocol):
 
     async def start_update(self) -> None: ...
 
-    async def receive_update(self, info: dict[str, Any]) -> None: ...
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        """Begin to receive."""
+        ...
+
+    async def received(self) -> None:
+        """Wait until everything is here; raises what broke the broadcast, which has a deadline of its own."""
+        ...
 
     async def finish_update(self, version: int) -> float:
-        """Swap the weights in; returns for how long generation was paused (s)."""
+        """Swap in what was received; returns for how long generation was paused (s).
+
+        Raises:
+            EngineError: some of it was swapped in, and some was not.
+        """
+        ...
+
+    async def abort_update(self) -> None:
+        """Give up the group and the update that is open, if one is, and generate on.
+
+        Raises:
+            EngineError: the engine holds two versions.
+        """
         ...
 
 
 class Subscriber:
-    """Registers with the publisher at `endpoint` and carries out its calls until it is cancelled."""
+    """Registers with the publisher and carries out its calls, one after the other, until it is cancelled.
 
-    def __init__(self, endpoint: str, name: str, receiver: Receiver) -> None:
+    Args:
+        endpoint: of the publisher.
+        name: of the generator.
+        receiver: what takes the weights.
+        deadline_seconds: longest silence in the middle of an update, and longest time that giving up may take (s).
+    """
+
+    def __init__(self, endpoint: str, name: str, receiver: Receiver, deadline_seconds: float) -> None:
         self._endpoint, self._name, self._receiver = endpoint, name, receiver
+        self._deadline = deadline_seconds
+        self._epoch, self._state = 0, "closed"
+        self._call: asyncio.Task[bool] | None = None
+        self._transfer: asyncio.Task[None] | None = None
+        self._heard, self._registered = 0.0, float("-inf")
 
     async def run(self) -> None:
+        """Raises EngineError where the engine is to be replaced."""
         self._socket = AsyncDealerSocket(self._endpoint, m.MAX_BYTES)
+        coming: asyncio.Future[list[bytes]] | None = None
         try:
-            await self._register()
             while True:
-                await self._handle(await self._socket.receive())
+                if time.monotonic() - self._registered > REGISTER_SECONDS:
+                    await self._register()
+                coming = coming or asyncio.ensure_future(self._socket.receive())
+                await self._something(coming)
+                if self._call is not None and self._call.done():
+                    await self._call_ended(self._call)
+                elif coming.done():
+                    frames, coming = coming.result(), None
+                    self._heard = time.monotonic()
+                    await self._handle(frames)
+                elif self._silent():
+                    await self._abort(f"nothing was heard of the learner for {self._deadline:g} s")
+        finally:
+            if coming is not None:
+                coming.cancel()
+            await self._leave()
+
+    async def _something(self, coming: "asyncio.Future[list[bytes]]") -> None:
+        """Wait for a message, the end of a call, or the time to look at the clock."""
+        waiting: set[asyncio.Future[Any]] = {coming}
+        if self._call is not None:
+            waiting.add(self._call)
+        await asyncio.wait(waiting, timeout=min(1.0, self._deadline / 4), return_when=asyncio.FIRST_COMPLETED)
+
+    def _silent(self) -> bool:
+        """Whether an update, or the call that opens a group, waits for a learner that says nothing."""
+        if self._state in ("closed", "opened") and self._call is None:
+            return False
+        if self._transfer is not None and not self._transfer.done():
+            return False  # the broadcast has a deadline of its own
+        return time.monotonic() - self._heard > self._deadline
+
+    async def _leave(self) -> None:
+        try:
+            await self._abort("this generator leaves")
         finally:
             await self._send("deregister", 0, {})
             self._socket.close()
 
+    # ---------------------------------------------------------------- messages
+
     async def _register(self) -> None:
+        self._registered = time.monotonic()
         await self._send("register", 0, {"workers": self._receiver.workers})
 
     async def _send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
@@ -68,24 +160,101 @@ class Subscriber:
             return
         match body:
             case m.Rejoin():
+                await self._abort("the learner has evicted this generator")
                 await self._register()
+            case m.Abort():
+                if body.epoch == self._epoch:
+                    await self._abort("the learner has given the update up")
             case m.Error():
                 log.warning("weights: the learner refused a message: %s", body.message)
-            case _:
-                await self._send("answer", number, await self._answer(message.kind, body))
+            case m.EpochMessage():
+                await self._begin(message.kind, number, body)
 
-    async def _answer(self, kind: str, call: object) -> dict[str, Any]:
+    async def _begin(self, kind: str, number: int, body: m.EpochMessage) -> None:
+        if isinstance(body, m.Open):
+            await self._abort("the learner has begun another epoch")
+            self._epoch = body.epoch
+        before, _ = STEPS[kind]
+        if self._call is not None or self._state != before or self._epoch != body.epoch:
+            at = f"epoch {self._epoch} is {self._state} here" if self._epoch else "none is open here"
+            await self._send("answer", number, {"error": f"{kind} of epoch {body.epoch}, but {at}"})
+        else:
+            self._call = asyncio.create_task(self._carry_out(kind, number, body))
+
+    # ---------------------------------------------------------------- calls
+
+    async def _carry_out(self, kind: str, number: int, body: m.EpochMessage) -> bool:
+        """One call and its answer; whether it succeeded."""
         try:
-            match call:
-                case m.Open():
-                    await self._receiver.open_group(call.model_dump())
-                case m.Start():
-                    await self._receiver.start_update()
-                case m.Update():
-                    await self._receiver.receive_update(call.model_dump(exclude_none=True))
-                case m.Finish():
-                    return {"pause_seconds": await self._receiver.finish_update(call.version)}
+            pause = await self._answer(body)
         except Exception as error:
             log.exception("weights: %s failed", kind)
-            return {"error": f"{type(error).__name__}: {error}"}
-        return {}
+            await self._send("answer", number, {"error": f"{type(error).__name__}: {error}"})
+            if isinstance(error, EngineError):
+                raise
+            return False
+        _, self._state = STEPS[kind]
+        await self._send("answer", number, {"pause_seconds": pause})
+        return True
+
+    async def _answer(self, call: m.EpochMessage) -> float:
+        match call:
+            case m.Open():
+                await self._receiver.open_group(call.model_dump(exclude={"epoch"}))
+            case m.Start():
+                await self._receiver.start_update()
+            case m.Update():
+                await self._receiver.receive_update(call.model_dump(exclude={"epoch"}, exclude_none=True))
+                self._transfer = asyncio.create_task(self._receive())
+            case m.Finish():
+                assert self._transfer is not None, "the state is 'receiving' only with a transfer"
+                await self._transfer
+                return await self._receiver.finish_update(call.version)
+        return 0.0
+
+    async def _receive(self) -> None:
+        try:
+            await self._receiver.received()
+        finally:
+            self._heard = time.monotonic()
+
+    async def _call_ended(self, call: asyncio.Task[bool]) -> None:
+        self._call = None
+        try:
+            succeeded = call.result()
+        except EngineError:
+            self._epoch, self._state = 0, "closed"  # there is nothing to be given up any more
+            raise
+        if not succeeded:
+            await self._abort("a call has failed")
+
+    async def _abort(self, why: str) -> None:
+        """Give up whatever is open. Raises EngineError where the engine cannot."""
+        if not self._epoch:
+            return
+        if self._call is not None or self._state != "opened":
+            log.warning("weights: the update is given up: %s", why)
+        try:
+            await self._give_up()
+        except EngineError:
+            self._epoch, self._state = 0, "closed"
+            raise
+        self._epoch, self._state = 0, "closed"
+
+    async def _give_up(self) -> None:
+        ending = [task for task in (self._call, self._transfer) if task is not None]
+        self._call = self._transfer = None
+        for task in ending:
+            task.cancel()
+        try:
+            async with asyncio.timeout(self._deadline):
+                for outcome in await asyncio.gather(*ending, return_exceptions=True):
+                    if isinstance(outcome, EngineError):
+                        raise outcome
+                await self._receiver.abort_update()
+        except EngineError:
+            raise
+        except TimeoutError as error:
+            raise EngineError(f"the engine did not give an update up within {self._deadline:g} s") from error
+        except Exception as error:
+            raise EngineError(f"the engine could not give an update up: {error}") from error

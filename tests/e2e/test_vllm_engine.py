@@ -119,7 +119,7 @@ async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer
 @contextlib.asynccontextmanager
 async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIterator[None]:
     subscriptions = [
-        asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e).run()) for i, e in enumerate(engines)
+        asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e, 60.0).run()) for i, e in enumerate(engines)
     ]
     try:
         yield

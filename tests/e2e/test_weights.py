@@ -1,6 +1,7 @@
 """Weights over real Gloo groups: who receives what when generators come, go and die. The engine is a stub."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from actors.weights.receiver import GlooReceiver
 from actors.weights.subscriber import Subscriber
 
 pytestmark = pytest.mark.e2e
+
+DEADLINE_SECONDS = 20.0
 
 
 class StubEngine(GlooReceiver):
@@ -30,16 +33,58 @@ class StubEngine(GlooReceiver):
         await super().open_group(info)
 
     async def finish_update(self, version: int) -> float:
-        self.tensors, self.version = dict(await self.received()), version
+        self.tensors, self.version = dict(self.take()), version
         return 0.0
+
+
+#: Where a generator can be suspended: within a call, before or after what it does.
+STOPS = ("open", "opened", "start", "update", "transfer", "finish", "finished")
+
+
+class SuspendedEngine(StubEngine):
+    """Stands still at `stop` from its second epoch on until it is told to go on, as a suspended process does."""
+
+    def __init__(self, stop: str) -> None:
+        super().__init__()
+        self._stop = stop
+        self.armed = False
+        self.stands, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def _at(self, place: str) -> None:
+        if self.armed and place == self._stop:
+            self.armed = False
+            self.stands.set()
+            await asyncio.shield(self.goes_on.wait())
+
+    async def open_group(self, info: dict[str, Any]) -> None:
+        await self._at("open")
+        await super().open_group(info)
+        await self._at("opened")
+
+    async def start_update(self) -> None:
+        await self._at("start")
+
+    async def receive_update(self, info: dict[str, Any]) -> None:
+        await self._at("update")
+        if self.armed and self._stop == "transfer":
+            self.armed = False
+            self.stands.set()  # it says that it receives, and does not
+            return
+        await super().receive_update(info)
+
+    async def finish_update(self, version: int) -> float:
+        await self._at("finish")
+        pause = await super().finish_update(version)
+        await self._at("finished")
+        return pause
 
 
 class Generator:
     """A subscriber with a stub, in the test's event loop."""
 
-    def __init__(self, address: str, name: str) -> None:
-        self.receiver = StubEngine()
-        self._subscriber = Subscriber(address, name, self.receiver)
+    def __init__(self, address: str, name: str, engine: StubEngine | None = None) -> None:
+        self.receiver = engine or StubEngine()
+        self._subscriber = Subscriber(address, name, self.receiver, DEADLINE_SECONDS)
         self._task = asyncio.create_task(self._subscriber.run())
 
     async def leave(self) -> None:
@@ -68,12 +113,14 @@ async def reached(publishing: Publisher, version: int) -> None:
     assert await asyncio.to_thread(publishing.wait, version, 40), f"version {version} did not reach every generator"
 
 
-def with_publisher(scenario: Any, alive: set[str] | None = None, address: str | None = None) -> None:
+def with_publisher(
+    scenario: Any, alive: set[str] | None = None, address: str | None = None, bucket_bytes: int = 4096
+) -> None:
     """Run the scenario; `alive` is the list of members, of which a and b are unless it is given."""
     listed = {"a", "b"} if alive is None else alive
 
     async def run() -> None:
-        config = WeightsConfig(bucket_bytes=4096, deadline_seconds=20)
+        config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
         node = resolve(NetworkConfig(advertise=address), in_cluster=False)
         publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
         try:
@@ -160,6 +207,49 @@ def test_a_generator_that_is_back_on_the_list_gets_what_it_missed() -> None:
     with_publisher(scenario, alive)
 
 
+@pytest.mark.parametrize("stop", STOPS)
+def test_one_that_stands_still_in_an_update_costs_the_other_nothing_and_comes_back(stop: str) -> None:
+    alive = {"a", "b"}
+
+    async def scenario(publishing: Publisher) -> None:
+        engine = SuspendedEngine(stop)
+        first, second = Generator(publishing.endpoint, "a"), Generator(publishing.endpoint, "b", engine)
+        publishing.publish(0, large(0))
+        await arrive(lambda: first.receiver.version == second.receiver.version == 0)
+        if stop in ("open", "opened"):
+            alive.discard("b")
+            publishing.publish(1, large(1))  # for the first alone; then both are in a new epoch
+            await arrive(lambda: first.receiver.version == 1)
+            alive.add("b")
+            await arrive(lambda: second.receiver.version == 1)
+        engine.armed = True
+        publishing.publish(2, large(2))
+        await asyncio.wait_for(engine.stands.wait(), 40)
+        alive.discard("b")
+        await arrive(lambda: first.receiver.version == 2)
+        engine.goes_on.set()
+        alive.add("b")
+        await arrive(lambda: second.receiver.version == 2)
+        publishing.publish(3, large(3))
+        await arrive(lambda: first.receiver.version == second.receiver.version == 3)
+        for generator in (first, second):
+            assert all(torch.equal(generator.receiver.tensors[name], t) for name, t in large(3))
+            await generator.leave()
+
+    with_publisher(scenario, alive)
+
+
+async def arrive(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def large(version: int) -> list[tuple[str, torch.Tensor]]:
+    """More than what fits into the buffers of a connection: who does not receive holds the sender up."""
+    return [(f"layer.{i}", torch.full((2**21,), version + i / 8)) for i in range(4)]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would form a real NCCL group of two ranks on one GPU")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +257,14 @@ def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: p
     from vllm.distributed.weight_transfer import nccl_common
 
     from actors.weights.nccl import NcclTransport
+    from actors.weights.nccl_engine import NcclInitInfo
 
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
     ranks: list[tuple[int, int]] = []
 
     class Client:
         def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-            info: Any = nccl_common.NCCLWeightTransferInitInfo(**init_info)
+            info: Any = NcclInitInfo(**init_info)
             where = (info.master_address, info.master_port, info.rank_offset, info.world_size)
             group = nccl_common.stateless_init_process_group(*where, device=0)
             ranks.append((group.rank, group.world_size))

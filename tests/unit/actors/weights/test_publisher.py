@@ -10,6 +10,7 @@ import torch
 from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
 from actors.deadline import until
+from actors.errors import RunError
 from actors.events import WeightSync
 from actors.observability import metrics
 from actors.transport.address import resolve
@@ -26,16 +27,21 @@ PATIENCE = 20.0
 
 
 class FakeTransport:
-    """Makes the calls of an update, and sends nothing."""
+    """Makes the calls of an update, and sends nothing. While `stuck` is set, a broadcast to several does not end."""
+
+    stuck = threading.Event()
+    freed = threading.Event()
 
     def __init__(self, client: SyncClient, world_size: int, **_: Any) -> None:
-        self._client = client
+        self._client, self._receivers = client, world_size - 1
         info = {"master_address": "::1", "master_port": 1, "rank_offset": 1, "world_size": world_size}
         client.init_weight_transfer_engine(info)
 
     def send(self, tensors: Tensors) -> int:
         self._client.start_weight_update()
         self._client.update_weights({"names": ["w"], "dtype_names": ["float32"], "shapes": [[1]]})
+        if self.stuck.is_set() and self._receivers > 1:
+            self.freed.wait(NEVER)
         self._client.finish_weight_update()
         return sum(tensor.nbytes for _, tensor in tensors)
 
@@ -43,10 +49,12 @@ class FakeTransport:
 
 
 class FakeGenerator:
-    """Registers and answers every call, but those in `fails`; while it is `suspended` it does neither."""
+    """Registers and answers every call, but those in `fails`; while it is `suspended` it does neither, and while it is
+    `deaf` it does not hear that it was evicted."""
 
     def __init__(self, endpoint: str, name: str, workers: int = 1) -> None:
         self.name, self._workers = name, workers
+        self.deaf = False
         self.versions: list[int] = []
         self.opened: list[dict[str, Any]] = []
         self.registrations = 0
@@ -59,30 +67,31 @@ class FakeGenerator:
         self._thread.start()
 
     def _serve(self) -> None:
-        self._register()
+        self.register()
         while not self._stopping.is_set():
             if self._socket.poll(0.01):
                 self._handle(decode(self._socket.receive(), MAX_BYTES))
 
-    def _register(self) -> None:
+    def register(self) -> None:
         self.registrations += 1
-        self._send("register", 0, {"workers": self._workers})
+        self.send("register", 0, {"workers": self._workers})
 
-    def _send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
+    def send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
         self._socket.send(encode(Message(kind, number, {"name": self.name, **body})))
 
     def _handle(self, message: Message) -> None:
         self.asked.append(message.kind)
         if self.suspended:
             return
-        if message.kind == "rejoin":
-            self._register()
+        if message.kind in ("abort", "rejoin"):
+            if message.kind == "rejoin" and not self.deaf:
+                self.register()
             return
         if message.kind == "open":
             self.opened.append(dict(message.body))
         if message.kind == "finish" and "finish" not in self.fails:
             self.versions.append(message.body["version"])
-        self._send("answer", message.id, {"error": "no memory"} if message.kind in self.fails else {})
+        self.send("answer", message.id, {"error": "no memory"} if message.kind in self.fails else {})
 
     def close(self) -> None:
         self._stopping.set()
@@ -93,12 +102,12 @@ class FakeGenerator:
 class World:
     """A publisher, its generators, and the list of members that it believes."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, deadline_seconds: float) -> None:
         self.alive: set[str] = set()
         self.syncs: list[WeightSync] = []
         self._generators: list[FakeGenerator] = []
         self.publisher = Publisher(
-            WeightsConfig(deadline_seconds=NEVER),
+            WeightsConfig(deadline_seconds=deadline_seconds),
             resolve(NetworkConfig(), in_cluster=False),
             torch.float32,
             alive=lambda: frozenset(self.alive),
@@ -125,13 +134,16 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], World]]:
     monkeypatch.setitem(module.TRANSPORTS, "gloo", FakeTransport)
+    FakeTransport.stuck.clear()
+    FakeTransport.freed.clear()
     worlds: list[World] = []
 
-    def begin(timeout_seconds: float = NEVER) -> World:
-        worlds.append(World(timeout_seconds))
+    def begin(timeout_seconds: float = NEVER, deadline_seconds: float = NEVER) -> World:
+        worlds.append(World(timeout_seconds, deadline_seconds))
         return worlds[-1]
 
     yield begin
+    FakeTransport.freed.set()
     for each in worlds:
         each.close()
 
@@ -178,6 +190,8 @@ def test_an_update_stops_waiting_for_whoever_falls_off_the_list(world: Begin) ->
     assert w.publisher.wait(1, PATIENCE)
     assert first.versions == [0, 1]
     assert until(lambda: second.asked[-1] == "rejoin", PATIENCE), "it is told to register anew when it comes back"
+    assert first.asked[-5:] == ["abort", "open", "start", "update", "finish"], "the other gave the update up"
+    assert first.registrations == 1
 
 
 def test_whoever_has_just_registered_need_not_be_on_the_list_yet(world: Begin) -> None:
@@ -206,6 +220,93 @@ def test_whoever_fails_in_an_update_is_evicted_and_served_after_it_has_registere
     second.fails.clear()
     assert until(lambda: second.versions == [0], PATIENCE)
     assert second.registrations >= 2
+
+
+def test_a_broadcast_that_does_not_end_holds_up_only_whoever_fell_off_the_list(world: Begin) -> None:
+    """A rank that has stopped in the middle of one blocks the sender, which nothing can interrupt."""
+    w = world()
+    first, second = w.generator("a"), w.generator("b")
+    w.publish(0)
+    assert until(lambda: (first.versions, second.versions) == ([0], [0]), PATIENCE)
+    FakeTransport.stuck.set()
+    w.publish(1)
+    assert until(lambda: first.asked[-1] == second.asked[-1] == "update", PATIENCE)
+    w.alive.discard("b")
+    assert w.publisher.wait(1, PATIENCE)
+    assert first.versions == [0, 1]
+    FakeTransport.freed.set()
+    w.alive.add("b")
+    assert until(lambda: second.versions == [0, 1], PATIENCE)
+    assert first.versions == [0, 1], "nothing more came of the update that was left behind"
+
+
+def test_a_broadcast_that_does_not_end_after_all_ends_the_learner_with_the_names(world: Begin) -> None:
+    w = world(deadline_seconds=1.0)
+    FakeTransport.stuck.set()
+    first, second = w.generator("a"), w.generator("b")
+    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    w.publish(0)
+    assert until(lambda: first.asked[-1:] == second.asked[-1:] == ["update"], PATIENCE)
+    w.alive.discard("b")
+
+    def refused() -> bool:
+        try:
+            w.publish(1)
+        except RunError as error:
+            return "to a, b does not end" in str(error)
+        return False
+
+    assert until(refused, PATIENCE)
+
+
+def test_a_generator_that_fails_every_time_holds_up_nobody(world: Begin) -> None:
+    w = world()
+    first, second = w.generator("a"), w.generator("b")
+    second.fails.add("start")
+    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    for version in range(6):
+        w.publish(version)
+        assert until(lambda version=version: first.versions[-1:] == [version], PATIENCE)  # type: ignore[misc]
+    assert first.opened[-1]["world_size"] == 2, "they are in one epoch no more"
+    assert first.asked.count("abort") <= 2
+    second.fails.clear()
+    assert until(lambda: second.versions[-1:] == [5], PATIENCE)
+
+
+def test_a_registration_that_is_repeated_changes_nothing(world: Begin) -> None:
+    w = world()
+    generator, other = w.generator("a"), w.generator("b")
+    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    w.publish(0)
+    assert until(lambda: (generator.versions, other.versions) == ([0], [0]), PATIENCE)
+    generator.register()
+    w.publish(1)
+    assert until(lambda: (generator.versions, other.versions) == ([0, 1], [0, 1]), PATIENCE)
+    assert generator.asked.count("open") == 1, "the epoch went on"
+
+
+def test_who_did_not_hear_of_its_eviction_is_back_once_it_says_that_it_is_there(world: Begin) -> None:
+    w = world()
+    generator = w.generator("a")
+    generator.deaf, generator.fails = True, {"finish"}
+    w.publish(0)
+    assert until(lambda: "rejoin" in generator.asked, PATIENCE)
+    generator.fails = set()
+    generator.register()
+    assert until(lambda: generator.versions == [0], PATIENCE)
+
+
+def test_the_farewell_of_an_earlier_connection_evicts_nobody(world: Begin) -> None:
+    """A generator that follows the learner anew may have registered before the end of the one before is heard of."""
+    w = world()
+    earlier = w.generator("a")
+    w.publish(0)
+    assert until(lambda: earlier.versions == [0], PATIENCE)
+    later = w.generator("a")
+    assert until(lambda: later.versions == [0], PATIENCE)
+    earlier.send("deregister", 0, {})
+    w.publish(1)
+    assert until(lambda: later.versions == [0, 1], PATIENCE)
 
 
 def test_only_the_newest_version_is_sent(world: Begin) -> None:

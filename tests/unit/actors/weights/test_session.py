@@ -46,7 +46,7 @@ class FakeTransport:
 
 def test_an_update_is_received_and_committed_by_every_member() -> None:
     call = Recording()
-    epoch = Epoch({"a": 2, "b": 1}, call, {"scale": 2.0})
+    epoch = Epoch(3, {"a": 2, "b": 1}, call, {"scale": 2.0})
     made: list[FakeTransport] = []
 
     def connect(client: SyncClient, ranks: int) -> FakeTransport:
@@ -58,16 +58,16 @@ def test_an_update_is_received_and_committed_by_every_member() -> None:
     measured = epoch.update(5, [("w", torch.zeros(1))])
     assert (measured.bytes, measured.pause_seconds) == (7, 0.4)
     assert call.calls == [
-        ("open", {"a": INFO | {"rank_offset": 1}, "b": INFO | {"rank_offset": 3}}),
-        ("start", {"a": {}, "b": {}}),
-        ("update", {name: {"names": ["w"], "merging": {"scale": 2.0}} for name in ("a", "b")}),
-        ("finish", {"a": {"version": 5}, "b": {"version": 5}}),
+        ("open", {"a": INFO | {"rank_offset": 1, "epoch": 3}, "b": INFO | {"rank_offset": 3, "epoch": 3}}),
+        ("start", {name: {"epoch": 3} for name in ("a", "b")}),
+        ("update", {name: {"names": ["w"], "merging": {"scale": 2.0}, "epoch": 3} for name in ("a", "b")}),
+        ("finish", {name: {"version": 5, "epoch": 3} for name in ("a", "b")}),
     ]
 
 
 def test_an_aborted_epoch_gives_its_group_up_and_can_not_be_used_again() -> None:
     call = Recording()
-    epoch = Epoch({"a": 1}, call)
+    epoch = Epoch(1, {"a": 1}, call)
     made: list[FakeTransport] = []
     epoch.open(lambda client, ranks: made.append(FakeTransport(client, ranks)) or made[0])  # type: ignore[func-returns-value]
     epoch.abort()
