@@ -31,7 +31,7 @@ from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
 from learner.model.packing import DUMMY, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
-from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state
+from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.runtime import device_of, tune_allocator
 from learner.statistics import (
     TokenRecord,
@@ -320,7 +320,7 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Resume from a checkpoint, bit-identical on CPUs.
+        """Resume from a checkpoint, bit-identical on CPUs. Settings, also the optimizer's, are those of this trainer.
 
         Returns:
             The `extra` that was saved with it.
@@ -334,8 +334,8 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.scheduler = schedule(self.optimizer, self.config.optimizer, state["scheduler"]["last_epoch"])
         torch.set_rng_state(state["rng"])
         return dict(meta["extra"])
 
