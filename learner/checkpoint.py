@@ -89,10 +89,15 @@ def _not_written(folder: Path, error: BaseException) -> CheckpointError:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong in a line: DCP's own text is the tracebacks of all ranks."""
+    """What went wrong, in a line. DCP's own text is the tracebacks of all ranks; torch's of a disk that is full is
+    `unexpected pos 704 vs 598`, behind which the operating system's stands.
+    """
     if isinstance(error, CheckpointException) and error.failures:
         error = next(iter(error.failures.values()))[0]
-    return str(error).strip() or type(error).__name__
+    chain: BaseException | None = error
+    while chain is not None and not isinstance(chain, OSError):
+        chain = chain.__context__
+    return " ".join(str(chain or error).split()) or type(error).__name__
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
