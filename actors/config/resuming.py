@@ -21,7 +21,7 @@ FIXED = {
     "cold_start": "it is behind the checkpoint",
     "preferences": "the reward model is made before the first step",
     "learner.lora": "the checkpoint holds adapters of that form, or none",
-    "learner.objective.name": "it only sets defaults, and recipe.yaml has every part by now; change the parts themselves",
+    "learner.objective.name": "it sets defaults alone, and recipe.yaml has every part by now; change the parts",
     "evaluation.sampling": "the accuracy before training was measured with it, and the one after must be comparable",
 }
 #: Where the KL term is switched on later, nothing has kept what the policy was held close to.
@@ -107,7 +107,11 @@ def _changes(key: str, before: Any, after: Any) -> Iterator[tuple[str, tuple[Any
 
 def refused(before: Recipe, after: Recipe) -> list[str]:
     """Every change that a run which resumes cannot make, as one line that says why."""
-    found = [f"{key}: {FIXED[name]}" for key in changes(before, after) if (name := decides(key)) in FIXED]
+    found: dict[str, list[str]] = {}
+    for key in changes(before, after):
+        if (name := decides(key)) in FIXED:
+            found.setdefault(str(name), []).append(key)
+    lines = [f"{name if len(keys) > 1 else keys[0]}: {FIXED[name]}" for name, keys in found.items()]
     if before.learner.objective.kl == "none" != after.learner.objective.kl:
-        found.append(f"learner.objective.kl: {NO_REFERENCE}")
-    return found
+        lines.append(f"learner.objective.kl: {NO_REFERENCE}")
+    return lines
