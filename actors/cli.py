@@ -53,8 +53,9 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
 ) -> None:
     """Run a recipe from beginning to end, or resume a run."""
-    from actors import run as runs
     from actors.config.loading import load
+    from actors.folder import locked, new_folder, reopen
+    from actors.run import show
 
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
@@ -62,13 +63,18 @@ def run(
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     if resume is not None:
         folder = resume.absolute()
-        tree, checkpoint, step = runs.reopen(folder, overrides or ())
+        with locked(folder):
+            run_ = reopen(folder, overrides or ())
+            for note in run_.notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console)
     else:
         assert recipe is not None
-        tree, checkpoint, step = load(recipe, overrides or ()), None, 0
+        tree = load(recipe, overrides or ())
         with _about(recipe):
-            folder = runs.new_folder(tree)
-    runs.show(tree, folder, checkpoint, step, console)
+            folder = new_folder(tree)
+        with locked(folder):
+            show(tree, folder, None, 0, console)
 
 
 @app.command()
@@ -77,13 +83,13 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
-    from actors import run as runs
     from actors.config.loading import dump, load
+    from actors.folder import require
     from actors.tasks.checks import unchecked
 
     tree = load(recipe, overrides or ())
     with _about(recipe):
-        runs.require(tree)
+        require(tree)
     for what in unchecked(tree):
         stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
     typer.echo(dump(tree), nl=False)

@@ -113,6 +113,14 @@ class Restart(_Event):
     reason: str = Field(description="why it was replaced")
 
 
+class WriteFailed(_Event):
+    """Something that a run keeps could not be written, or, once it is written again, can be."""
+
+    kind: Literal["write_failed"] = "write_failed"
+    what: str = Field(description="what could not be written: checkpoints, metrics.jsonl, …")
+    reason: str = Field(description="what the operating system said; empty: it is written again")
+
+
 class GroupCounters(BaseModel):
     """The ledger's states. issued = in_flight + ready + delivered + trained + committed + Σ dropped."""
 
@@ -157,7 +165,7 @@ class RolloutSample(_Event):
     source: HostileText = Field("", description="label of the task source that the task is from")
 
 
-Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | Tick | RolloutSample
+Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | WriteFailed | Tick | RolloutSample
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]
 EVENT: TypeAdapter[Event] = TypeAdapter(EventField)

@@ -1,4 +1,4 @@
-"""One run from the command line's point of view: a folder, a cluster, a controller, a display, and an end."""
+"""One run from the command line's point of view: a cluster, a controller, a display, and an end."""
 
 import logging
 import math
@@ -7,22 +7,17 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from actors.config import checks as config_checks
-from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
 from actors.control import reaper
 from actors.deadline import until
-from actors.errors import RecipeError, RunError
-from actors.roles.verifier.preference import check_files
-from actors.tasks import checks as task_checks
+from actors.errors import RunError
 
 log = logging.getLogger(__name__)
 
@@ -31,58 +26,6 @@ MODELS = Path("models")
 REFRESH_SECONDS = 0.5
 #: Longest wait for the controller, which answers from a thread of its own, to say what is new (s).
 NEWS_SECONDS = 30.0
-
-
-def new_folder(recipe: Recipe) -> Path:
-    """A fresh run folder that holds the resolved recipe.
-
-    Raises:
-        RecipeError: the recipe cannot be run, or the folder cannot be made.
-    """
-    require(recipe)
-    folder = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    if folder.exists():
-        folder = folder.with_name(f"{folder.name}-{secrets.token_hex(2)}")
-    try:
-        folder.mkdir(parents=True)
-        (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"output: no run folder can be made in {recipe.output} ({error.strerror})") from error
-    return folder
-
-
-def reopen(folder: Path, overrides: Sequence[str]) -> tuple[Recipe, Path, int]:
-    """The recipe of an earlier run, its newest checkpoint and that checkpoint's step.
-
-    Raises:
-        RecipeError: the folder is no run folder, or holds no checkpoint, or its recipe cannot be run.
-    """
-    if not os.access(folder / "recipe.yaml", os.R_OK):
-        raise RecipeError(f"{folder}: not a run folder (it has no recipe.yaml that can be read)")
-    checkpoints = sorted((folder / "checkpoints").glob("step-[0-9]*"))
-    if not checkpoints:
-        raise RecipeError(f"{folder}: there is no checkpoint yet; start over with `leeway run {folder}/recipe.yaml`")
-    recipe = load(folder / "recipe.yaml", overrides)
-    require(recipe, folder)
-    return recipe, checkpoints[-1], int(checkpoints[-1].name.removeprefix("step-"))
-
-
-def require(recipe: Recipe, resumed: Path | None = None) -> None:
-    """Refuse what can be known to be wrong before a process starts.
-
-    Args:
-        recipe: with absolute paths.
-        resumed: the folder of the run that resumes.
-
-    Raises:
-        RecipeError: one line with every problem.
-    """
-    problems = config_checks.problems(recipe, resumed=resumed is not None)
-    # lines are looked at where there is a file to read
-    problems = problems or task_checks.problems(recipe, resumed=resumed is not None)
-    if problems:
-        raise RecipeError("; ".join(problems))
-    check_files(recipe, resumed)
 
 
 @contextmanager

@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
-from learner.extra import META
-from learner.files import replace_folder
+from learner.extra import META, checkpoints, damage, read_meta
+from learner.files import begin, replace_folder, staging_of
 
 FORMAT = 1
 # DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
@@ -34,35 +35,69 @@ def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], 
     Args:
         folder: place of the checkpoint.
         state: tensors by name, nested as torch DCP has them.
-        meta: JSON beside the tensors; `version` orders the checkpoints.
-        keep_last: checkpoints beside `folder`, itself included, that are kept.
+        meta: JSON beside the tensors.
+        keep_last: checkpoints beside `folder`, itself included, that are kept; those called `step-NUMBER` count.
 
     Returns:
         A future that is done when `folder` is durable and older checkpoints are deleted (rank 0's is the one that means
-        it), and that raises `CheckpointError`.
+        it), and that raises `CheckpointError`; nothing is left of the new one then.
+
+    Raises:
+        CheckpointError: where it cannot even be begun.
     """
-    staging = folder.with_name(f".{folder.name}.tmp")
-    text = json.dumps({"format": FORMAT, **meta})
-    if ranks.rank() == 0:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-    ranks.barrier()
-    written = state_dict_saver.async_save(
-        dict(state), checkpoint_id=staging, process_group=ranks.background_group(), no_dist=ranks.world_size() == 1
-    )
+    text = {"format": FORMAT, **meta}
+    staging = staging_of(folder)
+    try:
+        failed = _begin(folder)
+        if ranks.all_reduce_sum(float(failed is not None), torch.device("cpu")):  # all ranks give up, or none
+            raise failed or OSError("the first rank could not begin")
+        written = state_dict_saver.async_save(
+            dict(state), checkpoint_id=staging, process_group=ranks.background_group(), no_dist=ranks.world_size() == 1
+        )
+    except OSError as error:
+        raise _not_written(folder, error) from error
     assert isinstance(written, Future)
     return _executor.submit(_finish, written, staging, folder, text, keep_last)
 
 
-def _finish(written: Future[Any], staging: Path, folder: Path, meta: str, keep_last: int) -> None:
+def _begin(folder: Path) -> OSError | None:
+    """Make the staging folder, on the first rank; returns what keeps it from that."""
+    try:
+        if ranks.rank() == 0:
+            begin(folder)
+    except OSError as error:
+        return error
+    return None
+
+
+def _finish(written: Future[Any], staging: Path, folder: Path, meta: dict[str, Any], keep_last: int) -> None:
     try:
         written.result(timeout=WRITE_TIMEOUT_SECONDS)
         if ranks.rank() == 0:
-            (staging / META).write_text(meta)
+            files = {str(f.relative_to(staging)): f.stat().st_size for f in staging.rglob("*") if f.is_file()}
+            (staging / META).write_text(json.dumps({**meta, "files": files}))
             replace_folder(staging, folder)
             prune(folder.parent, keep_last)
     except (OSError, CheckpointException, TimeoutError) as error:
-        raise CheckpointError(f"could not write checkpoint {folder}: {error}; earlier ones are untouched") from error
+        if ranks.rank() == 0:
+            shutil.rmtree(staging, ignore_errors=True)  # which gives its room back
+        raise _not_written(folder, error) from error
+
+
+def _not_written(folder: Path, error: BaseException) -> CheckpointError:
+    return CheckpointError(f"could not write checkpoint {folder}: {_cause(error)}; earlier ones are untouched")
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, in a line. DCP's own text is the tracebacks of all ranks; torch's of a disk that is full is
+    `unexpected pos 704 vs 598`, behind which the operating system's stands.
+    """
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    chain: BaseException | None = error
+    while chain is not None and not isinstance(chain, OSError):
+        chain = chain.__context__
+    return " ".join(str(chain or error).split()) or type(error).__name__
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
@@ -79,20 +114,22 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} is not a checkpoint: {' and '.join(missing)} missing; name a folder that Trainer.save wrote"
         )
-    meta: dict[str, Any] = json.loads((folder / META).read_text())
+    if found := damage(folder):
+        raise CheckpointError(f"{folder} is damaged: {found}; delete it, and resume from the one before")
+    meta = read_meta(folder)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has checkpoint format {meta.get('format')}, this version reads {FORMAT}")
     try:
         state_dict_loader.load(state, checkpoint_id=folder, no_dist=ranks.world_size() == 1)
     except (CheckpointException, OSError) as error:
         raise CheckpointError(
-            f"{folder} does not fit this model and configuration, or is damaged: {str(error).strip()[-500:]}"
+            f"{folder} does not fit this model and configuration, or is damaged: {_cause(error)[-500:]}"
         ) from error
     return meta
 
 
 def prune(parent: Path, keep_last: int) -> None:
-    """Delete all but the `keep_last` checkpoints of the highest versions in `parent`; nothing else is touched."""
-    found = [(json.loads(meta.read_text())["version"], meta.parent) for meta in parent.glob(f"*/{META}")]
-    for _, folder in sorted(found, key=lambda item: item[0])[:-keep_last]:
-        shutil.rmtree(folder)
+    """Delete all but the `keep_last` newest whole checkpoints in `parent`; nothing else counts or is touched."""
+    whole = [folder for folder in checkpoints(parent).values() if damage(folder) is None]
+    for folder in whole[:-keep_last]:
+        shutil.rmtree(folder, ignore_errors=True)  # the new one is durable, whatever becomes of the old ones

@@ -1,14 +1,42 @@
-"""What a checkpoint holds beside the tensors, for those who must read it without torch."""
+"""What a checkpoint holds beside the tensors, and whether it is whole, for those who must know it without torch."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from learner.errors import CheckpointError
 
 META = "learner.json"
+#: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.
+_STEP = re.compile(r"step-(\d+)")
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of a step's checkpoint; `checkpoints` finds it again."""
+    return f"step-{step:06d}"
+
+
+def checkpoints(parent: Path) -> dict[int, Path]:
+    """The folders in `parent` that are called as checkpoints are, whole or not, by step in ascending order."""
+    found = {int(match[1]): path for path in parent.glob("step-*") if (match := _STEP.fullmatch(path.name))}
+    return {step: found[step] for step in sorted(found) if found[step].is_dir()}
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, as far as the names and sizes of its files tell; None where nothing is."""
+    try:
+        files = read_meta(folder).get("files", {})
+        for name, size in files.items():
+            if (found := (folder / name).stat().st_size) != size:
+                return f"{name} has {found} bytes of {size}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError) as error:
+        return f"{META} cannot be read ({error})"
+    return None
 
 
 def read_extra(folder: Path) -> dict[str, Any]:
@@ -18,9 +46,16 @@ def read_extra(folder: Path) -> dict[str, Any]:
         CheckpointError: if `folder` is no checkpoint.
     """
     try:
-        meta = json.loads((folder / META).read_text())
-        return dict(meta["extra"])
+        return dict(read_meta(folder)["extra"])
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote"
         ) from error
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `learner.json` says of a checkpoint. Raises OSError or ValueError where it does not."""
+    meta = json.loads((folder / META).read_text())
+    if not isinstance(meta, dict):
+        raise ValueError("not a JSON object")
+    return meta

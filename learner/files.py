@@ -5,7 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, which takes its place when the block ends, and is deleted where it fails."""
+    staging = begin(folder)
+    try:
+        yield staging
+        replace_folder(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def begin(folder: Path) -> Path:
+    """A fresh staging folder for `folder`; what an earlier attempt has left in it is deleted."""
+    staging = staging_of(folder)
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def staging_of(folder: Path) -> Path:
+    """Where `folder` is written before it is renamed; `tidy` knows such names."""
+    return folder.with_name(f".{folder.name}.tmp")
 
 
 def replace_folder(staging: Path, folder: Path) -> None:
@@ -23,6 +50,24 @@ def replace_folder(staging: Path, folder: Path) -> None:
     _sync(folder.parent)
     if retired is not None:
         shutil.rmtree(retired)
+
+
+def tidy(parent: Path) -> None:
+    """Clear away what a crash has left in `parent`, while nobody else writes there.
+
+    A folder that was moved aside for its successor comes back where the crash was between the two renames.
+    """
+    for retired in parent.glob(".*.old-*"):
+        place = parent / retired.name[1:].rpartition(".old-")[0]
+        if place.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            retired.rename(place)
+    for staging in parent.glob(".*.tmp"):
+        if staging.is_dir():
+            shutil.rmtree(staging, ignore_errors=True)
+        else:
+            staging.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

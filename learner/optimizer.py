@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,20 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig)
         eps=config.epsilon,
         fused=True,
     )
-    return optimizer, LambdaLR(optimizer, lambda step: rate_fraction(step, config))
+    return optimizer, schedule(optimizer, config)
+
+
+def schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int = 0) -> LambdaLR:
+    """The schedule of an optimizer that has taken `steps` steps; the rate becomes that of the next one."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.learning_rate
+    return LambdaLR(optimizer, lambda step: rate_fraction(step, config), last_epoch=steps - 1)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Take over the moments and step counts of a saved state; rates, decay and all else stay as configured."""
+    configured = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": configured})
 
 
 def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:

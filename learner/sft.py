@@ -29,7 +29,8 @@ def train_sft(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     held_out: Sequence[Example] = (),
 ) -> dict[str, float]:
-    """Supervised fine-tuning with a fresh AdamW; the policy version does not change.
+    """Supervised fine-tuning with a fresh AdamW; the policy version does not change, and what is learned becomes the
+    reference of the reinforcement learning.
 
     Args:
         trainer: its model is changed in place.
@@ -56,7 +57,7 @@ def train_sft(
     def held_out_loss() -> float:
         return cross_entropy(trainer, held_out, train=False)[0]
 
-    return fit(
+    statistics = fit(
         list(trainer.model.parameters()),
         len(examples),
         config,
@@ -66,6 +67,8 @@ def train_sft(
         should_stop,
         on_step,
     )
+    trainer.refresh_reference()
+    return statistics
 
 
 def fit(

@@ -24,14 +24,22 @@ from learner.batch import Group, save_groups, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import diagnose_non_finite
 from learner.distributed import ranks
-from learner.errors import ModelError, NonFiniteError
+from learner.errors import NonFiniteError
 from learner.model import weights
-from learner.model.adapters import adapter_tensors, adapters_off, add_adapters, check_base
+from learner.model.adapters import (
+    REFERENCE,
+    adapter_of,
+    adapter_tensors,
+    add_adapters,
+    check_base,
+    reference_adapters,
+    refresh_reference,
+)
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
 from learner.model.packing import DUMMY, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
-from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state
+from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.runtime import device_of, tune_allocator
 from learner.statistics import (
     TokenRecord,
@@ -78,10 +86,11 @@ class Trainer:
         self.model: Any = self.policy.model
         self.reference = self._build_reference()
         if config.lora is not None:
-            add_adapters(self.model, config.lora)
+            add_adapters(self.model, config.lora, reference=config.objective.kl != "none")
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
-        self.parameter_count = sum(p.numel() for p in self.model.parameters())
+        own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
+        self.parameter_count = sum(p.numel() for p in own)
         for policy in (self.policy, self.reference):
             if policy is not None and ranks.world_size() > 1:
                 ranks.shard(policy, DTYPES[config.dtype])
@@ -120,7 +129,9 @@ class Trainer:
         ]
         self._stop_when_not_finite(steps, groups)
         self.version += 1
-        self._refresh_reference()
+        every = self.config.objective.reference_refresh_steps
+        if every and self.version % every == 0:
+            self.refresh_reference()
         statistics = {
             **_summary(steps),
             **batch_statistics(samples),
@@ -227,12 +238,8 @@ class Trainer:
                 samples[index].proximal = values.cpu().numpy()
 
     def _build_reference(self) -> Policy | None:
-        o = self.config.objective
-        if o.kl == "none":
-            return None
-        if self.config.lora is not None:
-            if o.reference_refresh_steps:
-                raise ModelError("with lora the reference is the model without adapters; it cannot be refreshed")
+        """A frozen copy of the policy; None where there is no reference, or where it is adapters of the policy's."""
+        if self.config.objective.kl == "none" or self.config.lora is not None:
             return None
         model = copy.deepcopy(self.model).requires_grad_(False).eval()
         return Policy(model, self.policy.dtype, self.config.logit_chunk_tokens)
@@ -240,15 +247,17 @@ class Trainer:
     def _reference_logprobs(self, packed: Packed, temperature: float) -> Tensor | None:
         if self.config.objective.kl == "none":
             return None
-        without_adapters = adapters_off(self.model) if self.config.lora is not None else contextlib.nullcontext()
-        with torch.no_grad(), without_adapters:
+        adapters = contextlib.nullcontext() if self.config.lora is None else reference_adapters(self.model)
+        with torch.no_grad(), adapters:
             logprobs, _ = (self.reference or self.policy)(packed, temperature)
         return logprobs  # type: ignore[no-any-return]
 
-    def _refresh_reference(self) -> None:
-        every = self.config.objective.reference_refresh_steps
-        if self.reference is not None and every and self.version % every == 0:
+    def refresh_reference(self) -> None:
+        """Make the reference, where there is one, what the policy is now."""
+        if self.reference is not None:
             self.reference.load_state_dict(self.policy.state_dict())
+        elif self.config.objective.kl != "none":
+            refresh_reference(self.model)
 
     def _measured_peak(self) -> float:
         """TFLOP/s of the devices of all ranks."""
@@ -320,7 +329,7 @@ class Trainer:
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Resume from a checkpoint, bit-identical on CPUs.
+        """Resume from a checkpoint, bit-identical on CPUs. Settings, also the optimizer's, are those of this trainer.
 
         Returns:
             The `extra` that was saved with it.
@@ -334,8 +343,8 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.scheduler = schedule(self.optimizer, self.config.optimizer, state["scheduler"]["last_epoch"])
         torch.set_rng_state(state["rng"])
         return dict(meta["extra"])
 

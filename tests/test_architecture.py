@@ -22,7 +22,7 @@ FORBIDDEN = {
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {
     9: {"cli"},
-    8: {"run"},
+    8: {"run", "folder"},
     7: {"stages"},
     6: {"control"},
     5: {"roles"},

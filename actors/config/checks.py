@@ -183,13 +183,8 @@ def _configuration(folder: Path) -> dict[str, Any]:
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:
-    objective = recipe.learner.objective
-    if recipe.learner.lora is not None and objective.kl != "none" and objective.reference_refresh_steps:
-        yield (
-            "learner.objective.reference_refresh_steps: with learner.lora the reference is the model without adapters, "
-            "which cannot be refreshed; set 0"
-        )
-    if recipe.replay.group_size == 1 and (recipe.replay.drop_zero_variance or objective.advantage != "none"):
+    advantage = recipe.learner.objective.advantage
+    if recipe.replay.group_size == 1 and (recipe.replay.drop_zero_variance or advantage != "none"):
         yield (
             "replay.group_size is 1, and nothing is learned from a group without another completion to compare with; "
             "set 2 or more, or learner.objective.advantage: none and replay.drop_zero_variance: false"

@@ -37,11 +37,13 @@ class Recording:
     def add(self, event: Event) -> None:
         """Stamp an event and record it."""
         event = stamped(event, self._clock() - self._origin)
-        self._recorder.record(event)
+        failed = self._recorder.record(event)
         told = event.model_dump(mode="json")
         with self._lock:
             self._events.append(told)
             self._count += 1
+        for each in failed:
+            self.add(each)
 
     def add_received(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Record events that another process sent; one that is malformed is counted and logged, and ends nothing."""

@@ -50,6 +50,7 @@ WEIGHT_EPOCH = Gauge("leeway_weight_epoch", "Membership epoch of the broadcast g
 VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST)
 VERDICTS = Counter("leeway_verdicts", "Verdicts on completions, by status", ["status"])
 
+CHECKPOINT_FAILURES = Counter("leeway_checkpoint_failures", "Checkpoints that could not be written")
 LEARNER_VERSION = Gauge("leeway_learner_version", "Policy version of the learner")
 TRAINED_TOKENS = Counter("leeway_trained_tokens", "Completion tokens that went into an optimizer step")
 STEP = Histogram("leeway_step_seconds", "One optimizer step", buckets=FAST)

@@ -23,6 +23,9 @@ is v minus the version of its oldest token, and it is bounded twice:
 
 - Admission. A generator that holds version w is leased a task only if the group can still be trained in time,
   that is, if   issued - dropped < (max_staleness + w + 1) * groups_per_batch.
+  A run that resumes may have another groups_per_batch than before. What was committed until then is settled, so both
+  sides count from there: with v0, the version that it resumed at, and n0, the groups committed below it,
+  issued - n0 - dropped < (max_staleness + w - v0 + 1) * groups_per_batch.
 - Delivery. A batch for version v holds only groups with v - oldest <= max_staleness; older ones are dropped as stale
   and their tasks are issued again.
 """
@@ -88,10 +91,14 @@ class Entry:
 
 @dataclass(slots=True)
 class Ledger:
-    """See the module's docstring. Methods that take `now` expect seconds of one monotonic clock."""
+    """See the module's docstring, where `first_version` is v0 and `settled` n0. Methods that take `now` expect seconds
+    of one monotonic clock.
+    """
 
     limits: ReplayLimits
     first_group_id: int = 0
+    first_version: int = 0
+    settled: int = 0
     version: int = 0
     cursor: int = 0
     issued: int = 0
@@ -106,8 +113,9 @@ class Ledger:
 
     def capacity(self, version: int) -> int:
         """How many tasks may be leased to a generator that holds `version`."""
-        outstanding = self.issued - self.dropped.total()
-        return max(0, (self.limits.max_staleness + version + 1) * self.limits.groups_per_batch - outstanding)
+        outstanding = self.issued - self.settled - self.dropped.total()
+        batches = self.limits.max_staleness + version - self.first_version + 1
+        return max(0, batches * self.limits.groups_per_batch - outstanding)
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
@@ -267,10 +275,14 @@ class Ledger:
 
     @classmethod
     def resume(cls, limits: ReplayLimits, snapshot: dict[str, Any]) -> "Ledger":
-        """The ledger of a run that resumes from a checkpoint: unfinished tasks are issued again."""
+        """The ledger of a run that resumes from a checkpoint, perhaps with other limits: unfinished tasks are issued
+        again.
+        """
         dropped = Counter({Reason(reason): count for reason, count in snapshot["dropped"].items()})
         return cls(
             limits=limits,
+            first_version=snapshot["version"],
+            settled=snapshot["committed"],
             version=snapshot["version"],
             cursor=snapshot["cursor"],
             issued=snapshot["committed"] + dropped.total(),

@@ -9,7 +9,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from actors.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
+from actors.events import (
+    EVENT,
+    EvaluationDone,
+    Event,
+    Phase,
+    Restart,
+    RewardModelDone,
+    StepDone,
+    Tick,
+    WriteFailed,
+)
 from actors.report import statistics as names
 from actors.report.health import warnings
 from actors.report.markup import visible
@@ -76,7 +86,7 @@ class Display:
         line = plain(self.state, event)
         if line:
             yield line
-        if isinstance(event, StepDone | EvaluationDone | RewardModelDone):
+        if isinstance(event, StepDone | EvaluationDone | RewardModelDone | WriteFailed):
             found = warnings(self.state)
             yield from (f"warning: {new.text} {new.fix}" for new in found if new.symptom not in self._warned)
             self._warned = {warning.symptom for warning in found}
@@ -97,6 +107,8 @@ def plain(state: RunState, event: Event) -> str | None:
         case EvaluationDone():
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
             return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
+        case WriteFailed(reason=""):
+            return f"{event.what} can be written again"
         case Restart():
             return _one_line(f"restarted {event.member}: {event.reason}")
         case _:

@@ -33,6 +33,7 @@ def warnings(state: RunState) -> list[HealthWarning]:
     """All warnings that hold for the state of the run now, gravest first."""
     found = (
         _bound_broken(state),
+        *_unwritten(state),
         _not_finite(state),
         _reward_model_guesses(state),
         _accuracy_drop(state),
@@ -59,11 +60,22 @@ def _solved(state: RunState) -> bool:
 
 
 def _bound_broken(state: RunState) -> HealthWarning | None:
-    oldest = max(state.staleness, default=0)
+    oldest = state.oldest_trained
     if oldest <= state.info.max_staleness:
         return None
     text = f"Tokens {oldest} versions old were trained on, but the bound is {state.info.max_staleness}."
     return HealthWarning("staleness", text, "This must never happen. Stop the run and report it with its run folder.")
+
+
+def _unwritten(state: RunState) -> list[HealthWarning]:
+    return [
+        HealthWarning(
+            f"unwritten {what}",
+            f"Could not write {what}: {reason}.",
+            f"Make room in {state.info.folder}, or let it be written: the run goes on, but what is missing is lost.",
+        )
+        for what, reason in state.unwritten.items()
+    ]
 
 
 def _not_finite(state: RunState) -> HealthWarning | None:

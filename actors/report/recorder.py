@@ -1,12 +1,16 @@
 """The one object a controller talks to: it takes events and keeps state and files up to date."""
 
+import logging
+from collections.abc import Callable, Iterator
 from typing import Self
 
-from actors.events import Event
+from actors.events import Event, WriteFailed
 from actors.report.html import render
 from actors.report.state import RunInfo, RunState
-from actors.report.summary import RunSummary, summarise, to_json
+from actors.report.summary import summarise, to_json
 from actors.report.writer import RunFolder, read_back
+
+log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
 
@@ -25,7 +29,7 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
     if resumed_at is not None:
         for event in read_back(info.folder):
             state.fold(event)
-        state.rewind(resumed_at)
+        state.resumed(resumed_at)
     return state
 
 
@@ -47,28 +51,42 @@ class RunRecorder:
         self.state = reopened(info, resumed_at)
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
+        self._failed: set[str] = set()
 
-    def record(self, event: Event) -> None:
-        """Take in one event; every 30 s of the run's time, summary and report are written anew."""
+    def record(self, event: Event) -> list[WriteFailed]:
+        """Take in one event; every 30 s of the run's time, summary and report are written anew.
+
+        A disk that is full ends no run: what cannot be written is missing in the record.
+
+        Returns:
+            An event for everything that cannot be written and could before, which the caller records too.
+        """
         self.state.fold(event)
-        self._folder.write(event)
+        steps = [("the record of the run", lambda: self._folder.write(event))]
         if self._published is None or event.seconds - self._published >= PUBLISH_SECONDS:
-            self.publish()
+            steps.append(("the report", self.publish))
+        return [failed for what, step in steps for failed in self._attempt(what, step)]
 
-    def publish(self) -> RunSummary:
+    def _attempt(self, what: str, step: Callable[[], object]) -> Iterator[WriteFailed]:
+        """Take a step; where it fails for the first time, the event that says so."""
+        try:
+            step()
+        except OSError as error:
+            log.warning("could not write %s: %s", what, error)
+            if what not in self._failed:
+                self._failed.add(what)
+                yield WriteFailed(seconds=self.state.seconds, what=what, reason=error.strerror or str(error))
+
+    def publish(self) -> None:
         """Write `summary.json` and `report.html` as of now."""
-        summary = summarise(self.state)
-        self._folder.replace(RunFolder.SUMMARY, to_json(summary))
-        self._folder.replace(RunFolder.REPORT, render(self.state))
         self._published = self.state.seconds
-        return summary
+        self._folder.replace(RunFolder.SUMMARY, to_json(summarise(self.state)))
+        self._folder.replace(RunFolder.REPORT, render(self.state))
 
     def close(self) -> None:
         """Publish a last time and close the files."""
-        try:
-            self.publish()
-        finally:
-            self._folder.close()
+        for _ in (*self._attempt("the report", self.publish), *self._attempt("the record", self._folder.close)):
+            pass
 
     def __enter__(self) -> Self:
         return self

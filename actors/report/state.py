@@ -23,6 +23,7 @@ from actors.events import (
     StepDone,
     Tick,
     WeightSync,
+    WriteFailed,
     merge_ticks,
 )
 from actors.report import statistics as names
@@ -72,6 +73,7 @@ class RunState:
         self.not_finite = 0
         self.step_seconds = Series()
         self.staleness: Counter[int] = Counter()
+        self._settled_staleness: Counter[int] = Counter()
         self.staleness_mean = Series()
         self.evaluations: list[EvaluationDone] = []
         self.transfer = Series()
@@ -89,6 +91,7 @@ class RunState:
         self.rates: dict[str, Series] = {}
         self.restarts = 0
         self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
+        self.unwritten: dict[str, str] = {}
         self.first_samples: list[RolloutSample] = []
         self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
         self._difference_sum = self._difference_tokens = 0.0
@@ -113,6 +116,10 @@ class RunState:
             case Restart():
                 self.restarts += 1
                 self.last_restarts.append(event)
+            case WriteFailed():
+                self.unwritten.pop(event.what, None)
+                if event.reason:
+                    self.unwritten[event.what] = event.reason
             case RolloutSample():
                 if len(self.first_samples) < FIRST_SAMPLES:
                     self.first_samples.append(event)
@@ -159,6 +166,19 @@ class RunState:
         for series in (self.transfer, self.pause, self.sync_total, self.sync_bytes):
             series.cut(lost.version)
         self.evaluations = [done for done in self.evaluations if done.version < lost.version]
+
+    def resumed(self, step: int) -> None:
+        """The run resumes at `step`: later steps are undone; earlier ones may have had another bound on staleness, and
+        what could not be written then can perhaps be now.
+        """
+        self.rewind(step)
+        self._settled_staleness = self.staleness.copy()
+        self.unwritten.clear()
+
+    @property
+    def oldest_trained(self) -> int:
+        """Age of the oldest token trained on since the run started or resumed (versions)."""
+        return max(self.staleness - self._settled_staleness, default=0)
 
     def _count_difference(self, event: StepDone, sign: int) -> None:
         total, tokens = _difference(event)

@@ -9,8 +9,10 @@
 | `report.html` | the report, see `actors.report.html` |
 """
 
+import fcntl
+import logging
 import os
-from io import BufferedWriter
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +20,9 @@ from pydantic import ValidationError
 from actors.errors import RunError
 from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
 from actors.report.tensorboard import TensorBoard
+from learner.files import staging_of
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 10.0  # a day of ticks is then a few megabytes
 READ_BACK_BYTES = 1 << 20  # of samples.jsonl: enough for the few that the report shows
@@ -40,15 +45,21 @@ class RunFolder:
         Args:
             path: the run folder.
             resumed_at: step of the checkpoint that the run resumes from; None: it starts.
+
+        Raises:
+            RunError: another process writes the folder, or nobody can.
         """
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._metrics = _append_to(path / self.METRICS)
-        self._samples = _append_to(path / self.SAMPLES)
         self._ticks: list[Tick] = []
-        self._training = TensorBoard(path / self.TENSORBOARD / "training", resumed_at)
-        # Pools are charted by second, which must not be mistaken for a step when a resume hides lost steps.
-        self._pools = TensorBoard(path / self.TENSORBOARD / "pools")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._metrics = LineFile(path / self.METRICS)
+            self._samples = LineFile(path / self.SAMPLES)
+            self._training = TensorBoard(path / self.TENSORBOARD / "training", resumed_at)
+            # Pools are charted by second, which must not be mistaken for a step when a resume hides lost steps.
+            self._pools = TensorBoard(path / self.TENSORBOARD / "pools")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); make room there, or let it be") from error
 
     def write(self, event: Event) -> None:
         """Append one event and hand it to the operating system; ticks once ten seconds are full."""
@@ -57,14 +68,14 @@ class RunFolder:
             if sum(tick.interval_seconds for tick in self._ticks) >= TICK_SECONDS:
                 self._write_ticks()
             return
-        _write_line(self._samples if isinstance(event, RolloutSample) else self._metrics, event)
+        (self._samples if isinstance(event, RolloutSample) else self._metrics).append(event)
         self._chart(event)
 
     def _write_ticks(self) -> None:
         if self._ticks:
             merged = merge_ticks(self._ticks)
             self._ticks.clear()
-            _write_line(self._metrics, merged)
+            self._metrics.append(merged)
             self._chart(merged)
 
     def _chart(self, event: Event) -> None:
@@ -82,9 +93,57 @@ class RunFolder:
 
     def close(self) -> None:
         """Write what is pending and close every file."""
-        self._write_ticks()
-        for file in (self._metrics, self._samples, self._training, self._pools):
-            file.close()
+        with ExitStack() as closing:
+            for file in (self._metrics, self._samples, self._training, self._pools):
+                closing.callback(file.close)
+            self._write_ticks()
+
+
+class LineFile:
+    """A file that grows by whole lines, whatever room there is, and has one writer at a time.
+
+    Raises:
+        RunError: another process writes the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        try:
+            lock(self._file.fileno())
+        except BlockingIOError as error:
+            self._file.close()
+            raise RunError(f"{path} is being written by another process; wait until that run has ended") from error
+        # a torn line would swallow the next one
+        self._end = _end_of_last_line(path)
+        self._file.truncate(self._end)
+
+    def append(self, event: Event) -> None:
+        """Hand one line to the operating system. Raises OSError where it is not taken; nothing of it stays then."""
+        line = memoryview(event.model_dump_json().encode() + b"\n")
+        self._file.truncate(self._end)  # what is left of a line that was not taken
+        left = line
+        while left:
+            left = left[self._file.write(left) :]
+        self._end += len(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def lock(descriptor: int) -> None:
+    """Keep a file for this process, until it is closed or the process has ended, however it ends.
+
+    Where the storage knows no locks (some network file systems) this does nothing but log that.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        log.warning("no lock could be had (%s): nothing keeps two processes from one run folder here", error.strerror)
 
 
 def read_back(folder: Path) -> list[Event]:
@@ -97,23 +156,21 @@ def read_back(folder: Path) -> list[Event]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8; after a crash the file holds either the old or the new text."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(text.encode("utf-8", "replace"))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    """Replace `path` by `text` in UTF-8; after a crash the file holds either the old or the new text.
 
-
-def _append_to(path: Path) -> BufferedWriter:
-    """Open for appending, at the end of the last whole line: a torn line would swallow the next one."""
-    file = path.open("ab")
-    end = _end_of_last_line(path)
-    if end < file.tell():
-        file.truncate(end)
-        file.seek(end)
-    return file
+    Raises:
+        OSError: it cannot be written; the file holds the old text.
+    """
+    draft = staging_of(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _end_of_last_line(path: Path) -> int:
@@ -127,11 +184,6 @@ def _end_of_last_line(path: Path) -> int:
                 return start + newline + 1
             position = start
     return 0
-
-
-def _write_line(file: BufferedWriter, event: Event) -> None:
-    file.write(event.model_dump_json().encode() + b"\n")
-    file.flush()
 
 
 def _read(path: Path, last_bytes: int | None = None) -> list[Event]:

@@ -7,6 +7,7 @@ Engines get merged weights. Either the learner merges and sends them (`merged_te
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,18 @@ from learner.errors import ModelError
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import merge
 
-ADAPTER = "default"
+#: The adapter that is trained, and the frozen one of the reference policy.
+ADAPTER, REFERENCE = "default", "reference"
+_NAME = re.compile(r"(.*\.lora_\w+\.)(\w+)(.*)")
 
 
-def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
+def add_adapters(model: nn.Module, settings: LoraSettings, reference: bool = False) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
+
+    Args:
+        model: is changed in place.
+        settings: rank, scale and layers.
+        reference: whether each of these layers gets another, frozen adapter, see `reference_adapters`.
 
     Raises:
         ModelError: for a target whose weight is also another layer's.
@@ -37,26 +45,50 @@ def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
         target_modules=settings.targets,
         task_type="CAUSAL_LM",
     )
-    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    for name in (ADAPTER, *([REFERENCE] if reference else [])):
+        inject_adapter_in_model(config, model, adapter_name=name)
+    for layer in adapted_layers(model).values():
+        layer.set_adapter(ADAPTER)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+        parameter.requires_grad_(_is_trained(name))
+    if reference:
+        refresh_reference(model)
     names = dict(model.named_parameters())
     for name in adapted_layers(model):
         if f"{name}.base_layer.weight" not in names:
             raise ModelError(f"{name} shares its weight with another layer; leave it out of lora.targets")
 
 
+def refresh_reference(model: nn.Module) -> None:
+    """Make the reference adapters what the trained ones are now."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if _is_trained(name):
+                parameters[_NAME.sub(rf"\g<1>{REFERENCE}\3", name)].copy_(parameter)
+
+
 @contextlib.contextmanager
-def adapters_off(model: nn.Module) -> Iterator[None]:
-    """Inside, `model` computes what it did before the adapters: the frozen reference policy, at no memory."""
-    layers = list(adapted_layers(model).values())
+def reference_adapters(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` is the reference policy, at the memory of its adapters alone."""
+    layers = adapted_layers(model).values()
     for layer in layers:
-        layer.enable_adapters(False)
+        layer.set_adapter(REFERENCE, inference_mode=True)
     try:
         yield
     finally:
         for layer in layers:
-            layer.enable_adapters(True)
+            layer.set_adapter(ADAPTER)
+
+
+def adapter_of(name: str) -> str | None:
+    """The adapter that a parameter belongs to; None for the model's own."""
+    match = _NAME.fullmatch(name)
+    return match[2] if match else None
+
+
+def _is_trained(name: str) -> bool:
+    return adapter_of(name) == ADAPTER
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
@@ -94,7 +126,7 @@ def adapter_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     Every rank must iterate."""
     for name, parameter in model.named_parameters():
-        if "lora_" in name:
+        if _is_trained(name):
             yield name.replace(f".{ADAPTER}.", "."), ranks.full_tensor(parameter.detach())
 
 

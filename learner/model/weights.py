@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from learner.files import replace_folder
+from learner.errors import CheckpointError
+from learner.files import staged
 from learner.model.adapters import merged_tensors
 
 TOKENIZER_FILES = (
@@ -35,16 +37,26 @@ def named_tensors(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]
 
 
 def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:
-    """Write a Hugging Face folder with `tensors` as weights and the tokenizer files of `source`, atomically."""
-    staging = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    """Write a Hugging Face folder with `tensors` as weights and the tokenizer files of `source`, atomically.
+
+    Raises:
+        CheckpointError: where it cannot be written; what was in its place is untouched.
+    """
+    try:
+        with staged(folder) as staging:
+            _write(model, tensors, source, staging)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"could not write the model {folder}: {error}; make room there, or let it be written, and resume"
+        ) from error
+
+
+def _write(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:
     contiguous = {name: t.cpu().contiguous() for name, t in tensors.items()}
-    model.save_pretrained(staging, state_dict=contiguous)
-    config = json.loads((staging / "config.json").read_text())
+    model.save_pretrained(folder, state_dict=contiguous)
+    config = json.loads((folder / "config.json").read_text())
     config |= {"dtype": str(next(iter(contiguous.values())).dtype).removeprefix("torch."), "use_cache": True}
-    (staging / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
     for pattern in TOKENIZER_FILES:
         for file in source.glob(pattern):
-            shutil.copy2(file, staging / file.name)
-    replace_folder(staging, folder)
+            shutil.copy2(file, folder / file.name)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -15,10 +15,11 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.events import Event, Phase, WeightSync
+from actors.events import Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
+from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.rendezvous import join, leave
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
@@ -29,8 +30,8 @@ from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import Group, LearnerConfig, Trainer
-from learner.checkpoint import WRITE_TIMEOUT_SECONDS
 from learner.distributed import ranks
+from learner.extra import checkpoint_name
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
 
@@ -51,7 +52,7 @@ class Learner:
         self._rank, self._name = context.rank, context.name
         self._stopping = False
         self._published: int | None = None
-        self._saving: deque[tuple[int, Future[None]]] = deque()
+        self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
 
     def describe(self) -> Description:
@@ -138,6 +139,7 @@ class Learner:
         trainer, recipe = self._trainer, self._recipe
         if self._resume:
             trainer.load(self._resume)
+            self._checkpoints.durable = trainer.version
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
             stream = TaskStream(recipe.tasks, recipe.seed)
@@ -151,8 +153,8 @@ class Learner:
         )
         if not self._resume:
             self._evaluate("before", recipe.evaluation.samples, wait=True)
-            self._checkpoint()
-            self._commit(wait=True)
+            self._checkpoints.begin(trainer.version)
+            self._checkpoints.settle(wait=True)
 
     def _publish(self) -> None:
         """Offer the current weights to the generators; every rank takes part in gathering them."""
@@ -177,7 +179,7 @@ class Learner:
         recipe, trainer = self._recipe, self._trainer
         self._phase("training", f"{recipe.steps} steps")
         coming = self._fetch(trainer.version)
-        while trainer.version < recipe.steps and not self._stopping:
+        while trainer.version < recipe.steps:  # a stop ends it below, where all ranks hear of it
             groups = self._await_batch(coming)
             if not self._all_ranks_have(groups):
                 break
@@ -191,17 +193,17 @@ class Learner:
             self._report(version, groups, statistics, seconds)
             coming = self._fetch(trainer.version)
             self._after_step(trainer.version)
-        if trainer.version % max(1, recipe.checkpoint_every_steps) or not recipe.checkpoint_every_steps:
-            self._checkpoint()
-        self._commit(wait=True)
+        self._last_checkpoint()
         if not self._stopping:
             self._finish()
+        if self._checkpoints.failure is not None:
+            raise self._checkpoints.failure
 
     def _after_step(self, step: int) -> None:
         recipe = self._recipe
-        self._commit()
+        self._checkpoints.settle()
         if recipe.checkpoint_every_steps and step % recipe.checkpoint_every_steps == 0:
-            self._checkpoint()
+            self._checkpoints.begin(step)
         if recipe.evaluation.every_steps and step % recipe.evaluation.every_steps == 0 and step < recipe.steps:
             self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
 
@@ -228,7 +230,7 @@ class Learner:
     def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
         start = time.monotonic()
         while not coming.done() and not self._stopping:
-            self._commit()
+            self._checkpoints.settle()
             try:
                 coming.result(POLL_SECONDS)
             except TimeoutError:
@@ -255,20 +257,29 @@ class Learner:
 
     # ---------------------------------------------------------------- checkpoints, evaluation, notices
 
-    def _checkpoint(self) -> None:
-        """Begin to save with the replay's position; only copying the state holds training up."""
-        version = self._trainer.version
+    def _save(self, version: int) -> Future[None]:
+        """Begin to save, with the replay's position."""
         snapshot = self._client.request("snapshot", {"version": version}).body["snapshot"]
-        folder = self._folder / "checkpoints" / f"step-{version:06d}"
-        self._saving.append((version, self._trainer.save_async(folder, {"replay": snapshot})))
+        folder = self._folder / "checkpoints" / checkpoint_name(version)
+        return self._trainer.save_async(folder, {"replay": snapshot})
 
-    def _commit(self, wait: bool = False) -> None:
-        """Tell the replay of every checkpoint that has become durable. Raises CheckpointError for one that did not."""
-        while self._saving and (wait or self._saving[0][1].done()):
-            version, saved = self._saving.popleft()
-            saved.result(WRITE_TIMEOUT_SECONDS)
-            if self._rank == 0:
-                self._client.request("committed", {"version": version})
+    def _last_checkpoint(self) -> None:
+        """Save what no checkpoint holds yet, also where that of the last step could not be written the first time."""
+        version = self._trainer.version
+        self._checkpoints.settle(wait=True)
+        if ranks.all_reduce_sum(float(self._checkpoints.durable != version), self._trainer.device):
+            self._checkpoints.begin(version)
+            self._checkpoints.settle(wait=True)
+
+    def _committed(self, version: int) -> None:
+        if self._rank == 0:
+            self._client.request("committed", {"version": version})
+
+    def _checkpoint_failed(self, reason: str) -> None:
+        if reason:
+            metrics.CHECKPOINT_FAILURES.inc()
+        if self._rank == 0:
+            self._notify(self._client, WriteFailed(what="checkpoints", reason=reason))
 
     def _evaluate(self, name: str, samples: int, wait: bool) -> None:
         if self._rank != 0:

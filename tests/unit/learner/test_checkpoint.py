@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ import torch
 
 from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.batch import load_groups, save_groups
+from learner.checkpoint import prune
+from learner.extra import META
+from learner.optimizer import rate_fraction
 from tests.unit.learner.conftest import GroupFactory
 
 PLAIN = LearnerConfig(
@@ -137,3 +142,100 @@ def test_saving_runs_beside_training_and_keeps_the_last(
     for step in (1, 2):
         assert trainer.load(tmp_path / f"step-{step}") == {"step": step}
         assert all(torch.equal(tensor, expected[step][name]) for name, tensor in _weights(trainer).items())
+
+
+@pytest.mark.parametrize("spoilt", ["__0_0.distcp", ".metadata", "learner.json"])
+@pytest.mark.parametrize("how", ["truncated", "missing"])
+def test_a_damaged_checkpoint_is_an_error_that_names_it(
+    tiny_model: Path, tmp_path: Path, spoilt: str, how: str
+) -> None:
+    trainer = Trainer(PLAIN, tiny_model, seed=0)
+    trainer.save(tmp_path / "step-000001", {})
+    file = tmp_path / "step-000001" / spoilt
+    file.write_bytes(file.read_bytes()[:-9]) if how == "truncated" else file.unlink()
+    with pytest.raises(CheckpointError, match="step-000001"):
+        trainer.load(tmp_path / "step-000001")
+
+
+@pytest.fixture
+def largest_file() -> Iterator[Callable[[int], None]]:
+    """Sets the largest file that this process may write (bytes): a disk that fills up on the way."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 50_000])
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_of_the_new_one(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, largest_file: Callable[[int], None], size: int
+) -> None:
+    trainer = Trainer(PLAIN, tiny_model, seed=0)
+    trainer.save(tmp_path / "step-000000", {})
+    expected = _weights(trainer)
+    trainer.train_step(make_groups())
+    largest_file(size)
+    with pytest.raises(CheckpointError, match=r"step-000001: .*too large") as error:
+        trainer.save(tmp_path / "step-000001", {})
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000"]
+    largest_file(resource.RLIM_INFINITY)
+    trainer.save(tmp_path / "step-000001", {})  # there is room again
+    trainer.load(tmp_path / "step-000000")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(trainer).items())
+
+
+def test_where_no_folder_can_be_made_saving_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file in its place")
+    with pytest.raises(CheckpointError, match="step-000001"):
+        Trainer(PLAIN, tiny_model, seed=0).save(tmp_path / "checkpoints" / "step-000001", {})
+
+
+def test_a_full_disk_leaves_the_model_that_was_exported_before(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, largest_file: Callable[[int], None]
+) -> None:
+    trainer = Trainer(PLAIN, tiny_model, seed=0)
+    trainer.export(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    trainer.train_step(make_groups())
+    largest_file(20_000)
+    with pytest.raises(CheckpointError, match="could not write the model"):
+        trainer.export(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_only_whole_checkpoints_count_and_only_they_are_deleted(tmp_path: Path) -> None:
+    """Left over: what a crash leaves, a copy that a user has made, and a newer checkpoint that is damaged."""
+    for name in ("step-000008", "step-000009", "step-000010", "step-000009-good", ".step-000011.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / META).write_text('{"files": {}}')
+    (tmp_path / "step-000012").mkdir()
+    (tmp_path / "step-000012" / META).write_text('{"files": {"shard": 8}}')
+    prune(tmp_path, keep_last=1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"step-000009-good", "step-000010", ".step-000011.tmp", "step-000012"}
+
+
+SETTINGS = OptimizerConfig(learning_rate=3e-3, betas=(0.8, 0.95), epsilon=1e-6, weight_decay=0.2, gradient_clip=0.5)
+
+
+def test_a_resumed_run_has_the_moments_of_the_checkpoint_and_the_settings_that_it_is_given(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
+) -> None:
+    first = Trainer(PLAIN, tiny_model, seed=0)
+    for step in range(3):
+        first.train_step(make_groups(seed=step))
+    first.save(tmp_path / "step-000003", {})
+    schedule = {"warmup_steps": 2, "decay_steps": 10, "final_fraction": 0.0}
+    config = SETTINGS.model_copy(update=schedule)
+    again = Trainer(PLAIN.model_copy(update={"optimizer": config}), tiny_model, seed=0)
+    again.load(tmp_path / "step-000003")
+    moments = [
+        (mine["exp_avg"], theirs["exp_avg"])
+        for mine, theirs in zip(again.optimizer.state.values(), first.optimizer.state.values(), strict=True)
+    ]
+    assert moments and all(torch.equal(mine, theirs) for mine, theirs in moments)
+    assert again.train_step(make_groups(seed=3))["learning_rate"] == pytest.approx(3e-3 * rate_fraction(3, config))
+    group, *_ = again.optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.8, 0.95), 1e-6, 0.2)
+    assert again.train_step(make_groups(seed=4))["learning_rate"] == pytest.approx(3e-3 * rate_fraction(4, config))

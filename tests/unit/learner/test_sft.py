@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from learner import LearnerConfig, OptimizerConfig, SftConfig, Trainer, train_sft
+from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
+from learner.config import LoraSettings
+from tests.unit.learner.conftest import GroupFactory
 
 CONFIG = LearnerConfig(
     dtype="float32", device="cpu", micro_batch_tokens=200, optimizer=OptimizerConfig(learning_rate=1e-2)
@@ -51,3 +54,22 @@ def test_cold_start_stops_when_the_held_out_loss_stops_falling(tiny_model: Path)
     last = train_sft(Trainer(CONFIG, tiny_model, seed=0), noise, config, held_out=unseen)
     assert last["steps"] < 100, "memorising noise cannot lower the loss on other noise for long"
     assert last["held_out_loss"] > last["loss"]
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4), LoraSettings(rank=4, broadcast="adapters")])
+def test_the_reference_is_the_policy_after_the_cold_start_also_in_a_resumed_run(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, lora: LoraSettings | None
+) -> None:
+    objective = ObjectiveConfig(kl="k3", kl_coefficient=0.1)
+    config = CONFIG.model_copy(update={"lora": lora, "objective": objective})
+    trainer = Trainer(config, tiny_model, seed=0)
+    random = np.random.default_rng(0)
+    examples = [(_ids(random, 4), _ids(random, 6)) for _ in range(16)]
+    train_sft(trainer, examples, SftConfig(learning_rate=1e-2, batch_size=8, epochs=5, warmup_steps=0))
+    assert trainer.train_step(make_groups(seed=0))["kl"] == pytest.approx(0.0, abs=1e-6)
+    trainer.save(tmp_path / "step-000001", {})
+    resumed = Trainer(config, tiny_model, seed=0)
+    resumed.load(tmp_path / "step-000001")
+    expected = trainer.train_step(make_groups(seed=0))["kl"]
+    assert resumed.train_step(make_groups(seed=0))["kl"] == pytest.approx(expected)
+    assert expected > 1e-4, "the policy has moved away, and the reference has not"

@@ -58,11 +58,6 @@ def test_the_recipes_are_right(name: str) -> None:
         (["evaluation.sampling.max_tokens=49"], "together more than 128, which is generators.vllm.max_model_len"),
         (["tasks.max_prompt_tokens=81"], "lower tasks.max_prompt_tokens to 80"),
         (["replay.group_size=1"], "replay.group_size is 1"),
-        (
-            ["learner.lora.rank=4", "learner.objective.kl=k3", "learner.objective.kl_coefficient=0.1",
-             "learner.objective.reference_refresh_steps=5"],
-            "learner.objective.reference_refresh_steps: with learner.lora",
-        ),
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),

@@ -1,5 +1,8 @@
 """The ledger keeps its promises whatever happens in whatever order."""
 
+import json
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +24,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.delivered: dict[int, list[int]] = {}
         self.trained_group_ids: set[int] = set()
+        self.trained_tasks: set[int] = set()
+        self.first_version = self.settled = 0
 
     def some(self, data: st.DataObject, *states: State) -> int | None:
         found = [e.group_id for e in self.ledger.entries.values() if e.state in states]
@@ -28,11 +33,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, behind=st.integers(0, 4), capacity=st.integers(1, 20))
     def lease(self, worker: str, behind: int, capacity: int) -> None:
-        version = max(0, self.ledger.version - behind)
+        version = max(self.first_version, self.ledger.version - behind)
         for entry in self.ledger.lease(worker, version, capacity, self.now):
             # trained in the order of issue, the group would still be young enough
-            position = self.ledger.issued - self.ledger.dropped.total()
-            assert position <= (self.limits.max_staleness + version + 1) * self.limits.groups_per_batch
+            position = self.ledger.issued - self.settled - self.ledger.dropped.total()
+            batches = self.limits.max_staleness + version - self.first_version + 1
+            assert position <= batches * self.limits.groups_per_batch
             assert entry.state is State.LEASED
 
     @rule(data=st.data(), behind=st.integers(0, 4), spread=st.integers(0, 2))
@@ -72,6 +78,9 @@ class LedgerMachine(RuleBasedStateMachine):
         group_ids = set(self.ledger.batches[version])
         assert not group_ids & self.trained_group_ids, "a group was trained in two batches"
         self.trained_group_ids |= group_ids
+        tasks = {self.ledger.entries[group_id].task for group_id in group_ids}
+        assert not tasks & self.trained_tasks, "a task that a checkpoint covers was trained again"
+        self.trained_tasks |= tasks
         self.ledger.trained(version)
 
     @rule()
@@ -99,15 +108,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.worker_lost(worker)
         assert all(e.holder != worker for e in self.ledger.entries.values())
 
-    @rule()
-    def everything_restarts_from_a_checkpoint(self) -> None:
+    @rule(batch=st.integers(1, 4), staleness=st.integers(0, 3))
+    def everything_restarts_from_a_checkpoint_with_other_limits(self, batch: int, staleness: int) -> None:
         version = self.ledger.version
-        snapshot = self.ledger.snapshot(version)
+        snapshot = json.loads(json.dumps(self.ledger.snapshot(version)))
+        known = set(range(self.ledger.cursor))
         unfinished = {e.task for e in self.ledger.entries.values() if e.state is not State.TRAINED}
-        resumed = Ledger.resume(self.limits, snapshot)
-        assert unfinished <= set(resumed.pending)
-        assert resumed.committed == version * self.limits.groups_per_batch
-        assert resumed.conserved()
+        done = self.ledger.committed + sum(e.state is State.TRAINED for e in self.ledger.entries.values())
+        assert known - unfinished - set(self.ledger.pending) >= self.trained_tasks
+        self.limits = replace(self.limits, groups_per_batch=batch, max_staleness=staleness)
+        self.ledger = Ledger.resume(self.limits, snapshot)
+        assert unfinished <= set(self.ledger.pending)
+        assert self.ledger.committed == done
+        assert self.ledger.capacity(version) == Ledger(self.limits).capacity(0)
+        self.first_version, self.settled = version, done
+        self.delivered.clear()
+        self.trained_group_ids.clear()  # the numbers of what was lost are given again
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -126,9 +142,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_bound_on_admission_holds(self) -> None:
         if hasattr(self, "ledger"):
-            outstanding = self.ledger.issued - self.ledger.dropped.total()
-            bound = (self.limits.max_staleness + self.ledger.version + 1) * self.limits.groups_per_batch
-            assert outstanding <= bound
+            outstanding = self.ledger.issued - self.settled - self.ledger.dropped.total()
+            batches = self.limits.max_staleness + self.ledger.version - self.first_version + 1
+            assert outstanding <= batches * self.limits.groups_per_batch
 
 
 TestLedger = LedgerMachine.TestCase
@@ -157,6 +173,34 @@ def test_a_generator_that_lags_is_given_less() -> None:
     ledger.trained(0)
     assert ledger.capacity(version=0) == 2
     assert ledger.capacity(version=1) == 4
+
+
+def test_a_resumed_run_has_the_capacity_of_a_fresh_one_whatever_its_batches_were() -> None:
+    first = Ledger(ReplayLimits(max_staleness=1, groups_per_batch=8))
+    for version in range(5):
+        ready(first, 8, version)
+        first.take_batch(version)
+        first.trained(version)
+    ready(first, 3, 5)
+    snapshot = first.snapshot(5)
+    for batch in (1, 8, 20):
+        limits = ReplayLimits(max_staleness=1, groups_per_batch=batch)
+        resumed = Ledger.resume(limits, snapshot)
+        assert resumed.capacity(5) == 2 * batch
+        assert len(ready(resumed, 100, 5)) == 2 * batch
+        assert len(resumed.take_batch(5) or ()) == batch
+        resumed.trained(5)
+        assert resumed.capacity(6) == batch, "the next version admits one more batch"
+
+
+def test_tasks_go_on_where_the_checkpoint_is_none_skipped_and_none_repeated() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=1, groups_per_batch=2))
+    ready(ledger, 2, 0)
+    ledger.take_batch(0)
+    ledger.trained(0)
+    ready(ledger, 2, 1)  # verified, but not trained on when the checkpoint is made
+    resumed = Ledger.resume(ledger.limits, ledger.snapshot(1))
+    assert [e.task for e in resumed.lease("g", 1, 4, 0.0)] == [2, 3, 4, 5]
 
 
 def test_a_group_that_grew_too_old_is_dropped_and_its_task_issued_again() -> None:

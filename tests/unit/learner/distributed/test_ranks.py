@@ -45,7 +45,7 @@ CONFIGS = {
     "lora, adapters": PLAIN.model_copy(
         update={
             "lora": LoraSettings(rank=4, broadcast="adapters"),
-            "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.05),
+            "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.05, reference_refresh_steps=2),
         }
     ),
 }

@@ -1,4 +1,4 @@
-"""Adapters: only they are trained, and without them the model is its own reference."""
+"""Adapters: only they are trained, and frozen ones beside them are the reference."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from learner import LearnerConfig, ModelError, ObjectiveConfig, OptimizerConfig, Trainer
+from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.config import LoraSettings
+from learner.model.adapters import adapter_tensors, reference_adapters
+from learner.model.packing import Segment, pack
 from learner.sft import cross_entropy
 from tests.unit.learner.conftest import GroupFactory
 
@@ -45,12 +47,34 @@ def test_lora_trains_adapters_only(tiny_model: Path, make_groups: GroupFactory, 
     )
 
 
-def test_lora_reference_is_the_model_without_adapters(tiny_model: Path, make_groups: GroupFactory) -> None:
-    objective = ObjectiveConfig(kl="k3", kl_coefficient=0.1)
-    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4), "objective": objective})
-    trainer = Trainer(config, tiny_model, seed=0)
+WITH_REFERENCE = CONFIG.model_copy(
+    update={"lora": LoraSettings(rank=4), "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.1)}
+)
+
+
+def test_without_a_cold_start_the_reference_is_the_model_without_adapters(
+    tiny_model: Path, make_groups: GroupFactory
+) -> None:
+    trainer = Trainer(WITH_REFERENCE, tiny_model, seed=0)
+    plain = Trainer(CONFIG, tiny_model, seed=0)
+    trainer.train_step(make_groups(seed=0))
+    packed = pack([Segment(_ids(np.random.default_rng(0), 4), (_ids(np.random.default_rng(1), 9),), (0,))])
+    with torch.no_grad(), reference_adapters(trainer.model):
+        assert torch.equal(trainer.policy(packed)[0], plain.policy(packed)[0])
+
+
+def test_the_reference_adapters_are_neither_trained_nor_sent(tiny_model: Path, make_groups: GroupFactory) -> None:
+    trainer = Trainer(WITH_REFERENCE, tiny_model, seed=0)
+    without = Trainer(WITH_REFERENCE.model_copy(update={"objective": ObjectiveConfig()}), tiny_model, seed=0)
+    assert trainer.parameter_count == without.parameter_count
+    assert [name for name, _ in adapter_tensors(trainer.model)] == [name for name, _ in adapter_tensors(without.model)]
     assert trainer.train_step(make_groups(seed=0))["kl"] == pytest.approx(0.0, abs=1e-6)
     assert trainer.train_step(make_groups(seed=0))["kl"] > 1e-6
-    refreshed = objective.model_copy(update={"reference_refresh_steps": 2})
-    with pytest.raises(ModelError, match="cannot be refreshed"):
-        Trainer(config.model_copy(update={"objective": refreshed}), tiny_model, seed=0)
+
+
+def test_reference_adapters_are_refreshed_as_a_whole_reference_is(tiny_model: Path, make_groups: GroupFactory) -> None:
+    objective = WITH_REFERENCE.objective.model_copy(update={"reference_refresh_steps": 2})
+    trainer = Trainer(WITH_REFERENCE.model_copy(update={"objective": objective}), tiny_model, seed=0)
+    kl = [trainer.train_step(make_groups(seed=0))["kl"] for _ in range(3)]
+    assert kl[1] > 1e-6
+    assert kl[2] == pytest.approx(0.0, abs=1e-6)

@@ -1,0 +1,203 @@
+"""Run folders: made, opened again, and kept for one process at a time."""
+
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from actors.config import checks as config_checks
+from actors.config import resuming
+from actors.config.loading import dump, load
+from actors.config.recipe import Recipe
+from actors.config.validation import quoted
+from actors.errors import RecipeError
+from actors.events import Phase
+from actors.report.writer import lock, read_back, write_atomically
+from actors.roles.verifier.preference import check_files
+from actors.tasks import checks as task_checks
+from learner.extra import checkpoints, damage
+from learner.files import tidy
+
+RECIPE = "recipe.yaml"
+LOCK = "run.lock"
+CHECKPOINTS = "checkpoints"
+
+
+class Reopened(NamedTuple):
+    """What a run resumes from.
+
+    Attributes:
+        recipe: of the run, with what was changed.
+        checkpoint: the newest one that is whole.
+        step: of that checkpoint.
+        notes: what whoever resumes the run must know, line by line.
+    """
+
+    recipe: Recipe
+    checkpoint: Path
+    step: int
+    notes: list[str]
+
+
+def new_folder(recipe: Recipe) -> Path:
+    """A fresh run folder that holds the resolved recipe.
+
+    Raises:
+        RecipeError: the recipe cannot be run, or the folder cannot be made.
+    """
+    require(recipe)
+    try:
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        folder = _fresh((recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute())
+        try:
+            write_atomically(folder / RECIPE, dump(recipe))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise RecipeError(f"output: no run folder can be made in {recipe.output} ({error.strerror})") from error
+    return folder
+
+
+def _fresh(folder: Path) -> Path:
+    """Make the folder; under a name with a suffix where another run, perhaps of the same second, has this one."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        folder = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
+        folder.mkdir()
+    return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
+
+    Raises:
+        RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
+    """
+    _require_run_folder(folder)
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        _lock(folder, descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path, descriptor: int) -> None:
+    try:
+        lock(descriptor)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace") or "another process"
+        raise RecipeError(
+            f"{folder}: this run is alive ({holder}); end it first, or wait until it has ended"
+        ) from error
+    with suppress(OSError):  # it only says who has the lock, which a disk that is full must not prevent
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+
+def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
+    """Open the folder of an earlier run, whose lock the caller has, at its newest checkpoint that is whole.
+
+    What the overrides change is kept: the run's recipe.yaml becomes the changed one, and the earlier one stays beside
+    it. What a crash has left half-written is cleared away, and a newer checkpoint that is damaged is set aside.
+
+    Raises:
+        RecipeError: the folder is no run folder, no checkpoint in it can be used, its recipe cannot be run, an
+            override asks for what cannot change any more, or there is nothing left to do.
+    """
+    _require_run_folder(folder)
+    before, recipe = load(folder / RECIPE), load(folder / RECIPE, overrides)
+    if refused := resuming.refused(before, recipe):
+        raise RecipeError(f"{folder}: a run keeps what it began with: {'; '.join(refused)}")
+    tidy(folder)
+    tidy(folder / CHECKPOINTS)
+    step, checkpoint, damaged = _newest(folder)
+    _require_work(folder, recipe, step)
+    require(recipe, folder)
+    try:
+        notes = [_set_aside(path, what, step) for path, what in damaged.items()]
+        if changed := resuming.changes(before, recipe):
+            notes += [f"{key}: {quoted(old)} -> {quoted(new)}" for key, (old, new) in changed.items()]
+            notes.append(f"these hold from step {step} on; what held until then is in {_keep(folder, recipe, step)}")
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
+    return Reopened(recipe, checkpoint, step, notes)
+
+
+def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
+    """The step and the place of the newest whole checkpoint, and what is wrong with each newer one."""
+    damaged: dict[Path, str] = {}
+    for step, path in reversed(checkpoints(folder / CHECKPOINTS).items()):
+        if (what := damage(path)) is None:
+            return step, path, damaged
+        damaged[path] = what
+    over = f"start over with `leeway run {folder / RECIPE}`"
+    if not damaged:
+        raise RecipeError(f"{folder}: there is no checkpoint yet; {over}")
+    found = ", ".join(f"{path.name} ({what})" for path, what in damaged.items())
+    raise RecipeError(f"{folder}: every checkpoint is damaged: {found}; put a copy in its place, or {over}")
+
+
+def _require_work(folder: Path, recipe: Recipe, step: int) -> None:
+    """Raises RecipeError where nothing is left to do; a run that ended before its last evaluation still has that."""
+    if recipe.steps > step or (recipe.steps == step and not _finished(folder)):
+        return
+    raise RecipeError(
+        f"{folder}: nothing is left to do: its newest checkpoint is of step {step}, and steps is {recipe.steps}; to go "
+        "on, give more, as in -s steps=" + str(2 * step)
+    )
+
+
+def _finished(folder: Path) -> bool:
+    phases = [event for event in read_back(folder) if isinstance(event, Phase)]
+    return bool(phases) and phases[-1].name == "finished"
+
+
+def _set_aside(checkpoint: Path, what: str, step: int) -> str:
+    """Rename a damaged checkpoint, so that it is not taken for one again; returns the line that says so."""
+    aside = checkpoint.with_name(f"{checkpoint.name}-damaged-{secrets.token_hex(2)}")
+    checkpoint.rename(aside)
+    return f"{checkpoint.name} is damaged ({what}) and now called {aside.name}; the run resumes from step {step}"
+
+
+def _keep(folder: Path, recipe: Recipe, step: int) -> str:
+    """Make `recipe` the run's; returns the name of the file that keeps what held until `step`."""
+    earlier = folder / f"recipe-until-{step:06d}.yaml"
+    if not earlier.exists():  # or else a resume at the same step, of which nothing is left, was in between
+        write_atomically(earlier, (folder / RECIPE).read_text(encoding="utf-8"))
+    write_atomically(folder / RECIPE, dump(recipe))
+    return earlier.name
+
+
+def _require_run_folder(folder: Path) -> None:
+    if not os.access(folder / RECIPE, os.R_OK):
+        raise RecipeError(f"{folder}: not a run folder (it has no {RECIPE} that can be read)")
+
+
+def require(recipe: Recipe, resumed: Path | None = None) -> None:
+    """Refuse what can be known to be wrong before a process starts.
+
+    Args:
+        recipe: with absolute paths.
+        resumed: the folder of the run that resumes.
+
+    Raises:
+        RecipeError: one line with every problem.
+    """
+    problems = config_checks.problems(recipe, resumed=resumed is not None)
+    # lines are looked at where there is a file to read
+    problems = problems or task_checks.problems(recipe, resumed=resumed is not None)
+    if problems:
+        raise RecipeError("; ".join(problems))
+    check_files(recipe, resumed)

@@ -1,0 +1,65 @@
+"""A run's checkpoints on their way: begun, durable, committed."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from learner import CheckpointError
+from learner.checkpoint import WRITE_TIMEOUT_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """One that cannot be written ends nothing as long as there is another to come; `failure` is for the last one.
+
+    Args:
+        save: begins to write the checkpoint of a version; the future, or the call itself, raises CheckpointError.
+        committed: is told of every version whose checkpoint is durable.
+        failed: is told why one could not be written; nothing, once one is written again.
+        durable: the version that the run resumes from.
+
+    Attributes:
+        durable: the newest version whose checkpoint is durable.
+        failure: why the latest one is not.
+    """
+
+    def __init__(
+        self,
+        save: Callable[[int], Future[None]],
+        committed: Callable[[int], None],
+        failed: Callable[[str], None],
+        durable: int | None = None,
+    ) -> None:
+        self.durable = durable
+        self.failure: CheckpointError | None = None
+        self._save, self._committed, self._failed = save, committed, failed
+        self._saving: deque[tuple[int, Future[None]]] = deque()
+
+    def begin(self, version: int) -> None:
+        """Begin to write one; only copying the state holds the caller up."""
+        try:
+            self._saving.append((version, self._save(version)))
+        except CheckpointError as error:
+            self._fail(error)
+
+    def settle(self, wait: bool = False) -> None:
+        """Commit what has become durable meanwhile, or, with `wait`, everything that was begun."""
+        while self._saving and (wait or self._saving[0][1].done()):
+            version, saved = self._saving.popleft()
+            try:
+                saved.result(WRITE_TIMEOUT_SECONDS)
+            except CheckpointError as error:
+                self._fail(error)
+                continue
+            self.durable = version
+            if self.failure is not None:
+                self.failure = None
+                self._failed("")
+            self._committed(version)
+
+    def _fail(self, error: CheckpointError) -> None:
+        log.error("%s", error)
+        self.failure = error
+        self._failed(str(error).removeprefix("could not write checkpoint "))
