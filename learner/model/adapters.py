@@ -22,11 +22,11 @@ from learner.model.merging import merge
 ADAPTER = "default"
 
 
-def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
+def add_adapters(model: Any, settings: LoraSettings) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
 
     Raises:
-        ModelError: for a target whose weight is also another layer's.
+        ModelError: for targets that match nothing, or cannot have an adapter.
     """
     # peft takes seconds to import, which a run without adapters should not wait for.
     from peft import LoraConfig, inject_adapter_in_model
@@ -37,13 +37,22 @@ def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
         target_modules=settings.targets,
         task_type="CAUSAL_LM",
     )
-    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    try:
+        inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    except (ValueError, NotImplementedError) as error:  # a target of another kind, or none at all
+        raise ModelError(f"lora.targets {settings.targets}: {' '.join(str(error).split())[:200]}") from error
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
-    names = dict(model.named_parameters())
-    for name in adapted_layers(model):
-        if f"{name}.base_layer.weight" not in names:
-            raise ModelError(f"{name} shares its weight with another layer; leave it out of lora.targets")
+    layers = adapted_layers(model)
+    for target in settings.targets if isinstance(settings.targets, list) else ():
+        if not any(f".{name}".endswith(f".{target}") for name in layers):
+            raise ModelError(f"lora.targets: no layer that can have an adapter is called {target}; leave it out")
+    output = model.get_output_embeddings()
+    for name, layer in layers.items():
+        if layer is output:
+            raise ModelError(f"{name} is the output layer, whose adapter is not trained; leave it out of lora.targets")
+        if output is not None and layer.get_base_layer().weight is output.weight:
+            raise ModelError(f"{name} shares its weight with the output layer; leave it out of lora.targets")
 
 
 @contextlib.contextmanager

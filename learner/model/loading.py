@@ -29,7 +29,7 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         auto: class of `transformers` that loads it.
         path: Hugging Face folder, or a name on the hub.
         device: where it goes.
-        options: further ones of `auto.from_pretrained`.
+        options: set in the model's configuration.
 
     Raises:
         ModelError: where there is no model, or one that cannot be trained.
@@ -39,7 +39,7 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         raise ModelError(f"{path} holds adapters (PEFT); merge them into their base with merge_and_unload first")
     local = folder.exists()
     try:
-        config = AutoConfig.from_pretrained(str(path), local_files_only=local, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(path), local_files_only=local, trust_remote_code=False, **options)
         if reason := untrainable(config):
             raise ModelError(f"{path}: {config.model_type} cannot be trained: {reason}")
         _without_chance(config)
@@ -51,7 +51,6 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
             local_files_only=local,
             trust_remote_code=False,
             output_loading_info=True,
-            **options,
         )
     except (OSError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be loaded: {_advice(folder, error)}") from error
