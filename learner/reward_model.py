@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from learner.batch import Float32, Int32
 from learner.config import LearnerConfig, SftConfig
-from learner.errors import BatchError, ModelError
-from learner.model import attention, weights
+from learner.errors import BatchError
+from learner.model import loading, weights
 from learner.model.packing import Segment, pack, plan_micro_batches
 from learner.model.policy import DTYPES
+from learner.model.self_check import SelfCheck
 from learner.runtime import device_of
 from learner.sft import fit
 
@@ -41,13 +40,12 @@ class RewardModel:
         self.device = device_of(config)
         if config.threads:
             torch.set_num_threads(config.threads)
-        try:
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                str(model_path), num_labels=1, dtype=torch.float32, attn_implementation=attention.NAME
-            )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"cannot build a reward model on {model_path}: {error}") from error
-        self.model = model.to(self.device).train()
+        self.model = loading.load(AutoModelForSequenceClassification, model_path, self.device, num_labels=1)
+        self._dtype = torch.float32  # of the check
+        check = SelfCheck(self.model, model_path, self._own_reward)
+        check.require(lambda segments: self.rewards(segments).unbind())
+        self._dtype = DTYPES[config.dtype]
+        self.model.train()
 
     @property
     def max_length(self) -> int | None:
@@ -59,6 +57,10 @@ class RewardModel:
         """Whether the model can read each of the completions after the prompt."""
         return self.max_length is None or all(len(prompt) + len(c) <= self.max_length for c in completions)
 
+    def _own_reward(self, ids: Tensor, _prompt: int) -> Tensor:
+        reward: Tensor = self.model(input_ids=ids, use_cache=False).logits[0, 0]
+        return reward
+
     def rewards(self, segments: Sequence[Segment]) -> Tensor:
         """r [S] of every completion of `segments`, in packed order; differentiable."""
         # Packing feeds all but the last token of an answer; one more token at the end feeds the whole answer.
@@ -66,8 +68,7 @@ class RewardModel:
             Segment(s.prompt, tuple(np.append(c, np.int32(0)) for c in s.completions), s.indices) for s in segments
         ]
         packed = pack(longer, self.device)
-        dtype = DTYPES[self.config.dtype]
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             hidden = self.model.base_model(
                 input_ids=packed.tokens[None],
                 position_ids=packed.positions[None],

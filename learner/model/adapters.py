@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ ADAPTER, REFERENCE = "default", "reference"
 _NAME = re.compile(r"(.*\.lora_\w+\.)(\w+)(.*)")
 
 
-def add_adapters(model: nn.Module, settings: LoraSettings, reference: bool = False) -> None:
+def add_adapters(model: Any, settings: LoraSettings, reference: bool = False) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
 
     Args:
@@ -34,7 +34,7 @@ def add_adapters(model: nn.Module, settings: LoraSettings, reference: bool = Fal
         reference: whether each of these layers gets another, frozen adapter, see `reference_adapters`.
 
     Raises:
-        ModelError: for a target whose weight is also another layer's.
+        ModelError: for targets that match nothing, or cannot have an adapter.
     """
     # peft takes seconds to import, which a run without adapters should not wait for.
     from peft import LoraConfig, inject_adapter_in_model
@@ -45,18 +45,31 @@ def add_adapters(model: nn.Module, settings: LoraSettings, reference: bool = Fal
         target_modules=settings.targets,
         task_type="CAUSAL_LM",
     )
-    for name in (ADAPTER, *([REFERENCE] if reference else [])):
-        inject_adapter_in_model(config, model, adapter_name=name)
-    for layer in adapted_layers(model).values():
+    try:
+        for name in (ADAPTER, *([REFERENCE] if reference else [])):
+            inject_adapter_in_model(config, model, adapter_name=name)
+    except (ValueError, NotImplementedError) as error:  # a target of another kind, or none at all
+        raise ModelError(f"lora.targets {settings.targets}: {' '.join(str(error).split())[:200]}") from error
+    layers = adapted_layers(model)
+    for layer in layers.values():
         layer.set_adapter(ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(_is_trained(name))
     if reference:
         refresh_reference(model)
-    names = dict(model.named_parameters())
-    for name in adapted_layers(model):
-        if f"{name}.base_layer.weight" not in names:
-            raise ModelError(f"{name} shares its weight with another layer; leave it out of lora.targets")
+    _require_trainable(model, settings, layers)
+
+
+def _require_trainable(model: Any, settings: LoraSettings, layers: Mapping[str, Any]) -> None:
+    for target in settings.targets if isinstance(settings.targets, list) else ():
+        if not any(f".{name}".endswith(f".{target}") for name in layers):
+            raise ModelError(f"lora.targets: no layer that can have an adapter is called {target}; leave it out")
+    output = model.get_output_embeddings()
+    for name, layer in layers.items():
+        if layer is output:
+            raise ModelError(f"{name} is the output layer, whose adapter is not trained; leave it out of lora.targets")
+        if output is not None and layer.get_base_layer().weight is output.weight:
+            raise ModelError(f"{name} shares its weight with the output layer; leave it out of lora.targets")
 
 
 def refresh_reference(model: nn.Module) -> None:

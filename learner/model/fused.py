@@ -235,7 +235,7 @@ def _mlp_forward(self: Any, bf16_backward: bool, x: Tensor) -> Tensor:
 def _fuse_rotary(module: Any) -> None:
     """Replace `apply_rotary_pos_emb` of a modelling module: attention calls it by its global name."""
     original = getattr(module, "apply_rotary_pos_emb", None)
-    if original is None or getattr(original, "is_fused", False):
+    if original is None or getattr(original, "is_fused", False) or not _rotates_halves(original):
         return
 
     def apply_rotary_pos_emb(
@@ -252,3 +252,16 @@ def _fuse_rotary(module: Any) -> None:
 
     apply_rotary_pos_emb.is_fused = True  # type: ignore[attr-defined]
     module.apply_rotary_pos_emb = apply_rotary_pos_emb
+
+
+def _rotates_halves(original: Any) -> bool:
+    """Whether a model's own function computes what `rotary` does; some rotate neighbours, or take other arguments."""
+    angles = torch.arange(12, dtype=torch.float32).view(1, 3, 4)
+    cos, sin = (f(torch.cat((angles, angles), -1)) for f in (torch.cos, torch.sin))
+    q, k = torch.arange(96, dtype=torch.float32).view(2, 1, 2, 3, 8).div(96).unbind(0)
+    try:
+        own = original(q, k, cos, sin)
+    except (TypeError, RuntimeError, ValueError):
+        return False
+    ours = [rotary(x, cos.unsqueeze(1), sin.unsqueeze(1)) for x in (q, k)]
+    return len(own) == 2 and all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(own, ours, strict=True))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from learner.config import LearnerConfig
 from learner.errors import ModelError
-from learner.model import attention
+from learner.model import loading
 from learner.model.fused import fuse
+from learner.model.loading import longest_sequence
 from learner.model.logprobs import token_logprobs
 from learner.model.packing import Packed, Segment, pack
+from learner.model.self_check import SelfCheck
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Two correct float32 forward passes of a few tokens differ by rounding only; a wrong formula differs by far more.
-SELF_CHECK_TOLERANCE = 1e-3
 
 
 class Policy(nn.Module):
@@ -30,9 +31,20 @@ class Policy(nn.Module):
         self.model = model
         self.dtype = dtype
         self.chunk = chunk
+        self._longest = longest_sequence(model.config)
 
     def forward(self, packed: Packed, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        """log pi(o_t) and entropy of every target at `temperature`: both [T] float32, nats (see `token_logprobs`)."""
+        """log pi(o_t) and entropy of every target at `temperature`: both [T] float32, nats (see `token_logprobs`).
+
+        Raises:
+            ModelError: for a sequence whose length would change what is said of the others.
+        """
+        longest = max(length for _, length in packed.layout.shapes)
+        if self._longest is not None and longest > self._longest:
+            raise ModelError(
+                f"a sequence of {longest} tokens: beyond {self._longest} the model's positions (dynamic or longrope) "
+                "depend on the longest sequence of a micro-batch; keep prompt and answer together below it"
+            )
         device = packed.tokens.device
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             # A ready 4-D mask stops transformers from building one of N x N; our attention does not look at it.
@@ -48,20 +60,14 @@ class Policy(nn.Module):
         return token_logprobs(states, head, packed.targets, temperature, self.chunk)
 
 
-def load_model(path: str | Path, device: torch.device) -> Any:
-    """The model in a Hugging Face folder, in float32, with packed attention.
+def load_model(path: str | Path, device: torch.device) -> tuple[Any, SelfCheck]:
+    """The model in a Hugging Face folder, in float32 and with packed attention, and what it said before.
 
     Raises:
-        ModelError: where there is none.
+        ModelError: where there is none, or none that can be packed.
     """
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=torch.float32, attn_implementation=attention.NAME, local_files_only=Path(path).exists()
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a causal language model from {path}: {error}") from error
-    model.config.use_cache = False
-    return model.to(device)
+    model = loading.load(AutoModelForCausalLM, path, device)
+    return model, SelfCheck(model, path, partial(_own_logprobs, model))
 
 
 def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
@@ -70,31 +76,27 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
     Raises:
         ModelError: where there is no model, or where the check fails.
     """
-    model = load_model(path, device).train()
-    probe = np.arange(12, dtype=np.int32) % model.config.vocab_size
-    expected = _plain_logprobs(model, probe)
+    model, check = load_model(path, device)
+    model.train()
     if config.fused_kernels:
         on_cpu = config.dtype == "float32" and device.type == "cpu"
         fuse(model, bf16_backward=on_cpu and config.backward_precision == "bfloat16")
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
-    with torch.no_grad():
-        found, _ = policy(pack([Segment(probe[:3], (probe[3:],), (0,))], device))
-    if not torch.allclose(found, expected, atol=SELF_CHECK_TOLERANCE):
-        raise ModelError(
-            f"{path}: packed logprobs differ from {type(model).__name__}'s own by "
-            f"{(found - expected).abs().max():.3g}; this architecture does more than the packed path knows. "
-            "Try fused_kernels: false, or train another model."
-        )
+    check.require(partial(_packed_logprobs, policy))
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     policy.dtype = DTYPES[config.dtype]
     return policy
 
 
-def _plain_logprobs(model: Any, probe: np.ndarray[Any, np.dtype[np.int32]]) -> Tensor:
-    """Logprobs of probe[3:] after probe[:3], from the model's own forward pass."""
-    ids = torch.from_numpy(probe.astype(np.int64))[None].to(model.device)
-    with torch.no_grad():
-        logprobs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-    chosen: Tensor = logprobs[2:-1].gather(1, ids[0, 3:, None])[:, 0]
+def _packed_logprobs(policy: Policy, segments: Sequence[Segment]) -> Sequence[Tensor]:
+    packed = pack(segments, policy.model.device)
+    logprobs, _ = policy(packed)
+    return logprobs.split(packed.lengths.tolist())
+
+
+def _own_logprobs(model: Any, ids: Tensor, prompt: int) -> Tensor:
+    """Logprobs of ids[0, prompt:] after ids[0, :prompt], from the model's own forward pass."""
+    logprobs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+    chosen: Tensor = logprobs[prompt - 1 : -1].gather(1, ids[0, prompt:, None])[:, 0]
     return chosen

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
+from benchmarks.models import small_llama
+from learner import LearnerConfig, ModelError, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.config import LoraSettings
 from learner.model.adapters import adapter_tensors, reference_adapters
 from learner.model.packing import Segment, pack
@@ -78,3 +79,36 @@ def test_reference_adapters_are_refreshed_as_a_whole_reference_is(tiny_model: Pa
     kl = [trainer.train_step(make_groups(seed=0))["kl"] for _ in range(3)]
     assert kl[1] > 1e-6
     assert kl[2] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        (["q_proj", "lm_head"], "lm_head is the output layer, whose adapter is not trained"),
+        (".*(q_proj|lm_head)", "lm_head is the output layer"),
+        (["norm"], "RMSNorm.* is not supported"),
+        (["q_proj", "qproj"], "no layer that can have an adapter is called qproj"),
+        (["experts"], "not found"),
+    ],
+)
+def test_a_target_whose_adapter_would_not_be_trained_is_refused(
+    tmp_path: Path, targets: str | list[str], says: str
+) -> None:
+    untied = small_llama(tmp_path, 64, num_hidden_layers=1, num_attention_heads=4, tie_word_embeddings=False)
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, targets=targets)})
+    with pytest.raises(ModelError, match=f"(?s)(lora.targets.*{says}|{says}.*lora.targets)"):
+        Trainer(config, untied, seed=0)
+
+
+def test_embeddings_train_an_adapter_of_their_own_unless_the_output_layer_shares_them(
+    tiny_model: Path, tmp_path: Path, make_groups: GroupFactory
+) -> None:
+    config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, targets=["embed_tokens"])})
+    with pytest.raises(ModelError, match="embed_tokens shares its weight with the output layer"):
+        Trainer(config, tiny_model, seed=0)
+    untied = small_llama(tmp_path, 64, num_hidden_layers=1, num_attention_heads=4, tie_word_embeddings=False)
+    trainer = Trainer(config, untied, seed=0)
+    before = dict(trainer.named_tensors())
+    trainer.train_step(make_groups())
+    after = dict(trainer.named_tensors())
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["model.embed_tokens.weight"]

@@ -44,7 +44,7 @@ def _separately(folder: Path, segments: list[Segment]) -> dict[int, torch.Tensor
 def test_packed_equals_separate(tiny_model: Path, seed: int) -> None:
     segments = _segments(seed)
     expected = _separately(tiny_model, segments)
-    policy = Policy(load_model(tiny_model, torch.device("cpu")), torch.float32, chunk=7)
+    policy = Policy(load_model(tiny_model, torch.device("cpu"))[0], torch.float32, chunk=7)
     for part in plan_micro_batches(segments, budget=100):
         packed = pack(part)
         logp, _ = policy(packed)
@@ -61,14 +61,14 @@ def test_packed_gradient_equals_separate(tiny_model: Path) -> None:
             ids = torch.from_numpy(np.concatenate((segment.prompt, completion)).astype(np.int64))[None]
             logp = reference(ids).logits[0].log_softmax(-1)[len(segment.prompt) - 1 : -1]
             logp.gather(1, ids[0, len(segment.prompt) :, None]).sum().backward()
-    model = load_model(tiny_model, torch.device("cpu"))
+    model = load_model(tiny_model, torch.device("cpu"))[0]
     Policy(model, torch.float32, chunk=16)(pack(segments))[0].sum().backward()
     for (name, mine), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, atol=2e-3, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_changing_one_completion_leaves_the_others_alone(tiny_model: Path) -> None:
-    policy = Policy(load_model(tiny_model, torch.device("cpu")), torch.float32, chunk=64)
+    policy = Policy(load_model(tiny_model, torch.device("cpu"))[0], torch.float32, chunk=64)
     prompt = np.arange(5, dtype=np.int32)
     first, second = np.full(9, 3, dtype=np.int32), np.full(6, 4, dtype=np.int32)
     one = pack([Segment(prompt, (first, second), (0, 1))])
@@ -105,7 +105,7 @@ def test_masked_tokens_are_fed_and_predict_nothing(tiny_model: Path) -> None:
         return mask if mask.any() else None
 
     segments = [replace(s, loss_masks=tuple(masked(c) for c in s.completions)) for s in full]
-    model = load_model(tiny_model, torch.device("cpu"))
+    model = load_model(tiny_model, torch.device("cpu"))[0]
     policy = Policy(model, torch.float32, chunk=16)
     every, some = pack(full), pack(segments)
     assert torch.equal(every.tokens, some.tokens) and len(some.targets) < len(every.targets)
