@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from actors.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
+from actors.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick, Unresponsive
 from actors.report import statistics as names
 from actors.report.health import warnings
 from actors.report.markup import visible
@@ -67,7 +67,7 @@ class Display:
         known = EVENT.validate_python(event) if isinstance(event, Mapping) else event
         self.state.fold(known)
         if self._live:
-            self._live.update(page(self.state), refresh=isinstance(known, Tick | Phase | EvaluationDone))
+            self._live.update(page(self.state), refresh=isinstance(known, Tick | Phase | EvaluationDone | Unresponsive))
             return
         for line in self._lines(known):
             self._console.print(Text(line), soft_wrap=True)
@@ -76,7 +76,7 @@ class Display:
         line = plain(self.state, event)
         if line:
             yield line
-        if isinstance(event, StepDone | EvaluationDone | RewardModelDone):
+        if isinstance(event, StepDone | EvaluationDone | RewardModelDone | Tick | Unresponsive):
             found = warnings(self.state)
             yield from (f"warning: {new.text} {new.fix}" for new in found if new.symptom not in self._warned)
             self._warned = {warning.symptom for warning in found}
@@ -99,6 +99,8 @@ def plain(state: RunState, event: Event) -> str | None:
             return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
         case Restart():
             return _one_line(f"restarted {event.member}: {event.reason}")
+        case Unresponsive():
+            return _one_line(f"{event.member} is {event.state}: {event.detail}")
         case _:
             return None
 

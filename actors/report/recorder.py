@@ -25,7 +25,7 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
     if resumed_at is not None:
         for event in read_back(info.folder):
             state.fold(event)
-        state.rewind(resumed_at)
+        state.resume(resumed_at)
     return state
 
 

@@ -49,7 +49,7 @@ class Learner:
         self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
-        self._stopping = False
+        self._stopping = self._loaded = False
         self._published: int | None = None
         self._saving: deque[tuple[int, Future[None]]] = deque()
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -84,12 +84,13 @@ class Learner:
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
+            self._loaded = True
             self._start()
             self._train()
             leave()
 
     def _report_self(self) -> Report:
-        return metrics.report("learner", self._presence.metrics, self._published)
+        return metrics.report("learner", self._presence.metrics, self._published, ready=self._loaded)
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
@@ -210,6 +211,7 @@ class Learner:
         seconds = 2 * self._recipe.weights.deadline_seconds
         self._until_published(seconds, "the generators to take the last weights")
         self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+        self._phase("saving", "the model")
         self._trainer.export(self._folder / "model")
 
     # ---------------------------------------------------------------- batches
@@ -264,6 +266,8 @@ class Learner:
 
     def _commit(self, wait: bool = False) -> None:
         """Tell the replay of every checkpoint that has become durable. Raises CheckpointError for one that did not."""
+        if wait and self._saving:
+            self._phase("saving", "the checkpoint")
         while self._saving and (wait or self._saving[0][1].done()):
             version, saved = self._saving.popleft()
             saved.result(WRITE_TIMEOUT_SECONDS)
@@ -287,7 +291,7 @@ class Learner:
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
-        if self._rank == 0:
+        if self._rank == 0 and not self._stopping:  # whatever is left is passed through, and is not done
             self._notify(self._client, Phase(name=name, detail=detail))
 
     def _synced(self, event: WeightSync) -> None:

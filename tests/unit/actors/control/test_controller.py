@@ -107,7 +107,7 @@ def test_a_stop_that_is_asked_for_is_an_interruption(life: Life) -> None:
 def test_a_dead_generator_is_replaced_and_taken_off_the_list(life: Life) -> None:
     (first,) = life.starter.of("generator")
     client = Client(life.starter.addresses["replay"], first.context.name, "generator")
-    client.request("heartbeat", {"report": {"generated_tokens": 70}})
+    client.request("heartbeat", {"report": {"ready": True, "generated_tokens": 70}})
     assert until(lambda: first.context.name in life.controller.status()["members"], SECONDS)
     first.die("its process was killed, or crashed")
     restart = life.wait_for("restart")
