@@ -58,6 +58,8 @@ def test_the_recipes_are_right(name: str) -> None:
         (["evaluation.sampling.max_tokens=49"], "together more than 128, which is generators.vllm.max_model_len"),
         (["tasks.max_prompt_tokens=81"], "lower tasks.max_prompt_tokens to 80"),
         (["replay.group_size=1"], "replay.group_size is 1"),
+        (["rewards.weights={accuracy: 0, format: 0}"], "rewards.weights: all are 0"),
+        (["generators.count=0"], "generators.count is 0"),
         (
             ["learner.lora.rank=4", "learner.objective.kl=k3", "learner.objective.kl_coefficient=0.1",
              "learner.objective.reference_refresh_steps=5"],
