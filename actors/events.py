@@ -121,6 +121,20 @@ class WriteFailed(_Event):
     reason: str = Field(description="what the operating system said; empty: it is written again")
 
 
+class Unresponsive(_Event):
+    """A process stopped working without having ended, or is back.
+
+    silent: it reports no more; stuck: it reports, and gets nowhere; back: neither any more; lost: it died before it had
+    come up, and nothing takes its place.
+    """
+
+    kind: Literal["unresponsive"] = "unresponsive"
+    role: str = Field(description="generator, verifier, learner, replay")
+    member: str = Field(description="name of the process")
+    state: Literal["silent", "stuck", "back", "lost"] = Field(description="what it is now")
+    detail: str = Field(description="what was seen, in a few words")
+
+
 class GroupCounters(BaseModel):
     """The ledger's states. issued = in_flight + ready + delivered + trained + committed + Σ dropped."""
 
@@ -147,6 +161,9 @@ class Tick(_Event):
         default_factory=dict, description="tokens generated and tokens trained in the interval, per second"
     )
     groups: GroupCounters = Field(default_factory=GroupCounters, description="the ledger's counters")
+    refusals: dict[str, HostileText] = Field(
+        default_factory=dict, description="what was said of the latest group refused or not verified, by reason"
+    )
 
 
 class RolloutSample(_Event):
@@ -165,7 +182,18 @@ class RolloutSample(_Event):
     source: HostileText = Field("", description="label of the task source that the task is from")
 
 
-Event = Phase | RewardModelDone | StepDone | EvaluationDone | WeightSync | Restart | WriteFailed | Tick | RolloutSample
+Event = (
+    Phase
+    | RewardModelDone
+    | StepDone
+    | EvaluationDone
+    | WeightSync
+    | Restart
+    | Unresponsive
+    | WriteFailed
+    | Tick
+    | RolloutSample
+)
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]
 EVENT: TypeAdapter[Event] = TypeAdapter(EventField)

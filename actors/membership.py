@@ -3,13 +3,14 @@
 A pure state machine: no sockets, no clock, no threads. The replay's service owns the only instance and feeds it with
 what arrives; the controller, the weight publisher and the metrics read what it says.
 
-    not listed   heard             -> alive
-    alive        heard             -> alive, with the newer report
-    alive        timeout_seconds without a word, or `remove` -> not listed
+    not listed   heard                              -> alive
+    alive        heard                              -> alive, with the newer report
+    alive        timeout_seconds without a word     -> silent
+    silent       heard                              -> alive: a suspended process that continues is as good as a new one
+    any          `remove`, its process has exited   -> gone
 
-A member that was taken off and speaks again is taken back: a suspended process that continues is as good as a new one.
-Reports carry totals since the process started, and the totals of members that are gone are kept, so neither a lost
-heartbeat nor a lost process loses a token.
+Reports carry totals since the process started, and the totals of members that are silent, gone or replaced are kept, so
+neither a lost heartbeat nor a lost process loses a token that was ever reported.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class Report(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    ready: bool = Field(False, description="whether it has come up, with all that it loads")
     version: int | None = Field(None, ge=0, description="policy version that it holds")
     process: str = Field("", max_length=40, description="of this one process, which tells a late report from another's")
     uptime_seconds: float = Field(0.0, ge=0, description="age of the process (s)")
@@ -69,8 +71,10 @@ class Membership:
 
     timeout_seconds: float
     _alive: dict[str, Member] = field(default_factory=dict)
+    _silent: dict[str, Member] = field(default_factory=dict)
     _gone: dict[str, Member] = field(default_factory=dict)
-    _replaced: list[Member] = field(default_factory=list)
+    #: By name and process: the last words of processes in whose place another one has the name now.
+    _replaced: dict[tuple[str, str], Member] = field(default_factory=dict)
 
     def heard(self, name: str, role: str, now: float, report: Report | None = None) -> bool:
         """A message came from `name`; with `report` where it was a heartbeat.
@@ -81,7 +85,7 @@ class Membership:
         member = self._alive.get(name)
         joined = member is None
         if member is None:
-            member = self._gone.pop(name, None) or Member(name, role, now)
+            member = self._silent.pop(name, None) or self._gone.pop(name, None) or Member(name, role, now)
             self._alive[name] = member
         if report is not None:
             self._take(member, report)
@@ -89,30 +93,37 @@ class Membership:
         return joined
 
     def _take(self, member: Member, report: Report) -> None:
-        if report.process != member.report.process and member.report != Report():
+        if (earlier := self._replaced.get((member.name, report.process))) is not None:
+            member = earlier  # the last words of a process that has a successor, come late
+        elif report.process != member.report.process and member.report != Report():
             # Another process under the name of one that is gone, such as a learner that resumed.
-            self._replaced.append(replace(member))
-        elif report.uptime_seconds < member.report.uptime_seconds:
-            return  # an older report that came late
-        member.report = report
+            self._replaced[member.name, member.report.process] = replace(member)
+            member.report = report
+        if report.uptime_seconds >= member.report.uptime_seconds:  # else it is older, and comes late
+            member.report = report
 
     def expire(self, now: float) -> list[Member]:
         """Take off everyone who was silent for longer than the timeout; returns them."""
         silent = [m for m in self._alive.values() if now - m.last_seen > self.timeout_seconds]
         for member in silent:
-            self.remove(member.name)
+            self._silent[member.name] = self._alive.pop(member.name)
         return silent
 
     def remove(self, name: str) -> bool:
         """Take off a member that is known to have exited. Returns whether it was on the list."""
         member = self._alive.pop(name, None)
-        if member is not None:
-            self._gone[name] = member
+        gone = member or self._silent.pop(name, None)
+        if gone is not None:
+            self._gone[name] = gone
         return member is not None
 
     def alive(self, role: str | None = None) -> Iterator[Member]:
         """The members on the list, of one role or of all."""
         return (m for m in self._alive.values() if role in (None, m.role))
+
+    def silent(self) -> Iterator[Member]:
+        """Those who were taken off for their silence, and are not known to have exited."""
+        return iter(self._silent.values())
 
     def version(self, name: str) -> int:
         """The policy version that a member has reported last; 0 for one that is not on the list or holds none."""
@@ -122,6 +133,6 @@ class Membership:
     def totals(self) -> dict[str, Totals]:
         """What each role has done since the run's start."""
         found = {role: Totals() for role in ROLES}
-        for member in (*self._alive.values(), *self._gone.values(), *self._replaced):
+        for member in (*self._alive.values(), *self._silent.values(), *self._gone.values(), *self._replaced.values()):
             found[member.role].add(member.report)
         return found

@@ -1,8 +1,9 @@
-"""What every process of a run does first: a log file."""
+"""What every process of a run does first: a log file, and nothing that it or its children print is lost."""
 
 import functools
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,29 @@ log = logging.getLogger(__name__)
 
 def log_to(folder: Path, name: str) -> None:
     """Log to `folder`/logs/`name`.log from now on."""
-    logs = folder / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(logs / f"{name}.log")
+    handler = logging.FileHandler(_log_file(folder, name))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     log.info("process %d", os.getpid())
+
+
+def print_to_log(folder: Path, name: str) -> None:
+    """Let standard output and error of this process, and of all that it starts, go to `folder`/logs/`name`.log.
+
+    An engine's workers are processes that only print why they die, and so does native code that crashes.
+    """
+    with _log_file(folder, name).open("ab") as file:
+        for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(file.fileno(), descriptor)
+
+
+def _log_file(folder: Path, name: str) -> Path:
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs / f"{name}.log"
 
 
 def logged(run: Callable[..., None]) -> Callable[..., None]:

@@ -28,7 +28,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint, so that its cold start and what that reads are behind it.
     """
-    checks = [_output, _bind, _verifiers, _language, _data_files, _model, _lengths, _objective]
+    checks = [_output, _bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
     return [problem for check in [*checks, *([] if resumed else [_cold_start, _pairs])] for problem in check(recipe)]
 
 
@@ -180,6 +180,14 @@ def _configuration(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     return found
+
+
+def _signal(recipe: Recipe) -> Iterator[str]:
+    """What would run, and could not learn whatever the model writes."""
+    if recipe.preferences is None and not any(recipe.rewards.weights.model_dump().values()):
+        yield "rewards.weights: all are 0, so that every reward is 0; give rewards.weights.accuracy another weight"
+    if recipe.steps and not recipe.generators.count:
+        yield "generators.count is 0, so that nothing is ever generated; set 1 or more"
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:

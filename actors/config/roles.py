@@ -122,7 +122,27 @@ class EvaluationConfig(Section):
 class ControllerConfig(Section):
     """What starts, watches and ends the pools."""
 
-    restarts: int = Field(10, ge=0, description="restarts of dead generators and verifiers before the run gives up")
+    restarts: int = Field(
+        10,
+        ge=0,
+        description="restarts of generators and verifiers within controller.restart_window_seconds before the run "
+        "gives up",
+    )
+    restart_window_seconds: float = Field(
+        3600.0, gt=0, description="time after which a restart counts no more: a run may take weeks (s)"
+    )
+    hang_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="time that a process has to come back after it was taken off the list of members for its silence, "
+        "before it is killed: a generator or verifier is then replaced, with learner or replay the run ends (s)",
+    )
+    fruitless_batches: int = Field(
+        50,
+        ge=0,
+        description="the run ends where so many batches' worth of groups were dropped in a row and no batch came "
+        "together (DAPO: max_num_gen_batches); 0: never",
+    )
     interval_seconds: float = Field(1.0, gt=0, description="time between two looks at the pools (s)")
     startup_seconds: float = Field(
         300.0,

@@ -6,27 +6,30 @@ run:  start replay ─▶ learner ─▶ generators, verifiers ─▶ watch unti
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from actors import process
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
+from actors.control.liveness import Liveness, Seen
 from actors.control.placement import processes
 from actors.control.recording import Recording
 from actors.control.starter import Starter
 from actors.control.status import Server
-from actors.control.supervisor import Exit, Supervised, Supervisor
+from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
 from actors.control.utilisation import Utilisation
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.events import GroupCounters, Phase, Restart, Tick
-from actors.membership import Totals
+from actors.events import GroupCounters, Phase, Restart, Tick, Unresponsive
+from actors.membership import Report, Totals
 from actors.models import prepare
 from actors.observability import metrics
+from actors.report import advice
+from actors.report.health import warnings
 from actors.report.html import render
 from actors.report.recorder import RunRecorder
-from actors.report.state import RunInfo
+from actors.report.state import IDLE_SHARE, RunInfo
 from actors.roles.role import Storage, enter
 from actors.transport.client import Client
 
@@ -34,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Longest wait for the replay to say how things are (s); the next look comes soon.
 REPLAY_SECONDS = 5.0
-#: A pool that worked less than this share of an interval is shown as waiting.
-IDLE_SHARE = 0.05
 
 
 class Controller:
@@ -52,6 +53,9 @@ class Controller:
         self._client: Client | None = None
         self._seen = 0
         self._winding_down = self._replay_silent = False
+        self._replay_heard = time.monotonic()
+        self._liveness = Liveness(recipe)
+        self._warned: set[str] = set()
         self._utilisation = Utilisation(time.monotonic())
         self._status: dict[str, Any] = {}
         self._members: list[dict[str, Any]] = []
@@ -118,16 +122,33 @@ class Controller:
                 self._replace(exit_)
             self._pull_events()
             self._tick()
+            for name, reason in self._liveness.overdue().items():
+                self._replace(self._supervisor.end(name, reason))
+            self._warn()
+            self._require_batches()
         return False
 
     def _replace(self, exit_: Exit) -> None:
         """Raises RunError where no other process can take the place."""
         assert self._supervisor is not None
         name, role = exit_.process.name, exit_.process.role
+        self._look()  # whether it came up may be known by its last report alone
+        if role == "learner" and self._replay_silent:
+            silent = time.monotonic() - self._replay_heard
+            raise RunError(
+                f"the replay hangs: it has not answered for {silent:.0f} s, and the learner ended over it "
+                f"({exit_.reason}); see {self._folder}/logs/replay.log, then {what_next(self._folder)}"
+            )
         fresh = self._supervisor.replace(exit_)
-        metrics.RESTARTS.labels(role).inc()
-        self._recording.add(Restart(role=role, member=name, reason=exit_.reason or "it ended by itself"))
+        self._liveness.forget(name)
         self._ask("remove_member", {"name": name})
+        reason = exit_.reason or "it ended by itself"
+        if fresh is None:
+            detail = f"it did not come up, and its place stays empty: {reason}"
+            self._recording.add(Unresponsive(role=role, member=name, state="lost", detail=detail))
+            return
+        metrics.RESTARTS.labels(role).inc()
+        self._recording.add(Restart(role=role, member=name, reason=reason))
         # It takes a while to come up, and the run goes on meanwhile; this only logs where it does not.
         threading.Thread(target=self._await_ready, args=(fresh,), name=f"ready-{fresh.name}", daemon=True).start()
 
@@ -174,7 +195,9 @@ class Controller:
         if self._client is None or (self._winding_down and self._replay_silent):
             return None
         try:
-            return self._client.request(kind, body, deadline_seconds=REPLAY_SECONDS).body
+            reply = self._client.request(kind, body, deadline_seconds=REPLAY_SECONDS).body
+            self._replay_silent, self._replay_heard = False, time.monotonic()
+            return reply
         except (PeerTimeoutError, ProtocolError) as error:
             # While winding down every wait counts: the driver kills a controller that takes too long.
             self._replay_silent = isinstance(error, PeerTimeoutError)
@@ -188,13 +211,15 @@ class Controller:
             self._seen = reply["last"]
 
     def _tick(self) -> None:
-        """Record busy shares, rates and queues since the last tick."""
+        """Record busy shares, rates and queues since the last tick, and who does not work."""
         # A replay that did not answer the first is not asked the second.
-        if (status := self._ask("status")) is None or (listed := self._ask("members")) is None:
+        if (status := self._ask("status")) is None or (listed := self._look()) is None:
+            self._hear([], [])
             return
-        self._status, self._members = dict(status), list(listed["members"])
+        self._status = dict(status)
         totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
-        self._utilisation.observe(totals, time.monotonic())
+        present = {member["role"] for member in self._members}
+        self._utilisation.observe(totals, time.monotonic(), absent=totals.keys() - present)
         in_flight = sum(member["report"]["groups_in_flight"] for member in self._members)
         queues = self._status["queues"] | {"generating": in_flight}
         busy = self._utilisation.busy
@@ -206,8 +231,58 @@ class Controller:
                 waits=waits(busy, queues),
                 tokens_per_second=self._utilisation.tokens_per_second,
                 groups=GroupCounters(**self._status["groups"]),
+                refusals=self._status.get("refusals", {}),
             )
         )
+
+    def _look(self) -> Mapping[str, Any] | None:
+        """Ask who is on the list of members, and take note of who came up, is silent or stuck."""
+        listed = self._ask("members")
+        if listed is not None:
+            self._members = list(listed["members"])
+            self._hear(listed["members"], listed["silent"])
+        return listed
+
+    def _hear(self, alive: Iterable[Mapping[str, Any]], silent: Iterable[Mapping[str, Any]]) -> None:
+        if self._supervisor is None or self._winding_down:
+            return
+        supervised = {process.name for process in self._supervisor.processes()}
+        there, away = ([_seen(m) for m in members if m["name"] in supervised] for members in (alive, silent))
+        unanswered = time.monotonic() - self._replay_heard
+        if self._replay_silent and unanswered > self._recipe.membership.timeout_seconds:
+            away.append(Seen("replay", "replay", unanswered, Report(ready=True)))
+        for event in self._liveness.observe(there, away):
+            log.warning("%s is %s: %s", event.member, event.state, event.detail)
+            self._recording.add(event)
+        for seen in there:
+            if seen.report.ready:
+                self._supervisor.came_up(seen.name)
+
+    # ---------------------------------------------------------------- what is wrong with the run
+
+    def _warn(self) -> None:
+        """Log and export the health warnings that hold; displays and reports find them by themselves."""
+        state = self._recording.state
+        found = {warning.symptom: warning for warning in warnings(state)}
+        for symptom in found.keys() - self._warned:
+            log.warning("%s: %s %s", symptom, found[symptom].text, found[symptom].fix)
+        for symptom in found.keys() | self._warned:
+            metrics.WARNING.labels(symptom).set(symptom in found)
+        self._warned = set(found)
+        for role in ("generator", "verifier", "learner", "replay"):
+            metrics.UNRESPONSIVE.labels(role).set(sum(e.role == role for e in state.unresponsive.values()))
+
+    def _require_batches(self) -> None:
+        """Raises RunError where so many groups were dropped without a batch that there is no hope for one."""
+        recipe, state = self._recipe, self._recording.state
+        most = recipe.controller.fruitless_batches * recipe.replay.groups_per_batch
+        dropped = state.fruitless
+        if most and sum(dropped.values()) >= most:
+            raise RunError(
+                f"{sum(dropped.values())} groups were dropped in a row without one batch coming together "
+                f"({advice.by_reason(dropped)}), which ends the run by controller.fruitless_batches: "
+                f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)}"
+            )
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
@@ -224,6 +299,7 @@ class Controller:
             "steps": self._recipe.steps,
             "replay": self._status,
             "members": {member["name"]: member for member in self._members},
+            "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
             "restarts": self._supervisor.restarts if self._supervisor else 0,
         }
 
@@ -240,6 +316,10 @@ class Controller:
 
     def page(self) -> str:
         return render(self._recording.state)
+
+
+def _seen(member: Mapping[str, Any]) -> Seen:
+    return Seen(member["name"], member["role"], member["silent_seconds"], Report(**member["report"]))
 
 
 def waits(busy: Mapping[str, float], queues: Mapping[str, int]) -> dict[str, str]:
@@ -260,5 +340,6 @@ def run_info(recipe: Recipe, folder: Path) -> RunInfo:
         folder=folder,
         total_steps=recipe.steps,
         max_staleness=recipe.replay.max_staleness,
+        groups_per_batch=recipe.replay.groups_per_batch,
         configuration=dump(recipe),
     )

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import ray
 
+from actors import process
 from actors.control.placement import Resources
-from actors.errors import RunError
+from actors.control.root_cause import in_one_line
+from actors.errors import ERRORS, RunError
 from actors.roles.role import CLASSES, Description, Role, RoleContext, build
 
 
@@ -93,6 +95,7 @@ def actor_class(role: str) -> type[Role]:
 
     class Actor:
         def __init__(self, context: RoleContext) -> None:
+            process.print_to_log(context.storage.folder, context.name)
             self._role = build(role, context)
 
         def describe(self) -> Description:
@@ -122,5 +125,10 @@ def root_cause(error: BaseException) -> str:
     if "SYSTEM_ERROR" in str(error):
         return "its process was killed, or crashed"
     cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return f"{type(cause).__name__}: {lines[-1].strip()[:300]}"
+    if isinstance(cause, ERRORS):
+        return in_one_line(str(cause))
+    if isinstance(cause, ray.exceptions.RayError):  # its message ends with what matters, after a traceback
+        message = (str(cause).strip().splitlines() or [""])[-1]
+    else:
+        message = str(cause)
+    return f"{type(cause).__name__}: {in_one_line(message)}"

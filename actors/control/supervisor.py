@@ -1,19 +1,30 @@
 """The processes of a run: started, watched, replaced where one dies, ended.
 
-    wanted ──start──▶ starting ──wait_ready──▶ up ──exited──▶ replaced, or the run ends
-                                                └──stop─────▶ ended by itself, or killed after `stop_seconds`
+    wanted ──start──▶ starting ──came_up──▶ up ──exited, end──▶ replaced, or the run ends
+                          │                  └──stop──────────▶ ended by itself, or killed after `stop_seconds`
+                          └─exited, end──▶ the run ends, or one more attempt, or its place stays empty
 
 Generators and verifiers hold nothing that the replay does not hand out again, so another one takes the place of each
-that dies, `controller.restarts` times a run. Learner and replay hold the run's state: their death ends it.
+that dies, `controller.restarts` times within `controller.restart_window_seconds`. Learner and replay hold the run's
+state: their death ends it.
+
+Who dies *before it came up* would most likely die again. Where none of its role ever came up, the recipe or the machine
+is at fault, and the run ends at once. Later one more attempt is made, since what a dead process held (memory of a GPU,
+a port) may not be free yet; after it the run goes on with those of the role that are left, or ends where there is none.
 """
 
 import logging
-from collections.abc import Sequence
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from actors.config.recipe import Recipe
 from actors.control.placement import resources
+from actors.control.root_cause import last_error
 from actors.control.starter import Process, Starter
 from actors.errors import RunError
 from actors.roles.role import Description, RoleContext, Storage
@@ -22,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: The roles in whose place another process can go on.
 REPLACEABLE = frozenset({"generator", "verifier"})
+#: Processes of a role that may die in a row before one has come up, once an earlier one had.
+START_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +48,25 @@ class Supervised:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A process that has ended; `reason` is None where its work was done."""
+    """A process that has ended; `reason` is None where its work was done. One that `hung` was killed for it."""
 
     process: Supervised
     reason: str | None
+    hung: bool = False
 
 
 class Supervisor:
     """All processes of one run. Not for several threads, but for `wait_ready`."""
 
-    def __init__(self, recipe: Recipe, storage: Storage, starter: Starter) -> None:
-        self._recipe, self._storage, self._starter = recipe, storage, starter
+    def __init__(
+        self, recipe: Recipe, storage: Storage, starter: Starter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._recipe, self._storage, self._starter, self._clock = recipe, storage, starter, clock
         self._processes: dict[str, Supervised] = {}
+        self._up: dict[str, str] = {}
+        self._failed_starts: Counter[str] = Counter()
         self._incarnations = 0
+        self._restarted: deque[float] = deque()
         self.restarts = 0
         #: Address of the replay, which every other role is told; set once it is up.
         self.replay = ""
@@ -83,31 +102,71 @@ class Supervisor:
         """Wait up to `seconds` for a process to end; those that have are under supervision no more."""
         by_process = {id(p.process): p for p in self._processes.values()}
         ended = self._starter.ended([p.process for p in self._processes.values()], 1, seconds)
-        exits = [Exit(by_process[id(process)], reason) for process, reason in ended]
+        exits = [Exit(by_process[id(process)], self._why(by_process[id(process)], reason)) for process, reason in ended]
         for exit_ in exits:
             del self._processes[exit_.process.name]
         return exits
 
-    def replace(self, exit_: Exit) -> Supervised:
-        """Start another process in the place of one that has exited.
+    def came_up(self, name: str) -> None:
+        """A process has reported that it came up, with all that it loads."""
+        if name not in self._up and (process := self._processes.get(name)) is not None:
+            self._up[name] = process.role
+            self._failed_starts[process.role] = 0
+
+    def end(self, name: str, reason: str) -> Exit:
+        """Kill a process that lives, but does not work any more."""
+        hung = self._processes.pop(name)
+        hung.process.kill()
+        return Exit(hung, reason, hung=True)
+
+    def replace(self, exit_: Exit) -> Supervised | None:
+        """Start another process in the place of one that has exited; None where its place stays empty.
 
         Raises:
-            RunError: the role holds the run's state, or the restarts are used up.
+            RunError: the role holds the run's state, none of the role comes up, or the restarts are used up.
         """
         dead, reason = exit_.process, exit_.reason or "it ended by itself"
         if dead.role not in REPLACEABLE:
+            raise RunError(f"the {dead.name} {'hangs' if exit_.hung else 'died'}: {reason}; {self._advice(dead)}")
+        if dead.name not in self._up and self._never_comes_up(dead.role):
+            if not self._left(dead.role):
+                raise RunError(f"{dead.name} did not come up: {reason}; {self._advice(dead)}")
+            log.warning("%s did not come up: %s; the run goes on without it", dead.name, reason)
+            dead.process.kill()
+            return None
+        if self._restarts_used_up():
             raise RunError(
-                f"the {dead.role} died: {reason}; see {self._log(dead)}, then resume with "
-                f"`leeway run --resume {self._storage.folder}`"
-            )
-        if self.restarts >= self._recipe.controller.restarts:
-            raise RunError(
-                f"{dead.name} died ({reason}) after {self.restarts} restarts; see {self._log(dead)}, or raise "
+                f"{dead.name} died ({reason}) after {len(self._restarted)} restarts within "
+                f"{self._recipe.controller.restart_window_seconds:g} s; {self._advice(dead)}, or raise "
                 "controller.restarts"
             )
+        self._restarted.append(self._clock())
         self.restarts += 1
         dead.process.kill()  # its `run` may have raised in a process that lives on, and holds what it reserved
         return self.start(dead.role)
+
+    def _never_comes_up(self, role: str) -> bool:
+        self._failed_starts[role] += 1
+        return role not in self._up.values() or self._failed_starts[role] >= START_ATTEMPTS
+
+    def _left(self, role: str) -> bool:
+        """Whether a process of a role is up."""
+        return any(process.role == role and name in self._up for name, process in self._processes.items())
+
+    def _restarts_used_up(self) -> bool:
+        window = self._recipe.controller.restart_window_seconds
+        while self._restarted and self._clock() - self._restarted[0] > window:
+            self._restarted.popleft()
+        return len(self._restarted) >= self._recipe.controller.restarts
+
+    def _why(self, ended: Supervised, reason: str | None) -> str | None:
+        """Why a process ended; where its error only points to another one, that one, from its log."""
+        if reason is None or "root cause" not in reason.lower():
+            return reason
+        return last_error(self._log(ended)) or reason
+
+    def _advice(self, dead: Supervised) -> str:
+        return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
 
     def stop(self, *roles: str) -> None:
         """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not.
@@ -135,8 +194,15 @@ class Supervisor:
         """Those under supervision now."""
         return tuple(self._processes.values())
 
-    def _log(self, process: Supervised) -> str:
-        return f"{self._storage.folder}/logs/{process.name}.log"
+    def _log(self, process: Supervised) -> Path:
+        return self._storage.folder / "logs" / f"{process.name}.log"
+
+
+def what_next(folder: Path) -> str:
+    """How to go on with a run that has failed: it can be resumed only where there is a checkpoint."""
+    if any(re.fullmatch(r"step-\d+", found.name) for found in (folder / "checkpoints").glob("step-*")):
+        return f"resume with `leeway run --resume {folder}`"
+    return f"start again with `leeway run {folder}/recipe.yaml`: there is no checkpoint yet"
 
 
 def name_of(role: str, rank: int, incarnation: int) -> str:

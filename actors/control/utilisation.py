@@ -1,6 +1,6 @@
 """How busy the pools were and how fast, from the totals that heartbeats carry. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from actors.membership import Totals
@@ -20,8 +20,14 @@ class Utilisation:
     interval_seconds: float = 0.0
     tokens_per_second: dict[str, float] = field(default_factory=dict)
 
-    def observe(self, totals: Mapping[str, Totals], now: float) -> None:
-        """Take in the totals of a moment; `now` is in seconds of one monotonic clock, and later than before."""
+    def observe(self, totals: Mapping[str, Totals], now: float, absent: Collection[str] = ()) -> None:
+        """Take in the totals of a moment.
+
+        Args:
+            totals: what each role has done since the run's start.
+            now: seconds of one monotonic clock, later than before.
+            absent: the pools of which nobody is heard of; they are shown as idle.
+        """
         before, self._totals = self._totals, totals
         self.interval_seconds, self._moment = now - self._moment, now
         for role in POOLS:
@@ -29,6 +35,8 @@ class Utilisation:
             aged = new.uptime_seconds - old.uptime_seconds
             if aged > 0:  # otherwise no heartbeat came since: the share of the last interval stands
                 self._busy[role] = min(1.0, max(0.0, (new.busy_seconds - old.busy_seconds) / aged))
+            elif role in absent:
+                self._busy[role] = 0.0
         self.tokens_per_second = {
             "generation": self._grown(before, "generator", "generated_tokens"),
             "learning": self._grown(before, "learner", "trained_tokens"),

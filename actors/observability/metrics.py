@@ -58,6 +58,8 @@ BATCH_WAIT = Counter("leeway_learner_wait_seconds", "Time in which the learner w
 STATISTIC = Gauge("leeway_step_statistic", "Statistics of the latest optimizer step", ["name"])
 HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation")
 RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
+UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
+WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
 
 
 def serve(bind: str, port: int) -> WSGIServer:
@@ -126,9 +128,10 @@ _PROCESS = secrets.token_hex(8)
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 
 
-def report(role: str, address: str, version: int | None = None) -> Report:
+def report(role: str, address: str, version: int | None = None, *, ready: bool) -> Report:
     """What the metrics of this process, which serves them at `address`, say of it: the content of its heartbeat."""
     return Report(
+        ready=ready,
         version=version,
         process=_PROCESS,
         uptime_seconds=time.monotonic() - _STARTED,

@@ -19,5 +19,7 @@ MIN_REWARD_RATIO = 0.6  # training reward against its best window: batches diffe
 MAX_LOGPROB_DIFFERENCE = 0.10  # nats/token: bfloat16 on both sides costs 0.04 at most; more is a bug or broken weights
 MAX_STALE_SHARE = 0.10  # of the issued groups: generation thrown away, admission should prevent it
 MAX_INFRA_SHARE = 0.02  # of the issued groups: verifiers break, not answers
+FRUITLESS_BATCHES = 5  # batches' worth of groups dropped without a batch: DAPO's filter wants three for one, not more
+STANDSTILL_SECONDS = 15.0  # without work in any pool: while a run is well some pool works every second or two
 
 ALERTS_ONLY: frozenset[str] = frozenset()  # names of this module that only alerts use, not a run's own warnings

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, assert_never
 
 from actors.events import Event
-from actors.membership import Membership
+from actors.membership import Member, Membership
 from actors.replay import messages as m
 
 #: A watcher that falls this far behind has lost the oldest events.
@@ -76,14 +76,13 @@ class Board:
         return found
 
     def _roll(self, now: float) -> dict[str, Any]:
-        members = [
-            {
-                "name": member.name,
-                "role": member.role,
-                "report": member.report.model_dump(),
-                "silent_seconds": max(0.0, now - member.last_seen),
-            }
-            for member in self.members.alive()
-        ]
-        totals = {role: asdict(total) for role, total in self.members.totals().items()}
-        return {"members": members, "totals": totals}
+        def told(member: Member) -> dict[str, Any]:
+            silent_seconds = max(0.0, now - member.last_seen)
+            report = member.report.model_dump()
+            return {"name": member.name, "role": member.role, "report": report, "silent_seconds": silent_seconds}
+
+        return {
+            "members": [told(member) for member in self.members.alive()],
+            "silent": [told(member) for member in self.members.silent()],
+            "totals": {role: asdict(total) for role, total in self.members.totals().items()},
+        }

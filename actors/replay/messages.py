@@ -137,7 +137,7 @@ class Beat(Request):
 
 
 class Members(Request):
-    """Asks for everyone who is alive with their reports, and for each role's totals since the run's start."""
+    """Asks for everyone who is alive or silent with their reports, and for each role's totals since the run's start."""
 
 
 class RemoveMember(Request):

@@ -67,7 +67,7 @@ class ReplayService:
     ) -> None:
         self._buffer, self._board = buffer, board
         self._max_bytes = max_message_bytes
-        self._name, self._report = name, Report(metrics=metrics_address)
+        self._name, self._report = name, Report(ready=True, metrics=metrics_address)
         self._clock = clock
         self._waiting: list[Waiting] = []
         self._exported: Counter[str] = Counter()

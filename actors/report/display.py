@@ -18,6 +18,7 @@ from actors.events import (
     RewardModelDone,
     StepDone,
     Tick,
+    Unresponsive,
     WriteFailed,
 )
 from actors.report import statistics as names
@@ -77,7 +78,7 @@ class Display:
         known = EVENT.validate_python(event) if isinstance(event, Mapping) else event
         self.state.fold(known)
         if self._live:
-            self._live.update(page(self.state), refresh=isinstance(known, Tick | Phase | EvaluationDone))
+            self._live.update(page(self.state), refresh=isinstance(known, Tick | Phase | EvaluationDone | Unresponsive))
             return
         for line in self._lines(known):
             self._console.print(Text(line), soft_wrap=True)
@@ -86,7 +87,7 @@ class Display:
         line = plain(self.state, event)
         if line:
             yield line
-        if isinstance(event, StepDone | EvaluationDone | RewardModelDone | WriteFailed):
+        if isinstance(event, StepDone | EvaluationDone | RewardModelDone | Tick | Unresponsive | WriteFailed):
             found = warnings(self.state)
             yield from (f"warning: {new.text} {new.fix}" for new in found if new.symptom not in self._warned)
             self._warned = {warning.symptom for warning in found}
@@ -111,6 +112,8 @@ def plain(state: RunState, event: Event) -> str | None:
             return f"{event.what} can be written again"
         case Restart():
             return _one_line(f"restarted {event.member}: {event.reason}")
+        case Unresponsive():
+            return _one_line(f"{event.member} is {event.state}: {event.detail}")
         case _:
             return None
 

@@ -10,6 +10,7 @@ from math import sqrt
 
 from actors.events import EvaluationDone
 from actors.observability import thresholds
+from actors.report import advice
 from actors.report import statistics as names
 from actors.report.state import RunState
 
@@ -34,6 +35,9 @@ def warnings(state: RunState) -> list[HealthWarning]:
     found = (
         _bound_broken(state),
         *_unwritten(state),
+        _unresponsive(state),
+        _fruitless(state),
+        _standstill(state),
         _not_finite(state),
         _reward_model_guesses(state),
         _accuracy_drop(state),
@@ -76,6 +80,40 @@ def _unwritten(state: RunState) -> list[HealthWarning]:
         )
         for what, reason in state.unwritten.items()
     ]
+
+
+def _unresponsive(state: RunState) -> HealthWarning | None:
+    if not state.unresponsive:
+        return None
+    each = "; ".join(f"{event.member} is {event.state} ({event.detail})" for event in state.unresponsive.values())
+    fix = (
+        "Look at its machine and its log. A silent one that does not come back within controller.hang_seconds, and a "
+        "stuck one that stays so as long again, is replaced; with learner or replay the run ends."
+    )
+    return HealthWarning("unresponsive", f"Not at work: {each}.", fix)
+
+
+def _fruitless(state: RunState) -> HealthWarning | None:
+    dropped = state.fruitless
+    total = sum(dropped.values())
+    if total < max(thresholds.MIN_ISSUED_GROUPS, thresholds.FRUITLESS_BATCHES * state.info.groups_per_batch):
+        return None
+    text = (
+        f"{total} groups were dropped since a batch came together last ({advice.by_reason(dropped)}), and "
+        f"{state.groups.ready} of the {state.info.groups_per_batch} groups of a batch are there."
+    )
+    fix = f"{advice.on_drops(dropped, state.refusals)} The run ends by itself at controller.fruitless_batches."
+    return HealthWarning("fruitless", text, fix)
+
+
+def _standstill(state: RunState) -> HealthWarning | None:
+    idle = state.seconds - state.worked_at
+    if state.phase.name not in ("training", "evaluation") or idle <= thresholds.STANDSTILL_SECONDS:
+        return None
+    waits = state.tick.waits if state.tick else {}
+    each = "; ".join(f"the {role} waits for {what}" for role, what in waits.items())
+    text = f"No pool has worked for {idle:.0f} s{': ' if each else ''}{each}."
+    return HealthWarning("standstill", text, "See who is silent or lacks weights, on the status page and in logs/.")
 
 
 def _not_finite(state: RunState) -> HealthWarning | None:
@@ -197,6 +235,7 @@ def _wasted(state: RunState) -> list[HealthWarning]:
         fix = "Lower generators.count or generators.groups_in_flight, or raise replay.max_staleness."
         found.append(HealthWarning("stale", text, fix))
     if infra > thresholds.MAX_INFRA_SHARE:
-        text = f"{infra:.1%} of the groups were dropped because a verifier broke."
+        said = state.refusals.get("infra_error")
+        text = f"{infra:.1%} of the groups were dropped because a verifier broke{f': {said}' if said else ''}."
         found.append(HealthWarning("infra_error", text, "Read logs/verifier-*.log; the answers were not at fault."))
     return found

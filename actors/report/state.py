@@ -5,6 +5,7 @@ continues as if it had never stopped.
 """
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite, nan
@@ -22,6 +23,7 @@ from actors.events import (
     RolloutSample,
     StepDone,
     Tick,
+    Unresponsive,
     WeightSync,
     WriteFailed,
     merge_ticks,
@@ -29,6 +31,7 @@ from actors.events import (
 from actors.report import statistics as names
 from actors.report.series import Series
 
+IDLE_SHARE = 0.05  # a pool that worked less than this share of an interval counts as idle
 RATE_SECONDS = 30.0  # what the screen's tokens a second are averaged over
 REWINDABLE_STEPS = 1000  # more than any run takes between two checkpoints
 FIRST_SAMPLES = 4
@@ -47,6 +50,7 @@ class RunInfo:
         folder: the run folder.
         total_steps: optimizer steps that the run is to take.
         max_staleness: bound on the age of a trained token (versions).
+        groups_per_batch: groups of an optimizer step.
         configuration: the resolved recipe as YAML, for the report.
     """
 
@@ -55,6 +59,7 @@ class RunInfo:
     folder: Path
     total_steps: int
     max_staleness: int
+    groups_per_batch: int
     configuration: str = ""
 
 
@@ -81,7 +86,10 @@ class RunState:
         self.sync_total = Series()
         self.sync_bytes = Series()
         self.sync_members = 0
+        self.unresponsive: dict[str, Unresponsive] = {}
         self.tick: Tick | None = None
+        self.worked_at = 0.0
+        self._at_last_batch = GroupCounters()
         self._recent_ticks: deque[Tick] = deque()
         self.tick_seconds = 0.0
         self.generated = 0.0
@@ -103,6 +111,7 @@ class RunState:
         match event:
             case Phase():
                 self.phase = event
+                self.worked_at = event.seconds
             case RewardModelDone():
                 self.reward_model = event
             case StepDone():
@@ -116,10 +125,15 @@ class RunState:
             case Restart():
                 self.restarts += 1
                 self.last_restarts.append(event)
+                self.unresponsive.pop(event.member, None)
             case WriteFailed():
                 self.unwritten.pop(event.what, None)
                 if event.reason:
                     self.unwritten[event.what] = event.reason
+            case Unresponsive():
+                self.unresponsive.pop(event.member, None)
+                if event.state != "back":
+                    self.unresponsive[event.member] = event
             case RolloutSample():
                 if len(self.first_samples) < FIRST_SAMPLES:
                     self.first_samples.append(event)
@@ -168,10 +182,11 @@ class RunState:
         self.evaluations = [done for done in self.evaluations if done.version < lost.version]
 
     def resumed(self, step: int) -> None:
-        """The run resumes at `step`: later steps are undone; earlier ones may have had another bound on staleness, and
-        what could not be written then can perhaps be now.
+        """The run resumes at `step`, with other processes than before: later steps are undone; earlier ones may
+        have had another bound on staleness, and what could not be written then can perhaps be now.
         """
         self.rewind(step)
+        self.unresponsive.clear()
         self._settled_staleness = self.staleness.copy()
         self.unwritten.clear()
 
@@ -204,6 +219,11 @@ class RunState:
         while event.seconds - self._recent_ticks[0].seconds > RATE_SECONDS:
             self._recent_ticks.popleft()
         self.tick_seconds += event.interval_seconds
+        if any(share >= IDLE_SHARE for share in event.busy.values()) or event.tokens_per_second.get("generation"):
+            self.worked_at = event.seconds
+        groups, last = event.groups, self._at_last_batch
+        if _in_batches(groups) != _in_batches(last) or groups.ready >= self.info.groups_per_batch:
+            self._at_last_batch = groups
         self.generated += event.tokens_per_second.get("generation", 0.0) * event.interval_seconds
         for role, share in event.busy.items():
             self.busy_seconds[role] += share * event.interval_seconds
@@ -227,6 +247,18 @@ class RunState:
     def groups(self) -> GroupCounters:
         """The ledger's counters as last reported."""
         return self.tick.groups if self.tick else GroupCounters()
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """What was said of the latest group refused or not verified, by reason."""
+        return self.tick.refusals if self.tick else {}
+
+    @property
+    def fruitless(self) -> dict[str, int]:
+        """Groups dropped since a batch came together last, by reason; those that were lost with a worker aside."""
+        before = self._at_last_batch.dropped
+        since = {reason: count - before.get(reason, 0) for reason, count in self.groups.dropped.items()}
+        return {reason: count for reason, count in since.items() if count > 0 and reason != "worker_lost"}
 
     @property
     def samples(self) -> list[RolloutSample]:
@@ -257,6 +289,10 @@ class RunState:
 def middle(series: Series) -> float | None:
     """Median of a series' points; None if it is empty."""
     return median(point.value for point in series) if len(series) else None
+
+
+def _in_batches(groups: GroupCounters) -> int:
+    return groups.delivered + groups.trained + groups.committed
 
 
 def _not_finite(event: StepDone) -> int:

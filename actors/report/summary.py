@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.events import EvaluationDone, RewardModelDone
+from actors.report.health import warnings
 from actors.report.state import RunState, middle
 
 
@@ -88,6 +89,14 @@ class GroupSummary(_Part):
     in_flight: int = Field(0, description="being generated, verified, or waiting for the learner")
 
 
+class WarningSummary(_Part):
+    """A health warning that holds."""
+
+    symptom: str = Field(description="what is wrong, see the runbook")
+    text: str = Field(description="what was seen")
+    fix: str = Field(description="what to do")
+
+
 class RunSummary(_Part):
     """The outcome of a run."""
 
@@ -107,6 +116,7 @@ class RunSummary(_Part):
     )
     groups: GroupSummary = Field(description="conservation of groups")
     restarts: int = Field(description="processes that had to be replaced")
+    warnings: list[WarningSummary] = Field(description="the health warnings that hold, gravest first")
 
 
 def summarise(state: RunState) -> RunSummary:
@@ -137,6 +147,7 @@ def summarise(state: RunState) -> RunSummary:
             in_flight=groups.in_flight + groups.ready + groups.delivered,
         ),
         restarts=state.restarts,
+        warnings=[WarningSummary(symptom=w.symptom, text=w.text, fix=w.fix) for w in warnings(state)],
     )
 
 

@@ -102,7 +102,9 @@ class Session:
                 client.close()
 
     def _report(self) -> Report:
-        return metrics.report("generator", self._presence.metrics, self._engine.version if self._engine else None)
+        engine = self._engine
+        version = engine.version if engine else None
+        return metrics.report("generator", self._presence.metrics, version, ready=engine is not None)
 
     async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
         """Run both at once; where one ends or breaks, the others are cancelled. Raises what broke it."""

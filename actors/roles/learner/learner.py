@@ -50,7 +50,7 @@ class Learner:
         self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
-        self._stopping = False
+        self._stopping = self._loaded = False
         self._published: int | None = None
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -85,12 +85,13 @@ class Learner:
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
+            self._loaded = True
             self._start()
             self._train()
             leave()
 
     def _report_self(self) -> Report:
-        return metrics.report("learner", self._presence.metrics, self._published)
+        return metrics.report("learner", self._presence.metrics, self._published, ready=self._loaded)
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe
@@ -212,6 +213,7 @@ class Learner:
         seconds = 2 * self._recipe.weights.deadline_seconds
         self._until_published(seconds, "the generators to take the last weights")
         self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+        self._phase("saving", "the model")
         self._trainer.export(self._folder / "model")
 
     # ---------------------------------------------------------------- batches
@@ -266,6 +268,7 @@ class Learner:
     def _last_checkpoint(self) -> None:
         """Save what no checkpoint holds yet, also where that of the last step could not be written the first time."""
         version = self._trainer.version
+        self._phase("saving", "the checkpoint")
         self._checkpoints.settle(wait=True)
         if ranks.all_reduce_sum(float(self._checkpoints.durable != version), self._trainer.device):
             self._checkpoints.begin(version)
@@ -298,7 +301,7 @@ class Learner:
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
-        if self._rank == 0:
+        if self._rank == 0 and not self._stopping:  # whatever is left is passed through, and is not done
             self._notify(self._client, Phase(name=name, detail=detail))
 
     def _synced(self, event: WeightSync) -> None:

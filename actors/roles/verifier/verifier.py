@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 from actors import process
 from actors.errors import PeerTimeoutError
+from actors.membership import Report
 from actors.observability import metrics
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
@@ -28,6 +28,7 @@ class Verifier:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
+        self._up = False
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -41,15 +42,18 @@ class Verifier:
     @process.logged
     def run(self) -> None:
         """Score until `stop` is called. Raises what broke a scoring thread, or kept the reward model from loading."""
-        report = partial(metrics.report, "verifier", self._presence.metrics)
         interval = self._recipe.membership.heartbeat_seconds
-        with closing(Heartbeat(self._replay, self._name, "verifier", interval, report)):
+        with closing(Heartbeat(self._replay, self._name, "verifier", interval, self._report)):
             # No group is leased before its reward can be whole.
             self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
             with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
+                self._up = True
                 self._score_in_threads(pool)
         if self._failure is not None:
             raise self._failure
+
+    def _report(self) -> Report:
+        return metrics.report("verifier", self._presence.metrics, ready=self._up)
 
     def _score_in_threads(self, pool: Pool) -> None:
         threads = [

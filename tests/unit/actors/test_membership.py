@@ -90,6 +90,30 @@ def test_another_process_under_the_same_name_adds_to_the_totals() -> None:
     assert membership.totals()["learner"].trained_tokens == 908
 
 
+def test_a_late_word_of_a_process_that_has_a_successor_counts_once_and_not_against_it() -> None:
+    membership = Membership(timeout_seconds=20)
+    said = [("a", 50, 900), ("b", 1, 5), ("a", 51, 950), ("b", 2, 8), ("a", 49, 800), ("b", 3, 9)]
+    for process, uptime, tokens in said:
+        report = Report(process=process, uptime_seconds=uptime, trained_tokens=tokens)
+        membership.heard("learner", "learner", float(uptime), report)
+    assert membership.totals()["learner"].trained_tokens == 950 + 9
+
+
+def test_who_is_silent_is_told_from_who_has_exited() -> None:
+    membership = Membership(timeout_seconds=20)
+    for name in ("suspended", "dead", "well"):
+        membership.heard(name, "generator", 0.0, Report(generated_tokens=10))
+    membership.heard("well", "generator", 30.0)
+    membership.expire(30.0)
+    assert {member.name for member in membership.silent()} == {"suspended", "dead"}
+    membership.remove("dead")
+    assert [member.name for member in membership.silent()] == ["suspended"]
+    membership.heard("suspended", "generator", 31.0)
+    assert list(membership.silent()) == []
+    assert names(membership) == ["well", "suspended"]
+    assert membership.totals()["generator"].generated_tokens == 30
+
+
 def test_an_older_report_that_comes_late_changes_nothing() -> None:
     membership = Membership(timeout_seconds=20)
     for uptime, tokens in ((10, 500), (9, 400), (11, 600)):

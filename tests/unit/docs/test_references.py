@@ -1,4 +1,4 @@
-"""What the documents mention exists: links, files, names in files, commands with their options, keys, metrics."""
+"""What documents and messages mention exists: links, files, names in files, commands and options, keys, metrics."""
 
 import ast
 import re
@@ -22,6 +22,7 @@ from docs.generate.markdown import anchor
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+GAP = "\0"  # where an f-string inserts something
 FOLDERS = r"(?:actors|learner|sandbox|benchmarks|docs|recipes|requirements|tests)"
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -137,16 +138,65 @@ def require(command: Any, words: list[str]) -> None:
 # ---------------------------------------------------------------- keys and metrics
 
 
-@every_document
-def test_keys_exist(document: Path) -> None:
+def known_keys() -> set[str]:
+    """Every dotted key of a recipe and every section, with the tags of variants and without."""
     keys = [key for key, _ in rows(Recipe)]
     tagged = {key.rpartition(".")[0] for key in keys} | set(keys)
-    known = tagged | {re.sub(r"\[\w+\]", "", key) for key in tagged}
+    return tagged | {re.sub(r"\[\w+\]", "", key) for key in tagged}
+
+
+@every_document
+def test_keys_exist(document: Path) -> None:
     mentioned = {re.split(r"[:=]", span)[0].strip() for span in spans(document)}
     mentioned |= {key for line in lines_of_code(document) for key in re.findall(r"-s ([a-z_.]+)=", line)}
     dotted = {name for name in mentioned if re.fullmatch(r"[a-z_]+(\[\w+\])?(\.[a-z_0-9]+(\[\w+\])?)+", name)}
     ours = {key for key in dotted if re.split(r"[.\[]", key)[0] in Recipe.model_fields}
-    assert not ours - known
+    assert not ours - known_keys()
+
+
+def messages(module: Path) -> Iterator[str]:
+    """Every text of a module but its docstrings; the parts of an f-string are joined, a gap between them."""
+    tree = ast.parse(module.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    parts |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else GAP for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.value
+
+
+def keys_in(text: str) -> set[str]:
+    """What looks like a key of the recipe: `section.key`, and is no file, module or suffix of something longer."""
+    dotted = re.findall(r"(?<![\w./\0])[a-z]\w*(?:\.[a-z]\w*)+(?![\w/\0]|\.\0)", text)
+    files = (".json", ".jsonl", ".safetensors", ".log", ".py", ".html", ".yaml")
+    ours = {name for name in dotted if name.partition(".")[0] in Recipe.model_fields and not name.endswith(files)}
+    return {name for name in ours if not is_module(name)}
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or is defined in one."""
+    path = ROOT / name.replace(".", "/")
+    owner = path.parent.with_suffix(".py")
+    return path.is_dir() or path.with_suffix(".py").exists() or (owner.exists() and path.name in defined(owner))
+
+
+MODULES = sorted(path for package in ("actors", "learner", "sandbox") for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_key_that_a_message_names_exists(module: Path) -> None:
+    known = known_keys()
+    if module.relative_to(ROOT).parts[0] != "actors":  # which knows the whole tree; others their own part of it
+        known |= {".".join(parts[i:]) for parts in (key.split(".") for key in known) for i in range(1, len(parts))}
+    assert not {key for text in messages(module) for key in keys_in(text)} - known
+
+
+def test_a_key_in_a_message_is_told_from_what_looks_like_one() -> None:
+    text = "raise replay.silence or `controller.restarts`; see logs/learner.log, learner.trainer and model.safetensors."
+    assert keys_in(text) == {"replay.silence", "controller.restarts"}
+    named = {key for text in messages(ROOT / "actors/report/health.py") for key in keys_in(text)}
+    assert {"learner.optimizer.learning_rate", "generators.count", "rewards.weights.overlong"} <= named
 
 
 @every_document

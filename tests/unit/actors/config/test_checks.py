@@ -58,6 +58,8 @@ def test_the_recipes_are_right(name: str) -> None:
         (["evaluation.sampling.max_tokens=49"], "together more than 128, which is generators.vllm.max_model_len"),
         (["tasks.max_prompt_tokens=81"], "lower tasks.max_prompt_tokens to 80"),
         (["replay.group_size=1"], "replay.group_size is 1"),
+        (["rewards.weights={accuracy: 0, format: 0}"], "rewards.weights: all are 0"),
+        (["generators.count=0"], "generators.count is 0"),
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),

@@ -4,16 +4,18 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from actors.config.loading import load
 from actors.control.controller import Controller, waits
 from actors.control.placement import Resources
 from actors.deadline import until
-from actors.errors import RunError
+from actors.errors import PeerTimeoutError, RunError
 from actors.roles.replay import ReplayRole
 from actors.roles.role import RoleContext
 from actors.transport.client import Client
@@ -37,14 +39,14 @@ class ReplayStarter(FakeStarter):
 class Life:
     """A controller at work in a thread, and what its `run` raised."""
 
-    def __init__(self, folder: Path, starter: FakeStarter) -> None:
+    def __init__(self, folder: Path, starter: FakeStarter, *more: str) -> None:
         model = folder / "model"
         model.mkdir()
         (model / "config.json").write_text("{}")
         overrides = [f"model={{kind: folder, path: {model}}}", "controller.stop_seconds=1", "controller.restarts=1"]
-        self.starter = starter
+        self.starter, self.folder = starter, folder
         self.controller = Controller(
-            load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05"]), folder, folder, None, 0, starter
+            load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05", *more]), folder, folder, None, 0, starter
         )
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -72,10 +74,11 @@ class Life:
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
+def life(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Life]:
+    """With the overrides that the test is parametrized with, if it is."""
     handlers = list(logging.getLogger().handlers)
     starter = ReplayStarter()
-    life = Life(tmp_path, starter)
+    life = Life(tmp_path, starter, *(request.param if hasattr(request, "param") else ()))
     yield life
     life.controller.stop()
     life.end()
@@ -107,7 +110,7 @@ def test_a_stop_that_is_asked_for_is_an_interruption(life: Life) -> None:
 def test_a_dead_generator_is_replaced_and_taken_off_the_list(life: Life) -> None:
     (first,) = life.starter.of("generator")
     client = Client(life.starter.addresses["replay"], first.context.name, "generator")
-    client.request("heartbeat", {"report": {"generated_tokens": 70}})
+    client.request("heartbeat", {"report": {"ready": True, "generated_tokens": 70}})
     assert until(lambda: first.context.name in life.controller.status()["members"], SECONDS)
     first.die("its process was killed, or crashed")
     restart = life.wait_for("restart")
@@ -119,6 +122,7 @@ def test_a_dead_generator_is_replaced_and_taken_off_the_list(life: Life) -> None
 
 
 def test_a_dead_learner_ends_the_run_with_its_reason_on_record(life: Life) -> None:
+    (life.folder / "checkpoints" / "step-000000").mkdir(parents=True)
     life.starter.of("learner")[0].die("ValueError: boom")
     phase = life.end()[-1]
     assert phase["name"] == "failed" and "boom" in phase["detail"]
@@ -154,6 +158,112 @@ def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(life.controller, "_ask", ask)
     assert until(lambda: life.controller.status()["phase"] == "training", SECONDS)
+
+
+# ---------------------------------------------------------------- who lives and does not work
+
+IMPATIENT = [
+    "membership.heartbeat_seconds=0.1",
+    "membership.timeout_seconds=0.5",
+    "controller.hang_seconds=0.5",
+    "controller.startup_seconds=0.5",
+]
+impatient = pytest.mark.parametrize("life", [IMPATIENT], indirect=True)
+
+
+def up(life: Life, role: str) -> Client:
+    """A client in the place of the latest process of a role, which has reported once that it came up."""
+    client = Client(life.starter.addresses["replay"], life.starter.of(role)[-1].context.name, role)
+    client.request("heartbeat", {"report": {"ready": True}})
+    return client
+
+
+class Unanswered:
+    """A client of a replay that hangs; it does not wait as long as a real one."""
+
+    def request(self, kind: str, *_: Any, **__: Any) -> Any:
+        raise PeerTimeoutError(f"the replay did not answer {kind}")
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+@impatient
+def test_a_generator_that_falls_silent_is_named_and_replaced(life: Life) -> None:
+    with closing(up(life, "generator")):
+        (first,) = life.starter.of("generator")
+        said = life.wait_for("unresponsive")
+        assert (said["member"], said["state"]) == (first.context.name, "silent")
+        restart = life.wait_for("restart")
+        assert restart["member"] == first.context.name and "not heard of" in restart["reason"]
+        assert first.killed
+        assert until(lambda: life.controller.status()["unresponsive"] == {}, SECONDS)
+
+
+@pytest.mark.parametrize("life", [[*IMPATIENT, "controller.hang_seconds=100"]], indirect=True)
+def test_a_generator_that_is_heard_of_again_is_taken_back(life: Life) -> None:
+    with closing(up(life, "generator")) as client:
+        name = life.wait_for("unresponsive")["member"]
+        assert name in life.controller.status()["unresponsive"]
+        client.request("heartbeat", {"report": {"ready": True}})
+        assert until(lambda: any(e.get("state") == "back" for e in life.events()), SECONDS)
+        assert not life.starter.of("generator")[0].killed
+        assert not [e for e in life.events() if e["kind"] == "restart"]
+
+
+@impatient
+def test_a_learner_that_falls_silent_ends_the_run_and_is_named(life: Life) -> None:
+    with closing(up(life, "learner")):
+        phase = life.end()[-1]
+    assert phase["name"] == "failed" and "the learner hangs" in phase["detail"]
+    assert life.starter.of("learner")[0].killed
+
+
+@impatient
+def test_a_replay_that_does_not_answer_ends_the_run_and_is_named(life: Life) -> None:
+    life.wait_for("tick")
+    life.controller._client = Unanswered()  # type: ignore[assignment]
+    phase = life.end()[-1]
+    assert phase["name"] == "failed" and "the replay hangs" in phase["detail"]
+    assert [e["member"] for e in life.events() if e["kind"] == "unresponsive"] == ["replay"]
+
+
+@impatient
+def test_a_learner_that_ends_over_a_replay_that_hangs_is_not_blamed(life: Life) -> None:
+    life.wait_for("tick")
+    life.controller._client = Unanswered()  # type: ignore[assignment]
+    life.starter.of("learner")[0].die("PeerTimeoutError: the replay did not answer trained within 10 s")
+    assert "the replay hangs" in life.end()[-1]["detail"]
+
+
+def test_who_never_came_up_ends_the_run_at_once(life: Life) -> None:
+    life.starter.of("generator")[0].die("ValueError: block_size must be a multiple of 32")
+    phase = life.end()[-1]
+    assert phase["name"] == "failed" and "did not come up: ValueError: block_size" in phase["detail"]
+    assert len(life.starter.of("generator")) == 1
+    assert "--resume" not in phase["detail"], "there is nothing to resume from"
+
+
+# ---------------------------------------------------------------- a run that cannot learn
+
+
+@pytest.mark.parametrize("life", [["controller.fruitless_batches=30", "replay.groups_per_batch=2"]], indirect=True)
+def test_a_run_of_which_every_group_is_dropped_warns_and_ends(life: Life) -> None:
+    with closing(up(life, "generator")) as client:
+        while life.error is None and not any(e["kind"] == "phase" and e["name"] == "failed" for e in life.events()):
+            leased = client.poll("lease", {"version": 0, "capacity": 8}, wait_seconds=0.1)
+            for task in leased.body["tasks"] if leased else ():
+                lease = {"purpose": task["purpose"], "group_id": task["group_id"]}
+                client.request("group_rejected", lease | {"reason": "overlong"})
+    life.end()
+    assert isinstance(life.error, RunError)
+    for text in ("without one batch", "overlong", "controller.fruitless_batches: 30", "tasks.max_prompt_tokens"):
+        assert text in str(life.error)
+    log = (life.folder / "logs" / "controller.log").read_text()
+    assert "fruitless: " in log
+    summary = json.loads((life.folder / "summary.json").read_text())
+    assert "fruitless" in [warning["symptom"] for warning in summary["warnings"]]
+    assert REGISTRY.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1
 
 
 @pytest.mark.parametrize(

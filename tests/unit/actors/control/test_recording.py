@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def kept(tmp_path: Path, clock: Clock) -> Recording:
-    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1)
+    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1, groups_per_batch=4)
     return Recording(RunRecorder(info), clock)
 
 
@@ -48,7 +48,7 @@ def test_a_malformed_event_is_counted_and_ends_nothing(kept: Recording) -> None:
 
 def test_a_display_that_fell_behind_gets_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "EVENTS_KEPT", 3)
-    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1)
+    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1, groups_per_batch=4)
     kept = Recording(RunRecorder(info))
     for number in range(5):
         kept.add(Phase(name=f"phase {number}"))

@@ -33,6 +33,16 @@ def test_a_missed_heartbeat_loses_no_token_and_leaves_the_busy_share_as_it_was()
     assert seen.tokens_per_second["generation"] == 200.0
 
 
+def test_a_pool_of_which_nobody_is_heard_of_is_idle_and_catches_up_when_it_is_back() -> None:
+    seen = Utilisation(0.0)
+    seen.observe(totals(uptime_seconds=10, busy_seconds=10, generated_tokens=100), 10.0)
+    seen.observe(totals(uptime_seconds=10, busy_seconds=10, generated_tokens=100), 31.0, absent={"generator"})
+    assert seen.busy["generator"] == 0.0
+    seen.observe(totals(uptime_seconds=32, busy_seconds=21, generated_tokens=320), 32.0)
+    assert seen.busy["generator"] == pytest.approx(0.5)
+    assert seen.tokens_per_second["generation"] == 220.0
+
+
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0.01, 10)), min_size=1, max_size=20))
 def test_rates_times_intervals_add_up_to_all_tokens(looks: list[tuple[int, float]]) -> None:
     seen, now, tokens, counted = Utilisation(0.0), 0.0, 0, 0.0

@@ -62,6 +62,12 @@ def test_members_and_totals_are_told_for_the_display() -> None:
     assert controller["role"] == "controller"
     totals = {"uptime_seconds": 3.0, "busy_seconds": 1.5, "generated_tokens": 100, "trained_tokens": 0}
     assert told["totals"]["generator"] == totals
+    room.now = 30.0
+    room.say("members", "controller", "controller")
+    room.board.members.expire(room.now)
+    told = room.say("members", "controller", "controller")
+    assert [member["name"] for member in told["members"]] == ["controller"]
+    assert [(member["name"], member["silent_seconds"]) for member in told["silent"]] == [("generator-1", 30.0)]
 
 
 def test_a_request_does_not_make_a_member_forget_its_report() -> None:

@@ -28,7 +28,9 @@ HOSTILE = (
 
 def info(folder: Path = Path("runs/synthetic"), steps: int = 60, max_staleness: int = 4) -> RunInfo:
     """A run of `steps` steps."""
-    return RunInfo("synthetic", 7, folder, steps, max_staleness, "learner:\n  optimizer:\n    learning_rate: 0.0003\n")
+    return RunInfo(
+        "synthetic", 7, folder, steps, max_staleness, 8, "learner:\n  optimizer:\n    learning_rate: 0.0003\n"
+    )
 
 
 def state_of(*events: Event, steps: int = 60, max_staleness: int = 4) -> RunState:

@@ -2,15 +2,21 @@
 
 import io
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 from rich.console import Console
 
-from actors.events import Event, Restart
+from actors.events import Event, Phase, Restart, Unresponsive
 from actors.report.display import Display, page, spark
 from actors.report.health import warnings
 from actors.report.state import RunState
 from tests.unit.actors.report.example_events import info, learning_run, reward_model, state_of, step, tick
+
+SILENCE: list[tuple[float, Literal["silent", "back"], str]] = [
+    (30.0, "silent", "not heard of for 21 s"),
+    (40.0, "back", "heard of again"),
+]
 
 
 def drawn(renderable: object, width: int = 80) -> list[str]:
@@ -64,6 +70,25 @@ def test_a_log_has_one_plain_line_a_step() -> None:
 def test_a_warning_is_logged_when_it_appears_and_not_again() -> None:
     lines = log_of([step(n, entropy=0.0001) for n in range(1, 20)])
     assert len([line for line in lines if line.startswith("warning: Entropy")]) == 1
+
+
+def test_a_run_that_has_not_taken_a_step_warns_too() -> None:
+    """Ticks alone show that every group is dropped, or that nobody works."""
+    ticks = [tick(float(n), issued=20 * n, dropped={"zero_variance": 20 * n}) for n in range(1, 60)]
+    lines = [line for line in log_of([Phase(name="training"), *ticks]) if line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert "zero_variance" in lines[0] and "tasks.sources" in lines[0]
+
+
+def test_who_falls_silent_and_who_is_back_is_a_line_of_a_log() -> None:
+    events = [
+        Unresponsive(seconds=s, role="verifier", member="verifier-2", state=state, detail=detail)
+        for s, state, detail in SILENCE
+    ]
+    lines = log_of(events)
+    assert lines[0] == "verifier-2 is silent: not heard of for 21 s"
+    assert lines[1].startswith("warning: ") and "verifier-2" in lines[1] and "controller.hang_seconds" in lines[1]
+    assert lines[2:] == ["verifier-2 is back: heard of again"]
 
 
 def test_text_from_outside_cannot_steer_the_terminal() -> None:

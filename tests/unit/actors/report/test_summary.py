@@ -36,6 +36,7 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
         "logprob_difference_mean": None,
         "groups": {"issued": 0, "trained": 0, "committed": 0, "dropped": {}, "in_flight": 0},
         "restarts": 0,
+        "warnings": [],
     }
 
 

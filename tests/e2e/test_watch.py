@@ -1,0 +1,52 @@
+"""A whole run whose workers hang and whose groups are all dropped: what its user is told, and how it ends."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Run
+
+pytestmark = pytest.mark.e2e
+
+#: Every completion is right, so that every group is dropped; eight groups or so a second.
+HOPELESS = {
+    "steps": "500",
+    "cold_start": "null",
+    "generators.engine": "synthetic",
+    "generators.synthetic.pass_rate": "1.0",
+    "generators.synthetic.mean_tokens": "24",
+    "generators.synthetic.tokens_per_second": "48",
+    "evaluation.samples": "1",
+    "replay.drop_zero_variance": "true",
+    "controller.hang_seconds": "10",
+    "controller.fruitless_batches": "20",
+}
+
+
+def test_who_hangs_is_named_and_taken_back_or_replaced_and_a_run_without_a_batch_ends(
+    start: Callable[..., Run],
+) -> None:
+    run = start(**HOPELESS)
+
+    def happened(kind: str, **fields: Any) -> bool:
+        return any(e["kind"] == kind and fields.items() <= e.items() for e in run.events())
+
+    run.wait_for("training", lambda: happened("phase", name="training"))
+    generator, verifier = run.named("ray::Generator"), run.named("ray::Verifier")
+    generator.send_signal(signal.SIGSTOP)
+    run.wait_for("a silent generator", lambda: happened("unresponsive", role="generator", state="silent"))
+    generator.send_signal(signal.SIGCONT)
+    run.wait_for("its return", lambda: happened("unresponsive", role="generator", state="back"))
+    verifier.send_signal(signal.SIGSTOP)
+    run.wait_for("another verifier", lambda: happened("restart", role="verifier"))
+    assert run.end() == 1
+    text = run.text()
+    for said in ("generator-3 is silent", "generator-3 is back", "warning: Not at work: verifier-4 is silent"):
+        assert said in text
+    assert "restarted verifier-4: it was not heard of for " in text
+    assert not happened("restart", role="generator")
+    last = text.strip().splitlines()[-1]
+    for said in ("groups were dropped in a row without one batch", "zero_variance", "tasks.sources"):
+        assert said in last
