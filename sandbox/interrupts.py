@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
+#: Exit status of a command that Ctrl-C ended; typer gives it to every KeyboardInterrupt.
+INTERRUPTED = 128 + signal.SIGINT
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: `timeout`, a closing terminal and process managers signal a process and then its group: that is one request (s).
 REPEAT_SECONDS = 1.0
@@ -43,7 +45,7 @@ class Interrupts:
     @property
     def exit_code(self) -> int:
         """Exit status of a command that was interrupted: 128 and the signal's number, as shells have it."""
-        return 128 + (self.received or signal.SIGINT)
+        return INTERRUPTED if self.received is None else 128 + self.received
 
     def __enter__(self) -> Interrupts:
         self._before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import ray
 
+from actors import process
 from actors.control.placement import Resources
 from actors.errors import RunError
 from actors.roles.role import CLASSES, Description, Role, RoleContext, build
@@ -93,12 +94,15 @@ def actor_class(role: str) -> type[Role]:
 
     class Actor:
         def __init__(self, context: RoleContext) -> None:
+            process.outlive_signals()
+            process.take_signals()
             self._role = build(role, context)
 
         def describe(self) -> Description:
             return self._role.describe()
 
         def run(self) -> None:
+            process.take_signals()
             self._role.run()
 
         def stop(self) -> None:
