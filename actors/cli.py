@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the run or the machine failed, 2 the input is wrong; 130, 
 SIGTERM, or the closing of the terminal.
 """
 
+import errno
 import importlib.metadata
 import os
 import runpy
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +25,8 @@ from actors.report.terminal import discard, lasting
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
 
+#: What writing to a stream fails with; errors of files have a name.
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -170,7 +173,7 @@ def _outcome(commands: typer.Typer, name: str, interrupts: Interrupts) -> int:
 
 def _fail_of_the_system(name: str, error: OSError) -> int:
     """Where standard output cannot be written, or the current directory is gone; raises anything else again."""
-    if sys.stdout is not None and not _flushes(sys.stdout):
+    if error.errno in _UNWRITABLE and error.filename is None and sys.stdout is not None:
         discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # whoever read it has seen enough
             return 1
@@ -180,14 +183,6 @@ def _fail_of_the_system(name: str, error: OSError) -> int:
     except OSError:
         return _fail(name, "the current directory is gone, or cannot be read; change to another", 1)
     raise error
-
-
-def _flushes(stream: TextIO) -> bool:
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _fill_standard_descriptors() -> None:
