@@ -22,6 +22,7 @@ from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
 from actors.control import environment, reaper
 from actors.control.environment import Environment
+from actors.control.placement import processes, resources
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.roles.verifier.preference import check_files
@@ -194,11 +195,26 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
     finally:
         interrupts.take_back()  # Ray handles SIGTERM in ways of its own, one of which prints a stack of C++
     try:
+        if not recipe.ray.address:
+            _require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))
         yield
     finally:
         if not recipe.ray.address:
             threading.Thread(target=_end_cluster, args=(ray, guard), name="cluster-end", daemon=True).start()
         ray.shutdown()
+
+
+def _require_gpus(recipe: Recipe, offered: float) -> None:
+    """Raises RunError where the pools would wait for GPUs that this machine does not have."""
+    roles = ("generator", "verifier", "learner")
+    asked = sum(resources(recipe, role).gpus * processes(recipe, role) for role in roles)
+    if asked > offered:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if shown is None else f" (CUDA_VISIBLE_DEVICES is {shown!r})"
+        raise RunError(
+            f"the pools ask for {asked:g} GPUs (generators.gpus, learner.gpus), and this machine offers {offered:g}"
+            f"{hidden}; lower them, or name a cluster in ray.address"
+        )
 
 
 def _end_cluster(ray: Any, guard: Guard) -> None:

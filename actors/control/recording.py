@@ -29,6 +29,7 @@ class Recording:
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._count = 0
         self._lock = threading.Lock()
+        self._broken = False
 
     @property
     def state(self) -> RunState:
@@ -37,7 +38,7 @@ class Recording:
     def add(self, event: Event) -> None:
         """Stamp an event and record it."""
         event = stamped(event, self._clock() - self._origin)
-        self._recorder.record(event)
+        self._written(lambda: self._recorder.record(event))
         told = event.model_dump(mode="json")
         with self._lock:
             self._events.append(told)
@@ -62,4 +63,15 @@ class Recording:
         return events[len(events) - wanted :], total
 
     def close(self) -> None:
-        self._recorder.close()
+        self._written(self._recorder.close)
+
+    def _written(self, write: Callable[[], object]) -> None:
+        """A disk that is full costs lines of the record, and not the run: its learner may still save, or find room."""
+        try:
+            write()
+        except OSError as error:
+            if not self._broken:
+                log.error("the run's record cannot be written (%s), and has a gap; make room", error)
+            self._broken = True
+        else:
+            self._broken = False
