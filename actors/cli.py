@@ -1,5 +1,10 @@
-"""The command line. Exit codes: 0 done, 1 the run or the machine failed, 2 the input is wrong, 130 interrupted."""
+"""The command line.
 
+Exit codes: 0 done, 1 the run or the machine failed, 2 the input is wrong; 130, 143 and 129 interrupted by Ctrl-C,
+SIGTERM, or the closing of the terminal.
+"""
+
+import errno
 import importlib.metadata
 import os
 import runpy
@@ -16,14 +21,15 @@ import typer
 from rich.console import Console
 
 from actors.errors import ERRORS, RecipeError, exit_code
+from actors.report.terminal import discard, lasting
 from sandbox import cli as sandbox_cli
+from sandbox.interrupts import INTERRUPTED, Interrupts
 
-INTERRUPTED = 130
+#: What writing to a stream fails with; errors of files have a name.
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
-stderr = Console(stderr=True)
 
 Overrides = Annotated[
     list[str] | None,
@@ -48,6 +54,7 @@ def leeway(
 
 @app.command()
 def run(
+    context: typer.Context,
     recipe: Annotated[Path | None, typer.Argument(help="Recipe to run (YAML).")] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
@@ -55,26 +62,41 @@ def run(
     """Run a recipe from beginning to end, or resume a run."""
     from actors.config.loading import load
     from actors.folder import locked, new_folder, reopen
-    from actors.run import show
+    from actors.run import show, surroundings
 
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
     if find_spec("ray") is None:
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
+    console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
-        with locked(folder):
+        with locked(folder), _resumable(folder):
             run_ = reopen(folder, overrides or ())
+            found = surroundings(run_.recipe)
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
         with _about(recipe):
+            found = surroundings(tree)
             folder = new_folder(tree)
-        with locked(folder):
-            show(tree, folder, None, 0, console)
+        with locked(folder), _resumable(folder):
+            show(tree, folder, None, 0, console, found, context.obj)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on with a run that is interrupted."""
+    from actors.control.supervisor import what_next
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"leeway: interrupted; {what_next(folder)}")
+        raise
 
 
 @app.command()
@@ -91,8 +113,8 @@ def check(
     with _about(recipe):
         require(tree)
     for what in unchecked(tree):
-        stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
-    typer.echo(dump(tree), nl=False)
+        _say(f"not checked: {what}", style="dim")
+    typer.echo(dump(tree).encode(), nl=False)  # UTF-8 as recipes are read, whatever the terminal takes
 
 
 @contextmanager
@@ -139,9 +161,19 @@ def execute(commands: typer.Typer, name: str) -> int:
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of third parties: ours go to the log
+    _fill_standard_descriptors()
+    with Interrupts() as interrupts:
+        code = _outcome(commands, name, interrupts)
+    # typer turns an interrupt inside a command into this code
+    return interrupts.exit_code if code == INTERRUPTED else code
+
+
+def _outcome(commands: typer.Typer, name: str, interrupts: Interrupts) -> int:
     try:
-        code = commands(standalone_mode=False, prog_name=name)
-        sys.stdout.flush()
+        Path.cwd()  # what every path is relative to
+        code = commands(standalone_mode=False, prog_name=name, obj=interrupts)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except typer.TyperException as error:
         message = error.format_message().replace("Input should", "must")  # the words of the recipe's errors
         return _fail(name, message, 2) if message else 2  # where no command is given, its help is printed
@@ -149,25 +181,47 @@ def execute(commands: typer.Typer, name: str) -> int:
         return _fail(name, str(error), exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read standard output has seen enough; nothing more can be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        return _fail_of_the_system(name, error)
     return code if isinstance(code, int) else 0
 
 
+def _fail_of_the_system(name: str, error: OSError) -> int:
+    """Where standard output cannot be written, or the current directory is gone; raises anything else again."""
+    if error.errno in _UNWRITABLE and error.filename is None and sys.stdout is not None:
+        discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):  # whoever read it has seen enough
+            return 1
+        return _fail(name, f"standard output cannot be written ({error.strerror})", 1)
+    try:
+        Path.cwd()
+    except OSError:
+        return _fail(name, "the current directory is gone, or cannot be read; change to another", 1)
+    raise error
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where a standard stream is closed: the next file, or a child's, would take its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def _fail(name: str, message: str, code: int) -> int:
-    stderr.print(f"{name}: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+    _say(f"{name}: {' '.join(message.split())}", style="red")
     return code
+
+
+def _say(text: str, style: str = "") -> None:
+    """One line on standard error, if there is one."""
+    lasting(Console(stderr=True)).print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:
     """The command `leeway`."""
-    code = execute(app, "leeway")
-    # typer turns an interrupt inside a command into this code
-    if code == INTERRUPTED and sys.argv[1:2] == ["run"]:
-        stderr.print("leeway: interrupted; resume with `leeway run --resume FOLDER`", highlight=False, markup=False)
-    if code:
+    if code := execute(app, "leeway"):
         sys.exit(code)
 
 

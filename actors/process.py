@@ -3,12 +3,16 @@
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+#: What the driver is told to end by; it then ends the other processes, in order.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def log_to(folder: Path, name: str) -> None:
@@ -36,6 +40,22 @@ def _log_file(folder: Path, name: str) -> Path:
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     return logs / f"{name}.log"
+
+
+def outlive_signals() -> None:
+    """Let this process, on whose work others wait, end when the driver ends it and not when a signal says so.
+
+    Whole process groups and containers are signalled at once, too. Children have the usual behaviour. In the main
+    thread, before any other is started.
+    """
+    for number in ENDING:
+        signal.signal(number, lambda received, _: log.info("signal %d is left to the driver", received))
+        signal.siginterrupt(number, False)
+
+
+def take_signals() -> None:
+    """Let processes that the calling thread starts get the signals, which the driver blocks for all that it starts."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def logged(run: Callable[..., None]) -> Callable[..., None]:

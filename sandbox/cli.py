@@ -1,7 +1,7 @@
 """Command line of the sandbox: `serve` it over HTTP, `score` a file.
 
 `leeway sandbox` has both commands; `leeway score` is the same command as `leeway sandbox score`. Exit status: 0 done,
-1 the machine is at fault, 2 the input is wrong, 130 interrupted.
+1 the machine is at fault, 2 the input is wrong, 130 interrupted (143 by SIGTERM).
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from rich.progress import Progress
 
 from sandbox import settings
 from sandbox.errors import InputError, SandboxError
+from sandbox.interrupts import INTERRUPTED, Interrupts
 from sandbox.offline import ScoredLine, score_lines
 from sandbox.pool import Pool
 from sandbox.programs.runner import NO_SCRATCH
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
 _LONGEST_PROBLEM = 500
+#: What a server that is told to end gives to the requests that it works on: less than Kubernetes gives a pod (s).
+_LAST_REQUESTS_SECONDS = 20
 
 app = typer.Typer(
     help="Verify model answers and run model-written programs safely.",
@@ -71,7 +74,11 @@ def serve(
         for url in listening.urls(sockets):
             typer.echo(f"serving on {url}", err=True)
         server = uvicorn.Server(
-            uvicorn.Config(make_app(pool, token=token, max_concurrent=max_concurrent), log_level="info")
+            uvicorn.Config(
+                make_app(pool, token=token, max_concurrent=max_concurrent),
+                log_level="info",
+                timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
+            )
         )
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets)
@@ -116,7 +123,7 @@ def score(
         except KeyboardInterrupt:
             where = f", see {out}" if out and output.written else ""
             errors.print(f"interrupted: {output.written} records scored{where}", markup=False, highlight=False)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         if not total:
             raise InputError(f"{file}: holds no record; give a file with at least one")
         if wrong:
@@ -240,5 +247,14 @@ def _exit_codes() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
+def main() -> None:
+    """This command line without the rest of `leeway`."""
+    with Interrupts() as interrupts:
+        try:
+            app()
+        except SystemExit as end:
+            sys.exit(interrupts.exit_code if end.code == INTERRUPTED else end.code)
+
+
 if __name__ == "__main__":
-    app()
+    main()

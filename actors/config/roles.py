@@ -153,7 +153,8 @@ class ControllerConfig(Section):
         15.0, gt=0, description="time that a process has to end by itself once it is told to, before it is killed (s)"
     )
     wind_down_seconds: float = Field(
-        60.0,
+        25.0,
         gt=0,
-        description="time for a graceful shutdown after an interrupt, before the run is killed (s)",
+        description="time for a graceful shutdown after an interrupt, before the run is killed (s); 5 s less than the "
+        "time until SIGKILL, which Kubernetes and Slurm set to 30 s",
     )

@@ -108,6 +108,8 @@ class Controller:
             for _ in range(processes(recipe, role)):
                 supervisor.start(role)
         for started in supervisor.processes():
+            if self._stopping.is_set():
+                return
             supervisor.wait_ready(started)
 
     def _watch(self) -> bool:

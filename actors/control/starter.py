@@ -95,6 +95,8 @@ def actor_class(role: str) -> type[Role]:
 
     class Actor:
         def __init__(self, context: RoleContext) -> None:
+            process.outlive_signals()
+            process.take_signals()
             process.print_to_log(context.storage.folder, context.name)
             self._role = build(role, context)
 
@@ -102,6 +104,7 @@ def actor_class(role: str) -> type[Role]:
             return self._role.describe()
 
         def run(self) -> None:
+            process.take_signals()
             self._role.run()
 
         def stop(self) -> None:

@@ -14,7 +14,6 @@ a port) may not be free yet; after it the run goes on with those of the role tha
 """
 
 import logging
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from actors.control.root_cause import last_error
 from actors.control.starter import Process, Starter
 from actors.errors import RunError
 from actors.roles.role import Description, RoleContext, Storage
+from learner.extra import checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Supervisor:
 
 def what_next(folder: Path) -> str:
     """How to go on with a run that has failed: it can be resumed only where there is a checkpoint."""
-    if any(re.fullmatch(r"step-\d+", found.name) for found in (folder / "checkpoints").glob("step-*")):
+    if checkpoints(folder / "checkpoints"):
         return f"resume with `leeway run --resume {folder}`"
     return f"start again with `leeway run {folder}/recipe.yaml`: there is no checkpoint yet"
 

@@ -26,6 +26,7 @@ from actors.report.health import warnings
 from actors.report.markup import visible
 from actors.report.series import Series
 from actors.report.state import RunState
+from actors.report.terminal import lasting
 from actors.report.units import NONE, duration, number, percent, plural
 
 WIDTH = 78  # fits a terminal of 80 columns
@@ -39,8 +40,9 @@ ROLES = {"generator": "blue", "verifier": "green", "learner": "yellow"}
 class Display:
     """Shows a run on `console`: call it with each event, in order; it folds them into `state` itself.
 
-    On a terminal it redraws one page; elsewhere (a file, a CI log, TERM=dumb) it prints one plain line for each step,
-    evaluation, phase, restart and new warning. It starts no thread: a page is as fresh as the last tick.
+    On a terminal it redraws one page; elsewhere (a file, a CI log, TERM=dumb, a terminal that is too narrow for the
+    page) it prints one plain line for each step, evaluation, phase, restart and new warning. It starts no thread: a
+    page is as fresh as the last tick. Where the console cannot be written to any more it shows nothing.
 
     Args:
         state: the state of the run so far.
@@ -49,13 +51,10 @@ class Display:
 
     def __init__(self, state: RunState, console: Console | None = None) -> None:
         self.state = state
-        self._console = console or Console()
+        self._console = shown = lasting(console or Console())
         self._warned: set[str] = set()
-        self._live = (
-            Live(console=self._console, auto_refresh=False, transient=True)
-            if self._console.is_terminal and not self._console.is_dumb_terminal
-            else None
-        )
+        fits = shown.is_terminal and not shown.is_dumb_terminal and shown.width >= WIDTH
+        self._live = Live(console=shown, auto_refresh=False, transient=True) if fits else None
 
     def __enter__(self) -> Self:
         if self._live:

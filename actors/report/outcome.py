@@ -10,6 +10,7 @@ from rich.text import Text
 from actors.report.health import HealthWarning
 from actors.report.markup import visible
 from actors.report.summary import Accuracy, RunSummary
+from actors.report.terminal import lasting
 from actors.report.units import NONE, duration, number, percent, plural, size
 from actors.report.writer import RunFolder
 
@@ -33,14 +34,26 @@ def print_outcome(console: Console, summary: RunSummary, folder: Path, warnings:
         folder: the run folder, as its paths are to be shown.
         warnings: what `actors.report.health` says of the run.
     """
+    lasting(console)
     console.print()
     console.print(Text(visible(f"{summary.recipe}, seed {summary.seed}"), "bold"), soft_wrap=True)
-    console.print(_table(summary))
+    _print_without_trailing_spaces(console, _table(summary))
     for label, name in FILES:
         line = Text.assemble((f"{label:<{LABEL}}", "dim"), "  ", visible(str(folder / name)))
         console.print(line, soft_wrap=True)
     for warning in warnings:
         console.print(Text(f"! {warning.text} {warning.fix}", "yellow"), soft_wrap=not console.is_terminal)
+
+
+def _print_without_trailing_spaces(console: Console, table: Table) -> None:
+    """Print a table; rich pads its cells, which a log or a diff would keep."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    lines = captured.get().splitlines()
+    console.print(Text("\n".join(line.rstrip() for line in lines)), soft_wrap=True)
 
 
 def _table(summary: RunSummary) -> Table:

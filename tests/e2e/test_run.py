@@ -5,6 +5,7 @@ import re
 import signal
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.deadline import until
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import ROOT, Run
 
 pytestmark = pytest.mark.e2e
 
@@ -90,6 +91,53 @@ def test_ctrl_c_ends_everything_and_the_run_can_go_on(start: Start) -> None:
     assert summary["steps"] == steps
     assert summary["held_out"]["before"]["n"] == 8, "what was measured before the interruption is lost"
     assert summary["groups"]["committed"] == steps * 4
+
+
+def test_sigterm_to_every_process_at_once_leaves_a_checkpoint(start: Start) -> None:
+    """As from Slurm, systemd or Kubernetes, which do not know which process saves."""
+    run = start(steps="500", **{"generators.engine": "synthetic", "cold_start": "null", "checkpoint_every_steps": "0"})
+    run.wait_for_step(3)
+    processes = run.processes()
+    for process in [*processes, psutil.Process(run.process.pid)]:
+        process.send_signal(signal.SIGTERM)
+    assert run.end() == 143
+    assert nothing_left(processes)
+    summary = usable(run)
+    assert summary["steps"] >= 3
+    assert (run.folder / "checkpoints" / f"step-{summary['steps']:06d}").is_dir()
+    assert [e["name"] for e in run.events() if e["kind"] == "phase"][-1] == "interrupted"
+    assert "--resume" in run.text()
+    for unwanted in ("Traceback", "SIGTERM received"):
+        assert unwanted not in run.text()
+
+
+def test_a_run_in_a_strange_place(start: Start, tmp_path: Path) -> None:
+    """A user without a name or a home, another cluster's variables, dead proxies, a long TMPDIR, an ascii log."""
+    long = tmp_path / ("scratch" * 10)
+    long.mkdir()
+    strange = {
+        "TMPDIR": str(long),
+        "RAY_ADDRESS": "127.0.0.1:9",
+        "RAY_TMPDIR": "/nowhere",
+        "RAY_RUNTIME_ENV_HOOK": "no.such.hook",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": '{"runtime_env": {"working_dir": "gcs://gone.zip"}}',
+        **{f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "all", "grpc")},
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "64",
+        "CUDA_VISIBLE_DEVICES": "",
+        "LC_ALL": "C",
+    }
+    nobody = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
+    unset = [f"-u{name}" for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")]
+    changed = [f"{name}={value}" for name, value in strange.items()]
+    inside = (*nobody, "env", *unset, *changed)
+    run = start(steps="2", inside=inside, **{"generators.engine": "synthetic", "cold_start": "null"})
+    assert run.end() == 0, run.text()[-3000:]
+    assert usable(run)["steps"] == 2
+    assert run.text().isascii()
+    assert not list(long.iterdir())
 
 
 @pytest.mark.parametrize("victim", ["leeway run", "Controller"])

@@ -1,6 +1,8 @@
 """The command line's exit codes and messages."""
 
 import importlib.metadata
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -147,13 +149,33 @@ def test_every_error_of_ours_is_one_line_and_its_exit_code(
     assert one_line(capsys) == "leeway: it failed\n"
 
 
-def test_an_interrupt_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("checkpoints", "says"), [(["step-000002"], "--resume"), ([], "recipe.yaml")])
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    checkpoints: list[str],
+    says: str,
+) -> None:
+    def interrupted(_: object, folder: Path, *__: object) -> None:
+        for name in checkpoints:
+            (folder / "checkpoints" / name).mkdir(parents=True)
+        signal.raise_signal(number)
 
-    monkeypatch.setattr("actors.config.loading.load", interrupt)
-    assert call(monkeypatch, "run", RECIPE) == 130
-    assert "--resume" in one_line(capsys)
+    monkeypatch.setattr("actors.run.show", interrupted)
+    assert call(monkeypatch, "run", RECIPE, "-s", f"output={tmp_path}") == code
+    assert says in one_line(capsys)
+
+
+def test_before_a_run_began_an_interrupt_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("actors.config.loading.load", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert call(monkeypatch, "run", RECIPE) == 143
+    assert capsys.readouterr().err == ""
 
 
 def test_the_version_is_that_of_the_project(
@@ -179,11 +201,55 @@ def test_what_is_printed_into_a_pipe_fits_80_columns(arguments: list[str]) -> No
     assert "\x1b" not in ended.stdout
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    command = f"{sys.executable} -m actors.cli check {RECIPE} | true; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize(
+    ("streams", "code", "says"),
+    [
+        ("| true", (0, 1), ""),
+        ("> /dev/full", (1,), "leeway: standard output cannot be written (No space left on device)\n"),
+        (">&-", (0,), ""),
+        (">&- 2>&-", (0,), ""),
+        ("> /dev/null 2> /dev/full", (0,), ""),
+    ],
+)
+def test_streams_that_cannot_be_written(streams: str, code: tuple[int, ...], says: str) -> None:
+    command = f"{sys.executable} -m actors.cli check {RECIPE} {streams}; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode in (0, 1)
-    assert ended.stderr == ""
+    assert ended.returncode in code
+    assert ended.stderr == says
+
+
+def test_help_that_cannot_be_written_is_one_line() -> None:
+    command = f"{sys.executable} -m actors.cli --help > /dev/full"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr == "leeway: standard output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("streams", [">&-", "2> /dev/full", "2>&-", "| true"])
+def test_wrong_input_is_wrong_whatever_can_be_written(streams: str) -> None:
+    command = f"{sys.executable} -m actors.cli check no-such-recipe.yaml {streams}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("width", ["0", "1", "40"])
+def test_help_and_errors_in_a_narrow_or_ascii_terminal(width: str) -> None:
+    environment = {**os.environ, "COLUMNS": width, "PYTHONIOENCODING": "ascii", "TERM": "dumb", "NO_COLOR": "1"}
+    for arguments, code in ((["--help"], 0), (["check", "-s", "rewards.language=\u4e2d", RECIPE], 2)):
+        command = [sys.executable, "-m", "actors.cli", *arguments]
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120)
+        assert ended.returncode == code
+        assert b"Traceback" not in ended.stderr
+        assert (ended.stdout + ended.stderr).isascii()
+
+
+def test_a_current_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    command = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir ../gone && {sys.executable} -m actors.cli check x"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr == "leeway: the current directory is gone, or cannot be read; change to another\n"
 
 
 def test_benchmarks_are_forwarded_to_in_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

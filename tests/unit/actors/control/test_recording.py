@@ -57,3 +57,21 @@ def test_a_display_that_fell_behind_gets_what_is_left(tmp_path: Path, monkeypatc
     assert count == 5
     assert [e["name"] for e in kept.after(4)[0]] == ["phase 4"]
     kept.close()
+
+
+def test_a_full_disk_costs_lines_of_the_record_and_not_the_run(
+    kept: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("actors.report.writer._write_line", full)
+        kept.add(Phase(name="training"))
+        kept.add(Phase(name="evaluation"))
+    kept.add(Phase(name="finished"))
+    kept.close()
+    assert [e["name"] for e in kept.after(0)[0]] == ["training", "evaluation", "finished"]
+    assert kept.state.phase.name == "finished"
+    assert "finished" in (tmp_path / "metrics.jsonl").read_text()
+    assert len([r for r in caplog.records if "No space left" in r.getMessage()]) == 1
