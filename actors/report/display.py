@@ -9,7 +9,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from actors.events import EVENT, EvaluationDone, Event, Phase, Restart, RewardModelDone, StepDone, Tick
+from actors.events import (
+    EVENT,
+    EvaluationDone,
+    EvaluationMissing,
+    Event,
+    Phase,
+    Restart,
+    RewardModelDone,
+    StepDone,
+    Tick,
+)
 from actors.report import statistics as names
 from actors.report.health import warnings
 from actors.report.markup import visible
@@ -96,7 +106,10 @@ def plain(state: RunState, event: Event) -> str | None:
             return _plain_step(state, event)
         case EvaluationDone():
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
-            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
+            left_out = "".join(f", {n} left out ({reason})" for reason, n in event.left_out.items())
+            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+        case EvaluationMissing():
+            return _one_line(f"held-out {event.name}: no result: {event.reason}")
         case Restart():
             return _one_line(f"restarted {event.member}: {event.reason}")
         case _:

@@ -11,10 +11,11 @@ import numpy as np
 
 from actors import process
 from actors.config.recipe import Recipe
-from actors.engines.protocol import Engine, SampledCompletion
-from actors.errors import PeerTimeoutError
+from actors.engines.protocol import Engine, RequestRejectedError, SampledCompletion
+from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
+from actors.replay.messages import MAX_DETAIL
 from actors.replay.payload import Payload
 from actors.roles.role import Description, Presence, RoleContext, enter
 from actors.tasks.task import Task
@@ -75,6 +76,7 @@ class Session:
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
         self._engine: Engine | None = None
+        self._held: set[tuple[str, int]] = set()
         self.stopping = False
 
     async def run(self) -> None:
@@ -92,7 +94,7 @@ class Session:
             self._engine = engine
             log.info("the engine is up")
             try:
-                await self._until_one_ends(self._subscribe(engine), self._work(engine))
+                await self._until_one_ends(self._subscribe(engine), self._work(engine), self._renew(engine))
             finally:
                 await engine.close()
         finally:
@@ -105,7 +107,7 @@ class Session:
         return metrics.report("generator", self._presence.metrics, self._engine.version if self._engine else None)
 
     async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
-        """Run both at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
+        """Run all at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
         tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -138,37 +140,89 @@ class Session:
             task.cancel()
 
     async def _counted(self, engine: Engine, leased: dict[str, Any]) -> None:
-        with metrics.busy("generator"):
-            await self._group(engine, leased)
+        held = (leased["purpose"], leased["group_id"])
+        self._held.add(held)
+        try:
+            with metrics.busy("generator"):
+                await self._group(engine, leased)
+        finally:
+            self._held.discard(held)
 
     async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
         body = {"version": version, "capacity": capacity}
         leased = await self._in_thread(self._leases.poll, "lease", body)
         return list(leased.body["tasks"]) if leased else []
 
+    async def _renew(self, engine: Engine) -> None:
+        """Renew the leases of the groups that are worked on, while the event loop and the engine do answer."""
+        interval = min(self._recipe.membership.heartbeat_seconds, self._recipe.replay.lease_seconds / 3)
+        while True:
+            await asyncio.sleep(interval)
+            if not self._held:
+                continue
+            await engine.ping()
+            for purpose in ("train", "evaluate"):
+                if group_ids := [group_id for held, group_id in self._held if held == purpose]:
+                    await self._request("renew", {"purpose": purpose, "group_ids": group_ids})
+
     async def _group(self, engine: Engine, leased: dict[str, Any]) -> None:
-        """Generate one group and submit it."""
-        evaluate = leased["purpose"] == "evaluate"
-        sampling = self._recipe.evaluation.sampling if evaluate else self._recipe.generators.sampling
-        messages = tuple((role, content) for role, content in leased["messages"])
-        task = Task(leased["key"], messages, "", {})
-        prompt = self._renderer.render(task)
+        """Generate one group and submit it; one that cannot be is rejected, and the others go on."""
         lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
-        if len(prompt) > self._recipe.tasks.max_prompt_tokens:
-            await self._submit("group_rejected", lease | {"reason": "overlong"}, {})
-            return
+        try:
+            body, arrays = await self._generated(engine, leased)
+            await self._request("group_arrived", lease | body, arrays)
+        except RequestRejectedError as error:
+            await self._reject(lease, error.reason, str(error))
+        except ProtocolError as error:
+            await self._reject(lease, "malformed", str(error))
+
+    async def _generated(self, engine: Engine, leased: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Body and arrays of a complete group.
+
+        Raises:
+            RequestRejectedError, ProtocolError: there can be none.
+        """
+        recipe = self._recipe
+        sampling = recipe.evaluation_sampling if leased["purpose"] == "evaluate" else recipe.generators.sampling
+        prompt, text = self._rendered(leased)
         sampled = await engine.generate(prompt, leased["samples"], sampling)
         metrics.COMPLETIONS.inc(len(sampled))
         metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
-        body = lease | {"prompt": self._renderer.text(task), "texts": [s.text for s in sampled]}
-        await self._submit("group_arrived", body, payload_of(prompt, sampled).arrays())
+        texts = [s.text for s in sampled]
+        arrays = Payload.of(payload_of(prompt, sampled).arrays(), leased["samples"]).arrays()
+        size = sum(array.nbytes for array in arrays.values()) + 4 * (len(text) + sum(map(len, texts)))
+        if size > recipe.replay.max_message_bytes:
+            raise ProtocolError(f"a group of {size} bytes at most; raise replay.max_message_bytes")
+        return {"prompt": text, "texts": texts}, arrays
 
-    async def _submit(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """A group that cannot be submitted is lost here; its lease expires and the task is issued again."""
+    def _rendered(self, leased: dict[str, Any]) -> tuple[list[int], str]:
+        """A leased task as token ids and as text. Raises RequestRejectedError where it cannot be a prompt."""
+        messages = tuple((role, content) for role, content in leased["messages"])
+        task, longest = Task(leased["key"], messages, "", {}), self._recipe.tasks.max_prompt_tokens
+        try:
+            prompt, text = self._renderer.render(task), self._renderer.text(task)
+        except Exception as error:  # a template is a program of its author's, and may raise anything
+            raise RequestRejectedError("malformed", f"task {task.key} is no prompt: {error}") from error
+        if len(prompt) > longest:
+            raise RequestRejectedError(
+                "overlong", f"a prompt of {len(prompt)} tokens; tasks.max_prompt_tokens: {longest}"
+            )
+        return prompt, text
+
+    async def _reject(self, lease: dict[str, Any], reason: str, detail: str) -> None:
+        log.warning("%s group %d is rejected as %s: %s", lease["purpose"], lease["group_id"], reason, detail)
+        body = lease | {"reason": reason, "detail": detail[:MAX_DETAIL]}
+        try:
+            await self._request("group_rejected", body)
+        except ProtocolError as error:
+            log.warning("%s; its lease expires", error)
+
+    async def _request(self, kind: str, body: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
+        """A group that cannot be submitted in time is lost here; its lease expires and the task is issued again."""
         try:
             await self._in_thread(self._groups.request, kind, body, arrays)
         except PeerTimeoutError as error:
-            log.warning("%s; the group is lost and its task will be issued again", error)
+            log.warning("%s; what is lost by it will be issued again", error)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
