@@ -52,8 +52,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        if self.replay.lease_seconds <= self.verifiers.deadline_seconds:
-            raise ValueError("replay.lease_seconds must be longer than verifiers.deadline_seconds")
+        if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
+            raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":

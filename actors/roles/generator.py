@@ -7,18 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from actors import process
 from actors.config.recipe import Recipe
-from actors.engines.protocol import Engine, RequestRejectedError, SampledCompletion
-from actors.errors import PeerTimeoutError, ProtocolError
+from actors.engines.protocol import Engine
+from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.observability import metrics
-from actors.replay.messages import MAX_DETAIL
-from actors.replay.payload import Payload
+from actors.roles.groups import Groups
 from actors.roles.role import Description, Presence, RoleContext, enter
-from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.subscriber import Subscriber
@@ -76,7 +72,6 @@ class Session:
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
         self._engine: Engine | None = None
-        self._held: set[tuple[str, int]] = set()
         self.stopping = False
 
     async def run(self) -> None:
@@ -88,13 +83,14 @@ class Session:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
         try:
             tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
-            self._renderer = Renderer(self._recipe.tasks, tokenizer)
+            renderer = Renderer(self._recipe.tasks, tokenizer)
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()
             self._engine = engine
             log.info("the engine is up")
+            groups = Groups(self._recipe, renderer, engine, self._request)
             try:
-                await self._until_one_ends(self._subscribe(engine), self._work(engine), self._renew(engine))
+                await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
                 await engine.close()
         finally:
@@ -120,7 +116,7 @@ class Session:
 
     # ---------------------------------------------------------------- work
 
-    async def _work(self, engine: Engine) -> None:
+    async def _work(self, engine: Engine, groups: Groups) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
         while not self.stopping:
@@ -131,7 +127,7 @@ class Session:
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
                 leases = await self._lease(engine.version, free)
-                running |= {asyncio.create_task(self._counted(engine, leased)) for leased in leases}
+                running |= {asyncio.create_task(groups.work(leased)) for leased in leases}
             for task in [t for t in running if t.done()]:
                 running.discard(task)
                 task.result()
@@ -139,83 +135,10 @@ class Session:
         for task in running:
             task.cancel()
 
-    async def _counted(self, engine: Engine, leased: dict[str, Any]) -> None:
-        held = (leased["purpose"], leased["group_id"])
-        self._held.add(held)
-        try:
-            with metrics.busy("generator"):
-                await self._group(engine, leased)
-        finally:
-            self._held.discard(held)
-
     async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
         body = {"version": version, "capacity": capacity}
         leased = await self._in_thread(self._leases.poll, "lease", body)
         return list(leased.body["tasks"]) if leased else []
-
-    async def _renew(self, engine: Engine) -> None:
-        """Renew the leases of the groups that are worked on, while the event loop and the engine do answer."""
-        interval = min(self._recipe.membership.heartbeat_seconds, self._recipe.replay.lease_seconds / 3)
-        while True:
-            await asyncio.sleep(interval)
-            if not self._held:
-                continue
-            await engine.ping()
-            for purpose in ("train", "evaluate"):
-                if group_ids := [group_id for held, group_id in self._held if held == purpose]:
-                    await self._request("renew", {"purpose": purpose, "group_ids": group_ids})
-
-    async def _group(self, engine: Engine, leased: dict[str, Any]) -> None:
-        """Generate one group and submit it; one that cannot be is rejected, and the others go on."""
-        lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
-        try:
-            body, arrays = await self._generated(engine, leased)
-            await self._request("group_arrived", lease | body, arrays)
-        except RequestRejectedError as error:
-            await self._reject(lease, error.reason, str(error))
-        except ProtocolError as error:
-            await self._reject(lease, "malformed", str(error))
-
-    async def _generated(self, engine: Engine, leased: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Body and arrays of a complete group.
-
-        Raises:
-            RequestRejectedError, ProtocolError: there can be none.
-        """
-        recipe = self._recipe
-        sampling = recipe.evaluation_sampling if leased["purpose"] == "evaluate" else recipe.generators.sampling
-        prompt, text = self._rendered(leased)
-        sampled = await engine.generate(prompt, leased["samples"], sampling)
-        metrics.COMPLETIONS.inc(len(sampled))
-        metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
-        texts = [s.text for s in sampled]
-        arrays = Payload.of(payload_of(prompt, sampled).arrays(), leased["samples"]).arrays()
-        size = sum(array.nbytes for array in arrays.values()) + 4 * (len(text) + sum(map(len, texts)))
-        if size > recipe.replay.max_message_bytes:
-            raise ProtocolError(f"a group of {size} bytes at most; raise replay.max_message_bytes")
-        return {"prompt": text, "texts": texts}, arrays
-
-    def _rendered(self, leased: dict[str, Any]) -> tuple[list[int], str]:
-        """A leased task as token ids and as text. Raises RequestRejectedError where it cannot be a prompt."""
-        messages = tuple((role, content) for role, content in leased["messages"])
-        task, longest = Task(leased["key"], messages, "", {}), self._recipe.tasks.max_prompt_tokens
-        try:
-            prompt, text = self._renderer.render(task), self._renderer.text(task)
-        except Exception as error:  # a template is a program of its author's, and may raise anything
-            raise RequestRejectedError("malformed", f"task {task.key} is no prompt: {error}") from error
-        if len(prompt) > longest:
-            raise RequestRejectedError(
-                "overlong", f"a prompt of {len(prompt)} tokens; tasks.max_prompt_tokens: {longest}"
-            )
-        return prompt, text
-
-    async def _reject(self, lease: dict[str, Any], reason: str, detail: str) -> None:
-        log.warning("%s group %d is rejected as %s: %s", lease["purpose"], lease["group_id"], reason, detail)
-        body = lease | {"reason": reason, "detail": detail[:MAX_DETAIL]}
-        try:
-            await self._request("group_rejected", body)
-        except ProtocolError as error:
-            log.warning("%s; its lease expires", error)
 
     async def _request(self, kind: str, body: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
         """A group that cannot be submitted in time is lost here; its lease expires and the task is issued again."""
@@ -274,18 +197,3 @@ class VersionReporter:
         metrics.GENERATOR_VERSION.set(version)
         self._heartbeat.beat_now()
         return pause
-
-
-def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:
-    """The completions of one prompt in the form in which they travel."""
-    spans = [span for s in sampled for span in s.spans]
-    return Payload(
-        prompt=np.asarray(prompt, np.int32),
-        tokens=np.concatenate([s.tokens for s in sampled]),
-        logprobs=np.concatenate([s.logprobs for s in sampled]),
-        lengths=np.asarray([len(s.tokens) for s in sampled], np.int32),
-        truncated=np.asarray([s.truncated for s in sampled], np.uint8),
-        spans=np.asarray([len(s.spans) for s in sampled], np.int32),
-        span_versions=np.asarray([version for version, _ in spans], np.int32),
-        span_tokens=np.asarray([tokens for _, tokens in spans], np.int32),
-    )

@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from actors import process
 from actors.errors import PeerTimeoutError, ProtocolError
@@ -13,7 +14,7 @@ from actors.observability import metrics
 from actors.replay.messages import MAX_DETAIL
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
-from actors.transport.client import Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,13 @@ class Verifier:
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._stopping.is_set():
-                leased = client.poll("lease_verification", body)
+                try:
+                    leased = client.poll("lease_verification", body)
+                except ProtocolError as error:
+                    # Such as a reference that no message holds: the leases of its batch expire, and are counted.
+                    log.warning("%s", error)
+                    self._stopping.wait(POLL_SECONDS)
+                    continue
                 self._score_all(pool, client, list(leased.body["groups"]) if leased else [])
         except Exception as error:
             log.exception("scoring failed")
@@ -84,44 +91,7 @@ class Verifier:
             if time.monotonic() - renewed > self._recipe.replay.verify_lease_seconds / 3:
                 self._renew(client, groups)
                 renewed = time.monotonic()
-            self._score(pool, client, groups.pop(0))
-
-    def _score(self, pool: Pool, client: Client, group: dict[str, Any]) -> None:
-        try:
-            with metrics.busy("verifier"), metrics.VERIFICATION.time():
-                verdict = self._verdict(pool, group)
-            client.request("verdict", verdict)
-        except PeerTimeoutError as error:
-            log.warning("%s; the verdict is lost and the group will be verified again", error)
-        except ProtocolError as error:
-            # Such as a verifier of the user's whose parts are not finite: it would say the same again.
-            self._give_up(client, group, str(error))
-
-    def _verdict(self, pool: Pool, group: dict[str, Any]) -> dict[str, Any]:
-        """What the replay is told; whatever goes wrong with one group is its own infra_error and ends nothing."""
-        seconds = self._recipe.verifiers.deadline_seconds
-        deadline = time.monotonic() + seconds
-        try:
-            submissions = submissions_of(group)
-            verdicts = pool.score(submissions, seconds)
-            if self._preference is not None:
-                verdicts = self._preference.added_to(verdicts, group, deadline)
-            verdict = verdict_of(group, submissions, verdicts)
-        except PoolClosedError:
-            raise
-        except Exception as error:
-            log.exception("group %s could not be verified", group["group_id"])
-            return broken(group, f"{type(error).__name__}: {error}", retryable=True)
-        for found in verdicts:
-            metrics.VERDICTS.labels(found.status).inc()
-        return verdict
-
-    def _give_up(self, client: Client, group: dict[str, Any], detail: str) -> None:
-        log.warning("group %s: %s", group["group_id"], detail)
-        try:
-            client.request("verdict", broken(group, detail, retryable=False))
-        except (PeerTimeoutError, ProtocolError) as error:
-            log.warning("%s; the group will be verified again", error)
+            score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
 
     def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
         for purpose in ("train", "evaluate"):
@@ -130,6 +100,65 @@ class Verifier:
                     client.request("renew", {"purpose": purpose, "group_ids": group_ids})
                 except (PeerTimeoutError, ProtocolError) as error:
                     log.warning("%s; some groups may be verified twice", error)
+
+
+class Scores(Protocol):
+    """The part of a pool that is needed here."""
+
+    def score(self, submissions: Sequence[Submission], deadline_seconds: float) -> list[Verdict]: ...
+
+
+class Requests(Protocol):
+    """The part of a client of the replay that is needed here."""
+
+    def request(self, kind: str, body: Mapping[str, Any]) -> object: ...
+
+
+def score_group(
+    pool: Scores, client: Requests, group: dict[str, Any], seconds: float, preference: PreferenceReward | None = None
+) -> None:
+    """Score a leased group within a time (s) and tell the replay. What goes wrong with one group ends nothing.
+
+    Raises:
+        PoolClosedError: nothing can be scored any more.
+    """
+    try:
+        with metrics.busy("verifier"), metrics.VERIFICATION.time():
+            verdict = _verdict(pool, group, seconds, preference)
+        client.request("verdict", verdict)
+    except PeerTimeoutError as error:
+        log.warning("%s; the verdict is lost and the group will be verified again", error)
+    except ProtocolError as error:
+        # Such as parts that are not finite, of a verifier of the user's: it would say the same again.
+        log.warning("group %s: %s", group["group_id"], error)
+        _give_up(client, group, str(error))
+
+
+def _verdict(
+    pool: Scores, group: dict[str, Any], seconds: float, preference: PreferenceReward | None
+) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    try:
+        submissions = submissions_of(group)
+        verdicts = pool.score(submissions, seconds)
+        if preference is not None:
+            verdicts = preference.added_to(verdicts, group, deadline)
+        told = verdict_of(group, submissions, verdicts)
+    except PoolClosedError:
+        raise
+    except Exception as error:
+        log.exception("group %s could not be verified", group["group_id"])
+        return broken(group, f"{type(error).__name__}: {error}", retryable=True)
+    for verdict in verdicts:
+        metrics.VERDICTS.labels(verdict.status).inc()
+    return told
+
+
+def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:
+    try:
+        client.request("verdict", broken(group, detail, retryable=False))
+    except (PeerTimeoutError, ProtocolError) as error:
+        log.warning("%s; the group will be verified again", error)
 
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:
