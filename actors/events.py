@@ -44,7 +44,7 @@ class Phase(_Event):
 
     kind: Literal["phase"] = "phase"
     name: str = Field(description="starting, cold start, evaluation, training, finished, interrupted, failed, …")
-    detail: str = Field("", description="what is being done, in a few words")
+    detail: HostileText = Field("", description="what is being done, in a few words")
 
 
 class RewardModelDone(_Event):
@@ -85,11 +85,21 @@ class EvaluationDone(_Event):
     pass_at_1: Number = Field(description="share of right answers, averaged over all samples")
     maj_at_k: Number | None = Field(None, description="share of tasks whose most frequent answer is right")
     k: int = Field(1, ge=1, description="samples a task")
-    n: int = Field(ge=1, description="number of held-out tasks")
+    n: int = Field(ge=1, description="number of held-out tasks that were scored")
+    left_out: dict[str, int] = Field(default_factory=dict, description="held-out tasks that were not, by reason")
     format: Number | None = Field(None, description="share of responses in the asked format")
     mean_length: Number | None = Field(None, description="mean length of a response (tokens)")
     version_min: int = Field(ge=0, description="oldest policy version of any token")
     version_max: int = Field(ge=0, description="newest policy version of any token")
+
+
+class EvaluationMissing(_Event):
+    """An evaluation has no result, and the run went on without."""
+
+    kind: Literal["evaluation_missing"] = "evaluation_missing"
+    version: int = Field(ge=0, description="policy version the evaluation would have stood for")
+    name: str = Field(description="before, step N, or after")
+    reason: HostileText = Field(description="why there is none")
 
 
 class WeightSync(_Event):
@@ -110,7 +120,7 @@ class Restart(_Event):
     kind: Literal["restart"] = "restart"
     role: str = Field(description="generator, verifier, learner, replay")
     member: str = Field(description="name of the process")
-    reason: str = Field(description="why it was replaced")
+    reason: HostileText = Field(description="why it was replaced")
 
 
 class WriteFailed(_Event):
@@ -162,7 +172,7 @@ class Tick(_Event):
     )
     groups: GroupCounters = Field(default_factory=GroupCounters, description="the ledger's counters")
     refusals: dict[str, HostileText] = Field(
-        default_factory=dict, description="what was said of the latest group refused or not verified, by reason"
+        default_factory=dict, description="what was said last of groups that were dropped or not verified, by reason"
     )
 
 
@@ -187,6 +197,7 @@ Event = (
     | RewardModelDone
     | StepDone
     | EvaluationDone
+    | EvaluationMissing
     | WeightSync
     | Restart
     | Unresponsive

@@ -133,15 +133,17 @@ def _lengths(recipe: Recipe) -> Iterator[str]:
     if recipe.generators.engine == "synthetic":
         return
     known = dict(_contexts(recipe))
-    engine = "generators.vllm.max_model_len"
-    for name, tokens in known.items():
-        if name != engine and known.get(engine, 0) > tokens:
-            yield f"{engine} is {known[engine]}, and {name} {tokens}; lower it"
+    for engine, longest in known.items():
+        for name, tokens in known.items():
+            if engine.startswith("generators.") and name != engine and longest > tokens:
+                yield f"{engine} is {longest}, and {name} {tokens}; lower it"
     if not known:
         return
     name, limit = min(known.items(), key=lambda item: item[1])
     prompt = recipe.tasks.max_prompt_tokens
-    samplings = {"generators": recipe.generators.sampling, "evaluation": recipe.evaluation.sampling}
+    samplings = {"generators": recipe.generators.sampling}
+    if recipe.evaluation.sampling.max_tokens is not None:
+        samplings["evaluation"] = recipe.evaluation_sampling
     role, longest = max(((role, sampling.max_tokens) for role, sampling in samplings.items()), key=lambda item: item[1])
     if longest >= limit:
         yield (
@@ -158,8 +160,11 @@ def _lengths(recipe: Recipe) -> Iterator[str]:
 def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
     """(what bounds the length of a sequence, tokens), as far as it is known without loading the model."""
     vllm = recipe.generators.vllm
-    if recipe.generators.engine == "vllm" and vllm.max_model_len is not None:
-        yield "generators.vllm.max_model_len", vllm.max_model_len
+    if recipe.generators.engine == "vllm":
+        if isinstance(given := vllm.engine_args.get("max_model_len"), int):  # it wins over the key of its own
+            yield "generators.vllm.engine_args.max_model_len", given
+        elif vllm.max_model_len is not None:
+            yield "generators.vllm.max_model_len", vllm.max_model_len
     if isinstance(recipe.model, TinyModel):
         yield "model.max_length", recipe.model.max_length
     elif isinstance(recipe.model, FolderModel) and (folder := recipe.model.folder):

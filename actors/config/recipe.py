@@ -13,6 +13,7 @@ from actors.config.roles import (
     EvaluationConfig,
     GeneratorsConfig,
     ReplayConfig,
+    SamplingConfig,
     VerifiersConfig,
     WeightsConfig,
 )
@@ -51,8 +52,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        if self.replay.lease_seconds <= self.verifiers.deadline_seconds:
-            raise ValueError("replay.lease_seconds must be longer than verifiers.deadline_seconds")
+        if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
+            raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
@@ -78,6 +79,13 @@ class Recipe(Section):
         if self.learner.device == "cuda" and not self.learner.gpus:
             raise ValueError("learner.device: cuda needs learner.gpus, which is 0: Ray shows a rank its GPUs alone")
         return self
+
+    @property
+    def evaluation_sampling(self) -> SamplingConfig:
+        """How completions of evaluations are sampled, where they say nothing of their length as those of training."""
+        own = self.evaluation.sampling
+        longest = own.max_tokens or self.generators.sampling.max_tokens
+        return SamplingConfig(temperature=own.temperature, top_p=own.top_p, max_tokens=longest)
 
     @property
     def cpus(self) -> float:

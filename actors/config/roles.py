@@ -15,6 +15,16 @@ class SamplingConfig(Section):
     max_tokens: int = Field(64, ge=1, description="longest completion (tokens)")
 
 
+class EvaluationSamplingConfig(Section):
+    """How completions of evaluations are sampled; temperature and top_p are the R1 paper's."""
+
+    temperature: float = Field(0.6, gt=0, description="softmax temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus of the distribution that is sampled from (share)")
+    max_tokens: int | None = Field(
+        None, ge=1, description="longest completion (tokens); default: generators.sampling.max_tokens"
+    )
+
+
 class VllmConfig(Section):
     """What reaches vLLM. Anything not named here goes into `engine_args`, as vLLM names it."""
 
@@ -69,10 +79,19 @@ class ReplayConfig(Section):
         True, description="drop groups whose rewards are all equal (DAPO's dynamic sampling)"
     )
     lease_seconds: float = Field(
-        120.0, gt=0, description="a task that no group came back for is issued again after this (s)"
+        120.0,
+        gt=0,
+        description="a task is issued again when its generator has not said for this long that it works on it (s)",
+    )
+    generation_attempts: int = Field(
+        3,
+        ge=1,
+        description="a task whose generator or lease was lost this many times in a row is dropped: it may be the cause",
     )
     verify_lease_seconds: float = Field(
-        30.0, gt=0, description="a group that no verdict came back for is verified again (s)"
+        30.0,
+        gt=0,
+        description="a group is verified again when its verifier has not said for this long that it is its turn (s)",
     )
     verify_attempts: int = Field(
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
@@ -113,9 +132,14 @@ class EvaluationConfig(Section):
     )
     samples: int = Field(4, ge=1, description="completions a task before and after training, for pass@1 and maj@k")
     samples_between: int = Field(1, ge=1, description="completions a task in the evaluations between")
-    sampling: SamplingConfig = Field(
-        default_factory=lambda: SamplingConfig(temperature=0.6, top_p=0.95),
-        description="how evaluation completions are sampled; 0.6 and 0.95 are the R1 paper's",
+    sampling: EvaluationSamplingConfig = Field(
+        default_factory=EvaluationSamplingConfig, description="how evaluation completions are sampled"
+    )
+    stall_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="an evaluation is given up when no held-out task was answered, scored or left out for this long "
+        "(s); while there is progress it may take as long as it likes",
     )
 
 

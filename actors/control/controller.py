@@ -233,7 +233,7 @@ class Controller:
                 waits=waits(busy, queues),
                 tokens_per_second=self._utilisation.tokens_per_second,
                 groups=GroupCounters(**self._status["groups"]),
-                refusals=self._status.get("refusals", {}),
+                refusals=self._status["refusals"],
             )
         )
 

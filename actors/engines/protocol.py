@@ -1,13 +1,45 @@
 """What a generator asks of the thing that samples completions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.config.roles import SamplingConfig
+from actors.errors import LeewayError
 from actors.weights.subscriber import Receiver
+
+
+class RequestRejectedError(LeewayError):
+    """One prompt cannot be answered, and the next one can. Whatever else an engine raises says that it is broken.
+
+    Attributes:
+        reason: why the group is dropped.
+    """
+
+    def __init__(self, reason: Literal["overlong", "malformed"], message: str) -> None:
+        super().__init__(message)
+        self.reason: Literal["overlong", "malformed"] = reason
+
+
+def require_fit(prompt: Sequence[int], context: int | None, vocabulary: int) -> None:
+    """Raises RequestRejectedError for a prompt that a model cannot read, or can add no token to.
+
+    Args:
+        prompt: token ids.
+        context: longest prompt and completion of the model (tokens); None where there is no such bound.
+        vocabulary: number of its token ids.
+    """
+    if not prompt:
+        raise RequestRejectedError("malformed", "the prompt has no token")
+    if context is not None and len(prompt) >= context:
+        raise RequestRejectedError("overlong", f"a prompt of {len(prompt)} tokens; the engine holds {context}")
+    if min(prompt) < 0 or max(prompt) >= vocabulary:
+        raise RequestRejectedError(
+            "malformed", f"the prompt has token {max(prompt)}, and the model {vocabulary} token ids: another tokenizer?"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +69,15 @@ class Engine(Receiver, Protocol):
     async def start(self) -> None: ...
 
     async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
-        """`samples` completions of one prompt."""
+        """`samples` completions of one prompt.
+
+        Raises:
+            RequestRejectedError: where this prompt cannot be answered.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return once whatever does the work has answered: never, where it hangs. Raises what has broken it."""
         ...
 
     async def close(self) -> None: ...

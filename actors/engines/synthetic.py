@@ -41,6 +41,9 @@ class SyntheticEngine(GlooReceiver):
         logprobs = np.full(length, -1.0, np.float32)
         return SampledCompletion(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
 
+    async def ping(self) -> None:
+        """Whatever does the work is this very event loop."""
+
     async def finish_update(self, version: int) -> float:
         """The weights travelled here, and are thrown away."""
         self.take()

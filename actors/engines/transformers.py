@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import SampledCompletion, require_fit
 from actors.engines.tokens import end_tokens
 from actors.errors import EngineError
 from actors.observability import metrics
@@ -89,10 +89,17 @@ class TransformersEngine(GlooReceiver):
         self._loop = asyncio.create_task(self._serve())
 
     async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+        config = self._model.config.get_text_config()
+        context = getattr(config, "max_position_embeddings", None)  # some architectures have no such bound
+        require_fit(prompt, context, self._model.get_input_embeddings().num_embeddings)
         future: asyncio.Future[list[SampledCompletion]] = asyncio.get_running_loop().create_future()
         self._waiting.append((prompt, samples, sampling, future))
         self._wake.set()
         return await future
+
+    async def ping(self) -> None:
+        if self._loop.done():
+            self._loop.result()
 
     async def _serve(self) -> None:
         while True:

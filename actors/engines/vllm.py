@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import RequestRejectedError, SampledCompletion, require_fit
 from actors.engines.tokens import end_tokens
 from actors.errors import EngineError
 from actors.observability import metrics
@@ -86,8 +86,11 @@ class VllmEngine:
 
     async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
+        model = self._engine.model_config
+        require_fit(prompt, model.max_model_len, model.get_vocab_size())
         params = SamplingParams(
             n=samples,
             temperature=sampling.temperature,
@@ -100,8 +103,11 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         final = None
-        async for output in self._engine.generate({"prompt_token_ids": prompt}, params, f"g{next(self._numbers)}"):
-            final = output
+        try:
+            async for output in self._engine.generate({"prompt_token_ids": prompt}, params, f"g{next(self._numbers)}"):
+                final = output
+        except VLLMClientError as error:
+            raise RequestRejectedError("malformed", f"vLLM: {error}") from error
         assert final is not None, "vLLM ended a request without an output"
         completions = sorted(final.outputs, key=lambda c: c.index)
         return [self._sampled(completion) for completion in completions]
@@ -115,6 +121,9 @@ class VllmEngine:
         spans = tuple((int(span.version), span.end - span.start) for span in completion.weight_versions)
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return SampledCompletion(tokens, np.minimum(logprobs, 0.0), spans, completion.finish_reason == "length", text)
+
+    async def ping(self) -> None:
+        await self._engine.is_sleeping()  # answered by the core's own loop, between two steps
 
     # ---------------------------------------------------------------- weights
 

@@ -4,24 +4,26 @@ No socket, no clock, no threads, no metrics: time is an argument, and what happe
 where services are and what the run's watchers are told is the board's.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, assert_never
 
-from actors.errors import ProtocolError
+from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
-from actors.replay.evaluation import Evaluation
+from actors.replay.evaluation import Evaluations
 from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
 from actors.replay.payload import Payload
-from actors.report.statistics import SOURCE_REWARD
+from actors.replay.rewards import RewardStatistics, Verified
 from actors.transport.codec import Array
 
 
 class TaskSource(Protocol):
     """The tasks behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
     `reference` for the verifier, and `source`, the label of where the task is from, one of a few dozen in a run.
+
+    Both raise RecipeError for a task that its source cannot make.
     """
 
     held_out: int
@@ -52,14 +54,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """A training group got its rewards, one a completion; it may have been dropped for them."""
-
-    source: str
-    rewards: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to a request, and what happened by it."""
 
@@ -77,21 +71,33 @@ LEASE_LOST = Reply({"accepted": False})
 
 
 class Buffer:
-    """Answers requests one at a time. Methods that take `now` expect seconds of one monotonic clock."""
+    """Answers requests one at a time. Methods that take `now` expect seconds of one monotonic clock.
+
+    Args:
+        limits: of the ledger.
+        group_size: completions of a training task.
+        tasks: what the task numbers stand for.
+        snapshot: where a run that resumes goes on, see `Ledger.snapshot`.
+        vocabulary: number of the model's token ids, where it is known.
+    """
 
     def __init__(
-        self, limits: ReplayLimits, group_size: int, tasks: TaskSource, snapshot: Mapping[str, Any] | None = None
+        self,
+        limits: ReplayLimits,
+        group_size: int,
+        tasks: TaskSource,
+        snapshot: Mapping[str, Any] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
         self.group_size = group_size
         self.tasks = tasks
         self.records: dict[tuple[str, int], GroupRecord] = {}
-        self.evaluation: Evaluation | None = None
-        self.waiting_evaluations: list[tuple[int, m.Evaluate]] = []
-        self.results: dict[int, dict[str, Any]] = {}
-        self.evaluations = 0
-        self.since_step: list[Verified] = []
-        self.sources: set[str] = set()
+        self.vocabulary = vocabulary
+        self.evaluations = Evaluations(tasks.held_out, limits)
+        #: What was said last of groups that were dropped, or whose verification broke, by reason.
+        self.refusals: dict[str, str] = {}
+        self.rewards = RewardStatistics()
 
     # ---------------------------------------------------------------- one request
 
@@ -115,11 +121,15 @@ class Buffer:
             case m.GroupArrived():
                 return self._group_arrived(request, arrays)
             case m.GroupRejected():
-                return self._group_rejected(request)
+                return self._with_end_of_evaluation(self._group_rejected(request))
+            case m.RenewLeases():
+                if ledger := self._ledger(request.purpose):
+                    ledger.renew(request.worker, request.group_ids, now)
+                return OK
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
             case m.SubmitVerdict():
-                return self._verdict(request, now)
+                return self._with_end_of_evaluation(self._verdict(request, now))
             case m.TakeBatch():
                 return self._take_batch(request, now)
             case m.Trained():
@@ -131,10 +141,9 @@ class Buffer:
                     del self.records["train", group_id]
                 return OK
             case m.Evaluate():
-                return self._evaluate(request)
+                return Reply({"evaluation": self.evaluations.add(request)})
             case m.EvaluationResult():
-                result = self.results.get(request.evaluation)
-                return Reply({"result": result}) if result else None
+                return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
                 return Reply(self.status())
             case _:
@@ -143,31 +152,47 @@ class Buffer:
     # ---------------------------------------------------------------- generators
 
     def _lease(self, request: m.Lease, now: float, version: int) -> Reply | None:
-        tasks = []
-        if self.evaluation:
-            for entry in self.evaluation.lease(request.worker, request.capacity, now):
-                task = self.tasks.evaluate(self.evaluation.task_of(entry))
-                tasks.append(self._record("evaluate", entry, task) | {"samples": self.evaluation.samples})
+        tasks: list[dict[str, Any]] = []
+        if evaluation := self.evaluations.current:
+            for entry in evaluation.lease(request.worker, request.capacity, now):
+                tasks += self._record("evaluate", entry, evaluation.samples)
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll waited.
             held = max(request.version, version)
             for entry in self.ledger.lease(request.worker, held, request.capacity - len(tasks), now):
-                task = self.tasks.train(entry.task)
-                tasks.append(self._record("train", entry, task) | {"samples": self.group_size})
+                tasks += self._record("train", entry, self.group_size)
         return Reply({"tasks": tasks}) if tasks else None
 
-    def _record(self, purpose: m.Purpose, entry: Entry, task: Mapping[str, Any]) -> dict[str, Any]:
+    def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
+        """What a generator is told of a task; nothing where its source cannot make it."""
+        try:
+            task = self.tasks.train(entry.task) if purpose == "train" else self.tasks.evaluate(entry.task)
+        except RecipeError as error:
+            self._drop(purpose, entry, Reason.MALFORMED, str(error))
+            return []
         self.records[purpose, entry.group_id] = GroupRecord(task)
         told = {name: task[name] for name in ("key", "messages", "source")}
-        return {"purpose": purpose, "group_id": entry.group_id, **told}
+        return [{"purpose": purpose, "group_id": entry.group_id, **told, "samples": samples}]
+
+    def _drop(self, purpose: m.Purpose, entry: Entry, reason: Reason, detail: str) -> None:
+        self._refused(reason, detail)
+        if ledger := self._ledger(purpose):
+            ledger.drop(entry.group_id, reason)
+
+    def _refused(self, reason: Reason, detail: str) -> None:
+        if detail:
+            self.refusals[str(reason)] = detail[: m.MAX_DETAIL]
 
     def _group_arrived(self, request: m.GroupArrived, arrays: Mapping[str, Array]) -> Reply:
         ledger = self._ledger(request.purpose)
         record = self.records.get((request.purpose, request.group_id))
         if record is None or ledger is None:
             return LEASE_LOST
-        samples = self.evaluation.samples if request.purpose == "evaluate" and self.evaluation else self.group_size
+        evaluation = self.evaluations.current
+        samples = evaluation.samples if request.purpose == "evaluate" and evaluation else self.group_size
         payload = Payload.of(arrays, samples)
+        if self.vocabulary is not None:
+            payload.require_vocabulary(self.vocabulary)
         if len(request.texts) != samples:
             raise ProtocolError(f"{len(request.texts)} texts for {samples} completions")
         if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
@@ -180,7 +205,7 @@ class Buffer:
         entry = ledger.entries.get(request.group_id) if ledger else None
         if ledger is None or entry is None or entry.holder != request.worker:
             return LEASE_LOST
-        ledger.drop(request.group_id, Reason(request.reason))
+        self._drop(request.purpose, entry, Reason(request.reason), request.detail)
         return Reply(ACCEPTED)
 
     # ---------------------------------------------------------------- verifiers
@@ -215,15 +240,21 @@ class Buffer:
         scores = request.scores
         if scores is not None and len(scores) != len(record.texts):
             raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
+        if scores is None:
+            self._refused(Reason.INFRA_ERROR, request.detail)
         if request.purpose == "evaluate":
-            return self._evaluation_verdict(request, record.payload)
-        taken = self.ledger.verdict(request.group_id, None if scores is None else [s.reward for s in scores])
+            if evaluation := self.evaluations.current:
+                tokens = int(record.payload.lengths.sum())
+                evaluation.verdict(request.group_id, scores, tokens, request.retryable)
+            return Reply(ACCEPTED)
+        rewards = None if scores is None else [s.reward for s in scores]
+        taken = self.ledger.verdict(request.group_id, rewards, request.retryable)
         if not taken or scores is None:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
             return Reply(ACCEPTED)
         record.scores, record.ready_at = tuple(scores), now
         verified = Verified(record.task["source"], tuple(s.reward for s in scores))
-        self.since_step.append(verified)
+        self.rewards.groups.append(verified)
         return Reply(ACCEPTED, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
@@ -253,26 +284,11 @@ class Buffer:
         step = StepDone(
             step=request.version + 1,
             version=request.version + 1,
-            statistics=request.statistics | self._since_step(),
+            statistics=request.statistics | self.rewards.take(),
             staleness=request.staleness,
             step_seconds=request.step_seconds,
         )
         return Reply({}, events=(step, *self._samples(self.ledger.batches[request.version][0])))
-
-    def _since_step(self) -> dict[str, float]:
-        """What the groups verified since the last step say; those dropped for equal rewards count here."""
-        groups, self.since_step = self.since_step, []
-        if not groups:
-            return {}
-        found = {
-            "reward": _mean_reward(groups),
-            "mixed_groups": sum(len(set(group.rewards)) > 1 for group in groups) / len(groups),
-        }
-        self.sources.update(group.source for group in groups)
-        if len(self.sources) > 1:  # of a single source it would be the same again
-            for source in sorted({group.source for group in groups}):
-                found[f"{SOURCE_REWARD}{source}"] = _mean_reward([g for g in groups if g.source == source])
-        return found
 
     def _samples(self, group_id: int) -> list[RolloutSample]:
         """The best and the worst completion of a group, for people to read."""
@@ -298,32 +314,17 @@ class Buffer:
 
     # ---------------------------------------------------------------- evaluation
 
-    def _evaluate(self, request: m.Evaluate) -> Reply:
-        number, self.evaluations = self.evaluations, self.evaluations + 1
-        self.waiting_evaluations.append((number, request))
-        self._next_evaluation()
-        return Reply({"evaluation": number})
+    def _with_end_of_evaluation(self, reply: Reply) -> Reply:
+        return replace(reply, events=(*reply.events, *self._end_of_evaluation()))
 
-    def _next_evaluation(self) -> None:
-        if self.evaluation is None and self.waiting_evaluations:
-            number, request = self.waiting_evaluations.pop(0)
-            self.evaluation = Evaluation.start(
-                number, request.name, request.version, self.tasks.held_out, request.samples, self.ledger.limits
-            )
-
-    def _evaluation_verdict(self, request: m.SubmitVerdict, payload: Payload) -> Reply:
-        if self.evaluation is None:
-            return Reply(ACCEPTED)
-        self.evaluation.verdict(request.group_id, request.scores, int(payload.lengths.sum()))
-        result = self.evaluation.result()
-        if result is None:
-            return Reply(ACCEPTED)
-        self.results[self.evaluation.number] = result.model_dump(mode="json")
+    def _end_of_evaluation(self) -> tuple[Event, ...]:
+        """What came of the evaluation under way, where it is over."""
+        event = self.evaluations.end(self.refusals)
+        if event is None:
+            return ()
         for key in [key for key in self.records if key[0] == "evaluate"]:
             del self.records[key]
-        self.evaluation = None
-        self._next_evaluation()
-        return Reply(ACCEPTED, events=(result,))
+        return (event,)
 
     # ---------------------------------------------------------------- looking
 
@@ -343,37 +344,43 @@ class Buffer:
                 "committed": self.ledger.committed,
                 "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
             },
-            "evaluating": self.evaluation.name if self.evaluation else None,
+            "evaluating": self.evaluations.current.name if self.evaluations.current else None,
+            "refusals": dict(self.refusals),
         }
 
     # ---------------------------------------------------------------- time
 
-    def expire(self, now: float) -> None:
-        """Revoke leases past their deadline, and forget the payloads of dropped groups."""
+    def expire(self, now: float) -> tuple[Event, ...]:
+        """Revoke leases past their deadline, and forget the payloads of dropped groups. Returns what happened by it."""
         for _, ledger in self._ledgers():
             ledger.expire(now)
-        self._forget_dropped()
+        return self._after_losses()
 
-    def worker_lost(self, worker: str) -> None:
-        """Revoke everything that a worker holds which is not alive any more."""
+    def worker_lost(self, worker: str) -> tuple[Event, ...]:
+        """Revoke everything that a worker holds which is not alive any more. Returns what happened by it."""
         for _, ledger in self._ledgers():
             ledger.worker_lost(worker)
-        self._forget_dropped()
+        return self._after_losses()
 
-    def _forget_dropped(self) -> None:
+    def _after_losses(self) -> tuple[Event, ...]:
         for purpose, ledger in self._ledgers():
-            for group_id, _ in ledger.newly_dropped:
-                self.records.pop((purpose, group_id), None)
+            for group_id, reason in ledger.newly_dropped:
+                record = self.records.pop((purpose, group_id), None)
+                if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
+                    again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
+                    self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
             ledger.newly_dropped.clear()
+        return self._end_of_evaluation()
 
     def _ledger(self, purpose: m.Purpose) -> Ledger | None:
         if purpose == "train":
             return self.ledger
-        return self.evaluation.ledger if self.evaluation else None
+        return self.evaluations.current.ledger if self.evaluations.current else None
 
     def _ledgers(self) -> list[tuple[m.Purpose, Ledger]]:
         training: tuple[m.Purpose, Ledger] = ("train", self.ledger)
-        return [("evaluate", self.evaluation.ledger), training] if self.evaluation else [training]
+        current = self.evaluations.current
+        return [("evaluate", current.ledger), training] if current else [training]
 
 
 def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
@@ -381,8 +388,3 @@ def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
     parts = [score.parts for score in record.scores]
     head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
     return head, record.payload
-
-
-def _mean_reward(groups: Sequence[Verified]) -> float:
-    rewards = [reward for group in groups for reward in group.rewards]
-    return sum(rewards) / len(rewards)

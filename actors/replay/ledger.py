@@ -7,8 +7,10 @@ A *task* is a number; the task stream says which problem it stands for. Every ti
 
     state      entered by                        leaves by
     leased     lease                             group_arrived | expiry or loss of the generator -> dropped
+                                                     (lease_expired, worker_lost, at last attempts_exhausted)
     generated  group_arrived                     lease_verification | expiry or loss of the verifier comes back here
-    verifying  lease_verification                verdict | too many broken attempts -> dropped(infra_error)
+    verifying  lease_verification                verdict | an attempt that would break again, or too many -> dropped
+                                                     (infra_error)
     ready      verdict                           take_batch | too old -> dropped(stale)
     delivered  take_batch                        trained
     trained    trained                           committed
@@ -28,6 +30,10 @@ is v minus the version of its oldest token, and it is bounded twice:
   issued - n0 - dropped < (max_staleness + w - v0 + 1) * groups_per_batch.
 - Delivery. A batch for version v holds only groups with v - oldest <= max_staleness; older ones are dropped as stale
   and their tasks are issued again.
+
+A task may be what its generators die of. One that was lost `generation_attempts` times in a row, with its generator or
+its lease, is not issued again. On its last attempt it is the only such task of its generator, so that of many tasks
+that are lost together only the one that is at fault is given up.
 """
 
 from collections import Counter, deque
@@ -56,6 +62,7 @@ class Reason(StrEnum):
     OVERLONG = "overlong"
     LEASE_EXPIRED = "lease_expired"
     WORKER_LOST = "worker_lost"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 
 
 #: The task itself was not at fault, so it is issued again; every other reason would only repeat itself.
@@ -64,7 +71,9 @@ REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
 
 @dataclass(frozen=True, slots=True)
 class ReplayLimits:
-    """The bounds that the ledger keeps; see `ReplayConfig` for their units."""
+    """The bounds that the ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
+    them by default.
+    """
 
     max_staleness: int
     groups_per_batch: int
@@ -72,6 +81,8 @@ class ReplayLimits:
     lease_seconds: float = 120.0
     verify_lease_seconds: float = 30.0
     verify_attempts: int = 3
+    generation_attempts: int = 3
+    tasks: int | None = None
 
 
 @dataclass(slots=True)
@@ -106,6 +117,7 @@ class Ledger:
     dropped: Counter[Reason] = field(default_factory=Counter)
     entries: dict[int, Entry] = field(default_factory=dict)
     pending: deque[int] = field(default_factory=deque)
+    losses: Counter[int] = field(default_factory=Counter)
     batches: dict[int, list[int]] = field(default_factory=dict)
     newly_dropped: list[tuple[int, Reason]] = field(default_factory=list)
 
@@ -119,13 +131,30 @@ class Ledger:
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
-        return [self._issue(worker, now) for _ in range(min(capacity, self.capacity(version)))]
+        entries: list[Entry] = []
+        for _ in range(min(capacity, self.capacity(version))):
+            if (task := self._next_task(worker)) is None:
+                break
+            entries.append(self._issue(task, worker, now))
+        return entries
 
-    def _issue(self, worker: str, now: float) -> Entry:
-        if self.pending:
-            task = self.pending.popleft()
-        else:
-            task, self.cursor = self.cursor, self.cursor + 1
+    def _next_task(self, worker: str) -> int | None:
+        for position, task in enumerate(self.pending):
+            if not (self._on_last_attempt(task) and self._holds_last_attempt(worker)):
+                del self.pending[position]
+                return task
+        if self.limits.tasks is not None and self.cursor >= self.limits.tasks:
+            return None
+        task, self.cursor = self.cursor, self.cursor + 1
+        return task
+
+    def _on_last_attempt(self, task: int) -> bool:
+        return 0 < self.losses[task] == self.limits.generation_attempts - 1
+
+    def _holds_last_attempt(self, worker: str) -> bool:
+        return any(e.holder == worker and self._on_last_attempt(e.task) for e in self._in(State.LEASED))
+
+    def _issue(self, task: int, worker: str, now: float) -> Entry:
         entry = Entry(self.first_group_id + self.issued, task, State.LEASED, worker, now + self.limits.lease_seconds)
         self.issued += 1
         self.entries[entry.group_id] = entry
@@ -137,6 +166,7 @@ class Ledger:
         if entry is None or entry.state is not State.LEASED:
             return False
         entry.state, entry.holder, entry.oldest, entry.newest = State.GENERATED, None, oldest, newest
+        del self.losses[entry.task]
         return True
 
     # ---------------------------------------------------------------- verifiers
@@ -150,21 +180,23 @@ class Ledger:
             entry.attempts += 1
         return waiting
 
-    def verdict(self, group_id: int, rewards: Sequence[float] | None) -> bool:
-        """A verifier's rewards, or None where verification itself broke. False where nobody waits for them."""
+    def verdict(self, group_id: int, rewards: Sequence[float] | None, retryable: bool = True) -> bool:
+        """A verifier's rewards, or None where verification itself broke, `retryable` where another attempt may go well.
+        False where nobody waits for them.
+        """
         entry = self.entries.get(group_id)
         if entry is None or entry.state not in (State.GENERATED, State.VERIFYING):
             return False
         if rewards is None:
-            self._verification_broke(entry)
+            self._verification_broke(entry, retryable)
         elif self.limits.drop_zero_variance and len(set(rewards)) < 2:
             self.drop(group_id, Reason.ZERO_VARIANCE)
         else:
             entry.state, entry.holder, entry.rewards = State.READY, None, tuple(rewards)
         return True
 
-    def _verification_broke(self, entry: Entry) -> None:
-        if entry.attempts >= self.limits.verify_attempts:
+    def _verification_broke(self, entry: Entry, retryable: bool = True) -> None:
+        if not retryable or entry.attempts >= self.limits.verify_attempts:
             self.drop(entry.group_id, Reason.INFRA_ERROR)
         else:
             entry.state, entry.holder = State.GENERATED, None
@@ -215,6 +247,14 @@ class Ledger:
 
     # ---------------------------------------------------------------- time and death
 
+    def renew(self, worker: str, group_ids: Iterable[int], now: float) -> None:
+        """A generator or verifier works on these groups; what it does not hold any more stays as it is."""
+        for group_id in group_ids:
+            entry = self.entries.get(group_id)
+            if entry is not None and entry.holder == worker:
+                leased = entry.state is State.LEASED
+                entry.deadline = now + (self.limits.lease_seconds if leased else self.limits.verify_lease_seconds)
+
     def expire(self, now: float) -> None:
         """Revoke what is past its deadline."""
         self._revoke([e for e in self.entries.values() if e.holder and e.deadline <= now], Reason.LEASE_EXPIRED)
@@ -226,7 +266,9 @@ class Ledger:
     def _revoke(self, entries: Iterable[Entry], reason: Reason) -> None:
         for entry in entries:
             if entry.state is State.LEASED:
-                self.drop(entry.group_id, reason)
+                self.losses[entry.task] += 1
+                again = self.losses[entry.task] < self.limits.generation_attempts
+                self.drop(entry.group_id, reason if again else Reason.ATTEMPTS_EXHAUSTED)
             else:
                 self._verification_broke(entry)
 
@@ -241,6 +283,8 @@ class Ledger:
         self.newly_dropped.append((group_id, reason))
         if reason in REISSUED:
             self.pending.append(entry.task)
+        else:
+            del self.losses[entry.task]
 
     # ---------------------------------------------------------------- looking and resuming
 

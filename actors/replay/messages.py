@@ -3,6 +3,8 @@
 kind                              asked by     answered by
 lease, group_arrived, …_rejected  generator    buffer
 lease_verification, verdict       verifier     buffer
+renew                             generator,   buffer
+                                    verifier
 take_batch, trained, snapshot,    learner      buffer
   committed, evaluate, …_result
 status                            controller   buffer
@@ -20,6 +22,8 @@ from actors.events import EventField
 from actors.membership import Report
 
 Purpose = Literal["train", "evaluate"]
+#: Longest explanation that travels with a refusal (characters).
+MAX_DETAIL = 500
 
 
 class Request(Section):
@@ -55,6 +59,14 @@ class GroupRejected(Request):
     purpose: Purpose
     group_id: int = Field(ge=0)
     reason: Literal["overlong", "malformed"]
+    detail: str = Field("", max_length=MAX_DETAIL, description="why, in a line")
+
+
+class RenewLeases(Request):
+    """The sender works on these groups: their leases begin anew."""
+
+    purpose: Purpose
+    group_ids: list[int] = Field(min_length=1, max_length=4096)
 
 
 class LeaseVerification(LongPoll):
@@ -78,7 +90,8 @@ class SubmitVerdict(Request):
     purpose: Purpose
     group_id: int = Field(ge=0)
     scores: list[CompletionVerdict] | None
-    detail: str = ""
+    detail: str = Field("", max_length=MAX_DETAIL, description="what broke, in a line")
+    retryable: bool = Field(True, description="whether another attempt may go well where verification broke")
 
 
 class TakeBatch(LongPoll):
@@ -110,7 +123,9 @@ class Evaluate(Request):
     samples: int = Field(ge=1, le=4096)
 
 
-class EvaluationResult(LongPoll):
+class EvaluationResult(Request):
+    """Asks how an evaluation stands, see `Evaluations.standing`."""
+
     evaluation: int = Field(ge=0)
 
 
@@ -164,6 +179,7 @@ BufferRequest = (
     Lease
     | GroupArrived
     | GroupRejected
+    | RenewLeases
     | LeaseVerification
     | SubmitVerdict
     | TakeBatch
@@ -180,6 +196,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "lease": Lease,
     "group_arrived": GroupArrived,
     "group_rejected": GroupRejected,
+    "renew": RenewLeases,
     "lease_verification": LeaseVerification,
     "verdict": SubmitVerdict,
     "take_batch": TakeBatch,

@@ -98,6 +98,12 @@ class Payload:
         if (mask > 1).any() or not np.maximum.reduceat(mask, np.cumsum(self.lengths) - self.lengths).all():
             reject("the loss mask has other values than 0 and 1, or masks a completion as a whole")
 
+    def require_vocabulary(self, size: int) -> None:
+        """Raises ProtocolError for a token id that a model of `size` token ids does not have."""
+        largest = max(int(self.prompt.max()), int(self.tokens.max()))
+        if largest >= size:
+            raise ProtocolError(f"the group is inconsistent: token {largest} of a model with {size} token ids")
+
     @property
     def oldest(self) -> int:
         """Version of the oldest token."""

@@ -8,12 +8,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from actors.errors import ProtocolError
-from actors.events import EvaluationDone
+from actors.events import EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay import messages as m
@@ -165,16 +165,19 @@ class ReplayService:
 
     def _happened(self, reply: Reply) -> None:
         """Tell the watchers and the metrics what a request has changed."""
-        for event in reply.events:
-            self._board.record(event)
-            if isinstance(event, EvaluationDone):
-                metrics.HELD_OUT.set(event.pass_at_1)
+        self._record(reply.events)
         for delivery in reply.delivered:
             metrics.STALENESS.observe(delivery.staleness)
             metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
         for group in reply.verified:
             for reward in group.rewards:
                 metrics.REWARD.labels(group.source).observe(reward)
+
+    def _record(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._board.record(event)
+            if isinstance(event, EvaluationDone):
+                metrics.HELD_OUT.set(event.pass_at_1)
 
     # ---------------------------------------------------------------- membership
 
@@ -189,13 +192,13 @@ class ReplayService:
         for member in members.expire(now):
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
-        self._buffer.expire(now)
+        self._record(self._buffer.expire(now))
 
     def _lost(self, name: str) -> None:
         """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
         kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._buffer.worker_lost(name)
+        self._record(self._buffer.worker_lost(name))
         gone = [w for w in self._waiting if w.request.worker == name]
         self._waiting = [w for w in self._waiting if w.request.worker != name]
         for waiting in gone:
@@ -205,8 +208,15 @@ class ReplayService:
         self._send(identity, Message("reply", message.id, reply.body, reply.arrays))
 
     def _send(self, identity: bytes, message: Message) -> None:
-        """A peer that is gone, or does not read, loses its answer; it asks again, or its lease expires."""
-        if not self._socket.send(identity, encode(message)):
+        """A peer that is gone, or does not read, loses its answer; it asks again, or its lease expires. One whose
+        answer cannot be written is told so.
+        """
+        try:
+            frames = encode(message)
+        except ProtocolError as error:
+            log.error("an answer is lost: %s", error)
+            frames = encode(Message("error", message.id, {"message": str(error)}))
+        if not self._socket.send(identity, frames):
             log.warning("a peer does not read its answers; one %s was dropped", message.kind)
 
     # ---------------------------------------------------------------- metrics

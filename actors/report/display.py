@@ -12,6 +12,7 @@ from rich.text import Text
 from actors.events import (
     EVENT,
     EvaluationDone,
+    EvaluationMissing,
     Event,
     Phase,
     Restart,
@@ -106,7 +107,10 @@ def plain(state: RunState, event: Event) -> str | None:
             return _plain_step(state, event)
         case EvaluationDone():
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
-            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks"
+            left_out = "".join(f", {n} left out ({reason})" for reason, n in event.left_out.items())
+            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+        case EvaluationMissing():
+            return _one_line(f"held-out {event.name}: no result: {event.reason}")
         case WriteFailed(reason=""):
             return f"{event.what} can be written again"
         case Restart():

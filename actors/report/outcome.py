@@ -93,6 +93,11 @@ def _accuracies(before: Accuracy, after: Accuracy) -> Text:
     line.append(f"  pass@1 of {n or NONE} tasks", "not bold")
     if before.maj_at_k is not None or after.maj_at_k is not None:
         line.append(f"\n{percent(before.maj_at_k, 1)} -> {percent(after.maj_at_k, 1)}  maj@k", "not bold")
+    for name, found in (("before", before), ("after", after)):
+        for reason, tasks in found.left_out.items():
+            line.append(f"\n{name}: {plural(tasks, 'task')} left out ({visible(reason)})", "not bold")
+        if found.missing is not None:
+            line.append(f"\n{name}: no result: {visible(found.missing)}", "not bold")
     return line
 
 

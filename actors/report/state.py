@@ -15,6 +15,7 @@ from typing import Literal, assert_never
 
 from actors.events import (
     EvaluationDone,
+    EvaluationMissing,
     Event,
     GroupCounters,
     Phase,
@@ -81,6 +82,7 @@ class RunState:
         self._settled_staleness: Counter[int] = Counter()
         self.staleness_mean = Series()
         self.evaluations: list[EvaluationDone] = []
+        self.missing_evaluations: dict[str, EvaluationMissing] = {}
         self.transfer = Series()
         self.pause = Series()
         self.sync_total = Series()
@@ -118,6 +120,8 @@ class RunState:
                 self._fold_step(event)
             case EvaluationDone():
                 self._fold_evaluation(event)
+            case EvaluationMissing():
+                self.missing_evaluations[event.name] = event
             case WeightSync():
                 self._fold_sync(event)
             case Tick():

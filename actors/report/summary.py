@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.events import EvaluationDone, RewardModelDone
+from actors.events import RewardModelDone
 from actors.report.health import warnings
 from actors.report.state import RunState, middle
 
@@ -23,7 +23,9 @@ class Accuracy(_Part):
 
     pass_at_1: float | None = Field(None, description="share of right answers, averaged over all samples")
     maj_at_k: float | None = Field(None, description="share of tasks whose most frequent answer is right")
-    n: int | None = Field(None, description="number of held-out tasks")
+    n: int | None = Field(None, description="number of held-out tasks that were scored")
+    left_out: dict[str, int] = Field(default_factory=dict, description="held-out tasks that were not, by reason")
+    missing: str | None = Field(None, description="why the evaluation has no result, where it was begun")
 
 
 class HeldOut(_Part):
@@ -127,7 +129,7 @@ def summarise(state: RunState) -> RunSummary:
         seed=state.info.seed,
         wall_seconds=state.seconds,
         steps=state.step,
-        held_out=HeldOut(before=_accuracy(state.evaluation("before")), after=_accuracy(state.evaluation("after"))),
+        held_out=HeldOut(before=_accuracy(state, "before"), after=_accuracy(state, "after")),
         reward_model=_reward_model(state.reward_model),
         tokens=Tokens(generated=round(state.generated), trained=state.trained_tokens),
         tokens_per_second=TokensPerSecond(generation=state.rate("generation"), learning=state.rate("learning")),
@@ -156,10 +158,13 @@ def to_json(summary: RunSummary) -> str:
     return summary.model_dump_json(indent=2) + "\n"
 
 
-def _accuracy(done: EvaluationDone | None) -> Accuracy:
-    if done is None:
-        return Accuracy()
-    return Accuracy(pass_at_1=_finite(done.pass_at_1), maj_at_k=_finite(done.maj_at_k), n=done.n)
+def _accuracy(state: RunState, name: str) -> Accuracy:
+    if (done := state.evaluation(name)) is None:
+        missing = state.missing_evaluations.get(name)
+        return Accuracy(missing=missing.reason if missing else None)
+    return Accuracy(
+        pass_at_1=_finite(done.pass_at_1), maj_at_k=_finite(done.maj_at_k), n=done.n, left_out=done.left_out
+    )
 
 
 def _reward_model(done: RewardModelDone | None) -> RewardModelSummary:

@@ -7,17 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from actors import process
 from actors.config.recipe import Recipe
-from actors.engines.protocol import Engine, SampledCompletion
+from actors.engines.protocol import Engine
 from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.observability import metrics
-from actors.replay.payload import Payload
+from actors.roles.groups import Groups
 from actors.roles.role import Description, Presence, RoleContext, enter
-from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.subscriber import Subscriber
@@ -86,13 +83,14 @@ class Session:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
         try:
             tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
-            self._renderer = Renderer(self._recipe.tasks, tokenizer)
+            renderer = Renderer(self._recipe.tasks, tokenizer)
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()
             self._engine = engine
             log.info("the engine is up")
+            groups = Groups(self._recipe, renderer, engine, self._request)
             try:
-                await self._until_one_ends(self._subscribe(engine), self._work(engine))
+                await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
                 await engine.close()
         finally:
@@ -107,7 +105,7 @@ class Session:
         return metrics.report("generator", self._presence.metrics, version, ready=engine is not None)
 
     async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
-        """Run both at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
+        """Run all at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
         tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -120,7 +118,7 @@ class Session:
 
     # ---------------------------------------------------------------- work
 
-    async def _work(self, engine: Engine) -> None:
+    async def _work(self, engine: Engine, groups: Groups) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
         while not self.stopping:
@@ -131,7 +129,7 @@ class Session:
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
                 leases = await self._lease(engine.version, free)
-                running |= {asyncio.create_task(self._counted(engine, leased)) for leased in leases}
+                running |= {asyncio.create_task(groups.work(leased)) for leased in leases}
             for task in [t for t in running if t.done()]:
                 running.discard(task)
                 task.result()
@@ -139,38 +137,17 @@ class Session:
         for task in running:
             task.cancel()
 
-    async def _counted(self, engine: Engine, leased: dict[str, Any]) -> None:
-        with metrics.busy("generator"):
-            await self._group(engine, leased)
-
     async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
         body = {"version": version, "capacity": capacity}
         leased = await self._in_thread(self._leases.poll, "lease", body)
         return list(leased.body["tasks"]) if leased else []
 
-    async def _group(self, engine: Engine, leased: dict[str, Any]) -> None:
-        """Generate one group and submit it."""
-        evaluate = leased["purpose"] == "evaluate"
-        sampling = self._recipe.evaluation.sampling if evaluate else self._recipe.generators.sampling
-        messages = tuple((role, content) for role, content in leased["messages"])
-        task = Task(leased["key"], messages, "", {})
-        prompt = self._renderer.render(task)
-        lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
-        if len(prompt) > self._recipe.tasks.max_prompt_tokens:
-            await self._submit("group_rejected", lease | {"reason": "overlong"}, {})
-            return
-        sampled = await engine.generate(prompt, leased["samples"], sampling)
-        metrics.COMPLETIONS.inc(len(sampled))
-        metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
-        body = lease | {"prompt": self._renderer.text(task), "texts": [s.text for s in sampled]}
-        await self._submit("group_arrived", body, payload_of(prompt, sampled).arrays())
-
-    async def _submit(self, kind: str, body: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """A group that cannot be submitted is lost here; its lease expires and the task is issued again."""
+    async def _request(self, kind: str, body: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
+        """A group that cannot be submitted in time is lost here; its lease expires and the task is issued again."""
         try:
             await self._in_thread(self._groups.request, kind, body, arrays)
         except PeerTimeoutError as error:
-            log.warning("%s; the group is lost and its task will be issued again", error)
+            log.warning("%s; what is lost by it will be issued again", error)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -233,18 +210,3 @@ class VersionReporter:
 
     async def abort_update(self) -> None:
         await self._engine.abort_update()
-
-
-def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:
-    """The completions of one prompt in the form in which they travel."""
-    spans = [span for s in sampled for span in s.spans]
-    return Payload(
-        prompt=np.asarray(prompt, np.int32),
-        tokens=np.concatenate([s.tokens for s in sampled]),
-        logprobs=np.concatenate([s.logprobs for s in sampled]),
-        lengths=np.asarray([len(s.tokens) for s in sampled], np.int32),
-        truncated=np.asarray([s.truncated for s in sampled], np.uint8),
-        spans=np.asarray([len(s.spans) for s in sampled], np.int32),
-        span_versions=np.asarray([version for version, _ in spans], np.int32),
-        span_tokens=np.asarray([tokens for _, tokens in spans], np.int32),
-    )

@@ -1,7 +1,9 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
+import json
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from actors import process
@@ -51,7 +53,13 @@ class ReplayRole:
         self._presence = enter(recipe, context.storage.folder, context.name)
         tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
         self._service = ReplayService(
-            Buffer(limits_of(replay), replay.group_size, tasks, _snapshot(context.storage)),
+            Buffer(
+                limits_of(replay),
+                replay.group_size,
+                tasks,
+                _snapshot(context.storage),
+                vocabulary_of(context.storage.model),
+            ),
             Board(recipe.membership.timeout_seconds),
             self._presence.node,
             replay.max_message_bytes,
@@ -91,7 +99,18 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
         lease_seconds=config.lease_seconds,
         verify_lease_seconds=config.verify_lease_seconds,
         verify_attempts=config.verify_attempts,
+        generation_attempts=config.generation_attempts,
     )
+
+
+def vocabulary_of(model: Path | None) -> int | None:
+    """Number of the token ids of the model in a folder, as its configuration has it; None where nothing says so."""
+    try:
+        found = json.loads((model / "config.json").read_text(encoding="utf-8")) if model is not None else {}
+    except (OSError, ValueError):
+        return None  # whoever loads the model says what is wrong with it
+    size = found.get("vocab_size", (found.get("text_config") or {}).get("vocab_size"))
+    return size if isinstance(size, int) else None
 
 
 def _snapshot(storage: Storage) -> Mapping[str, Any] | None:

@@ -38,8 +38,10 @@ class Message:
 def encode(message: Message) -> list[bytes]:
     """The frames of a message.
 
+    A lone surrogate, half of an emoji say, is no text that UTF-8 can hold: a question mark travels in its place.
+
     Raises:
-        ProtocolError: for an array of a dtype that the wire does not carry.
+        ProtocolError: for what the wire does not carry: an array of another dtype, an integer over 64 bits, an object.
     """
     specs, frames = [], []
     for name, array in message.arrays.items():
@@ -51,7 +53,10 @@ def encode(message: Message) -> list[bytes]:
         specs.append([name, dtype, list(array.shape)])
         frames.append(np.ascontiguousarray(array, DTYPES[dtype]).tobytes())
     header = {"schema": SCHEMA, "kind": message.kind, "id": message.id, "body": message.body, "arrays": specs}
-    return [msgpack.packb(header), *frames]
+    try:
+        return [msgpack.packb(header, unicode_errors="replace"), *frames]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"{message.kind}: its body cannot be written as MessagePack ({error})") from error
 
 
 def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
@@ -67,7 +72,7 @@ def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
         )
     try:
         header = msgpack.unpackb(frames[0], strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(f"the header is not MessagePack: {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise ProtocolError(f"the header is not of schema {SCHEMA}; are both ends of the same version?")

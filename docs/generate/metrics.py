@@ -34,6 +34,7 @@ PROCESSES = {
     "actors/replay/": "replay",
     "actors/roles/replay.py": "replay",
     "actors/roles/generator.py": "generator",
+    "actors/roles/groups.py": "generator",
     "actors/engines/": "generator",
     "actors/weights/subscriber.py": "generator",
     "actors/roles/verifier/": "verifier",

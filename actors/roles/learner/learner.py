@@ -15,11 +15,12 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.events import Event, Phase, WeightSync, WriteFailed
+from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
 from actors.roles.learner.checkpoints import Checkpoints
+from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
@@ -209,12 +210,20 @@ class Learner:
             self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
 
     def _finish(self) -> None:
-        # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
-        seconds = 2 * self._recipe.weights.deadline_seconds
-        self._until_published(seconds, "the generators to take the last weights")
-        self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+        """The model comes first: an evaluation that has no result costs no more than itself."""
         self._phase("saving", "the model")
         self._trainer.export(self._folder / "model")
+        # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
+        seconds = 2 * self._recipe.weights.deadline_seconds
+        try:
+            self._until_published(seconds, "the generators to take the last weights")
+            self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+        except EvaluationMissingError as error:
+            log.warning("%s", error)
+        except RunError as error:
+            log.warning("the run ends without its last evaluation: %s", error)
+            event = EvaluationMissing(version=self._trainer.version, name="after", reason=str(error))
+            self._notify(self._client, event)
 
     # ---------------------------------------------------------------- batches
 
@@ -291,12 +300,12 @@ class Learner:
         number = self._client.request("evaluate", body).body["evaluation"]
         if wait:
             self._phase("evaluation", name)
-            self._until(
-                lambda: self._client.request(
-                    "evaluation_result", {"evaluation": number}, wait_seconds=POLL_SECONDS
-                ).body.get("result"),
-                self._recipe.generators.startup_seconds,
-                f"the evaluation {name!r}",
+            await_evaluation(
+                lambda kind, body: self._client.request(kind, body).body,
+                number,
+                name,
+                self._recipe.evaluation.stall_seconds,
+                stopped=lambda: self._stopping,
             )
 
     def _phase(self, name: str, detail: str) -> None:

@@ -80,7 +80,7 @@ def _accuracy(
     """Share of the tasks answered rightly, one sample each, sampled as evaluations are."""
     prompts = [renderer.render(task) for task in tasks]
     trainer.model.eval()
-    sampled = generate(trainer.model, tokenizer, prompts, recipe.evaluation.sampling, ends, trainer.version)
+    sampled = generate(trainer.model, tokenizer, prompts, recipe.evaluation_sampling, ends, trainer.version)
     trainer.model.train()
     submissions = [Submission(t.verifier, s.text, t.reference) for t, s in zip(tasks, sampled, strict=True)]
     with Pool(recipe.sandbox, recipe.rewards) as pool:

@@ -14,6 +14,7 @@ from actors.config.stages import PreferencesConfig
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.tasks import Task, read_pairs
+from learner.errors import BatchError
 from sandbox import Status, Verdict
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,11 @@ class PreferenceReward:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error, never a reward
             log.warning("no preference for group %s: %s: %s", group["group_id"], type(error).__name__, error)
             detail = f"{PART}: {type(error).__name__}: {error}"
-            return [replace(v, status=Status.INFRA_ERROR, reward=None, parts={}, detail=detail) for v in verdicts]
+            again = not isinstance(error, BatchError)  # an answer that is longer than the model reads stays so
+            return [
+                replace(v, status=Status.INFRA_ERROR, reward=None, parts={}, detail=detail, retryable=again)
+                for v in verdicts
+            ]
 
 
 def with_preference(verdicts: Sequence[Verdict], scores: Sequence[float], config: PreferencesConfig) -> list[Verdict]:

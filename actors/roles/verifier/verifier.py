@@ -3,17 +3,19 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
 from actors import process
-from actors.errors import PeerTimeoutError
+from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
+from actors.replay.messages import MAX_DETAIL
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
-from actors.transport.client import Client, Heartbeat
-from sandbox import Pool, Status, Submission, Verdict, answer_of
+from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +73,14 @@ class Verifier:
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._stopping.is_set():
-                leased = client.poll("lease_verification", body)
-                for group in leased.body["groups"] if leased else ():
-                    self._score(pool, client, group)
+                try:
+                    leased = client.poll("lease_verification", body)
+                except ProtocolError as error:
+                    # Such as a reference that no message holds: the leases of its batch expire, and are counted.
+                    log.warning("%s", error)
+                    self._stopping.wait(POLL_SECONDS)
+                    continue
+                self._score_all(pool, client, list(leased.body["groups"]) if leased else [])
         except Exception as error:
             log.exception("scoring failed")
             self._failure = error
@@ -81,20 +88,81 @@ class Verifier:
         finally:
             client.close()
 
-    def _score(self, pool: Pool, client: Client, group: dict[str, Any]) -> None:
-        submissions = submissions_of(group)
-        seconds = self._recipe.verifiers.deadline_seconds
+    def _score_all(self, pool: Pool, client: Client, groups: list[dict[str, Any]]) -> None:
+        """One after another; the leases of those that wait for their turn are renewed."""
+        renewed = time.monotonic()
+        while groups and not self._stopping.is_set():
+            if time.monotonic() - renewed > self._recipe.replay.verify_lease_seconds / 3:
+                self._renew(client, groups)
+                renewed = time.monotonic()
+            score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
+
+    def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
+        for purpose in ("train", "evaluate"):
+            if group_ids := [group["group_id"] for group in groups if group["purpose"] == purpose]:
+                try:
+                    client.request("renew", {"purpose": purpose, "group_ids": group_ids})
+                except (PeerTimeoutError, ProtocolError) as error:
+                    log.warning("%s; some groups may be verified twice", error)
+
+
+class Scores(Protocol):
+    """The part of a pool that is needed here."""
+
+    def score(self, submissions: Sequence[Submission], deadline_seconds: float) -> list[Verdict]: ...
+
+
+class Requests(Protocol):
+    """The part of a client of the replay that is needed here."""
+
+    def request(self, kind: str, body: Mapping[str, Any]) -> object: ...
+
+
+def score_group(
+    pool: Scores, client: Requests, group: dict[str, Any], seconds: float, preference: PreferenceReward | None = None
+) -> None:
+    """Score a leased group within a time (s) and tell the replay. What goes wrong with one group ends nothing.
+
+    Raises:
+        PoolClosedError: nothing can be scored any more.
+    """
+    try:
         with metrics.busy("verifier"), metrics.VERIFICATION.time():
-            deadline = time.monotonic() + seconds
-            verdicts = pool.score(submissions, seconds)
-            if self._preference is not None:
-                verdicts = self._preference.added_to(verdicts, group, deadline)
-        for verdict in verdicts:
-            metrics.VERDICTS.labels(verdict.status).inc()
-        try:
-            client.request("verdict", verdict_of(group, submissions, verdicts))
-        except PeerTimeoutError as error:
-            log.warning("%s; the verdict is lost and the group will be verified again", error)
+            verdict = _verdict(pool, group, seconds, preference)
+        client.request("verdict", verdict)
+    except PeerTimeoutError as error:
+        log.warning("%s; the verdict is lost and the group will be verified again", error)
+    except ProtocolError as error:
+        # Such as parts that are not finite, of a verifier of the user's: it would say the same again.
+        log.warning("group %s: %s", group["group_id"], error)
+        _give_up(client, group, str(error))
+
+
+def _verdict(
+    pool: Scores, group: dict[str, Any], seconds: float, preference: PreferenceReward | None
+) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    try:
+        submissions = submissions_of(group)
+        verdicts = pool.score(submissions, seconds)
+        if preference is not None:
+            verdicts = preference.added_to(verdicts, group, deadline)
+        told = verdict_of(group, submissions, verdicts)
+    except PoolClosedError:
+        raise
+    except Exception as error:
+        log.exception("group %s could not be verified", group["group_id"])
+        return broken(group, f"{type(error).__name__}: {error}", retryable=True)
+    for verdict in verdicts:
+        metrics.VERDICTS.labels(verdict.status).inc()
+    return told
+
+
+def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:
+    try:
+        client.request("verdict", broken(group, detail, retryable=False))
+    except (PeerTimeoutError, ProtocolError) as error:
+        log.warning("%s; the group will be verified again", error)
 
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:
@@ -109,14 +177,20 @@ def submissions_of(group: dict[str, Any]) -> list[Submission]:
 def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: list[Verdict]) -> dict[str, Any]:
     """The answer to the replay. One completion that could not be verified spoils the group's comparison, so the
     whole group is verified again, elsewhere if possible."""
-    broken = [v for v in verdicts if v.status is Status.INFRA_ERROR]
-    lease = {"purpose": group["purpose"], "group_id": group["group_id"]}
-    if broken:
-        return lease | {"scores": None, "detail": broken[0].detail[:500]}
+    failed = [v for v in verdicts if v.status is Status.INFRA_ERROR]
+    if failed:
+        # Another attempt is in vain where one of them says so.
+        return broken(group, failed[0].detail, all(v.retryable for v in failed))
     last_number = bool(group["reference"].get("last_number"))
     scores = [
         {"status": v.status, "reward": v.reward, "parts": v.parts,
          "answer": answer_of(s.response, last_number=last_number)}
         for s, v in zip(submissions, verdicts, strict=True)
     ]  # fmt: skip
-    return lease | {"scores": scores}
+    return {"purpose": group["purpose"], "group_id": group["group_id"], "scores": scores}
+
+
+def broken(group: dict[str, Any], detail: str, retryable: bool) -> dict[str, Any]:
+    """The answer to the replay where a group could not be verified."""
+    lease = {"purpose": group["purpose"], "group_id": group["group_id"]}
+    return lease | {"scores": None, "detail": detail[:MAX_DETAIL], "retryable": retryable}

@@ -15,10 +15,24 @@ WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])
 class LedgerMachine(RuleBasedStateMachine):
     """A learner, generators that hold any version up to the learner's, verifiers, deaths and time."""
 
-    @initialize(staleness=st.integers(0, 3), batch=st.integers(1, 4), drop=st.booleans(), attempts=st.integers(1, 3))
-    def begin(self, staleness: int, batch: int, drop: bool, attempts: int) -> None:
+    @initialize(
+        staleness=st.integers(0, 3),
+        batch=st.integers(1, 4),
+        drop=st.booleans(),
+        attempts=st.integers(1, 3),
+        losses=st.integers(1, 3),
+        tasks=st.sampled_from([None, 8]),
+    )
+    def begin(self, staleness: int, batch: int, drop: bool, attempts: int, losses: int, tasks: int | None) -> None:
         self.limits = ReplayLimits(
-            staleness, batch, drop, lease_seconds=10, verify_lease_seconds=5, verify_attempts=attempts
+            staleness,
+            batch,
+            drop,
+            lease_seconds=10,
+            verify_lease_seconds=5,
+            verify_attempts=attempts,
+            generation_attempts=losses,
+            tasks=tasks,
         )
         self.ledger = Ledger(self.limits)
         self.now = 0.0
@@ -49,16 +63,26 @@ class LedgerMachine(RuleBasedStateMachine):
             leased = self.ledger.entries[group_id].state is State.LEASED
             assert self.ledger.group_arrived(group_id, oldest, oldest + spread) is leased
 
+    @rule(worker=WORKERS)
+    def leases_are_renewed(self, worker: str) -> None:
+        self.ledger.renew(worker, list(self.ledger.entries), self.now)
+        held = [e for e in self.ledger.entries.values() if e.holder == worker]
+        assert all(e.deadline == self.now + (10 if e.state is State.LEASED else 5) for e in held)
+
     @rule(worker=WORKERS, capacity=st.integers(1, 8))
     def verification_is_leased(self, worker: str, capacity: int) -> None:
         taken = self.ledger.lease_verification(worker, capacity, self.now)
         assert len({e.group_id for e in taken}) == len(taken) <= capacity
 
-    @rule(data=st.data(), rewards=st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=4)))
-    def verdict(self, data: st.DataObject, rewards: list[float] | None) -> None:
+    @rule(
+        data=st.data(),
+        rewards=st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=4)),
+        retryable=st.booleans(),
+    )
+    def verdict(self, data: st.DataObject, rewards: list[float] | None, retryable: bool) -> None:
         group_id = self.some(data, *State)
         if group_id is not None:
-            self.ledger.verdict(group_id, rewards)
+            self.ledger.verdict(group_id, rewards, retryable)
 
     @rule()
     def batch_is_taken(self) -> None:
@@ -138,6 +162,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if hasattr(self, "ledger"):
             tasks = [e.task for e in self.ledger.entries.values()] + list(self.ledger.pending)
             assert len(tasks) == len(set(tasks))
+
+    @invariant()
+    def no_task_is_lost_for_ever(self) -> None:
+        if hasattr(self, "ledger"):
+            assert all(lost < self.limits.generation_attempts for lost in self.ledger.losses.values())
+            assert set(self.ledger.losses) <= {e.task for e in self.ledger.entries.values()} | set(self.ledger.pending)
+            last = [
+                e.holder
+                for e in self.ledger.entries.values()
+                if e.state is State.LEASED and 0 < self.ledger.losses[e.task] == self.limits.generation_attempts - 1
+            ]
+            assert len(last) == len(set(last)), "a generator holds two tasks on their last attempt"
 
     @invariant()
     def the_bound_on_admission_holds(self) -> None:
@@ -236,6 +272,71 @@ def test_broken_verification_is_repeated_and_then_dropped_but_never_a_reward() -
         ledger.verdict(entry.group_id, None)
     assert ledger.dropped == {Reason.INFRA_ERROR: 1}
     assert ledger.take_batch(0) is None
+
+
+def test_an_attempt_that_would_break_again_is_the_last() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1, verify_attempts=9))
+    (entry,) = ledger.lease("g", 0, 1, 0.0)
+    ledger.group_arrived(entry.group_id, 0, 0)
+    ledger.verdict(entry.group_id, None, retryable=False)
+    assert ledger.dropped == {Reason.INFRA_ERROR: 1}
+
+
+def test_of_the_tasks_that_die_together_only_the_one_at_fault_is_given_up() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=9, groups_per_batch=9, generation_attempts=3))
+    poison = 5
+    for number in range(40):
+        worker = f"generator-{number}"
+        held = ledger.lease(worker, 0, 8, 0.0)
+        if any(e.task == poison for e in held):
+            ledger.worker_lost(worker)
+            continue
+        for entry in held:
+            ledger.group_arrived(entry.group_id, 0, 0)
+            ledger.verdict(entry.group_id, [0.0, 1.0])
+    assert ledger.dropped == {Reason.WORKER_LOST: 23, Reason.ATTEMPTS_EXHAUSTED: 1}
+    assert poison not in ledger.pending
+    done = {e.task for e in ledger.entries.values() if e.state is State.READY}
+    assert done == set(range(max(done) + 1)) - {poison}, "a task went down with another"
+
+
+def test_a_lease_that_runs_out_again_and_again_is_the_tasks_fault_and_staleness_is_not() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=1, lease_seconds=10, generation_attempts=2))
+    for version in range(4):
+        (entry,) = ledger.lease("g", version, 1, 0.0)
+        ledger.group_arrived(entry.group_id, 0, 0)
+        ledger.verdict(entry.group_id, [0.0, 1.0])
+        ledger._drop_stale(version=1)
+    assert ledger.dropped == {Reason.STALE: 4}
+    for start in (0.0, 20.0):
+        assert [e.task for e in ledger.lease("g", 4, 1, start)] == [0]
+        ledger.expire(start + 11)
+    assert ledger.dropped == {Reason.STALE: 4, Reason.LEASE_EXPIRED: 1, Reason.ATTEMPTS_EXHAUSTED: 1}
+    assert [e.task for e in ledger.lease("g", 4, 1, 40.0)] == [1]
+
+
+def test_a_group_that_takes_many_leases_is_kept_while_its_generator_works_on_it() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=2, lease_seconds=10, verify_lease_seconds=5))
+    long, lost = ledger.lease("g", 0, 2, 0.0)
+    for now in range(5, 60, 5):
+        ledger.renew("g", [long.group_id], float(now))
+        ledger.renew("another", [lost.group_id], float(now))
+        ledger.expire(float(now))
+    assert ledger.dropped == {Reason.LEASE_EXPIRED: 1}
+    assert ledger.group_arrived(long.group_id, 0, 0)
+    ledger.lease_verification("v", 1, 60.0)
+    ledger.renew("v", [long.group_id], 64.0)
+    ledger.expire(68.0)
+    assert long.state is State.VERIFYING
+
+
+def test_there_may_be_an_end_of_tasks() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=0, groups_per_batch=3, tasks=3))
+    entries = ledger.lease("g", 0, 9, 0.0)
+    assert [e.task for e in entries] == [0, 1, 2]
+    ledger.drop(entries[0].group_id, Reason.OVERLONG)
+    ledger.drop(entries[1].group_id, Reason.STALE)
+    assert [e.task for e in ledger.lease("g", 0, 9, 0.0)] == [1], "no task is a second copy of another"
 
 
 def test_a_late_group_is_rejected() -> None:

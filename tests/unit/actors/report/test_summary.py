@@ -24,8 +24,8 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
         "wall_seconds": 0.0,
         "steps": 0,
         "held_out": {
-            "before": {"pass_at_1": None, "maj_at_k": None, "n": None},
-            "after": {"pass_at_1": None, "maj_at_k": None, "n": None},
+            "before": {"pass_at_1": None, "maj_at_k": None, "n": None, "left_out": {}, "missing": None},
+            "after": {"pass_at_1": None, "maj_at_k": None, "n": None, "left_out": {}, "missing": None},
         },
         "reward_model": {"accuracy": None, "margin": None, "n": None},
         "tokens": {"generated": 0, "trained": 0},

@@ -29,6 +29,24 @@ def test_round_trip(kind: str, number: int, arrays: dict[str, np.ndarray]) -> No
         np.testing.assert_array_equal(message.arrays[name], array)
 
 
+def test_half_of_an_emoji_travels_as_a_question_mark() -> None:
+    body = {"reference": {"answer": "smile \ud83d"}, "texts": ["\udc00", "whole \U0001f600"]}
+    found = decode(encode(Message("k", 1, body)), 2**20).body
+    assert found == {"reference": {"answer": "smile ?"}, "texts": ["?", "whole \U0001f600"]}
+
+
+@pytest.mark.parametrize("value", [2**64, object(), {"a": {1, 2}}, 1j, Message])
+def test_what_the_wire_does_not_carry_is_a_typed_error(value: object) -> None:
+    with pytest.raises(ProtocolError, match="lease: its body cannot be written as MessagePack"):
+        encode(Message("lease", 1, {"value": value}))
+
+
+@pytest.mark.parametrize("body", [b"\x81\x91\x01\x02", b"\x81\x80\x02"])
+def test_a_key_that_is_a_list_or_a_map_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not MessagePack"):
+        decode([body], 2**20)
+
+
 @given(frames=st.lists(st.binary(max_size=60), max_size=4))
 def test_noise_is_refused(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError):

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from actors.roles.verifier.verifier import submissions_of, verdict_of
-from sandbox import Status, Verdict
+from actors.replay.messages import REQUESTS, SubmitVerdict
+from actors.roles.verifier.verifier import broken, score_group, submissions_of, verdict_of
+from actors.transport.codec import Message, parse
+from sandbox import PoolClosedError, Status, Verdict
 
 GROUP: dict[str, Any] = {
     "purpose": "train",
@@ -43,3 +45,59 @@ def test_one_infra_error_sends_the_whole_group_back_unscored(position: int) -> N
     told = verdict_of(GROUP, submissions_of(GROUP), verdicts)
     assert told["scores"] is None and told["group_id"] == 7
     assert "the sandbox broke" in told["detail"]
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_another_attempt_is_made_only_where_the_machine_was_at_fault(retryable: bool) -> None:
+    failed = Verdict(Status.INFRA_ERROR, None, {}, 0.1, "numeric: the answer is not a number", retryable=retryable)
+    told = verdict_of(GROUP, submissions_of(GROUP), [verdict(Status.OK, 1.0), failed])
+    assert (told["scores"], told["retryable"]) == (None, retryable)
+    assert told["detail"] == "numeric: the answer is not a number"
+
+
+def test_an_explanation_is_cut_to_what_the_replay_takes() -> None:
+    told = broken(GROUP, "x" * 10_000, retryable=True)
+    request = parse(Message("verdict", 1, {"worker": "v", "role": "verifier", **told}), REQUESTS)
+    assert isinstance(request, SubmitVerdict) and 100 < len(request.detail) < 10_000
+
+
+class Scripted:
+    """A pool that gives the same verdicts, or raises, and a client of the replay that refuses what is out of form."""
+
+    def __init__(self, answer: list[Verdict] | Exception) -> None:
+        self.answer = answer
+        self.taken: list[dict[str, Any]] = []
+
+    def score(self, *_: Any) -> list[Verdict]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def request(self, kind: str, body: dict[str, Any]) -> None:
+        parse(Message(kind, 1, {"worker": "v", "role": "verifier", **body}), REQUESTS)
+        self.taken.append(body)
+
+
+def scored(answer: list[Verdict] | Exception) -> dict[str, Any]:
+    """What the replay is told of a group that is answered like this."""
+    scripted = Scripted(answer)
+    score_group(scripted, scripted, GROUP, seconds=5.0)
+    (taken,) = scripted.taken
+    return taken
+
+
+def test_a_verifier_that_raises_ends_nothing_and_its_words_reach_the_replay() -> None:
+    told = scored(KeyError("units"))
+    assert (told["scores"], told["detail"], told["retryable"]) == (None, "KeyError: 'units'", True)
+
+
+def test_parts_that_are_no_numbers_are_an_infra_error_that_is_not_repeated() -> None:
+    fine = verdict(Status.OK, 1.0)
+    told = scored([fine, Verdict(Status.OK, 1.0, {"accuracy": 1.0, "margin": float("nan")}, 0.1)])
+    assert (told["scores"], told["retryable"]) == (None, False)
+    assert "margin" in told["detail"] and "finite" in told["detail"]
+
+
+def test_a_pool_that_is_closed_ends_its_verifier() -> None:
+    with pytest.raises(PoolClosedError):
+        scored(PoolClosedError("this pool is closed"))
