@@ -32,7 +32,7 @@ from actors.observability import metrics
 from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
 from benchmarks.digest import digest
-from benchmarks.faulty_engine import HEARTBEAT_SECONDS, STEPS, EngineProcess
+from benchmarks.faulty_engine import HEARTBEAT_SECONDS, STEPS, EngineProcess, preload
 from benchmarks.models import CACHE
 from benchmarks.terminal import console
 
@@ -164,6 +164,7 @@ class Trials:
         model = prepare(TinyModel(kind="tiny"), models, 0)
         self._random = random.Random(seed)
         self._spare = spare
+        preload()
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self._base = [(name, parameter.detach()) for name, parameter in policy.named_parameters()]
         self._version = 0
@@ -207,8 +208,8 @@ class Trials:
             self.fleet.ask(first, "armed", "arm", step, number)
         self._publisher.publish(version, offered)
         survivor_seconds = self._seconds_until(survivor, version, time.monotonic())
+        until(lambda: first.name not in self.fleet.alive(), DEADLINE_SECONDS)
         if action == "kill":
-            until(lambda: not first.alive, DEADLINE_SECONDS)
             first = self.fleet.replace(first, another=self._spare and not last)
         else:
             first.signal(signal.SIGCONT)
