@@ -95,6 +95,18 @@ def logprobs(
     logprobs.run(json, trained)
 
 
+@app.command("weight-faults")
+def weight_faults(
+    json: Json = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many trials.")] = 50,
+    seed: Annotated[int, typer.Option(help="In which order, and which engine is hit.")] = 0,
+) -> None:
+    """Two vLLM engines, one of which is killed or suspended in the middle of weight updates."""
+    from benchmarks import weight_faults
+
+    raise typer.Exit(not weight_faults.run(json, trials, seed))
+
+
 @app.command("sandbox-fuzz")
 def sandbox_fuzz(
     target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],

@@ -41,7 +41,9 @@ class VllmConfig(Section):
         description="off: none; per_version: emptied at every update, running requests recompute their prefix under "
         "the new weights; across_versions: kept, so that prefixes of older weights are reused",
     )
-    engine_args: dict[str, Any] = Field(default_factory=dict, description="further AsyncEngineArgs")
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="further AsyncEngineArgs; a worker_extension_cls has to be a subclass of ours"
+    )
 
 
 class SyntheticConfig(Section):
@@ -120,7 +122,8 @@ class WeightsConfig(Section):
     deadline_seconds: float = Field(
         60.0,
         gt=0,
-        description="a generator that has not taken an update by then is evicted until it registers anew (s)",
+        description="a generator that has not taken an update by then is evicted until it registers anew, and one that "
+        "hears nothing for so long in the middle of an update gives it up (s)",
     )
 
 

@@ -131,16 +131,15 @@ class TransformersEngine(GlooReceiver):
     async def finish_update(self, version: int) -> float:
         tensors, merging = self.take(), self.merging
         weights = tensors if merging is None else merged_weights(self._path, tensors, merging, self._model.device)
-        async with self._swap:
-            start = time.monotonic()
-            try:
-                self._load(weights)
-            except Exception as error:
-                raise EngineError(
-                    f"version {version} could not be swapped in, and the weights may be of two: {error}"
-                ) from error
-            self.version = version
-            pause = time.monotonic() - start
+        await self._swap.acquire()  # and kept where the swap fails: nothing is sampled from half of two versions
+        start = time.monotonic()
+        try:
+            self._load(weights)
+        except Exception as error:
+            raise EngineError(f"version {version} was not swapped in, or half of it: {error}") from error
+        self.version = version
+        self._swap.release()
+        pause = time.monotonic() - start
         metrics.SYNC_PAUSE.observe(pause)
         return pause
 

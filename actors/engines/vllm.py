@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ import numpy as np
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import RequestRejectedError, SampledCompletion, require_fit
 from actors.engines.tokens import end_tokens
-from actors.errors import EngineError
+from actors.errors import EngineError, RecipeError
 from actors.observability import metrics
 from actors.weights import plugin
 from actors.weights.background import in_background
-from actors.weights.worker_extension import RECEIVED, RECEIVING
+from actors.weights.worker_extension import RECEIVED, RECEIVING, WeightUpdateExtension
 
 #: First and longest time between two questions whether the weights are here (s): each is a step of the engine's loop.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.002, 0.1
@@ -37,6 +38,14 @@ def set_environment(config: GeneratorsConfig) -> None:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.vllm.kv_cache_gib)
         if config.vllm.tensor_parallel_size == 1:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def _require_extension(name: str) -> None:
+    """Raises RecipeError where the recipe mixes into vLLM's workers what cannot give a weight update up."""
+    if not issubclass(resolve_name(name), WeightUpdateExtension):
+        raise RecipeError(
+            f"generators.vllm.engine_args.worker_extension_cls: {name} must be a subclass of {plugin.WORKER_EXTENSION}"
+        )
 
 
 class VllmEngine:
@@ -60,6 +69,7 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         v = self._config.vllm
+        _require_extension(v.engine_args.get("worker_extension_cls", plugin.WORKER_EXTENSION))
         cpu = self._config.gpus == 0
         options: dict[str, Any] = {
             "model": str(self._model),
@@ -172,9 +182,7 @@ class VllmEngine:
         try:
             await self._engine.finish_weight_update(weight_version=str(version))
         except Exception as error:
-            raise EngineError(
-                f"version {version} could not be swapped in, and the weights may be of two: {error}"
-            ) from error
+            raise EngineError(f"version {version} was not swapped in, or half of it: {error}") from error
         self.version = version
         return await self._resume()
 

@@ -158,9 +158,8 @@ class Publisher:
     def _check(self) -> None:
         if not self._thread.is_alive():
             raise RunError("the thread that sends weights has died; see logs/learner.log")
-        self._abandoned = [update for update in self._abandoned if not update.work.done()]
         for update in self._abandoned:
-            if time.monotonic() > update.due:
+            if not update.work.done() and time.monotonic() > update.due:
                 raise RunError(
                     f"a broadcast of weights to {', '.join(update.names)} does not end, though it was given up because "
                     "of a generator that died in it; resume the run from its newest checkpoint"
@@ -249,7 +248,8 @@ class Publisher:
         finally:
             if not update.done():
                 due = time.monotonic() + 2 * self._config.deadline_seconds
-                self._abandoned.append(AbandonedUpdate(update, tuple(member.name for member in members), due))
+                abandoned = AbandonedUpdate(update, tuple(member.name for member in members), due)
+                self._abandoned = [*(a for a in self._abandoned if not a.work.done()), abandoned]
 
     def _report(self, version: int, members: int, measured: Measured, total: float) -> None:
         metrics.SYNC_TRANSFER.observe(measured.transfer_seconds)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from actors.errors import EngineError, ProtocolError
+from actors.errors import EngineError, PeerTimeoutError, ProtocolError
 from actors.observability import metrics
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import AsyncDealerSocket
@@ -140,7 +140,10 @@ class Subscriber:
 
     async def _register(self) -> None:
         self._registered = time.monotonic()
-        await self._send("register", 0, {"workers": self._receiver.workers})
+        try:
+            await self._send("register", 0, {"workers": self._receiver.workers})
+        except PeerTimeoutError as error:
+            log.info("weights: %s", error)  # a learner that is gone; the next has another address
 
     async def _send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
         await self._socket.send(encode(Message(kind, number, {"name": self._name, **body})))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("learner", "sandbox", "soak", "human-eval", "math", "learning", "logprobs", "sandbox-fuzz")
+NAMES = ("learner", "sandbox", "soak", "human-eval", "math", "learning", "logprobs", "weight-faults", "sandbox-fuzz")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

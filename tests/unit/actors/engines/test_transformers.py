@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from actors.config.model import TinyModel
@@ -14,6 +16,7 @@ from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines import transformers as transformers_engine
 from actors.engines.protocol import SampledCompletion
 from actors.engines.transformers import TransformersEngine
+from actors.errors import EngineError
 from actors.models import prepare
 
 SAMPLING = SamplingConfig(max_tokens=4)
@@ -68,6 +71,69 @@ def test_a_caller_that_gives_up_leaves_the_others_their_own_completions(
             under_way.set()
             sampled = await asyncio.wait_for(stays, 30)
             assert [d.text for d in sampled] == ["[9, 10]", "[9, 10]"]
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
+def received(engine: TransformersEngine, tensors: list[tuple[str, torch.Tensor]]) -> None:
+    """As if they had come over the wire."""
+    engine._receiving = Future()
+    engine._receiving.set_result(tensors)
+
+
+def test_weights_that_are_swapped_in_halfway_are_never_sampled_from(tmp_path: Path) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+
+    async def scenario() -> None:
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            parameters = [(name, p.detach() + 1) for name, p in engine._model.named_parameters()]
+            received(engine, parameters[:1])
+            with pytest.raises(EngineError, match="version 7 was not swapped in"):
+                await engine.finish_update(7)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(engine.generate([8, 9], 1, SAMPLING), 0.5)
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_is_given_up_while_a_batch_is_generated_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+    under_way, goes_on = threading.Event(), threading.Event()
+    generate = transformers_engine.generate
+
+    def slow(*arguments: Any) -> Any:
+        under_way.set()
+        goes_on.wait(30)
+        return generate(*arguments)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(transformers_engine, "generate", slow)
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            before = [p.detach().clone() for p in engine._model.parameters()]
+            generating = asyncio.create_task(engine.generate([8], 1, SAMPLING))
+            assert await asyncio.to_thread(under_way.wait, 30)
+            received(engine, [(name, p.detach() + 1) for name, p in engine._model.named_parameters()])
+            commit = asyncio.create_task(engine.finish_update(7))
+            await asyncio.sleep(0)
+            commit.cancel()
+            await asyncio.gather(commit, return_exceptions=True)
+            await engine.abort_update()
+            goes_on.set()
+            assert (await asyncio.wait_for(generating, 30))[0].spans[0][0] == 0
+            assert all(torch.equal(old, p) for old, p in zip(before, engine._model.parameters(), strict=True))
+            received(engine, [(name, p.detach() + 1) for name, p in engine._model.named_parameters()])
+            await asyncio.wait_for(engine.finish_update(8), 30)
+            assert engine.version == 8
         finally:
             await engine.close()
 

@@ -1,10 +1,12 @@
-"""Runs inside vLLM's workers during tests: hashes of the engine's real parameters, under their Hugging Face names."""
+"""Runs inside vLLM's workers in tests and trials: hashes of their real parameters, under their Hugging Face names."""
 
 import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from actors.weights.worker_extension import WeightUpdateExtension
 
 
 def digest(tensor: torch.Tensor) -> str:
@@ -23,8 +25,8 @@ def weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"{name}.{kind}", module.cpu_linear(torch.eye(width), parameter, None).t()
 
 
-class Digest:
-    """A vLLM worker extension; `model_runner` is the worker's."""
+class Digest(WeightUpdateExtension):
+    """A vLLM worker extension that stands for the one that our engine needs; `model_runner` is the worker's."""
 
     model_runner: Any
 
