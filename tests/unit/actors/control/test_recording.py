@@ -10,6 +10,7 @@ from actors.events import Phase
 from actors.observability import metrics
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo
+from tests.unit.actors.report.example_events import largest_file
 
 
 class Clock:
@@ -56,4 +57,13 @@ def test_a_display_that_fell_behind_gets_what_is_left(tmp_path: Path, monkeypatc
     assert [e["name"] for e in events] == ["phase 2", "phase 3", "phase 4"]
     assert count == 5
     assert [e["name"] for e in kept.after(4)[0]] == ["phase 4"]
+    kept.close()
+
+
+def test_what_cannot_be_written_is_an_event_like_any_other(kept: Recording) -> None:
+    kept.add(Phase(name="training"))
+    with largest_file(10):
+        kept.add(Phase(name="evaluation"))
+    assert [e["kind"] for e in kept.after(0)[0]] == ["phase", "phase", "write_failed"]
+    assert kept.state.unwritten == {"the record of the run": "File too large"}
     kept.close()

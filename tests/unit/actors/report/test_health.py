@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.events import Event
+from actors.events import Event, WriteFailed
 from actors.report.health import warnings
 from tests.unit.actors.report.example_events import evaluation, learning_run, reward_model, state_of, step, tick
 
@@ -64,3 +64,10 @@ def test_wasted_groups_are_warned_of() -> None:
         "infra_error",
     }
     assert symptoms(tick(1.0, issued=10, dropped={"stale": 10})) == set()
+
+
+def test_what_cannot_be_written_is_warned_of_until_it_is_written_again() -> None:
+    failed = WriteFailed(what="checkpoints", reason="step-000040: No space left on device")
+    (warning,) = warnings(state_of(step(1), failed))
+    assert warning.text == "Could not write checkpoints: step-000040: No space left on device."
+    assert symptoms(step(1), failed, WriteFailed(what="checkpoints", reason="")) == set()
