@@ -64,10 +64,10 @@ def run(
     if resume is not None:
         folder = resume.absolute()
         with locked(folder):
-            run_ = reopen(folder, overrides or ())
-            for note in run_.notes:
+            tree, checkpoint, step, notes = reopen(folder, overrides or ())
+            for note in notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console)
+            show(tree, folder, checkpoint, step, console)
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
