@@ -1,5 +1,7 @@
 """Run folders: made, opened again, and kept for one process at a time."""
 
+import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -14,6 +16,7 @@ from actors.config import checks as config_checks
 from actors.config import resuming
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
+from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
@@ -24,6 +27,7 @@ from learner.extra import checkpoints, damage
 from learner.files import tidy
 
 RECIPE = "recipe.yaml"
+INPUTS = "inputs.json"
 LOCK = "run.lock"
 CHECKPOINTS = "checkpoints"
 
@@ -55,6 +59,7 @@ def new_folder(recipe: Recipe) -> Path:
         recipe.output.mkdir(parents=True, exist_ok=True)
         folder = _fresh((recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute())
         try:
+            write_atomically(folder / INPUTS, json.dumps(_inputs(recipe), indent=2) + "\n")
             write_atomically(folder / RECIPE, dump(recipe))
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -125,6 +130,7 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     step, checkpoint, damaged = _newest(folder)
     _require_work(folder, recipe, step)
     require(recipe, folder)
+    _require_same_inputs(folder, recipe)
     try:
         notes = [_set_aside(path, what, step) for path, what in damaged.items()]
         if changed := resuming.changes(before, recipe):
@@ -157,6 +163,28 @@ def _require_work(folder: Path, recipe: Recipe, step: int) -> None:
         f"{folder}: nothing is left to do: its newest checkpoint is of step {step}, and steps is {recipe.steps}; to go "
         "on, give more, as in -s steps=" + str(2 * step)
     )
+
+
+def _inputs(recipe: Recipe) -> dict[str, str]:
+    """A hash of every file that the tasks come from, by its key."""
+    found = {}
+    for number, source in enumerate(recipe.tasks.sources):
+        if isinstance(source, Gsm8kSource | JsonlSource):
+            with source.path.open("rb") as file:
+                found[f"tasks.sources.{number}.path"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _require_same_inputs(folder: Path, recipe: Recipe) -> None:
+    """Raises RecipeError where the tasks are others than before, though their files are called the same."""
+    if not (folder / INPUTS).exists():  # a run of an earlier release
+        return
+    before, now = json.loads((folder / INPUTS).read_text()), _inputs(recipe)
+    if changed := [key for key in now if before.get(key) != now[key]]:
+        raise RecipeError(
+            f"{folder}: {', '.join(changed)}: the file holds other lines than when the run began, and the checkpoint's "
+            "position counts those; put it back, or begin another run with these and with this run's model"
+        )
 
 
 def _finished(folder: Path) -> bool:

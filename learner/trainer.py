@@ -272,8 +272,11 @@ class Trainer:
         if ranks.rank() == 0:
             folder = self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-inspection-")
             file = Path(folder, f"batch-version-{self.version}.npz")
-            save_groups(groups, file)
             where = str(file)
+            try:
+                save_groups(groups, file)
+            except OSError as error:  # which must not hide why the run ends
+                where = f"no file, since {file} cannot be written ({error.strerror})"
         raise NonFiniteError(
             f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is in "
             f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._diagnosis}. Look at its "

@@ -26,10 +26,14 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
 
     Args:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
-        resumed: the run resumes from a checkpoint, so that its cold start and what that reads are behind it.
+        resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_output, _bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
-    return [problem for check in [*checks, *([] if resumed else [_cold_start, _pairs])] for problem in check(recipe)]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
+    return [
+        problem
+        for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
+        for problem in check(recipe)
+    ]
 
 
 def unknown_verifier(name: str) -> str | None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from actors.config import validation, yaml_core
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
+from actors.config.tasks import DatasetSource
 from actors.config.validation import Problem, short
 from actors.errors import RecipeError
 from learner.config import LearnerConfig
@@ -136,6 +137,8 @@ def _absolute(value: Any, base: Path) -> Any:
     if isinstance(value, FolderModel):
         # where there is no such folder it is a name on the hub
         return value.model_copy(update={"path": str(base / value.folder)}) if value.folder else value
+    if isinstance(value, DatasetSource) and Path(value.name).expanduser().exists():
+        return value.model_copy(update={"name": str(base / Path(value.name).expanduser())})  # a copy of a data set
     if isinstance(value, list):
         return [_absolute(item, base) for item in value]
     if isinstance(value, BaseModel):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from actors.config.recipe import Recipe
+from actors.config.resuming import APPLIED, FIXED
 from docs.generate.markdown import MADE, anchor, line, table
 
 #: What a section's own docstring does not say, because it is about another document.
@@ -93,6 +94,16 @@ def configuration() -> str:
         rows = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
         text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], rows)]
     return "\n\n".join(text) + "\n"
+
+
+def resuming_table() -> str:
+    """What a run that resumes keeps, and why."""
+    excepted = {name: [key for key in sorted(APPLIED) if key.startswith(f"{name}.")] for name in FIXED}
+    rows = (
+        [f"`{name}`" + (f", but for {', '.join(f'`{key}`' for key in excepted[name])}" if excepted[name] else ""), why]
+        for name, why in FIXED.items()
+    )
+    return table(["key, and all under it", "why it stays"], rows)
 
 
 def _parts(part: Part) -> Iterator[Part]:

@@ -73,24 +73,35 @@ def test_staleness_zero_is_on_policy(start: Start) -> None:
     assert agreeing(steps), "engine and learner disagree"
 
 
-def test_ctrl_c_ends_everything_and_the_run_can_go_on(start: Start) -> None:
+def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(start: Start) -> None:
     run = start(steps="500")
     run.wait_for_step(3)
     processes = run.processes()
     assert len(processes) > 4
+    second = start(["--resume", str(run.folder)])
+    assert second.end() == 2
+    assert f"this run is alive (process {run.process.pid} on " in second.text()
     run.kill(signal.SIGINT)
     assert run.end() == 130
     assert nothing_left(processes)
     reached = usable(run)["steps"]
     assert reached >= 3
     steps = reached + 4  # a fast machine is further than step 3 by the time that the interrupt arrives
-    again = start(["--resume", str(run.folder), "-s", f"steps={steps}"])
+    changed = {"steps": steps, "learner.optimizer.learning_rate": 1e-6, "replay.groups_per_batch": 2}
+    again = start(["--resume", str(run.folder), *(f"-s{key}={value}" for key, value in changed.items())])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
+    assert "replay.groups_per_batch: 4 -> 2" in again.text()
     summary = usable(again)
     assert summary["steps"] == steps
     assert summary["held_out"]["before"]["n"] == 8, "what was measured before the interruption is lost"
-    assert summary["groups"]["committed"] == steps * 4
+    assert summary["groups"]["committed"] == reached * 4 + 4 * 2
+    rates = {e["step"]: e["statistics"]["learning_rate"] for e in again.events() if e["kind"] == "step"}
+    assert all(rates[step] == 1e-6 for step in range(reached + 1, steps + 1)) and rates[1] > 1e-6
+    assert f"steps: {steps}" in (run.folder / "recipe.yaml").read_text()
+    assert "steps: 500" in (run.folder / f"recipe-until-{reached:06d}.yaml").read_text()
+    third = start(["--resume", str(run.folder)])
+    assert third.end() == 2 and "nothing is left to do" in third.text()
 
 
 def test_sigterm_to_every_process_at_once_leaves_a_checkpoint(start: Start) -> None:

@@ -40,9 +40,11 @@ class Checkpoints:
     def begin(self, version: int) -> None:
         """Begin to write one; only copying the state holds the caller up."""
         try:
-            self._saving.append((version, self._save(version)))
+            saved = self._save(version)
         except CheckpointError as error:
-            self._fail(error)
+            saved = Future()
+            saved.set_exception(error)  # so that it is settled in its turn
+        self._saving.append((version, saved))
 
     def settle(self, wait: bool = False) -> None:
         """Commit what has become durable meanwhile, or, with `wait`, everything that was begun."""

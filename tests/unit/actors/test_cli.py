@@ -12,6 +12,7 @@ import pytest
 
 from actors import cli
 from actors.errors import ERRORS, LeewayError, PeerTimeoutError, RecipeError, RunError, exit_code
+from actors.folder import locked
 from learner.errors import BatchError, ModelError
 from sandbox.errors import IsolationError, UnknownVerifierError
 
@@ -121,6 +122,17 @@ def test_nothing_is_written_for_a_recipe_that_is_refused(monkeypatch: pytest.Mon
     output = tmp_path / "runs"
     assert call(monkeypatch, "run", RECIPE, "-s", f"output={output}", "-s", "rewards.language=xx") == 2
     assert not output.exists()
+
+
+def test_a_run_that_is_alive_is_not_resumed_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(Path(RECIPE).read_text())
+    with locked(tmp_path):
+        assert call(monkeypatch, "run", "--resume", str(tmp_path), "-s", "steps=9") == 2
+        assert "this run is alive" in one_line(capsys)
+    assert call(monkeypatch, "run", "--resume", str(tmp_path)) == 2
+    assert "there is no checkpoint yet" in one_line(capsys)
 
 
 @pytest.mark.parametrize(

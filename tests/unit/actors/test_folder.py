@@ -223,14 +223,35 @@ def test_a_run_that_has_finished_has_nothing_left_to_do(folder: Path) -> None:
     assert reopen(folder, ["steps=41"]).recipe.steps == 41
 
 
-def test_a_run_is_resumed_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run whose tasks are in a file that its recipe names by a relative path."""
     monkeypatch.chdir(tmp_path)
     lines = "".join(json.dumps({"prompt": f"{n}+1=", "answer": n + 1}) + "\n" for n in range(40))
     (tmp_path / "data.jsonl").write_text(lines)
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("source: addition", "source: jsonl, path: data.jsonl"))
     folder = new_folder(load(Path("recipe.yaml")))
     checkpoint(folder, 20)
+    return folder
+
+
+def test_a_run_is_resumed_from_any_directory(with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    found = reopen(folder, ["learner.inspection_folder=somewhere"])
-    assert str(tmp_path / "data.jsonl") in (folder / "recipe.yaml").read_text()
+    found = reopen(with_data, ["learner.inspection_folder=somewhere"])
+    assert str(tmp_path / "data.jsonl") in (with_data / "recipe.yaml").read_text()
     assert found.recipe.learner.inspection_folder == "/somewhere", "what is told now is relative to where it is told"
+
+
+def test_data_that_have_changed_are_refused_and_data_that_have_moved_are_not(with_data: Path, tmp_path: Path) -> None:
+    text = (tmp_path / "data.jsonl").read_text()
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write('{"prompt": "1+0=", "answer": 1}\n')
+    with pytest.raises(
+        RecipeError, match=r"tasks\.sources\.0\.path: the file holds other lines than when the run began"
+    ):
+        reopen(with_data, [])
+    (tmp_path / "data.jsonl").unlink()
+    (tmp_path / "elsewhere.jsonl").write_text(text)
+    recipe = (with_data / "recipe.yaml").read_text()
+    (with_data / "recipe.yaml").write_text(recipe.replace("data.jsonl", "elsewhere.jsonl"))
+    assert reopen(with_data, []).step == 20

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -239,3 +240,26 @@ def test_a_resumed_run_has_the_moments_of_the_checkpoint_and_the_settings_that_i
     group, *_ = again.optimizer.param_groups
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.8, 0.95), 1e-6, 0.2)
     assert again.train_step(make_groups(seed=4))["learning_rate"] == pytest.approx(3e-3 * rate_fraction(4, config))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fused_kernels": False},
+        {"dtype": "bfloat16"},
+        {"gradient_checkpointing": True},
+        {"minibatches": 3, "epochs": 2, "micro_batch_tokens": 30},
+        {"objective": ObjectiveConfig(name="dr_grpo")},
+    ],
+)
+def test_a_checkpoint_fits_another_way_of_computing(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    first = Trainer(PLAIN, tiny_model, seed=0)
+    first.train_step(make_groups(seed=0))
+    first.save(tmp_path / "step-000001", {})
+    again = Trainer(LearnerConfig.model_validate({**PLAIN.model_dump(), **changed}), tiny_model, seed=0)
+    again.load(tmp_path / "step-000001")
+    expected = dict(first.model.named_parameters())
+    assert all(torch.equal(p, expected[name]) for name, p in again.model.named_parameters())
+    assert again.train_step(make_groups(seed=1))["optimizer_steps"] >= 1

@@ -7,6 +7,7 @@ import yaml
 
 from actors.config.loading import dump, load, parse
 from actors.config.recipe import Recipe
+from actors.config.tasks import DatasetSource
 from actors.errors import RecipeError
 
 RECIPES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
@@ -201,3 +202,16 @@ def test_a_name_on_the_hub_and_the_word_addition_are_no_paths() -> None:
 def test_a_resolved_tree_reads_as_a_recipe() -> None:
     recipe = load(QUICKSTART)
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_data_set_that_is_a_folder_here_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "copies" / "gsm8k").mkdir(parents=True)
+    for name, read in (("copies/gsm8k", str(tmp_path / "copies" / "gsm8k")), ("openai/gsm8k", "openai/gsm8k")):
+        (source,) = load(
+            QUICKSTART, [f"tasks.sources=[{{source: datasets, name: {name}}}]", "cold_start=null"]
+        ).tasks.sources
+        assert isinstance(source, DatasetSource)
+        assert source.name == read

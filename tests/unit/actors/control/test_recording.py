@@ -10,6 +10,7 @@ from actors.events import Phase
 from actors.observability import metrics
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo
+from tests.unit.actors.report.example_events import largest_file
 
 
 class Clock:
@@ -59,19 +60,10 @@ def test_a_display_that_fell_behind_gets_what_is_left(tmp_path: Path, monkeypatc
     kept.close()
 
 
-def test_a_full_disk_costs_lines_of_the_record_and_not_the_run(
-    kept: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("actors.report.writer._write_line", full)
-        kept.add(Phase(name="training"))
+def test_what_cannot_be_written_is_an_event_like_any_other(kept: Recording) -> None:
+    kept.add(Phase(name="training"))
+    with largest_file(10):
         kept.add(Phase(name="evaluation"))
-    kept.add(Phase(name="finished"))
+    assert [e["kind"] for e in kept.after(0)[0]] == ["phase", "phase", "write_failed"]
+    assert kept.state.unwritten == {"the record of the run": "File too large"}
     kept.close()
-    assert [e["name"] for e in kept.after(0)[0]] == ["training", "evaluation", "finished"]
-    assert kept.state.phase.name == "finished"
-    assert "finished" in (tmp_path / "metrics.jsonl").read_text()
-    assert len([r for r in caplog.records if "No space left" in r.getMessage()]) == 1

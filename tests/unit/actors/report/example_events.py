@@ -2,7 +2,9 @@
 
 import math
 import random
+import resource
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,17 @@ def record(folder: Path, events: Iterable[Event], resumed_at: int | None = None)
         for event in events:
             recorder.record(event)
     return recorder.state
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Inside, this process can write no file beyond `size` bytes: a disk that fills up."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def step(

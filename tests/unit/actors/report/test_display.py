@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from actors.events import Event, Phase, Restart, Unresponsive
+from actors.events import Event, Phase, Restart, Unresponsive, WriteFailed
 from actors.report.display import Display, page, spark
 from actors.report.health import warnings
 from actors.report.state import RunState
@@ -107,6 +107,14 @@ def test_new_warnings_are_logged_gravest_first() -> None:
     bad = [step(n, staleness={9: 1}, entropy=0.0, truncated_fraction=1.0) for n in range(1, 6)]
     lines = [line for line in log_of(bad) if line.startswith("warning: ")]
     assert [line.split()[1] for line in lines] == ["Tokens", "Entropy", "100%"]
+
+
+def test_a_checkpoint_that_could_not_be_written_is_said_at_once_and_so_is_its_end() -> None:
+    full, written = (WriteFailed(what="checkpoints", reason=reason) for reason in ("step-000040: full", ""))
+    lines = log_of([step(1), full, full, written])
+    said, over = (line for line in lines if "checkpoints" in line)
+    assert said.startswith("warning: Could not write checkpoints: step-000040: full. Make room in runs/synthetic,")
+    assert over == "checkpoints can be written again"
 
 
 def test_a_reward_model_is_one_line_of_a_log() -> None:

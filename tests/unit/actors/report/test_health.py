@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.events import Event, Phase, Restart, Tick, Unresponsive
+from actors.events import Event, Phase, Restart, Tick, Unresponsive, WriteFailed
 from actors.observability import thresholds
 from actors.report.health import HealthWarning, warnings
 from tests.unit.actors.report.example_events import evaluation, learning_run, reward_model, state_of, step, tick
@@ -152,3 +152,10 @@ def test_a_run_in_which_nobody_works_says_so_and_what_each_waits_for() -> None:
     assert symptoms(training, works, still(10.0 + seconds + 1), tick(13.0 + seconds)) == set()
     assert symptoms(Phase(seconds=5.0, name="starting"), still(100.0)) == set(), "engines may load for minutes"
     assert symptoms(works, Phase(seconds=99.0, name="evaluation"), still(100.0)) == set(), "it has just begun"
+
+
+def test_what_cannot_be_written_is_warned_of_until_it_is_written_again() -> None:
+    failed = WriteFailed(what="checkpoints", reason="step-000040: No space left on device")
+    (warning,) = warnings(state_of(step(1), failed))
+    assert warning.text == "Could not write checkpoints: step-000040: No space left on device."
+    assert symptoms(step(1), failed, WriteFailed(what="checkpoints", reason="")) == set()

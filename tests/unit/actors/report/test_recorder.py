@@ -1,11 +1,13 @@
 """A run folder from its start through a crash and a resume, on synthetic events."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from actors.report.health import warnings
 from actors.report.recorder import RunRecorder, reopened
 from actors.report.summary import RunSummary, summarise
-from tests.unit.actors.report.example_events import evaluation, info, learning_run, record, step
+from tests.unit.actors.report.example_events import evaluation, info, largest_file, learning_run, record, step
 
 
 def test_a_whole_run_leaves_every_file(tmp_path: Path) -> None:
@@ -48,3 +50,37 @@ def test_summary_and_report_are_current_while_the_run_goes_on(tmp_path: Path) ->
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 2
     assert (tmp_path / "report.html").exists()
     recorder.close()
+
+
+def test_a_full_disk_ends_no_run_and_is_told_of_once(tmp_path: Path) -> None:
+    recorder = RunRecorder(info(tmp_path))
+    assert recorder.record(step(1, seconds=1.0)) == []
+    with largest_file(10):
+        (failed,) = recorder.record(step(2, seconds=2.0))
+        assert (failed.what, failed.reason) == ("the record of the run", "File too large")
+        assert [f.what for f in recorder.record(step(3, seconds=60.0))] == ["the report"]
+        assert recorder.record(step(4, seconds=120.0)) == []
+    assert recorder.record(step(5, seconds=180.0)) == []
+    recorder.close()
+    assert recorder.state.step == 5, "what is shown is right, whatever can be written"
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 5
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps[0] == 1 and steps[-1] == 5
+
+
+def test_closing_on_a_full_disk_fails_nothing(tmp_path: Path) -> None:
+    recorder = RunRecorder(info(tmp_path))
+    recorder.record(step(1, seconds=1.0))
+    with largest_file(10):
+        recorder.close()
+
+
+def test_a_lower_bound_on_staleness_says_nothing_of_what_was_trained_before(tmp_path: Path) -> None:
+    record(tmp_path, [step(1, staleness={3: 10}), step(2, staleness={4: 10})])
+    strict = replace(info(tmp_path), max_staleness=1)
+    state = reopened(strict, 2)
+    assert warnings(state) == []
+    state.fold(step(3, staleness={1: 10}))
+    assert warnings(state) == [] and state.staleness == {3: 10, 4: 10, 1: 10}
+    state.fold(step(4, staleness={2: 1}))
+    assert [warning.symptom for warning in warnings(state)] == ["staleness"]

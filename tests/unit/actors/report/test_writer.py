@@ -10,7 +10,7 @@ from actors.errors import RunError
 from actors.events import EVENT, StepDone
 from actors.report.recorder import reopened
 from actors.report.writer import RunFolder, write_atomically
-from tests.unit.actors.report.example_events import info, learning_run, record, reward_model, step, tick
+from tests.unit.actors.report.example_events import info, largest_file, learning_run, record, reward_model, step, tick
 
 
 def kinds(folder: Path) -> list[str]:
@@ -52,6 +52,39 @@ def test_replacing_a_file_leaves_no_draft(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", "two")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "two"
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path)
+    with pytest.raises(RunError, match=r"metrics\.jsonl is being written by another process"):
+        RunFolder(tmp_path)
+    first.close()
+    RunFolder(tmp_path).close()
+
+
+def test_a_line_that_does_not_fit_is_left_out_as_a_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write(step(1))
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    with largest_file(size + 20), pytest.raises(OSError, match="too large"):
+        folder.write(step(2))
+    folder.write(step(3))  # there is room again
+    folder.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3]
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "one")
+    with largest_file(10), pytest.raises(OSError, match="too large"):
+        write_atomically(tmp_path / "a", "two" * 100)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "one"
+
+
+def test_where_nothing_can_be_written_a_run_does_not_start(tmp_path: Path) -> None:
+    with largest_file(0), pytest.raises(RunError, match="cannot be written"):
+        RunFolder(tmp_path)
 
 
 def test_every_event_survives_a_line_of_json() -> None:

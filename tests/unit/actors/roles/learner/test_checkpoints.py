@@ -57,6 +57,17 @@ def test_one_that_fails_is_told_of_and_the_next_one_is_tried() -> None:
     assert disk.checkpoints.failure is None, "nothing is missing any more"
 
 
+def test_an_older_one_that_is_written_late_hides_no_newer_failure() -> None:
+    disk = Disk()
+    disk.checkpoints.begin(5)
+    disk.full_at_once = True
+    disk.checkpoints.begin(7)
+    disk.write(5)
+    disk.checkpoints.settle()
+    assert disk.committed == [5] and disk.told == ["step-7: no room"]
+    assert disk.checkpoints.failure is not None
+
+
 def test_one_that_cannot_even_be_begun_is_the_same() -> None:
     disk = Disk()
     disk.full_at_once = True
