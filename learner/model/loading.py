@@ -15,7 +15,7 @@ from learner.errors import ModelError
 #: Names of a configuration's rates of dropout, of dropped layers and of routing noise contain one of these.
 CHANCE = ("drop", "jitter")
 #: What the layers of a model may be. Others mix tokens outside of an attention that can be packed.
-LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
+LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 #: Positions beyond the original length change the frequencies of all tokens of a pass.
 LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
