@@ -13,6 +13,7 @@ from torch import Tensor
 
 from learner.files import replace_folder
 from learner.model.adapters import merged_tensors
+from learner.model.loading import is_chance
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -42,6 +43,8 @@ def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path
     contiguous = {name: t.cpu().contiguous() for name, t in tensors.items()}
     model.save_pretrained(staging, state_dict=contiguous)
     config = json.loads((staging / "config.json").read_text())
+    original = json.loads((source / "config.json").read_text())
+    config |= {key: original[key] for key in config.keys() & original.keys() if is_chance(key)}  # set to 0 at loading
     config |= {"dtype": str(next(iter(contiguous.values())).dtype).removeprefix("torch."), "use_cache": True}
     (staging / "config.json").write_text(json.dumps(config, indent=2))
     for pattern in TOKENIZER_FILES:
