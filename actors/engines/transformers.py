@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import GenerationConfig
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.protocol import SampledCompletion, require_fit
@@ -36,23 +38,35 @@ def generate(
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    output = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        do_sample=True,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=0,
-        max_new_tokens=sampling.max_tokens,
-        eos_token_id=ends,
-        pad_token_id=pad,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
+    with _recipe_alone(model):
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            do_sample=True,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            max_new_tokens=sampling.max_tokens,
+            eos_token_id=ends,
+            pad_token_id=pad,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
     sampled = output.sequences[:, width:]
     logprobs = [s.float().log_softmax(-1).gather(1, sampled[:, i : i + 1]) for i, s in enumerate(output.scores)]
     scores = torch.cat(logprobs, 1).cpu().numpy()
     return [_cut(tokenizer, row, score, ends, version) for row, score in zip(sampled.tolist(), scores, strict=True)]
+
+
+@contextmanager
+def _recipe_alone(model: Any) -> Iterator[None]:
+    """Inside, nothing of the model folder's generation_config.json counts: `generate` takes from there whatever its
+    caller leaves open, such as penalties, forbidden tokens or top_k."""
+    own, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> SampledCompletion:
@@ -82,7 +96,7 @@ class TransformersEngine(GlooReceiver):
         torch.manual_seed(self._seed)
         torch.set_num_threads(self._config.threads)
         dtype = getattr(torch, self._config.dtype)
-        model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype, trust_remote_code=False)
         self._model = model.eval()
         if self._config.gpus:
             self._model.to("cuda")

@@ -12,6 +12,7 @@ from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine
 from actors.errors import PeerTimeoutError
 from actors.membership import Report
+from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
 from actors.roles.groups import Groups
 from actors.roles.role import Description, Presence, RoleContext, enter
@@ -75,14 +76,12 @@ class Session:
         self.stopping = False
 
     async def run(self) -> None:
-        from transformers import AutoTokenizer
-
         interval = self._recipe.membership.heartbeat_seconds
         self._heartbeat = Heartbeat(self._replay, self._name, "generator", interval, self._report)
         self._leases, self._groups = (Client(self._replay, self._name, "generator") for _ in ("leases", "groups"))
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
         try:
-            tokenizer = await asyncio.to_thread(AutoTokenizer.from_pretrained, self._model)
+            tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
             renderer = Renderer(self._recipe.tasks, tokenizer)
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()

@@ -1,7 +1,8 @@
 """What can be known to be wrong with tasks before a process starts: lines of files, the split, the chat template."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
+from actors.models.tokenizer import load_tokenizer
+from actors.tasks.records import read_jsonl
 from actors.tasks.sources import open_source
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
-from actors.tasks.templates import Renderer
+from actors.tasks.templates import Renderer, notes
 from actors.tasks.traces import file_traces
 
 _LOCAL = (AdditionSource, Gsm8kSource, JsonlSource)
-_PROBE = "a system message of Leeway's own"
 
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
@@ -31,12 +33,14 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint, so that its cold start is behind it.
     """
     try:
-        found = [*_lines(recipe), *_template(recipe)]
+        tokenizer = _tokenizer(recipe)
+        known = tokenizer is not None or recipe.tasks.template != "chat"
+        renderer = Renderer(recipe.tasks, tokenizer) if known else None
+        found = [*_lines(recipe), *_prompts(recipe, renderer)]
         if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
             stream = TaskStream(recipe.tasks, recipe.seed)
             if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
-                for _ in file_traces(recipe.cold_start.traces, stream):
-                    pass
+                found += _traces(recipe.cold_start.traces, stream, renderer, with_ends=tokenizer is not None)
     except RecipeError as error:
         return [str(error)]
     return found
@@ -78,30 +82,55 @@ def _lines(recipe: Recipe) -> Iterator[str]:
                 yield f"{source.path}: {unknown}"
 
 
-def _template(recipe: Recipe) -> Iterator[str]:
-    if not (looks_at_template(recipe) and can_read_templates()):
-        return
-    assert isinstance(recipe.model, FolderModel)
-    tokenizer = _tokenizer(Path(recipe.model.path))
-    renderer = Renderer(recipe.tasks, tokenizer)
-    if recipe.tasks.system is None:
-        return
-    task = Task("", (("system", _PROBE), ("user", "1+1=")), "none", {})
-    try:
-        shown = _PROBE in renderer.text(task)
-    except Exception as error:  # noqa: BLE001 - a template is a program of its author's, and may raise anything
-        yield f"tasks.system: the chat template of {recipe.model.path} refuses a system message ({error}); leave it out"
-        return
-    if not shown:
-        yield f"tasks.system: the chat template of {recipe.model.path} shows no system message; leave it out"
+def unexpected(recipe: Recipe) -> list[str]:
+    """What the chat template of a local model does that the recipe's author may not expect, each as one line."""
+    tokenizer = _tokenizer(recipe)
+    return [] if tokenizer is None else list(notes(recipe.tasks, tokenizer))
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+def _prompts(recipe: Recipe, renderer: Renderer | None) -> Iterator[str]:
+    """Lines that cannot be rendered, the first with every sequence of roles."""
+    for source in recipe.tasks.sources if renderer is not None else ():
+        if not isinstance(source, Gsm8kSource | JsonlSource):
+            continue
+        opened = open_source(source)
+        for index, problem in _refused(renderer, (opened[index] for index in range(len(opened)))):
+            place, _ = next(islice(read_jsonl(source.path), index, None))
+            yield f"{place}: {problem}"
+
+
+def _traces(path: Path, stream: TaskStream, renderer: Renderer | None, *, with_ends: bool) -> Iterator[str]:
+    """What is wrong with a file of traces. Raises RecipeError for a line that cannot be read."""
+    traces = list(file_traces(path, stream))
+    for _, problem in _refused(renderer, (task for task, _ in traces)) if renderer is not None else ():
+        yield f"{path}: {problem}"
+    for _, answer in traces if renderer is not None and with_ends else ():
+        try:
+            renderer.turn(answer)
+        except RecipeError as error:
+            yield f"{path}: {error}"
+            return
+
+
+def _refused(renderer: Renderer, tasks: Iterable[Task]) -> Iterator[tuple[int, str]]:
+    """(position, reason) of tasks that cannot be rendered, the first of every sequence of roles."""
+    seen: set[tuple[str, ...]] = set()
+    for index, task in enumerate(tasks):
+        roles = tuple(role for role, _ in task.messages)
+        if roles in seen:
+            continue
+        seen.add(roles)
+        try:
+            renderer.text(task)
+        except RecipeError as error:
+            yield index, str(error)
+
+
+def _tokenizer(recipe: Recipe) -> Any:
+    """That of a local model; None where there is none to be read before the model is made or fetched."""
+    if not (isinstance(recipe.model, FolderModel) and recipe.model.folder is not None and can_read_templates()):
+        return None
     from transformers.utils.logging import set_verbosity_error
 
     set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"model.path: {folder} has no tokenizer that can be loaded ({str(error)[:200]})") from error
+    return load_tokenizer(recipe.model.folder)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from learner.errors import ModelError
 
 #: Names of a configuration's rates of dropout, of dropped layers and of routing noise contain one of these.
 CHANCE = ("drop", "jitter")
 #: What the layers of a model may be. Others mix tokens outside of an attention that can be packed.
-LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
+LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 #: Positions beyond the original length change the frequencies of all tokens of a pass.
 LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
@@ -56,6 +56,11 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         raise ModelError(f"{path} cannot be loaded: {_advice(folder, error)}") from error
     _require_whole(model, path, found["missing_keys"])
     model.config.use_cache = False
+    if (own := model.generation_config) is not None:
+        # A folder's settings of sampling decide nothing here, and an inconsistent file would keep the model from being
+        # saved; the file itself goes into exports as it is.
+        ids = {key: getattr(own, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)  # type: ignore[no-untyped-call]
     return model.to(device)
 
 
@@ -90,9 +95,14 @@ def longest_sequence(config: Any) -> int | None:
     return int(min(bounds, default=config.max_position_embeddings))
 
 
+def is_chance(key: str) -> bool:
+    """Whether a key of a model's configuration is a rate of dropout or noise."""
+    return any(word in key for word in CHANCE)
+
+
 def _without_chance(config: Any) -> None:
     for key, value in config.to_dict().items():
-        if isinstance(value, float) and any(word in key for word in CHANCE):
+        if isinstance(value, float) and is_chance(key):
             setattr(config, key, 0.0)
 
 

@@ -31,7 +31,7 @@ class Policy(nn.Module):
         self.model = model
         self.dtype = dtype
         self.chunk = chunk
-        self._longest = longest_sequence(model.config)
+        self.longest = longest_sequence(model.config)
 
     def forward(self, packed: Packed, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """log pi(o_t) and entropy of every target at `temperature`: both [T] float32, nats (see `token_logprobs`).
@@ -40,9 +40,9 @@ class Policy(nn.Module):
             ModelError: for a sequence whose length would change what is said of the others.
         """
         longest = max(length for _, length in packed.layout.shapes)
-        if self._longest is not None and longest > self._longest:
+        if self.longest is not None and longest > self.longest:
             raise ModelError(
-                f"a sequence of {longest} tokens: beyond {self._longest} the model's positions (dynamic or longrope) "
+                f"a sequence of {longest} tokens: beyond {self.longest} the model's positions (dynamic or longrope) "
                 "depend on the longest sequence of a micro-batch; keep prompt and answer together below it"
             )
         device = packed.tokens.device

@@ -81,7 +81,10 @@ class SelfCheck:
     def _switch(self, name: str) -> None:
         self._model.set_attn_implementation(name)
         if self._model.config._attn_implementation != name:
-            raise ModelError(f"{self._name}: its attention is not replaceable by packed attention; take another model")
+            raise ModelError(
+                f"{self._name}: its attention is code of its own (older, or with biases such as ALiBi's), in whose "
+                "place packed attention cannot be put; take another model"
+            )
 
     def _look_far(self) -> None:
         packed = pack(self._segments[1:], self._model.device)

@@ -15,6 +15,7 @@ from torch import Tensor
 from learner.errors import CheckpointError
 from learner.files import staged
 from learner.model.adapters import merged_tensors
+from learner.model.loading import is_chance
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -55,6 +56,8 @@ def _write(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path
     contiguous = {name: t.cpu().contiguous() for name, t in tensors.items()}
     model.save_pretrained(folder, state_dict=contiguous)
     config = json.loads((folder / "config.json").read_text())
+    original = json.loads((source / "config.json").read_text())
+    config |= {key: original[key] for key in config.keys() & original.keys() if is_chance(key)}  # set to 0 at loading
     config |= {"dtype": str(next(iter(contiguous.values())).dtype).removeprefix("torch."), "use_cache": True}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     for pattern in TOKENIZER_FILES:

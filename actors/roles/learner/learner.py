@@ -14,7 +14,7 @@ import torch
 from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
-from actors.errors import PeerTimeoutError, ProtocolError, RunError
+from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
@@ -86,6 +86,7 @@ class Learner:
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
+            _require_length(recipe, self._trainer.policy.longest)
             self._loaded = True
             self._start()
             self._train()
@@ -326,6 +327,16 @@ class Learner:
             client.request("notice", {"event": event.model_dump()})
         except ProtocolError as error:
             log.warning("%s", error)
+
+
+def _require_length(recipe: Recipe, longest: int | None) -> None:
+    """Refuse answers whose length would change what the model says of others (`learner.model.loading`)."""
+    tokens = recipe.tasks.max_prompt_tokens + recipe.generators.sampling.max_tokens
+    if longest is not None and tokens > longest:
+        raise RecipeError(
+            f"tasks.max_prompt_tokens and generators.sampling.max_tokens are {tokens} together, and beyond {longest} "
+            "the positions of this model depend on its longest sequence (dynamic or longrope); lower one of the two"
+        )
 
 
 def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:

@@ -1,7 +1,7 @@
 """The supervised start: examples, and the accuracy that ends it."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import numpy as np
 from actors.config.recipe import Recipe
 from actors.engines.tokens import end_tokens
 from actors.engines.transformers import generate
+from actors.models.tokenizer import load_tokenizer
 from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces, hold_out
 from learner import Trainer, train_sft
+from learner.sft import Example
 from sandbox import Pool, Submission
 
 log = logging.getLogger(__name__)
@@ -33,17 +35,15 @@ def cold_start(
     Raises:
         RecipeError: if the traces cannot be used.
     """
-    from transformers import AutoTokenizer
-
     config = recipe.cold_start
     assert config is not None
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     renderer = Renderer(recipe.tasks, tokenizer)
     ends = end_tokens(model, tokenizer)
     traces = addition_traces(stream) if config.traces == "addition" else file_traces(Path(config.traces), stream)
     demonstrated = list(islice(traces, config.examples))
     sides = hold_out(demonstrated, lambda pair: pair[0], config.held_out, "cold_start.held_out")
-    examples, held_out = (list(_examples(side, renderer, tokenizer, ends[0])) for side in sides)
+    examples, held_out = (list(_examples(side, renderer)) for side in sides)
     development = stream.development(config.development) if config.stop_at_accuracy is not None else ()
     latest: dict[str, float] = {}
 
@@ -68,10 +68,10 @@ def cold_start(
     )
 
 
-def _examples(traces: Iterable[Pair], renderer: Renderer, tokenizer: Any, end: int) -> Any:
-    for task, completion in traces:
-        ids = tokenizer.encode(completion, add_special_tokens=False)
-        yield np.asarray(renderer.render(task), np.int32), np.asarray([*ids, end], np.int32)
+def _examples(traces: Iterable[Pair], renderer: Renderer) -> Iterator[Example]:
+    """Prompts and completions as a generator would write them, each completion with the end of its turn."""
+    for task, answer in traces:
+        yield np.asarray(renderer.render(task), np.int32), np.asarray(renderer.completion(task, answer), np.int32)
 
 
 def _accuracy(

@@ -3,16 +3,14 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoTokenizer
 
 from actors.config.recipe import Recipe
 from actors.config.tasks import TasksConfig
-from actors.engines.tokens import end_tokens
 from actors.errors import RecipeError
+from actors.models.tokenizer import load_tokenizer
 from actors.tasks import Renderer, Task
 from learner import LearnerConfig, RewardModel
 
@@ -22,27 +20,20 @@ Int32 = npt.NDArray[np.int32]
 class Encoder:
     """Texts as token ids, by the reward model's own tokenizer and the wording of the recipe's tasks.
 
-    Every answer ends in the end-of-sequence token, whose position the score is read at; an answer that the token limit
+    Every answer ends in the token that ends a turn, whose position the score is read at; an answer that the token limit
     cut off gets one too, since the model has seen no other end. Raises RecipeError where the folder has no tokenizer,
     or one that does not fit the recipe.
     """
 
     def __init__(self, tasks: TasksConfig, folder: Path) -> None:
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"preferences: no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
-        self._renderer = Renderer(tasks, self._tokenizer)
-        ends = end_tokens(folder, self._tokenizer)
-        if not ends:
-            raise RecipeError(f"preferences: the tokenizer in {folder} names no end-of-sequence token")
-        self._end = ends[0]
+        self._renderer = Renderer(tasks, load_tokenizer(folder))
 
     def prompt(self, task: Task) -> Int32:
         return np.asarray(self._renderer.render(task), np.int32)
 
-    def answer(self, text: str) -> Int32:
-        return np.asarray([*self._tokenizer.encode(text, add_special_tokens=False), self._end], np.int32)
+    def answer(self, task: Task, text: str) -> Int32:
+        """What is written in it is text, as it is in a completion that was decoded without special tokens."""
+        return np.asarray(self._renderer.completion(task, text, literal=True), np.int32)
 
 
 class RewardModelScorer:
@@ -75,7 +66,7 @@ class RewardModelScorer:
                 "verifiers.deadline_seconds"
             )
         try:
-            scores = self._model.score([(prompt, self._encoder.answer(text)) for text in distinct])
+            scores = self._model.score([(prompt, self._encoder.answer(task, text)) for text in distinct])
         finally:
             self._lock.release()
         by_text = dict(zip(distinct, scores.tolist(), strict=True))
