@@ -102,7 +102,7 @@ def _fruitless(state: RunState) -> HealthWarning | None:
         f"{total} groups were dropped since a batch came together last ({advice.by_reason(dropped)}), and "
         f"{state.groups.ready} of the {state.info.groups_per_batch} groups of a batch are there."
     )
-    fix = f"{advice.on_drops(dropped, state.refusals)} The run ends by itself at controller.fruitless_batches."
+    fix = f"{advice.on_drops(dropped, state.refusals)} controller.fruitless_batches says when the run ends of it."
     return HealthWarning("fruitless", text, fix)
 
 
