@@ -27,14 +27,15 @@ def _encodable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
-Number = Annotated[float, BeforeValidator(_null_is_nan)]
+Number = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_null_is_nan)]
 Share = Annotated[float, BeforeValidator(_share)]
 HostileText = Annotated[str, BeforeValidator(_encodable)]
 
 
 class _Event(BaseModel):
-    # A line may come from a newer version of the program: fields it does not know are passed over.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # A line may come from a newer version of the program: fields it does not know are passed over. What is no `Number`
+    # must be finite, since it could not be read back.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     seconds: float = Field(0.0, ge=0, description="time since the run's start (s); the controller stamps it")
 

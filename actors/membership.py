@@ -25,7 +25,7 @@ ROLES = ("controller", "replay", "generator", "verifier", "learner")
 class Report(BaseModel):
     """What a process says of itself with every heartbeat; counters are totals since its start."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ready: bool = Field(False, description="whether it has come up, with all that it loads")
     version: int | None = Field(None, ge=0, description="policy version that it holds")
@@ -33,6 +33,7 @@ class Report(BaseModel):
     uptime_seconds: float = Field(0.0, ge=0, description="age of the process (s)")
     progress: int = Field(0, ge=0, description="pieces of work done: groups generated or scored, optimizer steps")
     busy_seconds: float = Field(0.0, ge=0, description="time in which it had work (s)")
+    unanswered_seconds: float = Field(0.0, ge=0, description="time since what does its work last answered (s)")
     generated_tokens: int = Field(0, ge=0, description="sampled tokens of finished completions")
     trained_tokens: int = Field(0, ge=0, description="completion tokens that went into an optimizer step")
     groups_in_flight: int = Field(0, ge=0, description="groups that it works on")

@@ -211,6 +211,11 @@ def execute(
                 raise KeyboardInterrupt
         except ray.exceptions.RayTaskError as error:
             raise RunError(root_cause(error)) from error
+        except ray.exceptions.GetTimeoutError as error:
+            raise RunError(
+                f"the controller hangs: it has not answered for {NEWS_SECONDS:g} s; see {folder}/logs/controller.log, "
+                f"then {what_next(folder)}"
+            ) from error
         except ray.exceptions.RayError as error:
             raise RunError(
                 f"the controller died: {root_cause(error)}; see {folder}/logs/controller.log, then {what_next(folder)}"

@@ -283,7 +283,8 @@ class Controller:
             raise RunError(
                 f"{sum(dropped.values())} groups were dropped in a row without one batch coming together "
                 f"({advice.by_reason(dropped)}), which ends the run by controller.fruitless_batches: "
-                f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)}"
+                f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)} Then "
+                f"{what_next(self._folder)}"
             )
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)

@@ -5,15 +5,17 @@ What has *exited* the supervisor sees at once. This is about the others, once th
     silent   not heard of for `membership.timeout_seconds` (SIGSTOP, swapping, an interpreter that is held); overdue
              `controller.hang_seconds` later. The heartbeat has a thread of its own, so that long work is no silence.
     stuck    a generator or verifier reports, but
-             - had work all the time, and finished none of it within twice the time for which work is leased. Nothing
-               that it still brings would be taken by then, so that no slow worker whose work counts is taken for it;
-             - or lacks weights that the learner has published, and got no newer ones for four times
+             - its engine or its event loop did not answer for `controller.hang_seconds`, or for twice
+               `weights.deadline_seconds` where that is longer: an update may hold an engine as long as that;
+             - or it scored all the time, and finished no group within twice the time that one may take;
+             - or it lacks weights that the learner has published, and got no newer ones for four times
                `weights.deadline_seconds`; its first ones, for `generators.startup_seconds`.
              It is said after half of that time; after all of it the process is overdue.
 
-Time is counted on the clock of the process itself, by the uptime in its reports, so that a controller which was itself
-suspended finds nobody stuck. Who has not come up yet may be held by imports, or by a model that loads: it is overdue
-only where it was silent for `controller.startup_seconds` more.
+How long a completion takes is no sign of anything: a generator that finishes nothing for hours, while its engine
+answers between two steps, is well. Time is counted on the clock of the process itself, by its reports, so that a
+controller which was itself suspended finds nobody stuck. Who has not come up yet may be held by imports, or by a model
+that loads: it is overdue only where it was silent for `controller.startup_seconds` more.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,8 +29,6 @@ from actors.membership import Report
 THROUGHOUT = 0.9
 #: Share of the time that makes a process overdue after which it is said to be stuck.
 SAID_AT = 0.5
-LEASES = 2
-UPDATES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +118,18 @@ class Liveness:
     def _standing(self, known: _Known) -> Iterator[tuple[float, float, str]]:
         """(how long, at most, what) of each way in which a worker gets nowhere (s)."""
         recipe, uptime = self.recipe, known.report.uptime_seconds
-        lease = {
-            "generator": recipe.replay.lease_seconds,
-            "verifier": max(recipe.replay.verify_lease_seconds, recipe.verifiers.deadline_seconds),
-        }.get(known.role)
-        if lease is not None:
-            yield uptime - known.work_since, LEASES * lease, "it has work and finished none of it"
-        if known.role == "generator" and known.report.version is None:
-            yield uptime - known.weights_since, recipe.generators.startup_seconds, "it has not taken its first weights"
+        update = recipe.weights.deadline_seconds
+        if known.role == "verifier":
+            scoring = max(recipe.replay.verify_lease_seconds, recipe.verifiers.deadline_seconds)
+            yield uptime - known.work_since, 2 * scoring, "it has scored without an end"
         elif known.role == "generator":
-            yield uptime - known.weights_since, UPDATES * recipe.weights.deadline_seconds, "it has taken no new weights"
+            answer = max(recipe.controller.hang_seconds, 2 * update)
+            yield known.report.unanswered_seconds, answer, "its engine has not answered"
+            lacking, first = uptime - known.weights_since, known.report.version is None
+            if first:
+                yield lacking, recipe.generators.startup_seconds, "it has not taken its first weights"
+            else:
+                yield lacking, 4 * update, "it has taken no new weights"
 
     # ---------------------------------------------------------------- those who are not
 

@@ -128,7 +128,9 @@ _PROCESS = secrets.token_hex(8)
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 
 
-def report(role: str, address: str, version: int | None = None, *, ready: bool) -> Report:
+def report(
+    role: str, address: str, version: int | None = None, *, ready: bool, unanswered_seconds: float = 0.0
+) -> Report:
     """What the metrics of this process, which serves them at `address`, say of it: the content of its heartbeat."""
     return Report(
         ready=ready,
@@ -137,6 +139,7 @@ def report(role: str, address: str, version: int | None = None, *, ready: bool) 
         uptime_seconds=time.monotonic() - _STARTED,
         progress=int(_total(_PROGRESS[role])) if role in _PROGRESS else 0,
         busy_seconds=BUSY.seconds(role),
+        unanswered_seconds=unanswered_seconds,
         generated_tokens=int(_total(GENERATED_TOKENS)),
         trained_tokens=int(_total(TRAINED_TOKENS)),
         groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),

@@ -104,7 +104,7 @@ class Trained(Request):
     version: int = Field(ge=0)
     statistics: dict[str, float]
     staleness: dict[int, int]
-    step_seconds: float = Field(ge=0)
+    step_seconds: FiniteFloat = Field(ge=0)
 
 
 class TakeSnapshot(Request):

@@ -88,7 +88,7 @@ def _unresponsive(state: RunState) -> HealthWarning | None:
     each = "; ".join(f"{event.member} is {event.state} ({event.detail})" for event in state.unresponsive.values())
     fix = (
         "Look at its machine and its log. A silent one that does not come back within controller.hang_seconds, and a "
-        "stuck one that stays so as long again, is replaced; with learner or replay the run ends."
+        "stuck one that stays so as long again, is replaced; with learner or replay the run ends instead."
     )
     return HealthWarning("unresponsive", f"Not at work: {each}.", fix)
 
@@ -102,7 +102,7 @@ def _fruitless(state: RunState) -> HealthWarning | None:
         f"{total} groups were dropped since a batch came together last ({advice.by_reason(dropped)}), and "
         f"{state.groups.ready} of the {state.info.groups_per_batch} groups of a batch are there."
     )
-    fix = f"{advice.on_drops(dropped, state.refusals)} The run ends by itself at controller.fruitless_batches."
+    fix = f"{advice.on_drops(dropped, state.refusals)} controller.fruitless_batches says when the run ends of it."
     return HealthWarning("fruitless", text, fix)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,7 +73,7 @@ class Session:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
-        self._engine: Engine | None = None
+        self._working: Groups | None = None
         self.stopping = False
 
     async def run(self) -> None:
@@ -85,9 +86,8 @@ class Session:
             renderer = Renderer(self._recipe.tasks, tokenizer)
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()
-            self._engine = engine
             log.info("the engine is up")
-            groups = Groups(self._recipe, renderer, engine, self._request)
+            groups = self._working = Groups(self._recipe, renderer, engine, self._request)
             try:
                 await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
@@ -99,9 +99,13 @@ class Session:
                 client.close()
 
     def _report(self) -> Report:
-        engine = self._engine
-        version = engine.version if engine else None
-        return metrics.report("generator", self._presence.metrics, version, ready=engine is not None)
+        """Called by the heartbeat's thread, which goes on where the event loop does not."""
+        if (groups := self._working) is None:
+            return metrics.report("generator", self._presence.metrics, ready=False)
+        unanswered = time.monotonic() - groups.answered
+        return metrics.report(
+            "generator", self._presence.metrics, groups.engine.version, ready=True, unanswered_seconds=unanswered
+        )
 
     async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
         """Run all at once; where one ends or breaks, the others are cancelled. Raises what broke it."""

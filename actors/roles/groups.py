@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -27,11 +28,17 @@ class Sends(Protocol):
 
 
 class Groups:
-    """What one engine works on. A task that cannot become a group ends nothing but itself."""
+    """What one engine works on. A task that cannot become a group ends nothing but itself.
+
+    Attributes:
+        engine: the engine.
+        answered: when event loop and engine last answered, in seconds of the monotonic clock.
+    """
 
     def __init__(self, recipe: Recipe, renderer: Renderer, engine: Engine, send: Sends) -> None:
-        self._recipe, self._renderer, self._engine, self._send = recipe, renderer, engine, send
+        self._recipe, self._renderer, self.engine, self._send = recipe, renderer, engine, send
         self._held: set[tuple[str, int]] = set()
+        self.answered = time.monotonic()
 
     async def work(self, leased: dict[str, Any]) -> None:
         """Generate the group of a lease and submit it."""
@@ -44,13 +51,12 @@ class Groups:
             self._held.discard(held)
 
     async def renew(self) -> None:
-        """Renew the leases of the groups that are worked on, while the event loop and the engine do answer."""
+        """While the event loop and the engine do answer, take note of it and renew the leases of what is worked on."""
         interval = min(self._recipe.membership.heartbeat_seconds, self._recipe.replay.lease_seconds / 3)
         while True:
             await asyncio.sleep(interval)
-            if not self._held:
-                continue
-            await self._engine.ping()
+            await self.engine.ping()
+            self.answered = time.monotonic()
             for purpose in ("train", "evaluate"):
                 if group_ids := [group_id for held, group_id in self._held if held == purpose]:
                     await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
@@ -75,7 +81,7 @@ class Groups:
         recipe = self._recipe
         sampling = recipe.evaluation_sampling if leased["purpose"] == "evaluate" else recipe.generators.sampling
         prompt, text = self._rendered(leased)
-        sampled = await self._engine.generate(prompt, leased["samples"], sampling)
+        sampled = await self.engine.generate(prompt, leased["samples"], sampling)
         metrics.COMPLETIONS.inc(len(sampled))
         metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
         texts = [s.text for s in sampled]

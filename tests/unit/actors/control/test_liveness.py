@@ -12,14 +12,15 @@ from actors.control.liveness import Liveness, Seen
 from actors.membership import Report
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
-TIMEOUT, HANG, STARTUP, LEASE, UPDATE, ENGINE = 20.0, 60.0, 300.0, 100.0, 50.0, 400.0
+TIMEOUT, HANG, STARTUP, SCORING, UPDATE, ENGINE = 20.0, 60.0, 300.0, 100.0, 50.0, 400.0
+ANSWER = 2 * UPDATE
 RECIPE = load(
     QUICKSTART,
     [
         f"membership.timeout_seconds={TIMEOUT}",
         f"controller.hang_seconds={HANG}",
         f"controller.startup_seconds={STARTUP}",
-        f"replay.lease_seconds={LEASE}",
+        f"replay.verify_lease_seconds={SCORING}",
         f"weights.deadline_seconds={UPDATE}",
         f"generators.startup_seconds={ENGINE}",
     ],
@@ -27,18 +28,19 @@ RECIPE = load(
 
 
 class Pool:
-    """One generator, as the list of members shows it, and a learner that has published a version."""
+    """One process, as the list of members shows it, and a learner that has published a version."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str = "generator") -> None:
+        self.role, self.name = role, f"{role}-1"
         self.liveness = Liveness(RECIPE)
         self.report: dict[str, Any] = {"ready": True, "version": 0, "uptime_seconds": 1.0}
         self.published: int | None = 0
         self.said: list[str] = []
 
     def look(self, seconds: float = 1.0, silent: float | None = None, **changes: Any) -> list[str]:
-        """After `seconds` of the generator's life, of which it was silent for the last `silent`; what is said."""
+        """After `seconds` of the process's life, of which it was silent for the last `silent`; what is said."""
         self.report |= {"uptime_seconds": self.report["uptime_seconds"] + seconds, **changes}
-        own = Seen("generator-1", "generator", silent or 0.0, Report(**self.report))
+        own = Seen(self.name, self.role, silent or 0.0, Report(**self.report))
         learner = Seen("learner", "learner", 0.0, Report(ready=True, version=self.published))
         there, away = ([learner], [own]) if silent is not None else ([own, learner], [])
         events = self.liveness.observe(there, away)
@@ -68,7 +70,8 @@ def test_who_is_heard_of_again_is_back_and_its_absence_is_no_stuck_work() -> Non
     pool.look(busy_seconds=1.0)
     pool.look(silent=TIMEOUT + 1)
     # its clocks went on while it stood still
-    assert pool.look(10 * LEASE, busy_seconds=1.0 + 10 * LEASE) == ["back"]
+    assert pool.look(900.0, busy_seconds=901.0, unanswered_seconds=900.0) == ["back"]
+    pool.report["unanswered_seconds"] = 0.0
     assert pool.work(10) == []
     assert pool.liveness.overdue() == {}
 
@@ -83,40 +86,64 @@ def test_who_has_not_come_up_is_not_taken_for_silent_while_it_loads() -> None:
     assert "generator-1" in pool.liveness.overdue()
 
 
-def test_a_worker_that_finishes_nothing_is_stuck_after_a_lease_and_overdue_after_two() -> None:
+def test_an_engine_that_does_not_answer_is_stuck_and_overdue_later() -> None:
     pool = Pool()
     pool.look()
-    assert pool.work(LEASE - 2) == []
-    assert pool.work(4) == ["stuck"]
+    assert pool.look(unanswered_seconds=ANSWER / 2 - 1) == []
+    assert pool.look(unanswered_seconds=ANSWER / 2 + 1) == ["stuck"]
     assert pool.liveness.overdue() == {}
-    pool.work(LEASE)
-    assert "finished none" in pool.liveness.overdue()["generator-1"]
+    pool.look(unanswered_seconds=ANSWER + 1)
+    assert pool.liveness.overdue() == {"generator-1": f"its engine has not answered for {ANSWER + 1:.0f} s"}
 
 
-@given(st.lists(st.floats(1.0, LEASE), min_size=1, max_size=12))
-def test_a_slow_worker_whose_work_counts_is_never_taken_for_stuck(pauses: list[float]) -> None:
-    """However long its completions take, as long as they come within the time for which their task is leased."""
-    pool, done = Pool(), 0
+def test_an_engine_that_answers_again_is_back() -> None:
+    pool = Pool()
+    pool.look()
+    pool.look(unanswered_seconds=ANSWER + 1)
+    assert pool.look(unanswered_seconds=0.5) == ["back"]
+    assert pool.liveness.overdue() == {}
+
+
+@given(st.lists(st.floats(1.0, 1e5), min_size=1, max_size=12))
+def test_a_generator_is_never_taken_for_stuck_for_the_length_of_its_completions(pauses: list[float]) -> None:
+    pool = Pool()
     pool.look()
     for pause in pauses:
+        pool.look(pause, busy_seconds=pool.report.get("busy_seconds", 0.0) + pause, unanswered_seconds=1.0)
+    assert pool.said == [] and pool.liveness.overdue() == {}
+
+
+def test_a_verifier_that_scores_without_an_end_is_stuck() -> None:
+    pool = Pool("verifier")
+    pool.look()
+    assert pool.work(SCORING - 2) == []
+    assert pool.work(4) == ["stuck"]
+    assert pool.liveness.overdue() == {}
+    pool.work(SCORING)
+    assert "without an end" in pool.liveness.overdue()["verifier-1"]
+
+
+@given(st.lists(st.floats(1.0, SCORING), min_size=1, max_size=12))
+def test_a_verifier_that_finishes_groups_within_their_time_is_never_stuck(pauses: list[float]) -> None:
+    pool = Pool("verifier")
+    pool.look()
+    for done, pause in enumerate(pauses, 1):
         pool.work(pause)
-        done += 8
         pool.look(0.0, progress=done)
     assert pool.said == [] and pool.liveness.overdue() == {}
 
 
-def test_an_idle_worker_is_not_stuck() -> None:
-    pool = Pool()
+@pytest.mark.parametrize("role", ["generator", "verifier", "learner"])
+def test_an_idle_worker_is_not_stuck(role: str) -> None:
+    pool = Pool(role)
     for _ in range(10):
-        pool.look(LEASE)
+        pool.look(1000.0)
     assert pool.said == []
 
 
-def test_a_stuck_worker_that_gets_on_again_is_back() -> None:
-    pool = Pool()
-    pool.look()
-    pool.work(LEASE + 2)
-    assert pool.look(progress=8) == ["back"]
+def test_a_learner_may_work_on_one_step_for_hours() -> None:
+    pool = Pool("learner")
+    assert pool.work(3600) == []
 
 
 def test_a_generator_that_takes_no_new_weights_is_stuck() -> None:

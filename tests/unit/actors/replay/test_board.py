@@ -118,7 +118,9 @@ def test_a_malformed_event_is_rejected(event: Any) -> None:
         Room().say("notice", event=event)
 
 
-@pytest.mark.parametrize("report", [{"version": -1}, {"busy_seconds": float("nan")}, {"more": 1}, 3])
+@pytest.mark.parametrize(
+    "report", [{"version": -1}, {"busy_seconds": float("nan")}, {"uptime_seconds": float("inf")}, {"more": 1}, 3]
+)
 def test_a_malformed_report_is_rejected(report: Any) -> None:
     with pytest.raises(ProtocolError, match="report"):
         Room().say("heartbeat", report=report)

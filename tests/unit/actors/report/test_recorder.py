@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from actors.events import Unresponsive
 from actors.report.health import warnings
 from actors.report.recorder import RunRecorder, reopened
 from actors.report.summary import RunSummary, summarise
-from tests.unit.actors.report.example_events import evaluation, info, largest_file, learning_run, record, step
+from tests.unit.actors.report.example_events import evaluation, info, largest_file, learning_run, record, step, tick
 
 
 def test_a_whole_run_leaves_every_file(tmp_path: Path) -> None:
@@ -41,6 +44,17 @@ def test_a_reopened_run_stands_at_its_checkpoint(tmp_path: Path) -> None:
     assert (state.step, state.version, state.trained_tokens) == (5, 5, 500)
     assert [done.name for done in state.evaluations] == ["before"]
     assert state.seconds == 14.0
+
+
+def test_tokens_and_time_go_on_counting_after_a_resume_and_hung_processes_are_forgotten(tmp_path: Path) -> None:
+    silent = Unresponsive(seconds=5.0, role="generator", member="generator-1", state="silent", detail="for 21 s")
+    before = [tick(float(n), generation=1000.0, busy=1.0) for n in range(1, 6)]
+    record(tmp_path, [step(1), *before, silent, step(2)])
+    state = record(tmp_path, [tick(7.0, generation=500.0, busy=0.0), step(2)], resumed_at=1)
+    assert state.unresponsive == {}
+    assert (state.generated, state.tick_seconds) == (5500.0, 6.0)
+    assert state.busy_share("generator") == pytest.approx(5 / 6)
+    assert state.step == 2
 
 
 def test_summary_and_report_are_current_while_the_run_goes_on(tmp_path: Path) -> None:

@@ -184,6 +184,32 @@ def test_leases_are_renewed_while_the_engine_answers() -> None:
     assert engine.pings > 0
 
 
+def test_an_engine_that_hangs_is_seen_by_when_it_answered_last() -> None:
+    """Whether it holds groups or not: the controller judges a generator by it."""
+    tree, engine = recipe("membership.heartbeat_seconds=0.01"), ScriptedEngine(GOOD)
+    hangs, hung = asyncio.Event(), asyncio.Event()
+
+    async def ping() -> None:
+        if hangs.is_set():
+            hung.set()
+            await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        engine.ping = ping  # type: ignore[method-assign]
+        groups = Groups(tree, Renderer(tree.tasks, Characters()), engine, Replay())
+        renewing, first = asyncio.create_task(groups.renew()), groups.answered
+        while groups.answered == first:
+            await asyncio.sleep(0.001)
+        hangs.set()
+        await asyncio.wait_for(hung.wait(), 30)
+        last = groups.answered
+        await asyncio.sleep(0.05)  # several pings' worth
+        assert groups.answered == last
+        renewing.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_an_engine_that_died_beside_its_work_ends_the_generator() -> None:
     tree, engine = recipe("replay.lease_seconds=0.03"), ScriptedEngine(GOOD)
 
