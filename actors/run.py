@@ -188,8 +188,8 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
             "_temp_dir": str(guard.folder / "ray"),
         }
     try:
-        ray.init(**options)
-    except Exception as error:  # Ray raises bare exceptions, also where an overloaded machine starts too slowly
+        _join(ray, options, interrupts)
+    except Exception as error:  # Ray raises bare exceptions
         where = f"the cluster at {recipe.ray.address} cannot be joined" if recipe.ray.address else "Ray did not start"
         raise RunError(f"{where}: {error} Try again when the machine has less to do.") from error
     finally:
@@ -202,6 +202,18 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
         if not recipe.ray.address:
             threading.Thread(target=_end_cluster, args=(ray, guard), name="cluster-end", daemon=True).start()
         ray.shutdown()
+
+
+def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
+    """`ray.init`, once more where it fails: Ray gives its processes 30 s to start, which a busy machine exceeds."""
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if interrupts.received is not None:
+            raise
+        log.warning("Ray did not start, and is started once more: %s", error)
+        ray.shutdown()
+        ray.init(**options)
 
 
 def _require_gpus(recipe: Recipe, offered: float) -> None:

@@ -11,7 +11,7 @@ from actors.report.display import Display
 from actors.report.outcome import print_outcome
 from actors.report.state import RunState
 from actors.report.summary import summarise
-from actors.report.terminal import Terminal, lasting
+from sandbox.terminal import Terminal, lasting
 from tests.unit.actors.report.example_events import info, learning_run
 
 
