@@ -21,9 +21,9 @@ import typer
 from rich.console import Console
 
 from actors.errors import ERRORS, RecipeError, exit_code
-from actors.report.terminal import discard, lasting
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
+from sandbox.terminal import discard, lasting
 
 #: What writing to a stream fails with; errors of files have a name.
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)

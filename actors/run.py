@@ -1,26 +1,16 @@
 """One run from the command line's point of view: a cluster, a controller, a display, and an end."""
 
 import logging
-import math
-import os
-import secrets
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from actors.config.recipe import Recipe
-from actors.control import environment, reaper
+from actors.control import environment
+from actors.control.cluster import cluster, guarded
 from actors.control.environment import Environment
-from actors.control.placement import processes, resources
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from sandbox.interrupts import Interrupts
@@ -31,8 +21,6 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 0.5
 #: Longest wait for the controller, which answers from a thread of its own, to say what is new (s).
 NEWS_SECONDS = 30.0
-#: How often it is looked whether this process has left its cluster, and what it then has to do it in (s).
-LEAVING_SECONDS = 0.3
 
 
 def surroundings(recipe: Recipe) -> Environment:
@@ -46,123 +34,6 @@ def surroundings(recipe: Recipe) -> Environment:
     if problems := environment.problems(found):
         raise (RecipeError if found.refusal else RunError)("; ".join(problems))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What `guarded` gives.
-
-    Attributes:
-        folder: for sockets; it goes with the run.
-        end_processes: lets the reaper end every process of the run; returns at once.
-    """
-
-    folder: Path
-    end_processes: Callable[[], None]
-
-
-@contextmanager
-def guarded(found: Environment) -> Iterator[Guard]:
-    """A mark on all that this process starts, variables that suit the machine, and a reaper that ends them with it."""
-    run = secrets.token_hex(8)
-    folder = environment.temporary_folder()
-    inherited = {k: v for k, v in os.environ.items() if k != reaper.MARK}
-    watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", reaper.__file__, run, str(folder)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-        env=inherited,
-    )
-    assert watcher.stdin is not None
-    os.set_inheritable(watcher.stdin.fileno(), False)
-    changed = environment.variables(found, folder) | environment.new_token(folder) | {reaper.MARK: run}
-    try:
-        with _environ(changed):
-            yield Guard(folder, watcher.stdin.close)
-    finally:
-        watcher.stdin.close()
-        try:
-            watcher.wait(reaper.SWEEP_SECONDS + 5)
-        except subprocess.TimeoutExpired:
-            log.warning("the reaper has not finished; processes of this run may be left")
-
-
-@contextmanager
-def _environ(changed: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables of this process and its children for a while; None takes one away."""
-    before = dict(os.environ)
-    tempfile.tempdir = None
-    for name, value in changed.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    try:
-        yield
-    finally:
-        for name in changed:
-            os.environ.pop(name, None)
-        os.environ |= {name: before[name] for name in changed if name in before}
-        tempfile.tempdir = None
-
-
-@contextmanager
-def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[None]:
-    """Join the recipe's Ray cluster, or start a small one that ends with this process."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    if recipe.ray.address:
-        options["address"] = recipe.ray.address
-    else:
-        options |= {
-            "address": "local",
-            "num_cpus": max(recipe.ray.num_cpus, math.ceil(recipe.cpus)),
-            "include_dashboard": False,
-            "object_store_memory": recipe.ray.object_store_bytes,
-            "_temp_dir": str(guard.folder / "ray"),
-        }
-    try:
-        ray.init(**options)
-    except Exception as error:  # Ray raises bare exceptions, also where an overloaded machine starts too slowly
-        where = f"the cluster at {recipe.ray.address} cannot be joined" if recipe.ray.address else "Ray did not start"
-        raise RunError(f"{where}: {error} Try again when the machine has less to do.") from error
-    finally:
-        interrupts.take_back()  # Ray handles SIGTERM in ways of its own, one of which prints a stack of C++
-    try:
-        if not recipe.ray.address:
-            _require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))
-        yield
-    finally:
-        if not recipe.ray.address:
-            threading.Thread(target=_end_cluster, args=(ray, guard), name="cluster-end", daemon=True).start()
-        ray.shutdown()
-
-
-def _require_gpus(recipe: Recipe, offered: float) -> None:
-    """Raises RunError where the pools would wait for GPUs that this machine does not have."""
-    roles = ("generator", "verifier", "learner")
-    asked = sum(resources(recipe, role).gpus * processes(recipe, role) for role in roles)
-    if asked > offered:
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-        hidden = "" if shown is None else f" (CUDA_VISIBLE_DEVICES is {shown!r})"
-        raise RunError(
-            f"the pools ask for {asked:g} GPUs (generators.gpus, learner.gpus), and this machine offers {offered:g}"
-            f"{hidden}; lower them, or name a cluster in ray.address"
-        )
-
-
-def _end_cluster(ray: Any, guard: Guard) -> None:
-    """End the processes of a cluster of our own once this process has left it.
-
-    Ray asks each of them with SIGTERM, which they do not hear (see `Interrupts.deferred`), and waits a second for it.
-    """
-    while ray.is_initialized():
-        time.sleep(LEAVING_SECONDS)
-    time.sleep(LEAVING_SECONDS)
-    guard.end_processes()
 
 
 def execute(

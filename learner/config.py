@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ObjectiveConfig(BaseModel):
     """The reinforcement-learning objective: a named preset and its parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Name = Field(
         default="grpo", description="preset that sets the defaults of loss, advantage, aggregation and clips"
@@ -126,7 +126,7 @@ class ObjectiveConfig(BaseModel):
 class OptimizerConfig(BaseModel):
     """AdamW and its schedule."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=1e-6, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="AdamW decay rates of the two moments")
@@ -147,7 +147,7 @@ class OptimizerConfig(BaseModel):
 class LoraSettings(BaseModel):
     """Low-rank adapters (Hu et al. 2021): W + (alpha / rank) B A, with only A and B trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rank: int = Field(default=16, gt=0, description="rank r of every adapter")
     alpha: int = Field(default=32, gt=0, description="scale: the update is alpha / rank x B A")
@@ -168,7 +168,7 @@ class LoraSettings(BaseModel):
 class LearnerConfig(BaseModel):
     """Everything a `Trainer` needs apart from the model and the seed, and what its processes are given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     ranks: int = Field(
         default=1,
@@ -250,7 +250,7 @@ class LearnerConfig(BaseModel):
 class SftConfig(BaseModel):
     """A supervised stage: AdamW, its schedule, and when to stop."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW decay rates of the two moments")

@@ -25,6 +25,7 @@ from sandbox.interrupts import INTERRUPTED, Interrupts
 from sandbox.offline import ScoredLine, score_lines
 from sandbox.pool import Pool
 from sandbox.programs.runner import NO_SCRATCH
+from sandbox.terminal import lasting
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
 _LONGEST_PROBLEM = 500
@@ -72,7 +73,7 @@ def serve(
         pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         _announce(pool)
         for url in listening.urls(sockets):
-            typer.echo(f"serving on {url}", err=True)
+            _say(f"serving on {url}")
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(pool, token=token, max_concurrent=max_concurrent),
@@ -104,7 +105,7 @@ def score(
         _must_not_be_input(out, file)
         pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         output = stack.enter_context(_Output(out))
-        errors = Console(stderr=True)
+        errors = lasting(Console(stderr=True))
         total, wrong, failed = 0, 0, 0
         try:
             for scored in _scored(source, file, pool, record_seconds, errors):
@@ -213,8 +214,13 @@ def _announce(pool: Pool) -> None:
         SandboxError: nothing isolates them.
     """
     runner = pool.runner(3 * pool.config.start_seconds)
-    typer.echo(f"isolation of programs: {runner.isolation()}", err=True)
-    typer.echo("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}", err=True)
+    _say(f"isolation of programs: {runner.isolation()}")
+    _say("fetch_files: available" if runner.can_write() else f"no fetch_files: {NO_SCRATCH}")
+
+
+def _say(text: str) -> None:
+    """One line on standard error, if there is one."""
+    lasting(Console(stderr=True)).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _opened(stack: ExitStack, file: Path) -> BinaryIO:
@@ -243,7 +249,7 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except SandboxError as error:
-        typer.echo(f"leeway: {' '.join(str(error).split())}", err=True)
+        _say(f"leeway: {' '.join(str(error).split())}")
         raise typer.Exit(error.exit_code) from None
 
 

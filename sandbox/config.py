@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 class RewardWeights(BaseModel):
     """Weights of the parts of a reward; the reward is the weighted sum of the parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     accuracy: float = Field(default=1.0, description="weight of the verifier's score (0 to 1)")
     format: float = Field(default=0.0, description="weight of the format check (0 or 1)")
@@ -26,7 +26,7 @@ class RewardWeights(BaseModel):
 class RewardConfig(BaseModel):
     """Which parts a reward has and how they are computed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weights: RewardWeights = Field(default=RewardWeights(), description="weights of the parts")
     format: Literal["none", "r1_zero", "boxed"] = Field(
@@ -72,7 +72,7 @@ class RewardConfig(BaseModel):
 class SandboxConfig(BaseModel):
     """Processes, deadlines and limits of a pool. Durations are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     workers: int = Field(
         default=2, ge=1, description="submissions checked at the same time; also worker processes at most"

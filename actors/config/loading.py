@@ -40,7 +40,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}: line {line} is not UTF-8 ({error.reason})") from error
     except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
     if not isinstance(tree, dict):

@@ -27,8 +27,8 @@ from actors.report.health import warnings
 from actors.report.markup import visible
 from actors.report.series import Series
 from actors.report.state import RunState
-from actors.report.terminal import lasting
 from actors.report.units import NONE, duration, number, percent, plural
+from sandbox.terminal import lasting
 
 WIDTH = 78  # fits a terminal of 80 columns
 AGES = 6  # rows of the staleness histogram; the last one holds all older tokens

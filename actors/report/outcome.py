@@ -10,9 +10,9 @@ from rich.text import Text
 from actors.report.health import HealthWarning
 from actors.report.markup import visible
 from actors.report.summary import Accuracy, RunSummary
-from actors.report.terminal import lasting
 from actors.report.units import NONE, duration, number, percent, plural, size
 from actors.report.writer import RunFolder
+from sandbox.terminal import lasting
 
 BAR = 30  # columns of a whole share in the histogram
 LABEL = 17  # columns: the longest label

@@ -97,7 +97,7 @@ def test_without_a_command_the_help_is_all_that_is_printed(
     [
         (None, "directory"),
         (b"", "a recipe is a mapping"),
-        (b"name: caf\xe9", "UTF-8"),
+        (b"name: cafe\nmodel: caf\xe9", "line 2 is not UTF-8"),
         (b"name: [", "not YAML"),
         (b"name: a\nname: b", "name stands twice, in lines 1 and 2"),
         (b"name: a", "is missing"),

@@ -222,7 +222,8 @@ def test_a_reference_without_tests_is_named_and_has_no_reward(tmp_path: Path) ->
     assert [(record["status"], record["reward"]) for record in scored] == [("infra_error", None), ("ok", 1.0)]
 
 
-def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     record = {"verifier": "stdio", "tests": [{"stdin": "", "stdout": ""}]}
     lines = [json.dumps({**record, "response": f"```\nwhile True: {n}\n```"}) for n in range(100)]
     file = _write(tmp_path / "in.jsonl", lines)
@@ -232,9 +233,9 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> N
         while not (servers := _children(process.pid)) or not _children(min(servers)):
             assert time.monotonic() < deadline
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     while any(Path(f"/proc/{pid}").exists() for pid in servers):
         assert time.monotonic() < deadline
 

@@ -18,7 +18,7 @@ FOLDER = Path("/tmp/leeway-x")
 
 def found(**changes: object) -> Environment:
     fields = {name: getattr(ORDINARY, name) for name in Environment.__slots__}
-    return Environment(**(fields | changes))  # type: ignore[arg-type]
+    return Environment(**(fields | changes))
 
 
 def test_an_ordinary_machine_needs_nothing_but_short_paths() -> None:

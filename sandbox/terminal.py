@@ -1,4 +1,6 @@
-"""Standard output as a display may use it: what is shown is not the run, and must not end it."""
+"""Standard streams as a display may use them: what is shown is not the work, and must not end it."""
+
+from __future__ import annotations
 
 import codecs
 import io
