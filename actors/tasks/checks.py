@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from actors.config.checks import unknown_verifier
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, ReasoningGymSource
@@ -31,7 +30,8 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint, so that its cold start is behind it.
     """
     try:
-        found = [*_lines(recipe), *_template(recipe)]
+        _read(recipe)
+        found = list(_template(recipe))
         if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
             stream = TaskStream(recipe.tasks, recipe.seed)
             if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
@@ -65,17 +65,12 @@ def _has_gym() -> bool:
     return find_spec("reasoning_gym") is not None
 
 
-def _lines(recipe: Recipe) -> Iterator[str]:
+def _read(recipe: Recipe) -> None:
     for source in recipe.tasks.sources:
         if isinstance(source, ReasoningGymSource) and _has_gym():
             open_source(source)
-        if not isinstance(source, Gsm8kSource | JsonlSource):
-            continue
-        opened = open_source(source)
-        names = {opened[index].verifier for index in range(len(opened))}
-        for name in sorted(names - {source.verifier}):
-            if unknown := unknown_verifier(name):
-                yield f"{source.path}: {unknown}"
+        if isinstance(source, Gsm8kSource | JsonlSource):
+            open_source(source, single=recipe.tasks.template != "chat")
 
 
 def _template(recipe: Recipe) -> Iterator[str]:
