@@ -36,13 +36,16 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     ]
 
 
-def unknown_verifier(name: str) -> str | None:
-    """Why nothing can be verified by `name`; None where the sandbox knows it."""
+def unusable_verifier(name: str) -> str | None:
+    """Why no task with an answer can be verified by `name`; None where one can."""
     try:
-        lookup(name)
+        keys = lookup(name).reference_keys
     except UnknownVerifierError as error:
         return str(error)
-    return None
+    if keys is None or "answer" in keys:
+        return None
+    read = ", ".join(sorted(keys))
+    return f"{name} reads {read}, and a task of a file has an `answer` alone; use math, numeric or exact"
 
 
 def _output(recipe: Recipe) -> Iterator[str]:
@@ -70,8 +73,8 @@ def _verifiers(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
         if not isinstance(source, JsonlSource | Gsm8kSource | DatasetSource):
             continue
-        if unknown := unknown_verifier(source.verifier):
-            yield f"tasks.sources.{number}.verifier: {unknown}"
+        if unusable := unusable_verifier(source.verifier):
+            yield f"tasks.sources.{number}.verifier: {unusable}"
 
 
 def _language(recipe: Recipe) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class Session:
         leased = await self._in_thread(self._leases.poll, "lease", body)
         return list(leased.body["tasks"]) if leased else []
 
-    async def _request(self, kind: str, body: dict[str, Any], arrays: dict[str, Any] | None = None) -> None:
+    async def _request(self, kind: str, body: dict[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
         """A group that cannot be submitted in time is lost here; its lease expires and the task is issued again."""
         try:
             await self._in_thread(self._groups.request, kind, body, arrays)

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from actors.config.checks import unknown_verifier
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, ReasoningGymSource
@@ -33,10 +32,11 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint, so that its cold start is behind it.
     """
     try:
+        _read(recipe)
         tokenizer = _tokenizer(recipe)
         known = tokenizer is not None or recipe.tasks.template != "chat"
         renderer = Renderer(recipe.tasks, tokenizer) if known else None
-        found = [*_lines(recipe), *_prompts(recipe, renderer)]
+        found = list(_prompts(recipe, renderer))
         if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
             stream = TaskStream(recipe.tasks, recipe.seed)
             if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
@@ -69,17 +69,12 @@ def _has_gym() -> bool:
     return find_spec("reasoning_gym") is not None
 
 
-def _lines(recipe: Recipe) -> Iterator[str]:
+def _read(recipe: Recipe) -> None:
     for source in recipe.tasks.sources:
         if isinstance(source, ReasoningGymSource) and _has_gym():
             open_source(source)
-        if not isinstance(source, Gsm8kSource | JsonlSource):
-            continue
-        opened = open_source(source)
-        names = {opened[index].verifier for index in range(len(opened))}
-        for name in sorted(names - {source.verifier}):
-            if unknown := unknown_verifier(name):
-                yield f"{source.path}: {unknown}"
+        if isinstance(source, Gsm8kSource | JsonlSource):
+            open_source(source, single=recipe.tasks.template != "chat")
 
 
 def unexpected(recipe: Recipe) -> list[str]:

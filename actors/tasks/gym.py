@@ -56,13 +56,13 @@ class ReasoningGymProblems:
         try:
             with localcontext(Context()):  # decimal_arithmetic changes the precision of whoever calls it
                 entry = self._dataset[index]
+                verifier, reference = self._verification(entry)
         except Exception as error:  # a generator of the package may fail with anything
             raise RecipeError(
                 f"{self.label}: the family cannot make problem {index} with these `options` "
                 f"({type(error).__name__}: {error}); change them"
             ) from error
         question = (("user", str(entry["question"])),)
-        verifier, reference = self._verification(entry)
         if self._last_number:
             reference["last_number"] = True
         return Task(problem_key(question), with_instruction(question, self._instruction), verifier, reference)

@@ -17,15 +17,16 @@ class Pair:
     rejected: str
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a JSONL file with `prompt` or `messages`, `chosen` and `rejected`.
+def read_pairs(path: Path, single: bool = False) -> list[Pair]:
+    """The pairs of a JSONL file with `prompt` or `messages`, `chosen` and `rejected`; `single` where the template takes
+    one message a prompt.
 
     Raises:
         RecipeError: for a file without pairs, and for a bad line with its number.
     """
     pairs = []
     for place, record in read_jsonl(path, "preferences.pairs"):
-        messages = messages_of(record, place)
+        messages = messages_of(record, place, single)
         chosen, rejected = (text_field(record, key, place) for key in ("chosen", "rejected"))
         if chosen == rejected:
             raise RecipeError(

@@ -2,9 +2,13 @@
 
 import difflib
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +19,50 @@ Record = Mapping[str, Any]
 _ROLES = ("system", "user", "assistant")
 # How alike two names must be (0 to 1) for one to be taken for the other misspelt: `verfier`, not `rate`.
 _ALIKE = 0.75
+#: How files that are no lines of text begin, and what to do with them.
+_OTHER_FORMS = {
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+    b"PAR1": "a Parquet file; read its folder with `source: datasets`, or convert it to JSON lines",
+    b"PK\x03\x04": "a ZIP archive; unpack it",
+    b"\xff\xfe": "UTF-16; convert it to UTF-8",
+    b"\xfe\xff": "UTF-16; convert it to UTF-8",
+}
+# A number with separators of thousands, perhaps with a sign, a currency or a percent sign.
+_THOUSANDS = re.compile(r"[-+]?[$€£]?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?", re.ASCII)
 
 
 def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
+    Numbers are the text that stands in the file: 0.10 is not 0.1, and no digit of a long one is lost.
+
     Raises:
         RecipeError: for a file that cannot be read and for a line that is no JSON object or has a key twice.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `{key}` in the recipe") from error
+    for beginning, advice in _OTHER_FORMS.items():
+        if content.startswith(beginning):
+            raise RecipeError(f"{path}: is {advice}")
+    lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
         if not line.strip():
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            record = json.loads(text, object_pairs_hook=partial(_object, place))
+            record = json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=partial(_object, place))
         except UnicodeDecodeError as error:
             raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
+        except RecursionError as error:
+            raise RecipeError(f"{place}: nested too deeply; each line must hold one JSON object") from error
         except ValueError as error:
             raise RecipeError(f"{place}: not JSON ({error}); each line must hold one JSON object") from error
         if not isinstance(record, dict):
-            raise RecipeError(f"{place}: a {type(record).__name__}, but each line must hold one JSON object")
+            raise RecipeError(f"{place}: {_kind(record)}, but each line must hold one JSON object")
         yield place, record
 
 
@@ -67,16 +90,16 @@ def require_spelling(record: Record, known: Collection[str], place: str) -> None
 
 
 def text_field(record: Record, key: str, place: str) -> str:
-    """The text under a key. A number counts as text: answers are often written as numbers.
+    """The text under a key, as it is. A number counts as text: answers are often written as numbers.
+
+    Nothing else does: a list might be one answer or several, and what is true might be asked as "yes".
 
     Raises:
         RecipeError: if there is none.
     """
     if key not in record:
         raise RecipeError(f"{place}: the key `{key}` is missing; there are {_names(record)}")
-    value = record[key]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = json.dumps(value)
+    value = _number_as_text(record[key])
     if not isinstance(value, str) or not value.strip():
         raise RecipeError(f"{place}: `{key}` must be a text that is not empty, not {_short(value)}")
     try:
@@ -86,8 +109,14 @@ def text_field(record: Record, key: str, place: str) -> str:
     return value
 
 
-def messages_of(record: Record, place: str) -> Messages:
-    """The messages under `messages`, or one user message from `prompt`.
+def _number_as_text(value: Any) -> Any:
+    """A finite number of a table's column, numpy's too, as text; those of JSON are text already. All else as it is."""
+    number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
+    return str(value) if number and math.isfinite(value) else value
+
+
+def messages_of(record: Record, place: str, single: bool = False) -> Messages:
+    """The messages under `messages`, or one user message from `prompt`; `single` where the template takes no more.
 
     Raises:
         RecipeError: if there is neither, or both, or one is out of form.
@@ -108,13 +137,25 @@ def messages_of(record: Record, place: str) -> Messages:
         pairs.append((message["role"], text_field(message, "content", place)))
     if pairs[-1][0] != "user":
         raise RecipeError(f"{place}: the last of `messages` must be the user's, since the model speaks next")
+    if single and len(pairs) > 1:
+        raise RecipeError(f"{place}: `messages` has {len(pairs)} of them, which needs `tasks.template: chat`")
     return tuple(pairs)
 
 
 def final_answer(text: str) -> str:
-    """What follows the last `####` (GSM8K's mark for the result), without thousands separators; else the text."""
+    """What follows the last `####` (GSM8K's mark for the result); else the text.
+
+    A single number there loses its separators of thousands. Other commas mean something: `(1,2)` is no number.
+    """
     _, mark, result = text.rpartition("####")
-    return result.strip().replace(",", "") if mark else text.strip()
+    result = result.strip()
+    return result.replace(",", "") if mark and _THOUSANDS.fullmatch(result) else result
+
+
+def _kind(value: object) -> str:
+    """What a line holds, in JSON's words."""
+    names = {list: "a list", str: "text or a number", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "no object")
 
 
 def _names(record: Record) -> str:

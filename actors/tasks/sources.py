@@ -17,6 +17,7 @@ from actors.config.tasks import (
 from actors.errors import RecipeError
 from actors.tasks.gym import ReasoningGymProblems
 from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
+from actors.tasks.references import require_verifiable
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
@@ -124,8 +125,8 @@ def _detail(source: AnySource) -> str:
             return source.name
 
 
-def open_source(config: AnySource) -> Dataset:
-    """The tasks of one configured source.
+def open_source(config: AnySource, single: bool = False) -> Dataset:
+    """The tasks of one configured source; `single` where the template takes one message a prompt.
 
     Raises:
         RecipeError: for a bad file, line, family, option or data set.
@@ -136,7 +137,7 @@ def open_source(config: AnySource) -> Dataset:
         case ReasoningGymSource():
             return ReasoningGymProblems(config, _INSTRUCTIONS.get(config.answer, ""))
         case JsonlSource():
-            label, tasks = str(config.path), [_from_line(config, *line) for line in read_jsonl(config.path)]
+            label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_jsonl(config.path)]
         case Gsm8kSource():
             label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_jsonl(config.path)]
         case DatasetSource():
@@ -144,18 +145,22 @@ def open_source(config: AnySource) -> Dataset:
     return ListedProblems(label, tasks, _INSTRUCTIONS.get(config.answer, ""))
 
 
-def _task(config: JsonlSource | Gsm8kSource | DatasetSource, messages: Messages, verifier: str, answer: str) -> Task:
+def _task(
+    config: JsonlSource | Gsm8kSource | DatasetSource, place: str, messages: Messages, verifier: str, answer: str
+) -> Task:
     reference: dict[str, Any] = {"answer": answer}
     if config.answer == "last_number":
         reference["last_number"] = True
+    require_verifiable(verifier, reference, place)
     asked = with_instruction(messages, _INSTRUCTIONS.get(config.answer, ""))
     return Task(problem_key(messages), asked, verifier, reference)
 
 
-def _from_line(config: JsonlSource, place: str, record: Mapping[str, Any]) -> Task:
+def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[str, Any]) -> Task:
     require_spelling(record, _LINE_KEYS, place)
     verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
-    return _task(config, messages_of(record, place), verifier, text_field(record, "answer", place))
+    messages = messages_of(record, place, single)
+    return _task(config, place, messages, verifier, text_field(record, "answer", place))
 
 
 def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> Task:
@@ -163,7 +168,7 @@ def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> T
     if "####" not in solution or not final_answer(solution):
         raise RecipeError(f"{place}: `answer` must end in `#### result`, as GSM8K's lines do; else use `source: jsonl`")
     question = text_field(record, "question", place)
-    return _task(config, (("user", question),), config.verifier, final_answer(solution))
+    return _task(config, place, (("user", question),), config.verifier, final_answer(solution))
 
 
 def _label(config: DatasetSource) -> str:
@@ -186,4 +191,4 @@ def _from_dataset(config: DatasetSource) -> Iterator[Task]:
         place = f"{label}, row {number}"
         question = text_field(row, config.prompt_field, place)
         answer = final_answer(text_field(row, config.answer_field, place))
-        yield _task(config, (("user", question),), config.verifier, answer)
+        yield _task(config, place, (("user", question),), config.verifier, answer)

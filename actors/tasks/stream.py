@@ -41,10 +41,13 @@ class TaskStream:
     """
 
     held_out: tuple[Task, ...]
+    #: Whether the template takes one message a prompt.
+    single_prompt: bool
 
     def __init__(self, config: TasksConfig, seed: int):
         weights = [source.weight for source in config.sources]
-        self._sources = [open_source(source) for source in config.sources]
+        self.single_prompt = config.template != "chat"
+        self._sources = [open_source(source, self.single_prompt) for source in config.sources]
         self._labels = source_labels(config.sources)
         self._mixture = Mixture(weights, seed)
         self._reserved: set[str] = set()

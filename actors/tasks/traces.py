@@ -59,7 +59,7 @@ def file_traces(path: Path, stream: TaskStream) -> Iterator[tuple[Task, str]]:
     lines = left = 0
     for place, record in read_jsonl(path, "cold_start.traces"):
         lines += 1
-        messages = messages_of(record, place)
+        messages = messages_of(record, place, stream.single_prompt)
         response = text_field(record, "response", place)
         if not stream.is_held_out(messages):
             left += 1

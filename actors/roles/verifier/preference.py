@@ -120,7 +120,7 @@ def check_files(recipe: Recipe, folder: Path | None = None) -> None:
     if config is None or (config.pairs is not None and trained):
         return
     if config.pairs is not None:
-        read_pairs(config.pairs)
+        read_pairs(config.pairs, single=recipe.tasks.template != "chat")
     if config.base is not None:
         _configuration(config.base, "base")
     if config.reward_model is not None:

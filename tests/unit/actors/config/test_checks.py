@@ -35,6 +35,14 @@ def test_the_recipes_are_right(name: str) -> None:
             ["tasks.sources=[{source: datasets, name: a/b, verifier: maths}]", "cold_start=null"],
             "tasks.sources.0.verifier: no verifier is called 'maths'; known are assert, exact,",
         ),
+        (
+            ["tasks.sources=[{source: datasets, name: a/b, verifier: stdio}]", "cold_start=null"],
+            "tasks.sources.0.verifier: stdio reads checker, ",
+        ),
+        (
+            ["generators.vllm.engine_args={max_model_len: 90}"],
+            "together more than 90, which is generators.vllm.engine_args.max_model_len; lower tasks.max_prompt_tokens",
+        ),
         (["rewards.language=xx"], "rewards.language: language 'xx' is not supported: use one of en, fr,"),
         (
             ["tasks.sources=[{source: jsonl, path: /no/such/file.jsonl}]", "cold_start=null"],

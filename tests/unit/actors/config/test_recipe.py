@@ -4,11 +4,39 @@ from pathlib import Path
 
 import pytest
 
-from actors.config.loading import load
+from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
+from actors.config.roles import SamplingConfig
 from actors.errors import RecipeError
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
+
+
+def test_evaluations_may_be_as_long_as_training_unless_they_say_otherwise(tmp_path: Path) -> None:
+    raised = load(QUICKSTART, ["generators.sampling.max_tokens=40"])
+    assert raised.evaluation_sampling == SamplingConfig(temperature=0.6, top_p=0.95, max_tokens=40)
+    (tmp_path / "recipe.yaml").write_text(dump(raised))
+    resumed = load(tmp_path / "recipe.yaml", ["generators.sampling.max_tokens=30"])
+    assert resumed.evaluation_sampling.max_tokens == 30, "a dump changed what was not said into something that was"
+    own = load(QUICKSTART, ["generators.sampling.max_tokens=40", "evaluation.sampling.max_tokens=20"])
+    assert own.evaluation_sampling.max_tokens == 20
+    assert load(tmp_path / "recipe.yaml").evaluation_sampling == raised.evaluation_sampling
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("{max_tokens: 20}", (0.6, 0.95, 20)),
+        ("{temperature: 1.0}", (1.0, 0.95, 48)),
+        ("{top_p: 1.0}", (0.6, 1.0, 48)),
+        ("{temperature: 1.0, top_p: 0.5, max_tokens: 9}", (1.0, 0.5, 9)),
+    ],
+)
+def test_one_key_of_an_evaluations_sampling_leaves_the_others_as_documented(
+    said: str, meant: tuple[float, float, int]
+) -> None:
+    sampling = load(QUICKSTART, [f"evaluation.sampling={said}"]).evaluation_sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == meant
 
 
 def test_the_tree_is_frozen() -> None:

@@ -173,7 +173,7 @@ def test_leases_are_renewed_while_the_engine_answers() -> None:
         return [GOOD, GOOD]
 
     async def scenario() -> None:
-        engine.generate = generate  # type: ignore[method-assign]
+        engine.generate = generate  # type: ignore[assignment, method-assign]
         groups = Groups(tree, Renderer(tree.tasks, Characters()), engine, replay)
         renewing = asyncio.create_task(groups.renew())
         await asyncio.wait_for(groups.work(lease()), 30)
@@ -219,7 +219,7 @@ def test_an_engine_that_died_beside_its_work_ends_the_generator() -> None:
         return []
 
     async def scenario() -> None:
-        engine.generate = generate  # type: ignore[method-assign]
+        engine.generate = generate  # type: ignore[assignment, method-assign]
         groups = Groups(tree, Renderer(tree.tasks, Characters()), engine, Replay())
         working = asyncio.create_task(groups.work(lease()))
         with pytest.raises(OSError, match="the core is gone"):

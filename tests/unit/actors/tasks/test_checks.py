@@ -39,7 +39,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_verifier_that_a_line_names_must_exist(tmp_path: Path) -> None:
     lines = [*TASKS, {"prompt": "?", "answer": "!", "verifier": "maths"}]
     [problem] = checks.problems(recipe(written(tmp_path / "tasks.jsonl", lines)))
-    assert "tasks.jsonl: no verifier is called 'maths'" in problem
+    assert "tasks.jsonl, line 21: `verifier`: no verifier is called 'maths'" in problem
 
 
 def test_too_few_tasks_are_told_before_anything_starts(tmp_path: Path) -> None:

@@ -1,15 +1,22 @@
 """Tasks and traces from files: what is read, and how a bad line is reported."""
 
+import gzip
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
-from actors.tasks import Task, TaskStream, file_traces
+from actors.tasks import Task, TaskStream, file_traces, read_pairs
+from actors.tasks.records import final_answer, text_field
 from actors.tasks.sources import MAX_LABELS, open_source, source_labels
+from actors.transport.codec import Message, decode, encode
+from sandbox import Pool, RewardConfig, SandboxConfig, Submission, verifier
 
 
 def tasks_of(source: dict[str, Any]) -> list[Task]:
@@ -84,6 +91,20 @@ GOOD = {"prompt": "p", "answer": "a"}
         ({"messages": [{"role": "user"}], "answer": "a"}, "needs `role` and `content` alone"),
         ({"messages": [{"role": "robot", "content": "c"}], "answer": "a"}, "a role must be one of system, user"),
         ({"messages": [{"role": "assistant", "content": "c"}], "answer": "a"}, "the last of `messages` must be"),
+        ("null", "null, but each line must hold one JSON object"),
+        ("3.50", "text or a number, but each line must hold"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"prompt": "p", "answer": NaN}', "`answer` must be a text that is not empty, not nan"),
+        ('{"prompt": "p", "answer": -Infinity}', "`answer` must be a text that is not empty, not -inf"),
+        ({"prompt": "p", "answer": [1, 2]}, "`answer` must be a text"),
+        ({"prompt": "p", "answer": {"value": 3}}, "`answer` must be a text"),
+        ({"prompt": " \t", "answer": "a"}, "`prompt` must be a text that is not empty"),
+        ({**GOOD, "answer": "half \udc01"}, "`answer` holds half of a surrogate pair"),
+        ({**GOOD, "verifier": "maths"}, "`verifier`: no verifier is called 'maths'"),
+        ({**GOOD, "verifier": 3}, "`verifier`: no verifier is called '3'"),
+        ({**GOOD, "verifier": "stdio"}, "`verifier`: stdio reads checker, "),
+        ({**GOOD, "verifier": "reasoning_gym"}, "`verifier`: reasoning_gym reads dataset, entry"),
+        ({"prompt": "p", "answer": "six", "verifier": "numeric"}, "`answer`: the reference's answer is not a number"),
     ],
 )
 def test_a_bad_line_is_named_with_its_file_and_number(tmp_path: Path, line: object, complaint: str) -> None:
@@ -92,6 +113,130 @@ def test_a_bad_line_is_named_with_its_file_and_number(tmp_path: Path, line: obje
         tasks_of({"source": "jsonl", "path": str(path)})
     assert f"{path}, line 3: " in str(raised.value)
     assert complaint in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("3", "3"),
+        ("-0", "-0"),
+        ("3.0", "3.0"),
+        ("1.10", "1.10"),
+        ("0.1", "0.1"),
+        ("1e20", "1e20"),
+        ("1E-400", "1E-400"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("3.14159265358979323846264338327950288", "3.14159265358979323846264338327950288"),
+        ('"3"', "3"),
+        ('"1,234"', "1,234"),
+        ('"$5"', "$5"),
+        ('"(1, 2)"', "(1, 2)"),
+        ('"[[1,2],[3,4]]"', "[[1,2],[3,4]]"),
+        ('" 7 "', " 7 "),
+        ('"true"', "true"),
+        ('"\\ud83d\\ude00"', "\U0001f600"),
+    ],
+)
+def test_an_answer_reaches_its_verifier_as_it_stands_in_the_file(tmp_path: Path, written: str, meant: str) -> None:
+    line = '{"prompt": "p", "verifier": "exact", "answer": ' + written + "}"
+    (task,) = tasks_of({"source": "jsonl", "path": str(write(tmp_path / "tasks.jsonl", line))})
+    assert task.reference == {"answer": meant}
+    travelled = decode(encode(Message("k", 1, {"reference": dict(task.reference)})), 2**20)
+    assert travelled.body["reference"] == {"answer": meant}
+    with Pool(SandboxConfig(), RewardConfig()) as pool:
+        submission = Submission(task.verifier, f"<answer>{meant}</answer>", travelled.body["reference"])
+        assert pool.score([submission], 10.0)[0].parts["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (3, "3"),
+        (2.5, "2.5"),
+        (np.int64(7), "7"),
+        (np.float32(0.1), "0.1"),
+        (Decimal("1.10"), "1.10"),
+        ("1,234", "1,234"),
+    ],
+)
+def test_a_tables_number_is_its_text(value: object, meant: str) -> None:
+    assert text_field({"answer": value}, "answer", "row 3") == meant
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, float("nan"), Decimal("NaN"), date(2024, 1, 2), [1], np.array([1, 2]), b"3", {"a": 1}]
+)
+def test_what_is_neither_text_nor_a_number_in_a_table_is_named_with_row_and_field(value: object) -> None:
+    with pytest.raises(RecipeError, match="row 3: `answer` must be a text that is not empty, not "):
+        text_field({"answer": value}, "answer", "row 3")
+
+
+@pytest.mark.parametrize(
+    ("solution", "meant"),
+    [
+        ("#### 1,234,567", "1234567"),
+        ("#### $1,200.50", "$1200.50"),
+        ("#### -1,000 %", "-1000 %"),
+        ("#### (1,2)", "(1,2)"),
+        ("#### 1,2,3", "1,2,3"),
+        ("#### (1,234)", "(1,234)"),
+        ("1,234", "1,234"),
+        ("5 #### 6 #### 7", "7"),
+    ],
+)
+def test_only_separators_of_thousands_are_taken_out_of_a_result(solution: str, meant: str) -> None:
+    assert final_answer(solution) == meant
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "p", "answer": "a"}\r\n\r\n  \r\n{"prompt": "q", "answer": "b"}')
+    assert [task.reference["answer"] for task in tasks_of({"source": "jsonl", "path": str(path)})] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(b'{"prompt": "p", "answer": "a"}'), "is compressed with gzip; unpack it"),
+        (b"PAR1\x15\x04", "is a Parquet file"),
+        ('{"prompt": "p", "answer": "a"}'.encode("utf-16"), "is UTF-16; convert it to UTF-8"),
+    ],
+)
+def test_a_file_in_another_form_is_named_with_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=says):
+        tasks_of({"source": "jsonl", "path": str(path)})
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot be read \(Is a directory\); correct `path`"):
+        tasks_of({"source": "jsonl", "path": str(tmp_path)})
+
+
+@pytest.mark.parametrize("template", ["raw", "r1_zero"])
+def test_a_conversation_needs_a_template_that_takes_one(tmp_path: Path, template: str) -> None:
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    path = write(tmp_path / "tasks.jsonl", GOOD, {"messages": talk, "answer": "Hi"}, {**GOOD, "prompt": "q"})
+    tree: dict[str, Any] = {"sources": [{"source": "jsonl", "path": str(path)}], "held_out": 1, "development": 0}
+    assert TaskStream(TasksConfig.model_validate(tree), 0).held_out
+    with pytest.raises(RecipeError, match=r"line 2: `messages` has 2 of them, which needs `tasks.template: chat`"):
+        TaskStream(TasksConfig.model_validate(tree | {"template": template}), 0)
+    with pytest.raises(RecipeError, match=r"line 1: `messages` has 2 of them"):
+        read_pairs(write(tmp_path / "pairs.jsonl", {"messages": talk, "chosen": "a", "rejected": "b"}), single=True)
+
+
+def test_a_verifier_of_the_users_own_is_known_once_it_is_registered(tmp_path: Path) -> None:
+    line = {"prompt": "p", "answer": "a", "verifier": "a-palindrome-for-this-test"}
+    source = {"source": "jsonl", "path": str(write(tmp_path / "tasks.jsonl", line))}
+    with pytest.raises(RecipeError, match="no verifier is called"):
+        tasks_of(source)
+
+    @verifier("a-palindrome-for-this-test")
+    def palindrome(submission: Submission) -> bool:
+        return submission.response[0] == submission.response[-1]  # stumbles over an empty response
+
+    assert [task.verifier for task in tasks_of(source)] == ["a-palindrome-for-this-test"]
 
 
 def test_keys_that_resemble_no_absent_one_are_the_users_own(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a verifier makes of a leased group, and of the verdicts on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -73,9 +74,9 @@ class Scripted:
             raise self.answer
         return self.answer
 
-    def request(self, kind: str, body: dict[str, Any]) -> None:
+    def request(self, kind: str, body: Mapping[str, Any]) -> None:
         parse(Message(kind, 1, {"worker": "v", "role": "verifier", **body}), REQUESTS)
-        self.taken.append(body)
+        self.taken.append(dict(body))
 
 
 def scored(answer: list[Verdict] | Exception) -> dict[str, Any]:
