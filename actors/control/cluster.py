@@ -46,6 +46,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     """A mark on all that this process starts, variables that suit the machine, and a reaper that ends them with it."""
     run = secrets.token_hex(8)
     folder = environment.temporary_folder()
+    environment.write_token(folder)
     inherited = {k: v for k, v in os.environ.items() if k != reaper.MARK}
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", reaper.__file__, run, str(folder)],
@@ -55,7 +56,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     )
     assert watcher.stdin is not None
     os.set_inheritable(watcher.stdin.fileno(), False)
-    changed = environment.variables(found, folder) | environment.new_token(folder) | {reaper.MARK: run}
+    changed = environment.variables(found, folder) | {reaper.MARK: run}
     try:
         with _environ(changed):
             yield Guard(folder, watcher.stdin.close)
