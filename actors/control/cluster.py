@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from actors.config.recipe import Recipe
 from actors.control import environment, reaper
@@ -124,6 +125,9 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
 
 def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
     """`ray.init`, once more where it fails: Ray gives its processes 30 s to start, which a busy machine exceeds."""
+    # Ray's agents import its dashboard, which nobody asked for, unless it seems not to be installed. That takes each of
+    # them seconds of CPU time, and Ray gives up where they are not up after 15 s.
+    sys.modules["ray.dashboard.optional_deps"] = cast("ModuleType", None)
     try:
         ray.init(**options)
     except Exception as error:
@@ -132,6 +136,8 @@ def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
         log.warning("Ray did not start, and is started once more: %s", error)
         ray.shutdown()
         ray.init(**options)
+    finally:
+        del sys.modules["ray.dashboard.optional_deps"]
 
 
 def _require_gpus(recipe: Recipe, offered: float) -> None:
