@@ -115,7 +115,7 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
         interrupts.take_back()  # Ray handles SIGTERM in ways of its own, one of which prints a stack of C++
     try:
         if not recipe.ray.address:
-            _require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+            require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
         yield
     finally:
         if not recipe.ray.address:
@@ -140,7 +140,7 @@ def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
         del sys.modules["ray.dashboard.optional_deps"]
 
 
-def _require_gpus(recipe: Recipe, offered: float) -> None:
+def require_gpus(recipe: Recipe, offered: float) -> None:
     """Raises RunError where the pools would wait for GPUs that this machine does not have."""
     roles = ("generator", "verifier", "learner")
     asked = sum(resources(recipe, role).gpus * processes(recipe, role) for role in roles)
