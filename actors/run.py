@@ -74,12 +74,12 @@ def execute(
         try:
             if url := driven.wait_ready():
                 announce(f"watch it at {url}")
-                driven.watch()
-            if interrupts.received is not None:
-                seconds = recipe.controller.wind_down_seconds
-                announce(f"interrupted: winding down, for {seconds:g} s at most; once more ends it at once")
-                driven.stop()
-                raise KeyboardInterrupt
+                if driven.watch():
+                    return
+            seconds = recipe.controller.wind_down_seconds
+            announce(f"interrupted: winding down, for {seconds:g} s at most; once more ends it at once")
+            driven.stop()
+            raise KeyboardInterrupt
         except ray.exceptions.RayTaskError as error:
             raise RunError(root_cause(error)) from error
         except ray.exceptions.GetTimeoutError as error:
@@ -133,12 +133,13 @@ class Driven:
             raise RunError(f"the controller did not come up within {seconds:g} s; see logs/controller.log")
         return None if self._interrupted else str(self._ray.get(described, timeout=NEWS_SECONDS)["url"])
 
-    def watch(self) -> None:
-        """Show events until the run ends, however long that takes, or is interrupted. Raises what ended it."""
+    def watch(self) -> bool:
+        """Show events until the run ends (True), however long that takes, or is interrupted. Raises what ended it."""
         while not self._step():
             if self._interrupted:
-                return
+                return False
         self._ray.get(self._running, timeout=NEWS_SECONDS)
+        return True
 
     def stop(self) -> None:
         """Ask the controller to wind down, and show what happens meanwhile for `controller.wind_down_seconds`."""

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from actors.config.recipe import Recipe
 from actors.control import environment, reaper
@@ -46,6 +47,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     """A mark on all that this process starts, variables that suit the machine, and a reaper that ends them with it."""
     run = secrets.token_hex(8)
     folder = environment.temporary_folder()
+    environment.write_token(folder)
     inherited = {k: v for k, v in os.environ.items() if k != reaper.MARK}
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", reaper.__file__, run, str(folder)],
@@ -55,7 +57,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     )
     assert watcher.stdin is not None
     os.set_inheritable(watcher.stdin.fileno(), False)
-    changed = environment.variables(found, folder) | environment.new_token(folder) | {reaper.MARK: run}
+    changed = environment.variables(found, folder) | {reaper.MARK: run}
     try:
         with _environ(changed):
             yield Guard(folder, watcher.stdin.close)
@@ -113,7 +115,7 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
         interrupts.take_back()  # Ray handles SIGTERM in ways of its own, one of which prints a stack of C++
     try:
         if not recipe.ray.address:
-            _require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+            require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
         yield
     finally:
         if not recipe.ray.address:
@@ -123,6 +125,9 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
 
 def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
     """`ray.init`, once more where it fails: Ray gives its processes 30 s to start, which a busy machine exceeds."""
+    # Ray's agents import its dashboard, which nobody asked for, unless it seems not to be installed. That takes each of
+    # them seconds of CPU time, and Ray gives up where they are not up after 15 s.
+    sys.modules["ray.dashboard.optional_deps"] = cast("ModuleType", None)
     try:
         ray.init(**options)
     except Exception as error:
@@ -131,9 +136,11 @@ def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
         log.warning("Ray did not start, and is started once more: %s", error)
         ray.shutdown()
         ray.init(**options)
+    finally:
+        del sys.modules["ray.dashboard.optional_deps"]
 
 
-def _require_gpus(recipe: Recipe, offered: float) -> None:
+def require_gpus(recipe: Recipe, offered: float) -> None:
     """Raises RunError where the pools would wait for GPUs that this machine does not have."""
     roles = ("generator", "verifier", "learner")
     asked = sum(resources(recipe, role).gpus * processes(recipe, role) for role in roles)

@@ -22,6 +22,8 @@ SOCKET_FOLDER_BYTES = 40
 OPEN_FILES = 1024
 #: Longest wait for a cluster to take a connection (s).
 CONNECT_SECONDS = 10.0
+#: The file with the secret of the run's own cluster, in the run's temporary folder.
+TOKEN = "ray-token"
 _PREFIX = "leeway-"
 _SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 #: Variables that describe a cluster or job of Ray's which is not the run's own.
@@ -101,7 +103,7 @@ def variables(environment: Environment, folder: Path) -> dict[str, str | None]:
     # libraries put their sockets where these say
     changed: dict[str, str | None] = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
     if environment.cluster is None:
-        changed |= dict.fromkeys(FOREIGN_CLUSTER)
+        changed |= dict.fromkeys(FOREIGN_CLUSTER) | {"RAY_AUTH_TOKEN_PATH": str(folder / TOKEN)}
     if environment.home is None:  # caches of Hugging Face, torch and vLLM, which then last as long as the run
         changed["HOME"] = str(folder)
     if environment.user is None and not any(given.get(name) for name in _USER):
@@ -138,12 +140,11 @@ def models_folder(here: Path, output: Path) -> Path:
     return models if _can_be_written(models if models.is_dir() else here) else output / "models"
 
 
-def new_token(folder: Path) -> dict[str, str]:
-    """A secret of the run's own cluster, which Ray would else keep in the home folder for all of them."""
-    path = folder / "ray-token"
+def write_token(folder: Path) -> None:
+    """A secret for the run's own cluster, which Ray would else keep in the home folder, one for all runs."""
+    path = folder / TOKEN
     path.touch(0o600)
     path.write_text(secrets.token_hex(32))
-    return {"RAY_AUTH_TOKEN_PATH": str(path)}
 
 
 def _usable_home() -> str | None:

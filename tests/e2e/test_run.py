@@ -123,7 +123,9 @@ def test_sigterm_to_every_process_at_once_leaves_a_checkpoint(start: Start) -> N
 
 
 def test_a_run_in_a_strange_place(start: Start, tmp_path: Path) -> None:
-    """A user without a name or a home, another cluster's variables, dead proxies, a long TMPDIR, an ascii log."""
+    """A user without a name or a home, a host without an address, another cluster's variables, dead proxies, a long
+    TMPDIR, few descriptors, an ascii log.
+    """
     long = tmp_path / ("scratch" * 10)
     long.mkdir()
     strange = {
@@ -140,10 +142,11 @@ def test_a_run_in_a_strange_place(start: Start, tmp_path: Path) -> None:
         "CUDA_VISIBLE_DEVICES": "",
         "LC_ALL": "C",
     }
-    nobody = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
+    place = ("unshare", "--uts", "sh", "-c", 'umask 077 && hostname nowhere.invalid && exec "$@"', "sh")
+    nobody = ("prlimit", "--nofile=1024", "unshare", "--user", "--map-user=12345", "--map-group=12345")
     unset = [f"-u{name}" for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")]
     changed = [f"{name}={value}" for name, value in strange.items()]
-    inside = (*nobody, "env", *unset, *changed)
+    inside = (*place, *nobody, "env", *unset, *changed)
     run = start(steps="2", inside=inside, **{"generators.engine": "synthetic", "cold_start": "null"})
     assert run.end() == 0, run.text()[-3000:]
     assert usable(run)["steps"] == 2

@@ -1,12 +1,17 @@
 """What every process of a run does first."""
 
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actors import process
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +40,23 @@ def test_what_ends_a_process_is_in_its_log(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="boom"):
         work()
     assert "ValueError: boom" in (tmp_path / "logs" / "generator-1.log").read_text()
+
+
+_OUTLIVING = """
+import os, signal, subprocess, sys
+from actors import process
+
+signal.pthread_sigmask(signal.SIG_BLOCK, process.ENDING)  # as the driver has it for all that it starts
+process.outlive_signals()
+process.take_signals()
+child = subprocess.Popen(["sleep", "60"])
+for number in process.ENDING:
+    os.kill(os.getpid(), number)
+child.terminate()
+print(child.wait(30))
+"""
+
+
+def test_a_process_of_a_run_outlives_signals_and_its_children_do_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", _OUTLIVING], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, f"{-signal.SIGTERM}\n")

@@ -13,7 +13,6 @@ from actors.control.environment import OPEN_FILES, SOCKET_FOLDER_BYTES, Environm
 from actors.errors import RunError
 
 ORDINARY = Environment(variables={}, home="/home/someone", user="someone", open_files=resource.RLIM_INFINITY)
-FOLDER = Path("/tmp/leeway-x")
 
 
 def found(**changes: object) -> Environment:
@@ -21,12 +20,13 @@ def found(**changes: object) -> Environment:
     return Environment(**(fields | changes))
 
 
-def test_an_ordinary_machine_needs_nothing_but_short_paths() -> None:
+def test_an_ordinary_machine_needs_nothing_but_short_paths(tmp_path: Path) -> None:
     assert environment.problems(ORDINARY) == []
-    changed = environment.variables(ORDINARY, FOLDER)
+    changed = environment.variables(ORDINARY, tmp_path)
     assert {name: value for name, value in changed.items() if value is not None} == {
-        "TMPDIR": str(FOLDER),
-        "VLLM_RPC_BASE_PATH": str(FOLDER),
+        "TMPDIR": str(tmp_path),
+        "VLLM_RPC_BASE_PATH": str(tmp_path),
+        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "ray-token"),
     }
 
 
@@ -36,12 +36,12 @@ def test_few_descriptors_are_said_with_the_way_to_more() -> None:
     assert "256" in problem and "ulimit" in problem
 
 
-def test_another_cluster_is_left_alone_unless_it_is_asked_for() -> None:
+def test_another_cluster_is_left_alone_unless_it_is_asked_for(tmp_path: Path) -> None:
     elsewhere = {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_memory_monitor_refresh_ms": "0"}
-    own = environment.variables(found(variables=elsewhere), FOLDER)
+    own = environment.variables(found(variables=elsewhere), tmp_path)
     assert own["RAY_ADDRESS"] is None
     assert "RAY_memory_monitor_refresh_ms" not in own
-    assert "RAY_ADDRESS" not in environment.variables(found(variables=elsewhere, cluster="auto"), FOLDER)
+    assert "RAY_ADDRESS" not in environment.variables(found(variables=elsewhere, cluster="auto"), tmp_path)
 
 
 def test_a_cluster_that_does_not_answer_is_named() -> None:
@@ -52,11 +52,11 @@ def test_a_cluster_that_does_not_answer_is_named() -> None:
     assert address in problem and "ray.address" in problem
 
 
-def test_without_a_home_or_a_name_libraries_get_some() -> None:
-    changed = environment.variables(found(home=None, user=None), FOLDER)
-    assert changed["HOME"] == str(FOLDER)
+def test_without_a_home_or_a_name_libraries_get_some(tmp_path: Path) -> None:
+    changed = environment.variables(found(home=None, user=None), tmp_path)
+    assert changed["HOME"] == str(tmp_path)
     assert changed["USER"] == f"uid-{os.getuid()}"
-    assert "USER" not in environment.variables(found(user=None, variables={"LOGNAME": "me"}), FOLDER)
+    assert "USER" not in environment.variables(found(user=None, variables={"LOGNAME": "me"}), tmp_path)
 
 
 def test_a_user_whom_the_machine_does_not_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_a_user_whom_the_machine_does_not_know(monkeypatch: pytest.MonkeyPatch, 
     assert getpass.getuser() == f"uid-{2**31}"
 
 
-def test_this_machine_is_never_reached_through_a_proxy() -> None:
-    assert "no_proxy" not in environment.variables(ORDINARY, FOLDER)
+def test_this_machine_is_never_reached_through_a_proxy(tmp_path: Path) -> None:
+    assert "no_proxy" not in environment.variables(ORDINARY, tmp_path)
     changed = environment.variables(
-        found(variables={"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "example.org"}), FOLDER
+        found(variables={"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "example.org"}), tmp_path
     )
     assert changed["no_proxy"] == changed["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
 
@@ -106,7 +106,10 @@ def test_models_are_kept_where_they_can_be_written(tmp_path: Path) -> None:
     assert environment.models_folder(Path("/proc"), output) == output / "models"
 
 
-def test_a_token_is_for_its_owner_alone(tmp_path: Path) -> None:
-    path = Path(environment.new_token(tmp_path)["RAY_AUTH_TOKEN_PATH"])
-    assert path.stat().st_mode & 0o077 == 0
-    assert len(path.read_text()) >= 32
+def test_the_token_of_a_cluster_is_for_its_owner_alone(tmp_path: Path) -> None:
+    environment.write_token(tmp_path)
+    path = environment.variables(ORDINARY, tmp_path)["RAY_AUTH_TOKEN_PATH"]
+    assert path is not None
+    assert Path(path).stat().st_mode & 0o077 == 0
+    assert len(Path(path).read_text()) >= 32
+    assert "RAY_AUTH_TOKEN_PATH" not in environment.variables(found(cluster="auto"), tmp_path)
