@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import typer
@@ -189,7 +189,10 @@ def test_every_key_that_a_message_names_exists(module: Path) -> None:
     known = known_keys()
     if module.relative_to(ROOT).parts[0] != "actors":  # which knows the whole tree; others their own part of it
         known |= {".".join(parts[i:]) for parts in (key.split(".") for key in known) for i in range(1, len(parts))}
-    assert not {key for text in messages(module) for key in keys_in(text)} - known
+    # what stands under a mapping is not ours to know, such as `generators.vllm.engine_args`
+    mappings = tuple(f"{key}." for key, field in rows(Recipe) if get_origin(field.annotation) is dict)
+    named = {key for text in messages(module) for key in keys_in(text) if not key.startswith(mappings)}
+    assert not named - known
 
 
 def test_a_key_in_a_message_is_told_from_what_looks_like_one() -> None:
