@@ -68,10 +68,6 @@ class Liveness:
         newest = max(published, default=None)
         return [*self._heard(alive, newest), *self._missed(silent)]
 
-    def ready(self, name: str) -> bool:
-        """Whether a process has ever reported that it came up."""
-        return name in self._known and self._known[name].ready
-
     def overdue(self) -> dict[str, str]:
         """The processes whose time is up, and why."""
         return {name: known.overdue for name, known in self._known.items() if known.overdue}
@@ -136,9 +132,8 @@ class Liveness:
     def _missed(self, silent: Iterable[Seen]) -> Iterator[Unresponsive]:
         timeout, controller = self.recipe.membership.timeout_seconds, self.recipe.controller
         for seen in silent:
-            ready = seen.report.ready
             known = self._known.setdefault(seen.name, _Known(seen.role, seen.report, 0.0, 0.0))
-            known.ready |= ready
+            known.ready |= seen.report.ready
             patience = controller.hang_seconds + (0.0 if known.ready else controller.startup_seconds)
             if seen.silent_seconds > timeout + patience:
                 known.overdue = f"it was not heard of for {seen.silent_seconds:.0f} s, although its process lives"

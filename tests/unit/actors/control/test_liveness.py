@@ -178,8 +178,8 @@ def test_a_generator_may_wait_for_its_first_weights_as_long_as_there_are_none(
 
 def test_who_is_forgotten_is_judged_anew() -> None:
     pool = Pool()
-    pool.look(ready=True)
-    assert pool.liveness.ready("generator-1")
+    pool.look()
     pool.look(silent=1000.0)
     pool.liveness.forget("generator-1")
-    assert not pool.liveness.ready("generator-1") and pool.liveness.overdue() == {}
+    assert pool.liveness.overdue() == {}
+    assert pool.look() == []
