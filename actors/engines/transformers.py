@@ -103,13 +103,17 @@ class TransformersEngine(GlooReceiver):
         self._loop = asyncio.create_task(self._serve())
 
     async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
-        config = self._model.config.get_text_config()
-        context = getattr(config, "max_position_embeddings", None)  # some architectures have no such bound
-        require_fit(prompt, context, self._model.get_input_embeddings().num_embeddings)
+        require_fit(prompt, self._context(), self._model.get_input_embeddings().num_embeddings)
         future: asyncio.Future[list[SampledCompletion]] = asyncio.get_running_loop().create_future()
         self._waiting.append((prompt, samples, sampling, future))
         self._wake.set()
         return await future
+
+    def _context(self) -> int | None:
+        """Positions that the model has learned one by one; rotary ones reach further."""
+        config = self._model.config.get_text_config().to_dict()
+        rotary = config.get("rope_parameters") or config.get("rope_scaling") or config.get("rope_theta")
+        return None if rotary else config.get("max_position_embeddings")
 
     async def ping(self) -> None:
         if self._loop.done():

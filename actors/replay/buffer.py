@@ -369,6 +369,8 @@ class Buffer:
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
+                elif reason is Reason.INFRA_ERROR:
+                    self.refusals.setdefault(str(reason), "the verifiers, or their leases, were lost; see their logs")
             ledger.newly_dropped.clear()
         return self._end_of_evaluation()
 

@@ -86,9 +86,10 @@ class Groups:
         metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
         texts = [s.text for s in sampled]
         arrays = Payload.of(payload_of(prompt, sampled).arrays(), leased["samples"]).arrays()
-        size = sum(array.nbytes for array in arrays.values()) + 4 * (len(text) + sum(map(len, texts)))
+        # The replay would hang up on a larger one without a word.
+        size = sum(array.nbytes for array in arrays.values()) + sum(len(t.encode(errors="replace")) for t in texts)
         if size > recipe.replay.max_message_bytes:
-            raise ProtocolError(f"a group of {size} bytes at most; raise replay.max_message_bytes")
+            raise ProtocolError(f"the group has {size} bytes; raise replay.max_message_bytes")
         return {"prompt": text, "texts": texts}, arrays
 
     def _rendered(self, leased: dict[str, Any]) -> tuple[list[int], str]:

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,25 @@ def test_a_malformed_event_is_counted_and_ends_nothing(replay: ReplayService, ev
     learner.request("notice", {"event": Phase(name="training").model_dump(mode="json")})
     (told,) = client(replay, "controller").request("events", {"after": 0}).body["events"]
     assert (told["kind"], told["name"]) == ("phase", "training")
+
+
+@pytest.mark.parametrize("answer", ["half \ud83d", 2**70, {1, 2}])
+def test_an_answer_that_no_message_holds_ends_nothing(replay: ReplayService, answer: Any) -> None:
+    class Odd(Sums):
+        def train(self, index: int) -> Mapping[str, Any]:
+            return {**super().train(index), "reference": {"answer": answer}}
+
+    replay._buffer.tasks = Odd()
+    generator, verifier = client(replay, "generator"), client(replay, "verifier")
+    (task,) = generator.request("lease", {"version": 0, "capacity": 1}).body["tasks"]
+    submit(generator, task)
+    if isinstance(answer, str):
+        (group,) = verifier.request("lease_verification", {"capacity": 1}).body["groups"]
+        assert group["reference"] == {"answer": "half ?"}
+    else:
+        with pytest.raises(ProtocolError, match="cannot be written as MessagePack"):
+            verifier.request("lease_verification", {"capacity": 1})
+    assert verifier.request("status").body["refusals"] == {}, "the replay goes on"
 
 
 def test_a_statistic_that_is_not_a_number_reaches_the_watcher(replay: ReplayService) -> None:

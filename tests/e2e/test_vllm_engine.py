@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.config.model import TinyModel
 from actors.config.network import NetworkConfig
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import RequestRejectedError, SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.models import prepare
@@ -106,6 +106,12 @@ async def digests(engines: list[VllmEngine]) -> list[Any]:
     return [await e._engine.collective_rpc("parameter_digests") for e in engines]
 
 
+async def rejection(generating: VllmEngine, prompt: list[int]) -> str:
+    with pytest.raises(RequestRejectedError) as raised:
+        await generating.generate(prompt, 2, SAMPLING)
+    return raised.value.reason
+
+
 async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer) -> list[WeightSync]:
     """Version 3, from a learner that sends nothing else."""
     syncs: list[WeightSync] = []
@@ -141,6 +147,8 @@ async def scenario(model: Path) -> dict[str, Any]:
     for e in engines:
         await e.start()
     seen["loaded_digests"] = await digests(engines)
+    seen["rejections"] = [await rejection(engines[0], prompt) for prompt in ([8] * 128, [10**6], [-1], [])]
+    await asyncio.wait_for(engines[0].ping(), 60)
     syncs: list[WeightSync] = []
     publisher = publisher_for(2**18, syncs.append)
     try:
@@ -169,6 +177,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("models")
     model = exported(prepare(TinyModel(kind="tiny"), folder, 0), folder / "exported")
     return {"model": model, **asyncio.run(scenario(model))}
+
+
+def test_a_prompt_that_an_engine_cannot_answer_is_rejected_and_the_engine_goes_on(seen: dict[str, Any]) -> None:
+    assert seen["rejections"] == ["overlong", "malformed", "malformed", "malformed"]
+    assert seen["completions"]
 
 
 def test_an_engine_loads_what_a_learner_has_exported(seen: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from actors.config.model import TinyModel
 from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines import transformers as transformers_engine
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import RequestRejectedError, SampledCompletion
 from actors.engines.transformers import TransformersEngine
 from actors.errors import EngineError
 from actors.models import prepare
@@ -40,6 +40,28 @@ def test_whoever_waits_for_completions_learns_that_generation_broke(
                 await asyncio.wait_for(engine.generate([8, 9], 2, SAMPLING), 30)
             monkeypatch.setattr(transformers_engine, "generate", generate)
             assert len(await asyncio.wait_for(engine.generate([8, 9], 2, SAMPLING), 30)) == 2
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("prompt", [[], [8, 10**6], [-1]])
+def test_a_prompt_that_the_model_cannot_read_is_rejected_and_the_others_are_answered(
+    tmp_path: Path, prompt: list[int]
+) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+
+    async def scenario() -> None:
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            good, bad = await asyncio.gather(
+                engine.generate([8, 9], 2, SAMPLING), engine.generate(prompt, 2, SAMPLING), return_exceptions=True
+            )
+            assert isinstance(bad, RequestRejectedError) and bad.reason == "malformed"
+            assert not isinstance(good, BaseException) and len(good) == 2
+            await engine.ping()
         finally:
             await engine.close()
 

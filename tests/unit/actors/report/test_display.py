@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from actors.events import Event, Phase, Restart, Unresponsive, WriteFailed
+from actors.events import EvaluationDone, EvaluationMissing, Event, Phase, Restart, Unresponsive, WriteFailed
 from actors.report.display import Display, page, spark
 from actors.report.health import warnings
 from actors.report.state import RunState
@@ -121,6 +121,15 @@ def test_a_reward_model_is_one_line_of_a_log() -> None:
     done = reward_model(0.9375)
     line = "reward model: 93.8% of 64 held-out pairs in the right order, margin 1.5 nats, after 120 steps"
     assert log_of([done])[0] == line
+
+
+def test_what_an_evaluation_lacks_is_said() -> None:
+    done = EvaluationDone(
+        version=1, name="after", pass_at_1=0.5, n=6, left_out={"overlong": 2}, version_min=1, version_max=1
+    )
+    missing = EvaluationMissing(version=1, name="step 2", reason="none of the 8 held-out tasks\ncould be scored")
+    assert log_of([done]) == ["held-out after: pass@1 50.0% of 6 tasks, 2 left out (overlong)"]
+    assert log_of([missing]) == ["held-out step 2: no result: none of the 8 held-out tasks could be scored"]
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

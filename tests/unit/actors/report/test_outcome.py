@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from actors.events import EvaluationMissing
 from actors.report.display import Display
 from actors.report.health import HealthWarning, warnings
 from actors.report.outcome import print_outcome
@@ -64,6 +65,14 @@ def test_a_warning_is_one_line_in_a_pipe_and_wrapped_between_words_on_a_terminal
     wrapped = outcome(summarise(state), found=[warning], terminal=True)
     assert max(map(len, wrapped)) <= 80
     assert " ".join(wrapped).endswith(text)
+
+
+def test_what_the_evaluations_lack_is_said() -> None:
+    before = evaluation("before", 0, 0.5).model_copy(update={"left_out": {"infra_error": 1}})
+    missing = EvaluationMissing(version=4, name="after", reason="waited 1800 s without progress")
+    text = "\n".join(outcome(summarise(state_of(before, missing))))
+    assert "before: 1 task left out (infra_error)" in text
+    assert "after: no result: waited 1800 s without progress" in text
 
 
 def test_the_outcome_of_an_interrupted_run() -> None:

@@ -144,7 +144,7 @@ def test_a_group_that_the_replay_refuses_is_rejected_and_a_refused_rejection_end
 
 def test_a_group_larger_than_a_message_is_rejected_by_the_key_that_bounds_it() -> None:
     replay = Replay()
-    worked(completion(((0, 1),), text="x" * 2**14), lease(), replay, "replay.max_message_bytes=65536")
+    worked(completion(((0, 1),), text="x" * 2**15), lease(), replay, "replay.max_message_bytes=65536")
     assert "replay.max_message_bytes" in replay.told[0][1]["detail"]
 
 

@@ -1,11 +1,15 @@
 """What the learner's actor makes of a recipe."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors.config.loading import load
-from actors.roles.learner.learner import learner_config, merging_of
+from actors.roles.learner.learner import Learner, learner_config, merging_of
+from actors.roles.role import RoleContext, Storage
+from actors.transport.codec import Message
 from benchmarks.models import small_llama
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
@@ -15,6 +19,51 @@ def test_a_batch_to_inspect_is_saved_in_the_run_folder(tmp_path: Path) -> None:
     assert learner_config(load(QUICKSTART), tmp_path).inspection_folder == str(tmp_path / "inspection")
     chosen = load(QUICKSTART, [f"learner.inspection_folder={tmp_path}/elsewhere"])
     assert learner_config(chosen, tmp_path).inspection_folder == f"{tmp_path}/elsewhere"
+
+
+class Stalled:
+    """A client of a replay whose evaluation makes no progress, or has nothing left of it."""
+
+    def __init__(self, standing: Mapping[str, Any]) -> None:
+        self.standing = standing
+        self.events: list[Mapping[str, Any]] = []
+
+    def request(self, kind: str, body: Mapping[str, Any]) -> Message:
+        if kind == "notice":
+            self.events.append(body["event"])
+        answers = {"evaluate": {"evaluation": 0}, "evaluation_result": self.standing}
+        return Message("reply", 1, answers.get(kind, {}))
+
+
+class Exports:
+    version = 3
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def export(self, folder: Path) -> None:
+        self.folders.append(folder)
+
+
+@pytest.mark.parametrize(
+    ("standing", "missing"),
+    [
+        ({"progress": [0, 2], "waits_for": "generator-1 (6 of 8 held-out tasks)"}, ["generator-1 (6 of 8"]),
+        ({"missing": "none of the 8 held-out tasks could be scored"}, []),  # which the replay has told by itself
+    ],
+)
+def test_a_last_evaluation_without_a_result_costs_neither_the_model_nor_the_run(
+    tmp_path: Path, standing: Mapping[str, Any], missing: list[str]
+) -> None:
+    recipe = load(QUICKSTART, ["evaluation.stall_seconds=0.01"])
+    learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
+    exports, client = Exports(), Stalled(standing)
+    learner._trainer, learner._client, learner._publisher = exports, client, None  # type: ignore[assignment]
+    learner._finish()
+    assert exports.folders == [tmp_path / "model"]
+    told = [event["reason"] for event in client.events if event["kind"] == "evaluation_missing"]
+    assert len(told) == len(missing)
+    assert all(words in reason for words, reason in zip(missing, told, strict=True))
 
 
 @pytest.mark.parametrize(
