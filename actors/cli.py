@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
+
+if TYPE_CHECKING:
+    from actors.config.recipe import Recipe
 
 INTERRUPTED = 130
 _ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +71,7 @@ def run(
         tree, checkpoint, step = load(recipe, overrides or ()), None, 0
         with _about(recipe):
             folder = runs.new_folder(tree)
+            _note(tree)
     runs.show(tree, folder, checkpoint, step, console)
 
 
@@ -84,9 +88,18 @@ def check(
     tree = load(recipe, overrides or ())
     with _about(recipe):
         runs.require(tree)
+        _note(tree)
     for what in unchecked(tree):
         stderr.print(f"not checked: {what}", style="dim", soft_wrap=True)
     typer.echo(dump(tree), nl=False)
+
+
+def _note(recipe: "Recipe") -> None:
+    """Say what the model's chat template does that the recipe does not show."""
+    from actors.tasks.checks import unexpected
+
+    for what in unexpected(recipe):
+        stderr.print(f"note: {what}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
