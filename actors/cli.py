@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -27,6 +27,9 @@ from sandbox.terminal import discard, lasting
 
 #: What writing to a stream fails with; errors of files have a name.
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+if TYPE_CHECKING:
+    from actors.config.recipe import Recipe
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -83,6 +86,7 @@ def run(
         with _about(recipe):
             found = surroundings(tree)
             folder = new_folder(tree)
+            _note(tree)
         with locked(folder), _resumable(folder):
             show(tree, folder, None, 0, console, found, context.obj)
 
@@ -112,9 +116,18 @@ def check(
     tree = load(recipe, overrides or ())
     with _about(recipe):
         require(tree)
+        _note(tree)
     for what in unchecked(tree):
         _say(f"not checked: {what}", style="dim")
     typer.echo(dump(tree).encode(), nl=False)  # UTF-8 as recipes are read, whatever the terminal takes
+
+
+def _note(recipe: "Recipe") -> None:
+    """Say what the model's chat template does that the recipe does not show."""
+    from actors.tasks.checks import unexpected
+
+    for what in unexpected(recipe):
+        _say(f"note: {what}", style="dim")
 
 
 @contextmanager

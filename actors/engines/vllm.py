@@ -82,6 +82,7 @@ class VllmEngine:
             "enable_prefix_caching": v.prefix_cache != "off",
             "logprobs_mode": "processed_logprobs",
             "skip_tokenizer_init": True,
+            "generation_config": "vllm",  # not what the model folder says of sampling
             "disable_log_stats": True,
             "weight_transfer_config": WeightTransferConfig(backend=plugin.ENGINES[self._backend][0]),
             "worker_extension_cls": plugin.WORKER_EXTENSION,

@@ -86,7 +86,7 @@ class Learner:
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
-            _require_length(recipe, self._trainer.policy.longest)
+            require_length(recipe, self._trainer.policy.longest)
             self._loaded = True
             self._start()
             self._train()
@@ -329,7 +329,7 @@ class Learner:
             log.warning("%s", error)
 
 
-def _require_length(recipe: Recipe, longest: int | None) -> None:
+def require_length(recipe: Recipe, longest: int | None) -> None:
     """Refuse answers whose length would change what the model says of others (`learner.model.loading`)."""
     tokens = recipe.tasks.max_prompt_tokens + recipe.generators.sampling.max_tokens
     if longest is not None and tokens > longest:

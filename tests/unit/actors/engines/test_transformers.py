@@ -1,6 +1,7 @@
 """The engine around `transformers`, without a run around it."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.config.model import TinyModel
 from actors.config.roles import GeneratorsConfig, SamplingConfig
@@ -160,3 +161,30 @@ def test_a_commit_that_is_given_up_while_a_batch_is_generated_changes_nothing(
             await engine.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.01, "top_p": 0.1, "top_k": 1, "min_p": 0.9, "do_sample": True},
+        {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(3, 120)), "bad_words_ids": [[3], [4]], "sequence_bias": [[[5], 90.0]]},
+        {"max_length": 2, "max_new_tokens": 1, "min_new_tokens": 12, "max_time": 1e-9},
+        {"forced_eos_token_id": 2, "forced_bos_token_id": 9, "num_beams": 3},
+    ],
+)
+def test_a_model_folder_decides_nothing_about_sampling(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+    tokenizer, file = AutoTokenizer.from_pretrained(folder), folder / "generation_config.json"
+
+    def sampled() -> list[SampledCompletion]:
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        torch.manual_seed(0)
+        prompts, sampling = [[8, 9], [10]], SamplingConfig(max_tokens=12)
+        return transformers_engine.generate(model, tokenizer, prompts, sampling, [tokenizer.eos_token_id], 0)
+
+    before = sampled()
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    for one, other in zip(before, sampled(), strict=True):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        np.testing.assert_array_equal(one.logprobs, other.logprobs)

@@ -94,3 +94,19 @@ def test_a_system_message_needs_a_template_that_shows_it(tmp_path: Path, templat
     found = checks.problems(tree)
     assert (found == []) if says is None else (says in found[0] and "tasks.system" in found[0])
     assert checks.problems(recipe(tmp_path / "tasks.jsonl", *chat)) == []
+
+
+def test_messages_that_the_format_does_not_take_are_named_by_file_and_line(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    file = written(tmp_path / "tasks.jsonl", [*TASKS, {"messages": talk, "answer": "1"}])
+    [problem] = checks.problems(recipe(file, "tasks.template=raw"))
+    assert f"tasks.jsonl, line {len(TASKS) + 1}: tasks.template is raw, which takes a single prompt" in problem
+
+
+def test_a_trace_of_several_turns_is_told_before_anything_starts(tmp_path: Path) -> None:
+    tiny.write(TinyModel(kind="tiny", hidden_size=32, heads=1, layers=1), tmp_path / "model", seed=0)
+    traces = written(tmp_path / "traces.jsonl", [{"prompt": "1+1=", "response": "2<eos>user: and?"}])
+    file = written(tmp_path / "tasks.jsonl", TASKS)
+    tree = recipe(file, f"model={{kind: folder, path: {tmp_path / 'model'}}}", f"cold_start={{traces: {traces}}}")
+    [problem] = checks.problems(tree)
+    assert "traces.jsonl" in problem and "holds the end token <eos> before its end" in problem

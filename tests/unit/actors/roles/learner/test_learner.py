@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors.config.loading import load
-from actors.roles.learner.learner import Learner, learner_config, merging_of
+from actors.errors import RecipeError
+from actors.roles.learner.learner import Learner, learner_config, merging_of, require_length
 from actors.roles.role import RoleContext, Storage
 from actors.transport.codec import Message
 from benchmarks.models import small_llama
@@ -82,3 +83,11 @@ def test_merged_weights_are_rounded_as_if_they_had_travelled(
     recipe = load(QUICKSTART, [*keys, f"learner.dtype={learner}", f"generators.dtype={generators}"])
     merging = merging_of(recipe, small_llama(tmp_path / "model", 64))
     assert (merging.dtype, merging.scale) == (merged, 0.5)
+
+
+def test_answers_beyond_what_a_models_positions_allow_are_refused_at_the_start() -> None:
+    recipe = load(QUICKSTART, ["tasks.max_prompt_tokens=100", "generators.sampling.max_tokens=28"])
+    require_length(recipe, None)
+    require_length(recipe, 128)
+    with pytest.raises(RecipeError, match="are 128 together, and beyond 127 the positions"):
+        require_length(recipe, 127)
