@@ -28,7 +28,7 @@ import traceback
 import types
 from typing import Any
 
-from sandbox.jail import program, rpc, streams, values
+from sandbox.jail import emulation, program, rpc, streams, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -44,6 +44,7 @@ def prepare() -> None:
     """Make the interpreter what programs expect of one that was started the usual way; once, before any fork."""
     site.setquit()
     program.prepare()
+    emulation.prepare()
     # Time is limited in other ways.
     sys.set_int_max_str_digits(0)
     whole = threading.stack_size

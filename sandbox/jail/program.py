@@ -40,7 +40,8 @@ _ENCODER = json.JSONEncoder(default=str)
 def prepare() -> None:
     """Import what solutions in LeetCode's form rely on; once, before any fork."""
     exec(compile(_PRELUDE, "prelude.py", "exec", dont_inherit=True), _prelude)
-    for name in {"__builtins__", "__name__", *vars(builtins)} & _prelude.keys():
+    # The streams are those of another time, and what is built in needs no giving.
+    for name in {"__builtins__", "__name__", "stdin", "stdout", "stderr", *vars(builtins)} & _prelude.keys():
         del _prelude[name]
 
 
