@@ -4,8 +4,8 @@ A job is one JSON object in a sealed memory file that only the child reads:
 
     {"kind": "stdio", "source" or "sources"}             the program talks to its stdin and stdout
     {"kind": "function", "sources", "entry", "args"}     emits {"value": …} of one call
-    {"kind": "serve", "sources", "entry"}                answers calls, one line in, one line out
-    {"kind": "test", "setup", "source", "entry"}         runs trusted tests against a proxy that makes such calls
+    {"kind": "serve", "sources", "entry"}                answers requests, one line in, one line out
+    {"kind": "test", "setup", "source", "entry"}         runs trusted tests that make such requests
 
 Of `sources` and `setup`, lists of alternatives, the first that compiles is run.
 
@@ -28,7 +28,7 @@ import traceback
 import types
 from typing import Any
 
-from sandbox.jail import emulation, program, rpc, streams, values
+from sandbox.jail import answering, emulation, program, streams, testing, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -137,6 +137,6 @@ def _function(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     return 0
 
 
-_KINDS = {"stdio": _stdio, "function": _function, "serve": rpc.serve, "test": rpc.test}
+_KINDS = {"stdio": _stdio, "function": _function, "serve": answering.serve, "test": testing.test}
 
 __all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "reset", "run", "warm_up"]

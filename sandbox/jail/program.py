@@ -33,6 +33,8 @@ _PRELUDE = "".join(f"from {name} import *\n" for name in _STARRED) + f"import {'
 _SOLUTION = "class Solution"
 _WORD = re.compile(r"[^\W\d]\w*")
 _prelude: dict[str, Any] = {"__name__": "program"}
+#: What the program of this process was given.
+given_names: set[str] = set()
 # Made before any fork: a child that made its own would copy pages for it.
 _ENCODER = json.JSONEncoder(default=str)
 
@@ -63,6 +65,7 @@ def entry(job: dict[str, Any], namespace: dict[str, Any]) -> Any:
     # Only what is mentioned: every name given is a page that this child copies.
     given = {name: _prelude[name] for name in _WORD.findall(source) if name in _prelude} if _SOLUTION in source else {}
     namespace.update(given)
+    given_names.update(given)
     exec(code, namespace)
     wanted = job["entry"]
     if "." in wanted:

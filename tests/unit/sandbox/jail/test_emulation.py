@@ -76,7 +76,9 @@ def test_programs_find_their_locale_and_encoding(pool: Pool, program: str) -> No
 
 
 def test_files_of_programs_with_a_directory() -> None:
-    program = "import tempfile\nwith tempfile.TemporaryFile('w+') as f:\n    f.write('15')\n    f.seek(0)\n    print(*f)"
+    program = (
+        "import tempfile\nwith tempfile.TemporaryFile('w+') as f:\n    f.write('15')\n    f.seek(0)\n    print(*f)"
+    )
     with Pool(SandboxConfig(workers=1, scratch_bytes=1 << 20, test_seconds=20.0), RewardConfig()) as pool:
         if not pool.runner(60).can_write():
             pytest.skip("no mount namespaces here")
