@@ -2,7 +2,8 @@
 
 A job is one JSON object in a sealed memory file that only the child reads:
 
-    {"kind": "stdio", "source" or "sources"}             the program talks to its stdin and stdout
+    {"kind": "stdio", "source" or "sources"}             the program talks to its stdin and stdout; with `imports_files`
+                                                         it may import from the directory that it starts in
     {"kind": "function", "sources", "entry", "args"}     emits {"value": …} of one call
     {"kind": "serve", "sources", "entry"}                answers requests, one line in, one line out
     {"kind": "test", "setup", "source", "entry"}         runs trusted tests that make such requests
@@ -24,11 +25,10 @@ import os
 import site
 import sys
 import threading
-import traceback
 import types
 from typing import Any
 
-from sandbox.jail import answering, emulation, program, streams, testing, values
+from sandbox.jail import answering, emulation, program, streams, testing, tracebacks, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -108,17 +108,17 @@ def _perform(job: dict[str, Any]) -> int:
             sys.stderr.write(error.code + "\n")
         return code & 0xFF
     except BaseException as error:  # noqa: BLE001 - whatever the program raises ends it, and is reported
-        return _failed(error)
+        return _failed(error, job)
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, job: dict[str, Any]) -> int:
     name = type(error).__name__
     message = ""
     if isinstance(error, MemoryError):
         # Room for the report: what the failing frames hold is not needed any more.
         error.__traceback__ = None
     else:
-        traceback.print_exception(error, limit=20)
+        tracebacks.show(error, (job.get("sources") or [job.get("source", "")])[-1])
         message = str(error)[:_MAX_MESSAGE]
     report({"end": {"error": name, "message": message}})
     return 1
@@ -126,6 +126,9 @@ def _failed(error: BaseException) -> int:
 
 def _stdio(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     code, _ = compiled(job.get("sources") or [job["source"]], "program.py")
+    if job.get("imports_files"):
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib costs start-up time
+        sys.dont_write_bytecode = True
     exec(code, namespace)
     return 0
 
