@@ -131,22 +131,27 @@ def describe(kind: type, number: int, numbered: Callable[[type], int]) -> tuple[
             bases.append(numbered(base))
         elif EXCEPTIONS.get(base.__name__) is base:
             bases.append(base.__name__)
-    specials = [name for name in SPECIALS if _defines(kind, name)]
+    shape = shape_of(kind)
+    specials = _specials(kind, shape)
     if kind.__hash__ is None:
         specials.append(UNHASHABLE)
     methods = [name for name, part in vars(kind).items() if isinstance(part, types.FunctionType) and name[:2] != "__"]
     fields = [one.name for one in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
     doc = kind.__doc__ if isinstance(kind.__doc__, str) and kind.__module__ != "builtins" else None
     container = next((one.__name__ for one in CONTAINERS if issubclass(kind, one)), "")
-    return number, kind.__name__, bases, specials, methods, shape_of(kind), doc, fields, container
+    return number, kind.__name__, bases, specials, methods, shape, doc, fields, container
 
 
-def _defines(kind: type, name: str) -> bool:
+def _specials(kind: type, shape: str) -> list[str]:
+    if shape == "function":
+        return []
     # Of exceptions and values, what is builtin is there already.
-    builtin = issubclass(kind, BaseException) or shape_of(kind) in _VALUE_NAMES
-    bases = [one for one in kind.__mro__ if one is not object and not (builtin and one.__module__ == "builtins")]
-    found = next((vars(base)[name] for base in bases if name in vars(base)), None)
-    return found is not None
+    builtin = shape == "exception" or shape in _VALUE_NAMES
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        if not (builtin and base.__module__ == "builtins"):
+            found |= {name: vars(base)[name] for name in SPECIALS & vars(base).keys()}
+    return [name for name, part in found.items() if part is not None]
 
 
 def callable_parts(function: Any) -> tuple[str, str | None, list[tuple[Any, ...]] | None, bool]:

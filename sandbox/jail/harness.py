@@ -86,6 +86,7 @@ def warm_up() -> None:
         _perform(job)
         _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
         sys.stdout.flush()
+    testing.warm_up()
 
 
 def decode(body: bytes) -> dict[str, Any]:

@@ -207,10 +207,14 @@ class Peer:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message with the classes that it mentions first."""
-        if self.given.news:
-            message["classes"] = Serializer().encode(self.given.news)
-            self.given.news = []
-        report(message)
+        report(message | self.news())
+
+    def news(self) -> dict[str, Any]:
+        """The classes to describe with the next message, if there are any."""
+        if not self.given.news:
+            return {}
+        described, self.given.news = Serializer().encode(self.given.news), []
+        return {"classes": described}
 
     def receive(self) -> dict[str, Any]:
         """The other's next message.
@@ -222,6 +226,11 @@ class Peer:
         if not line:
             raise EOFError("the other process has ended")
         message: dict[str, Any] = json.loads(line)
+        self.take_in(message)
+        return message
+
+    def take_in(self, message: dict[str, Any]) -> None:
+        """Learn the classes that a message describes."""
         if "classes" in message:
             for description in Serializer().decode(message["classes"]):
                 number, kind, *shape = handles.type_of(description, self._classes)
@@ -229,7 +238,6 @@ class Peer:
                 self._shapes[id(kind)] = (shape[0], shape[1])
                 self.got[number] = kind
                 self._got_numbers[id(kind)] = number
-        return message
 
     def arguments(self, message: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments of the exception of a reply."""

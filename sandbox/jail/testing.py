@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.jail import pytest_api
+from sandbox.jail.answering import ProgramPeer
 from sandbox.jail.asking import TestPeer
 from sandbox.jail.collecting import Collection
 from sandbox.jail.handles import Handle, HandleType, UnsupportedError
@@ -44,6 +45,39 @@ def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     return 0
 
 
+class _Rehearsal(TestPeer):
+    """The tests' end of a conversation with a program in the same process, which is one of ours."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        program: dict[str, Any] = {"__name__": "program"}
+        exec("def f(x):\n    return [x]\n", program)
+        self._other = ProgramPeer(program, io.BytesIO())
+        self._other.entry = program["f"]
+        super().__init__(namespace, mutates=False)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Have it answered."""
+        self._reply = self._other.answer(message["call"]) | self._other.news()
+
+    def receive(self) -> dict[str, Any]:
+        """The answer."""
+        self.take_in(self._reply)
+        return self._reply
+
+
+def warm_up() -> None:
+    """Do what tests do, often enough for the interpreter to specialise the code; before any fork."""
+    modules, finders = dict(sys.modules), list(sys.meta_path)
+    job = {"setup": [""], "source": "def check(f):\n    assert f(1) == [1]\n    assert f('a') != 2.5\n", "entry": "f"}
+    for _ in range(16):
+        namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+        if "passed" not in _Tests(job, namespace, _Rehearsal(namespace)).run():
+            raise OSError("the rehearsal of tests failed")
+        sys.meta_path[:] = finders
+        for name in sys.modules.keys() - modules.keys():
+            del sys.modules[name]
+
+
 class _Tests:
     """One file of tests, and what it has done so far."""
 
@@ -64,7 +98,7 @@ class _Tests:
         }
         self._wanted = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
         self._has_asserts = any(isinstance(node, ast.Assert) for node in ast.walk(self._tree))
-        self._code = compile(ast.fix_missing_locations(_Watched().visit(self._tree)), "test.py", "exec")
+        self._code = compile(_Watched().visit(self._tree), "test.py", "exec")
 
     def run(self) -> dict[str, Any]:
         """Run everything; the report."""
@@ -164,20 +198,26 @@ class _Tests:
         return called
 
 
+def _at(node: ast.stmt, made: Any) -> Any:
+    made.lineno, made.col_offset = node.lineno, node.col_offset
+    made.end_lineno, made.end_col_offset = node.end_lineno, node.end_col_offset
+    return made
+
+
 class _Watched(ast.NodeTransformer):
     """Has tests and assertions noticed when they run."""
 
     def _decorated(self, node: Any) -> Any:
         if node.name.startswith("test") or node.name == "check":
-            node.decorator_list.append(ast.copy_location(ast.Name(_RAN, ast.Load()), node))
+            node.decorator_list.append(_at(node, ast.Name(_RAN, ast.Load())))
         return self.generic_visit(node)
 
     visit_FunctionDef = visit_AsyncFunctionDef = _decorated  # noqa: N815 - names of `ast`
 
     def visit_Assert(self, node: ast.Assert) -> Any:
         """One more statement before it."""
-        call = ast.Expr(ast.Call(ast.Name(_ASSERTED, ast.Load()), [], []))
-        return [ast.copy_location(call, node), node]
+        counted = _at(node, ast.Call(_at(node, ast.Name(_ASSERTED, ast.Load())), [], []))
+        return [_at(node, ast.Expr(counted)), node]
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
