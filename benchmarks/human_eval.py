@@ -13,8 +13,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -64,7 +63,8 @@ class Run:
     """One run through a new pool.
 
     Attributes:
-        canonical_passed: of the canonical solutions.
+        canonical_passed: of the canonical solutions, as completions of their prompts.
+        plain_passed: of the canonical solutions, as records without a prompt, whose response is prompt and solution.
         changed_failed: of the mutants that the tests tell apart.
         unchanged_passed: of the others.
         false: names and verdicts of the solutions and mutants that were judged wrongly; must be empty.
@@ -72,6 +72,7 @@ class Run:
     """
 
     canonical_passed: int
+    plain_passed: int
     changed_failed: int
     unchanged_passed: int
     false: list[str]
@@ -85,6 +86,7 @@ def run(json_path: Path | None = None) -> None:
     unchanged = report.mutants - report.changed
     rows = {
         f"solutions that pass, of {report.problems}": [run.canonical_passed for run in report.runs],
+        "the same without a prompt": [run.plain_passed for run in report.runs],
         f"changed mutants that fail, of {report.changed}": [run.changed_failed for run in report.runs],
         f"other mutants that pass, of {unchanged}": [run.unchanged_passed for run in report.runs],
         "false results": [len(run.false) for run in report.runs],
@@ -150,23 +152,35 @@ def passes_in_the_open(problem: Problem, program: str) -> bool:
 
 
 def submission(problem: Problem, solution: str) -> Submission:
-    """A solution (the function's body, or a whole program) as the `assert` verifier takes it."""
+    """The body of the function as the `assert` verifier takes it after its prompt."""
     reference = {"entry": problem["entry_point"], "test": problem["test"], "raw": True}
     return Submission("assert", solution, reference, problem["prompt"])
+
+
+def plain(problem: Problem, program: str) -> Submission:
+    """A whole program in the plainest form: the tests call what the program defines, and there is no prompt."""
+    return replace(submission(problem, program), prompt="")
 
 
 def _run(found: dict[str, Problem], made: dict[str, str], changed: set[str]) -> Run:
     started = time.monotonic()
     with Pool(SandboxConfig(test_seconds=120.0, cpu_seconds=OPEN_CPU_SECONDS), RewardConfig()) as pool:
-        canonical = _verdicts(pool, found, ((name, problem["canonical_solution"]) for name, problem in found.items()))
-        mutated = _verdicts(pool, found, made.items())
-    false = [f"canonical {name}: {status}: {detail}" for name, (status, detail) in canonical.items() if status != "ok"]
+        bodies = {name: submission(problem, problem["canonical_solution"]) for name, problem in found.items()}
+        canonical = _verdicts(pool, bodies)
+        whole = _verdicts(pool, {name: plain(problem, source(problem)) for name, problem in found.items()})
+        mutated = _verdicts(pool, {name: plain(found[name], program) for name, program in made.items()})
+    false = [
+        f"canonical {name}: {status}: {detail}"
+        for name, (status, detail) in [*canonical.items(), *whole.items()]
+        if status != "ok"
+    ]
     for name, (status, detail) in mutated.items():
         if (status == "ok") == (name in changed) or status == Status.INFRA_ERROR:
             false.append(f"mutant of {name}: {status}: {detail}")
     passed = {name for name, (status, _) in mutated.items() if status == "ok"}
     return Run(
         canonical_passed=sum(status == "ok" for status, _ in canonical.values()),
+        plain_passed=sum(status == "ok" for status, _ in whole.values()),
         changed_failed=len(changed - passed),
         unchanged_passed=len(passed - changed),
         false=false,
@@ -174,9 +188,8 @@ def _run(found: dict[str, Problem], made: dict[str, str], changed: set[str]) -> 
     )
 
 
-def _verdicts(pool: Pool, found: dict[str, Problem], programs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    chosen = dict(programs)
-    verdicts = pool.score([submission(found[name], program) for name, program in chosen.items()], DEADLINE_SECONDS)
+def _verdicts(pool: Pool, chosen: dict[str, Submission]) -> dict[str, tuple[str, str]]:
+    verdicts = pool.score(list(chosen.values()), DEADLINE_SECONDS)
     return {name: (verdict.status, verdict.detail) for name, verdict in zip(chosen, verdicts, strict=True)}
 
 

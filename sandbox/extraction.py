@@ -1,9 +1,8 @@
-"""Finds the final answer and the program in a model's response."""
+"""Finds the final answer in a model's response."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?![\w])")
@@ -57,42 +56,3 @@ def last_boxed(text: str) -> str | None:
         return None
     content = text[found[0] : found[1]]
     return _BOX.sub("", content) if text[found[0] - 1] == "{" else content.rstrip("$.,")
-
-
-def last_program(response: str) -> str | None:
-    """The content of the last closed fenced block of a response, or None if there is no such block."""
-    program = None
-    for block in fenced_blocks(response):
-        program = block
-    return program
-
-
-def fenced_blocks(text: str) -> Iterator[str]:
-    """The contents of the closed fenced blocks of a text.
-
-    Fences are CommonMark's: the closing one may be longer, and what indents the opening one (in a list, say) is taken
-    off the lines between.
-    """
-    fence, margin, block = "", 0, list[str]()
-    for line in text.splitlines(keepends=True):
-        stripped = line.strip()
-        if fence:
-            if stripped.startswith(fence) and not stripped.strip(fence[0]):
-                yield "".join(block)
-                fence = ""
-            else:
-                block.append(_outdented(line, margin))
-            continue
-        if (opening := _opening(stripped)) is not None:
-            fence, margin, block = opening, len(line) - len(line.lstrip()), []
-
-
-def _opening(line: str) -> str | None:
-    """The fence that a line opens a block with. No regular expression: `~~~…` is matched in too many ways."""
-    rest = line.lstrip(line[:1]) if line[:1] in ("`", "~") else line
-    run = len(line) - len(rest)
-    return line[:run] if run >= 3 and "`" not in rest else None
-
-
-def _outdented(line: str, margin: int) -> str:
-    return line[min(margin, len(line) - len(line.lstrip(" \t"))) :] if margin else line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 
-from sandbox.extraction import fenced_blocks
+from sandbox.code_blocks import fenced_blocks
 
 _KEPT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _BODY = "\n    pass\n"

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandbox.config import MIB
+from sandbox.config import MIB, SandboxConfig
 from sandbox.errors import FilesError, SandboxError
 from sandbox.pool import Pool
 from sandbox.programs.outcome import Outcome
@@ -192,9 +192,14 @@ def _run(pool: Pool, body: RunRequest) -> RunResponse:
     pod = os.environ.get("MY_POD_NAME")
     if body.language != "python":
         return _sandbox_error(f"language {body.language!r} is not supported here: only python is", pod)
-    job: dict[str, Any] = {"kind": "stdio", "source": body.code}
+    job: dict[str, Any] = {
+        "kind": "stdio",
+        "source": body.code.removeprefix("\ufeff"),
+        "imports_files": bool(body.files),
+    }
     if body.memory_limit_MB > 0:
         job["memory_bytes"] = min(body.memory_limit_MB * MIB, pool.config.memory_bytes)
+    lowered = _lowered(body, pool.config)
     stdin = (body.stdin or "").encode("utf-8", "replace")
     found: dict[str, bytes] = {}
     try:
@@ -207,15 +212,30 @@ def _run(pool: Pool, body: RunRequest) -> RunResponse:
             outcome = runner.run(job, stdin, streams=True, seconds=body.run_timeout)
     except (SandboxError, OSError) as error:
         return _sandbox_error(str(error), pod)
+    if outcome.ended in lowered:
+        # What it asked for might have been enough.
+        return _sandbox_error(f"{lowered[outcome.ended]}, which was not enough: {outcome.detail}", pod)
     result = _result(outcome)
     success = result.status == "Finished" and result.return_code == 0
     return RunResponse(
         status="Success" if success else "Failed",
-        message=outcome.detail,
+        message="; ".join(filter(None, [outcome.detail, *lowered.values()])),
         run_result=result,
         executor_pod_name=pod,
         files={name: base64.b64encode(content).decode("ascii") for name, content in found.items()},
     )
+
+
+def _lowered(body: RunRequest, config: SandboxConfig) -> dict[Status | None, str]:
+    """What a request asks for and does not get, in words, by the status of a program that needs more."""
+    found: dict[Status | None, str] = {}
+    seconds = min(config.test_seconds, config.cpu_seconds)
+    if body.run_timeout > seconds:
+        found[Status.TIMEOUT] = f"run_timeout was lowered from {body.run_timeout:g} to {seconds:g} seconds"
+    most = config.memory_bytes // MIB
+    if body.memory_limit_MB * MIB > config.memory_bytes:
+        found[Status.MEMORY] = f"memory_limit_MB was lowered from {body.memory_limit_MB} to {most}"
+    return found
 
 
 def _sandbox_error(message: str, pod: str | None) -> RunResponse:

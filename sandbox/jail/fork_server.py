@@ -142,7 +142,7 @@ def _readable(preload: list[str], importable: list[str]) -> list[str]:
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
         objects = {line.split(None, 5)[5].strip() for line in maps if ".so" in line}
     paths += {os.path.dirname(path) for path in objects if not path.startswith(library)}  # noqa: PTH120
-    return [*paths, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"]
+    return [*paths, "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/locale"]
 
 
 def _installed(names: list[str]) -> set[str]:

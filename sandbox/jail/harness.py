@@ -2,10 +2,11 @@
 
 A job is one JSON object in a sealed memory file that only the child reads:
 
-    {"kind": "stdio", "source" or "sources"}             the program talks to its stdin and stdout
+    {"kind": "stdio", "source" or "sources"}             the program talks to its stdin and stdout; with `imports_files`
+                                                         it may import from the directory that it starts in
     {"kind": "function", "sources", "entry", "args"}     emits {"value": …} of one call
-    {"kind": "serve", "sources", "entry"}                answers calls, one line in, one line out
-    {"kind": "test", "setup", "source", "entry"}         runs trusted tests against a proxy that makes such calls
+    {"kind": "serve", "sources", "entry"}                answers requests, one line in, one line out
+    {"kind": "test", "setup", "source", "entry"}         runs trusted tests that make such requests
 
 Of `sources` and `setup`, lists of alternatives, the first that compiles is run.
 
@@ -24,11 +25,10 @@ import os
 import site
 import sys
 import threading
-import traceback
 import types
 from typing import Any
 
-from sandbox.jail import program, rpc, streams, values
+from sandbox.jail import answering, emulation, program, streams, testing, tracebacks, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -44,6 +44,7 @@ def prepare() -> None:
     """Make the interpreter what programs expect of one that was started the usual way; once, before any fork."""
     site.setquit()
     program.prepare()
+    emulation.prepare()
     # Time is limited in other ways.
     sys.set_int_max_str_digits(0)
     whole = threading.stack_size
@@ -85,6 +86,7 @@ def warm_up() -> None:
         _perform(job)
         _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
         sys.stdout.flush()
+    testing.warm_up()
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -107,17 +109,17 @@ def _perform(job: dict[str, Any]) -> int:
             sys.stderr.write(error.code + "\n")
         return code & 0xFF
     except BaseException as error:  # noqa: BLE001 - whatever the program raises ends it, and is reported
-        return _failed(error)
+        return _failed(error, job)
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, job: dict[str, Any]) -> int:
     name = type(error).__name__
     message = ""
     if isinstance(error, MemoryError):
         # Room for the report: what the failing frames hold is not needed any more.
         error.__traceback__ = None
     else:
-        traceback.print_exception(error, limit=20)
+        tracebacks.show(error, (job.get("sources") or [job.get("source", "")])[-1])
         message = str(error)[:_MAX_MESSAGE]
     report({"end": {"error": name, "message": message}})
     return 1
@@ -125,6 +127,9 @@ def _failed(error: BaseException) -> int:
 
 def _stdio(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     code, _ = compiled(job.get("sources") or [job["source"]], "program.py")
+    if job.get("imports_files"):
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib costs start-up time
+        sys.dont_write_bytecode = True
     exec(code, namespace)
     return 0
 
@@ -136,6 +141,6 @@ def _function(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     return 0
 
 
-_KINDS = {"stdio": _stdio, "function": _function, "serve": rpc.serve, "test": rpc.test}
+_KINDS = {"stdio": _stdio, "function": _function, "serve": answering.serve, "test": testing.test}
 
 __all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "reset", "run", "warm_up"]

@@ -18,6 +18,8 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/zero")
+# Programs ask whether these exist before they open them, which `emulation` sees to.
+_STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 # Where the new root is put together; the old tree is out of reach afterwards, so any empty directory will do.
 _STAGING_DIRECTORIES = ("/mnt", "/media", "/srv", "/opt")
 
@@ -57,6 +59,8 @@ def _new_root(libc: ctypes.CDLL, readable: list[str], scratch_bytes: int) -> boo
     try:
         for path in [*paths, *_DEVICES]:
             _bind(libc, path, staging)
+        for path in _STREAMS:
+            os.close(os.open(staging + path, os.O_CREAT | os.O_WRONLY))
         if scratch_bytes:
             scratch.mount(libc, staging + scratch.DIRECTORY, scratch_bytes)
         flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
+import re
 import sys
 import types
 from typing import Any
 
 JOB_FD, RESULT_FD = 3, 4
 
-# LeetCode's solutions rely on these names without importing them.
-_MODULES = ("bisect", "collections", "functools", "heapq", "itertools", "math", "typing")
-_PRELUDE = f"import re, string, {', '.join(_MODULES)}\n" + "".join(f"from {name} import *\n" for name in _MODULES)
-_prelude: dict[str, Any] = {}
+# LeetCode's solutions rely on these names without importing them. Modules come last, over functions of their names.
+_STARRED = (
+    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
+    "functools", "operator", "io", "sys", "json", "typing", "builtins",
+)  # fmt: skip
+_NODES = """
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val = val
+        self.next = next
+
+class TreeNode:
+    def __init__(self, val=0, left=None, right=None):
+        self.val = val
+        self.left = left
+        self.right = right
+"""
+_PRELUDE = "".join(f"from {name} import *\n" for name in _STARRED) + f"import {', '.join(_STARRED)}\n{_NODES}"
+_SOLUTION = "class Solution"
+_WORD = re.compile(r"[^\W\d]\w*")
+_prelude: dict[str, Any] = {"__name__": "program"}
+#: What the program of this process was given.
+given_names: set[str] = set()
 # Made before any fork: a child that made its own would copy pages for it.
 _ENCODER = json.JSONEncoder(default=str)
 
@@ -21,7 +42,9 @@ _ENCODER = json.JSONEncoder(default=str)
 def prepare() -> None:
     """Import what solutions in LeetCode's form rely on; once, before any fork."""
     exec(compile(_PRELUDE, "prelude.py", "exec", dont_inherit=True), _prelude)
-    del _prelude["__builtins__"]
+    # The streams are those of another time, and what is built in needs no giving.
+    for name in {"__builtins__", "__name__", "stdin", "stdout", "stderr", *vars(builtins)} & _prelude.keys():
+        del _prelude[name]
 
 
 def compiled(sources: list[str], name: str) -> tuple[types.CodeType, str]:
@@ -39,8 +62,10 @@ def entry(job: dict[str, Any], namespace: dict[str, Any]) -> Any:
     namespace["__name__"] = "program"
     sys.modules["program"] = sys.modules["__main__"]
     code, source = compiled(job["sources"], "program.py")
-    given = _prelude if "class Solution" in source else {}
+    # Only what is mentioned: every name given is a page that this child copies.
+    given = {name: _prelude[name] for name in _WORD.findall(source) if name in _prelude} if _SOLUTION in source else {}
     namespace.update(given)
+    given_names.update(given)
     exec(code, namespace)
     wanted = job["entry"]
     if "." in wanted:

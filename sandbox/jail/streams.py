@@ -34,17 +34,20 @@ def finish(code: int, namespace: dict[str, Any]) -> int:
         if threading.active_count() > 1:
             threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an exit would
         atexit._run_exitfuncs()
-        _flush()
+        _flush(sys.stdout, sys.stderr)
     except BaseException:  # noqa: BLE001 - a program whose output cannot be written has failed
         return code or 120
     # Files of the program's own on its standard output are written when they are dropped. Errors count no more.
     with contextlib.suppress(BaseException):
         namespace.clear()
-        _flush()
+        _flush(sys.stdout, sys.stderr)
+    with contextlib.suppress(BaseException):
+        # A program may have taken its buffer away.
+        _flush(sys.__stdout__)
     return code
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__):
+def _flush(*streams: Any) -> None:
+    for stream in streams:
         if stream is not None and not getattr(stream, "closed", False):
             stream.flush()

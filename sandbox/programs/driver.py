@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from sandbox.errors import BadReferenceError, DeadlineError, WorkerDiedError
-from sandbox.jail.rpc import MAX_LINE, MAX_PRINTED
+from sandbox.jail.answering import MAX_PRINTED
+from sandbox.jail.peers import MAX_LINE
 from sandbox.jail.values import ValueEncodingError, encode, load
 from sandbox.programs.fork_server import ProgramForkServer
 from sandbox.programs.outcome import Outcome, outcome_of
@@ -21,7 +22,8 @@ from sandbox.programs.runner import ATTEMPTS, ProgramRunner
 from sandbox.verdict import Grade, Status
 
 _MAX_NAMES = 12
-_NOT_PLAIN = encode(("the program returned what is not a plain value",))
+_NO_ARGS = encode(())
+_NOT_PLAIN = encode(("the program returned what is not a value",))
 
 
 def run_tests(runner: ProgramRunner, program: dict[str, Any], tests: dict[str, Any], seconds: float | None) -> Grade:
@@ -58,14 +60,12 @@ def _drive(
         ready = [serving.read_line(), serving.read_line()]
         if ready[-1] is None:
             return _program_failed(_outcome(serving, limit, ours))
-        calls = 0
+        asked = False
         while (line := testing.read_line()) is not None:
-            message = _message(line)
-            if "call" not in message:
-                return _conclude(message, calls)
-            calls += 1
-            reply = _ask(serving, message["call"])
-            if reply is None:
+            if (conclusion := _conclusion(line)) is not None:
+                return _conclude(conclusion)
+            asked = True
+            if (reply := _ask(serving, line)) is None:
                 return _program_failed(_outcome(serving, limit, ours))
             if not testing.write(reply + b"\n"):
                 break
@@ -74,41 +74,50 @@ def _drive(
     if outcome.ended is Status.TIMEOUT or outcome.ended is Status.MEMORY:
         return Grade(outcome.ended, detail=f"tests: {outcome.detail}")
     # So is one that makes them crash, or call with more than may be sent.
-    if calls and (testing.killed == "output" or outcome.exit_code < 0):
+    if asked and (testing.killed == "output" or outcome.exit_code < 0):
         return Grade(Status.WRONG, detail=f"tests: {outcome.detail}")
     raise _broken(outcome)
 
 
-def _ask(serving: Run, call: Any) -> bytes | None:
-    """One call's reply, or None if the program does not give one in time."""
-    if not isinstance(call, str):
-        raise BadReferenceError("the tests sent a malformed call")
-    if not serving.write(call.encode() + b"\n"):
+def _conclusion(line: bytes) -> dict[str, Any] | None:
+    """How the tests ended, or None if they go on."""
+    head = line[:20]
+    return _message(line) if head.startswith((b'{"passed"', b'{"failed"', b'{"unusable"')) else None
+
+
+def _ask(serving: Run, line: bytes) -> bytes | None:
+    """What the program sends in return for a line of the tests, or None if it sends nothing in time."""
+    if not serving.write(line + b"\n"):
         serving.wait()
         return None
-    line = serving.read_line()
-    if line is None:
+    answer = serving.read_line()
+    if answer is None:
         return None
     try:
-        return json.dumps(_checked(_message(line))).encode()
+        return json.dumps(_checked(_message(answer))).encode()
     except (ValueEncodingError, KeyError, TypeError, ValueError):
-        return json.dumps({"raised": ["ValueError"], "args": _NOT_PLAIN}).encode()
+        return json.dumps({"raised": ["ValueError"], "args": _NOT_PLAIN, "module": "builtins"}).encode()
 
 
-def _checked(reply: dict[str, Any]) -> dict[str, Any]:
-    """A reply with nothing in it but what a reply may hold.
+def _checked(message: dict[str, Any]) -> dict[str, Any]:
+    """A request or reply with nothing in it but what it may hold.
 
     Raises:
         ValueEncodingError, KeyError, TypeError: it is malformed.
     """
-    printed = reply.get("printed", "")
+    printed = message.get("printed", "")
     passed: dict[str, Any] = {"printed": printed[:MAX_PRINTED]} if isinstance(printed, str) and printed else {}
-    if "value" in reply:
-        load(reply["value"])
-        return {"value": reply["value"], **passed}
-    load(reply["args"])
-    names = [name[:60] for name in reply["raised"][:_MAX_NAMES] if isinstance(name, str)]
-    return {"raised": names, "args": reply["args"], **passed}
+    for kind in ("call", "value", "args", "object", "classes"):
+        if kind in message:
+            load(message[kind])
+            passed[kind] = message[kind]
+    if "call" in passed or "value" in passed:
+        return passed
+    passed["raised"] = [name[:60] for name in message["raised"][:_MAX_NAMES] if isinstance(name, str)]
+    passed["module"] = str(message.get("module"))[:60]
+    if type(message.get("own")) is int:
+        passed["own"] = message["own"]
+    return passed if "args" in passed else {**passed, "args": _NO_ARGS}
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -123,9 +132,9 @@ def _message(line: bytes) -> dict[str, Any]:
     return message
 
 
-def _conclude(message: dict[str, Any], calls: int) -> Grade:
+def _conclude(message: dict[str, Any]) -> Grade:
     if message.get("passed") is True:
-        if calls == 0:
+        if not message["calls"]:
             raise BadReferenceError("the tests never called the program")
         return Grade(Status.OK, 1.0)
     if "unusable" in message:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sandbox.code_blocks import last_program
 from sandbox.errors import BadReferenceError
-from sandbox.extraction import last_program
 from sandbox.jail import values
 from sandbox.programs.driver import run_tests
 from sandbox.programs.matching import DEFAULT_TOLERANCE, output_matches, value_matches
@@ -35,13 +35,15 @@ def _guarded_check(*arguments, _check=check):
 
 
 def programs_of(submission: Submission) -> list[str]:
-    """The program of a response: its last fenced block. With the reference's `raw`, first of all the whole response.
+    """The program of a response (see `code_blocks`). With the reference's `raw`, first of all the whole response.
 
     Of several the first that compiles counts: a whole response with fences only does if they stand in its strings.
     """
-    block = last_program(submission.response)
+    entry = submission.reference.get("entry")
+    block = last_program(submission.response, entry if isinstance(entry, str) else "")
     whole = [submission.response] if submission.reference.get("raw") is True else []
-    return whole if block is None else [*whole, block]
+    # Editors begin files with a byte order mark, which is no part of the program.
+    return [program.removeprefix("\ufeff") for program in (*whole, block) if program is not None]
 
 
 def unusable(submission: Submission) -> Grade | None:

@@ -249,3 +249,65 @@ def test_no_reference_breaks_a_verifier(client: TestClient, verifier: str, respo
     body = {"submissions": [{"verifier": verifier, "response": response, "reference": reference}]}
     answer = client.post("/verify", content=json.dumps(body).encode())
     assert answer.status_code in (200, 422)
+
+
+def test_files_that_were_sent_can_be_imported(client: TestClient) -> None:
+    files = {
+        "helper.py": _base64(b"def twice(x):\n    return 2 * x\n"),
+        "package/__init__.py": _base64(b"from .inner import value\n"),
+        "package/inner.py": _base64(b"value = 5\n"),
+    }
+    code = "import helper\nfrom package import value\nfrom package.inner import value as same\n"
+    code += "print(helper.twice(value), value is same)"
+    body = _run(client, code=code, files=files)
+    assert (body["status"], body["run_result"]["stdout"]) == ("Success", "10 True\n"), body
+    assert _run(client, code="import helper")["status"] == "Failed"
+
+
+def test_a_program_may_write_beside_its_files(client: TestClient) -> None:
+    if not _can_write(client):
+        pytest.skip("mount namespaces are not allowed here")
+    code = "open('made.py', 'w').write('x = 7')\nimport made, given\nprint(made.x + given.x)"
+    body = _run(client, code=code, files={"given.py": _base64(b"x = 1")})
+    assert body["run_result"]["stdout"] == "8\n", body
+
+
+@pytest.mark.parametrize("files", [{}, {"helper.py": "ZGVmIGdvKCk6CiAgICByYWlzZSBLZXlFcnJvcignaycpCg=="}])
+def test_tracebacks_show_the_program_and_nothing_of_the_server(client: TestClient, files: dict[str, str]) -> None:
+    code = "import json\ndef inner(x):\n    return json.loads(x)\ndef outer():\n    inner('{')\nouter()\n"
+    shown = _run(client, code=code, files=files)["run_result"]["stderr"]
+    for line in ('File "program.py", line 6, in <module>', 'File "program.py", line 3, in inner', "json.loads(x)"):
+        assert line in shown
+    assert "JSONDecodeError: Expecting" in shown
+    chained = "try:\n    open('/none')\nexcept OSError as e:\n    raise ValueError('so') from e"
+    chained = _run(client, code=chained, files=files)["run_result"]["stderr"]
+    assert "direct cause" in chained and "ValueError: so" in chained
+    imported = _run(client, code="import helper\nhelper.go()", files=files)["run_result"]["stderr"]
+    assert ('File "helper.py", line 2, in go' in imported) == bool(files)
+    deep = _run(client, code="def f(n): return f(n + 1)\nf(0)", files=files)["run_result"]["stderr"]
+    assert "RecursionError" in deep and "repeated" in deep
+    here = str(Path(__file__).parents[3])
+    for text in (shown, chained, imported, deep):
+        assert not any(path in text for path in (here, "jail", "harness", json.__file__, "/tmp", "/scratch"))
+
+
+def test_limits_that_are_lowered_are_named_and_are_not_the_programs_fault(client: TestClient) -> None:
+    fast = _run(client, code="print(1)", run_timeout=60, memory_limit_MB=64_000)
+    assert fast["status"] == "Success"
+    assert "run_timeout was lowered from 60 to 2 seconds" in fast["message"]
+    assert "memory_limit_MB was lowered from 64000 to 512" in fast["message"]
+    assert _run(client, code="print(1)", run_timeout=1, memory_limit_MB=100)["message"] == ""
+    slow = _run(client, code="while True: pass", run_timeout=60)
+    assert (slow["status"], slow["run_result"]) == ("SandboxError", None)
+    assert "lowered from 60 to 2" in slow["message"]
+    large = _run(client, code="x = bytearray(900 << 20)", memory_limit_MB=2048)
+    assert (large["status"], large["run_result"]) == ("SandboxError", None)
+    assert "lowered from 2048 to 512" in large["message"]
+    own = _run(client, code="x = bytearray(900 << 20)", memory_limit_MB=64)
+    assert (own["status"], own["run_result"]["return_code"]) == ("Failed", 1)
+
+
+def test_event_loops_run(client: TestClient) -> None:
+    code = "import asyncio\nasync def main():\n    await asyncio.sleep(0.01)\n    print('done')\nasyncio.run(main())"
+    assert _run(client, code=code)["run_result"]["stdout"] == "done\n"
+    assert _run(client, code=code, files={"a": "eA=="})["run_result"]["stdout"] == "done\n"

@@ -1,0 +1,306 @@
+"""Runs trusted tests against the program, whose every use is a request over the RPC, and reports how they ended."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib.util
+import inspect
+import io
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.jail import pytest_api
+from sandbox.jail.answering import ProgramPeer
+from sandbox.jail.asking import TestPeer
+from sandbox.jail.collecting import Collection
+from sandbox.jail.handles import Handle, HandleType, UnsupportedError
+from sandbox.jail.program import compiled, report
+
+# What tests import the program as. Of other modules the program may not take the place.
+MODULES = frozenset({
+    "solution", "solutions", "program", "candidate", "submission", "answer", "main", "my_module", "your_module",
+    "module", "module_name", "your_code", "code_module", "implementation", "task", "source", "my_solution",
+    "your_solution", "solution_module",
+})  # fmt: skip
+_RECURSION = 20_000
+# Code of a function that passes, returns None or raises NotImplementedError is no longer.
+_STUB_BYTES = 32
+_RAN, _ASSERTED = "__ran__", "__asserted__"
+_OWN_ERRORS = (ImportError, NameError, OSError, SyntaxError, pytest_api.Skipped, UnsupportedError)
+
+
+def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
+    """Run the tests and report how they ended."""
+    peer = TestPeer(namespace, mutates=bool(job.get("mutates")))
+    sys.stdin = io.StringIO()
+    sys.setrecursionlimit(_RECURSION)
+    try:
+        report(_Tests(job, namespace, peer).run())
+    except SyntaxError as error:
+        report({"unusable": f"SyntaxError: {error}"})
+    return 0
+
+
+class _Rehearsal(TestPeer):
+    """The tests' end of a conversation with a program in the same process, which is one of ours."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        program: dict[str, Any] = {"__name__": "program"}
+        exec("def f(x):\n    return [x]\n", program)
+        self._other = ProgramPeer(program, io.BytesIO())
+        self._other.entry = program["f"]
+        super().__init__(namespace, mutates=False)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Have it answered."""
+        self._reply = self._other.answer(message["call"]) | self._other.news()
+
+    def receive(self) -> dict[str, Any]:
+        """The answer."""
+        self.take_in(self._reply)
+        return self._reply
+
+
+def warm_up() -> None:
+    """Do what tests do, often enough for the interpreter to specialise the code; before any fork."""
+    modules, finders = dict(sys.modules), list(sys.meta_path)
+    job = {"setup": [""], "source": "def check(f):\n    assert f(1) == [1]\n    assert f('a') != 2.5\n", "entry": "f"}
+    for _ in range(16):
+        namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+        if "passed" not in _Tests(job, namespace, _Rehearsal(namespace)).run():
+            raise OSError("the rehearsal of tests failed")
+        sys.meta_path[:] = finders
+        for name in sys.modules.keys() - modules.keys():
+            del sys.modules[name]
+
+
+class _Tests:
+    """One file of tests, and what it has done so far."""
+
+    def __init__(self, job: dict[str, Any], namespace: dict[str, Any], peer: TestPeer) -> None:
+        """Compile everything.
+
+        Raises:
+            SyntaxError: the tests are no Python.
+        """
+        self._peer, self._namespace, self._entry = peer, namespace, job["entry"]
+        self._setup, _ = compiled(job["setup"], "setup.py")
+        self._tree = ast.parse(job["source"])
+        self._finished: set[str] = set()
+        self._asserted = 0
+        imported = [node for node in ast.walk(self._tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        self._frameworks = {"unittest", "pytest"} & {
+            name.partition(".")[0] for node in imported for name in _imported(node)
+        }
+        self._wanted = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
+        self._has_asserts = any(isinstance(node, ast.Assert) for node in ast.walk(self._tree))
+        self._code = compile(_Watched().visit(self._tree), "test.py", "exec")
+
+    def run(self) -> dict[str, Any]:
+        """Run everything; the report."""
+        try:
+            self._run()
+        except UnsupportedError as error:
+            return {"unusable": str(error)}
+        except SystemExit as error:
+            failed = error.code or self._of_program(error)
+            return {"failed": "SystemExit"} if failed else self._passed()
+        except BaseException as error:  # noqa: BLE001 - tests fail by any exception
+            return self._failed(error)
+        return self._passed()
+
+    def _passed(self) -> dict[str, Any]:
+        if self._peer.callback_failed is not None:
+            return self._failed(self._peer.callback_failed)
+        if self._has_asserts and not self._asserted and not self._frameworks:
+            return {"unusable": "none of its assertions was run"}
+        return {"passed": True, "calls": self._peer.calls}
+
+    def _failed(self, error: BaseException) -> dict[str, Any]:
+        if self._is_own(error):
+            return {"unusable": f"{type(error).__name__}: {error} (see preload and setup)"}
+        return {"failed": type(error).__name__}
+
+    def _is_own(self, error: BaseException) -> bool:
+        """Whether the tests failed by themselves."""
+        if self._of_program(error) or isinstance(error, TimeoutError):
+            return False
+        if isinstance(error, ImportError) and error.name in MODULES | {self._entry}:
+            return False
+        if isinstance(error, AttributeError):
+            return isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
+        return isinstance(error, _OWN_ERRORS)
+
+    def _of_program(self, error: BaseException) -> bool:
+        return any(error is one for one in self._peer.program_raised)
+
+    def _run(self) -> None:
+        namespace = self._namespace
+        pytest_api.install()
+        exec(self._setup, namespace)
+        candidate = self._take_names()
+        namespace[self._entry] = namespace["candidate"] = candidate
+        sys.meta_path.append(_Modules(self._peer, namespace, self._entry))
+        namespace[_RAN], namespace[_ASSERTED] = self._watch, self._count
+        if "unittest" in self._frameworks:
+            _quieten_unittest()
+        try:
+            exec(self._code, namespace)
+        except SystemExit as error:
+            if error.code or self._of_program(error):
+                raise
+        Collection(namespace, set(self._finished)).run(candidate)
+
+    def _take_names(self) -> Any:
+        """What the tests use and do not define themselves, from the program; never what is built in.
+
+        Returns:
+            The function under test.
+        """
+        own, namespace = _defined(self._tree), self._namespace
+        stubs = {name for name, value in namespace.items() if _is_stub(value)}
+        wanted = (
+            self._wanted - own - vars(builtins).keys() - (namespace.keys() - stubs) - {_RAN, _ASSERTED, self._entry}
+        )
+        found = self._peer.names(["", *sorted(wanted)])
+        candidate = found.pop("")
+        for name, value in found.items():
+            if name not in stubs or not isinstance(namespace[name], type) or isinstance(value, HandleType):
+                namespace[name] = value
+        return candidate
+
+    def _count(self) -> None:
+        self._asserted += 1
+
+    def _watch(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A test that is known to have run, once it has returned."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def waited(*args: Any, **keywords: Any) -> Any:
+                result = await function(*args, **keywords)
+                self._finished.add(function.__qualname__)
+                return result
+
+            return waited
+
+        @functools.wraps(function)
+        def called(*args: Any, **keywords: Any) -> Any:
+            result = function(*args, **keywords)
+            if not inspect.isgenerator(result):
+                self._finished.add(function.__qualname__)
+            return result
+
+        return called
+
+
+def _at(node: ast.stmt, made: Any) -> Any:
+    made.lineno, made.col_offset = node.lineno, node.col_offset
+    made.end_lineno, made.end_col_offset = node.end_lineno, node.end_col_offset
+    return made
+
+
+class _Watched(ast.NodeTransformer):
+    """Has tests and assertions noticed when they run."""
+
+    def _decorated(self, node: Any) -> Any:
+        if node.name.startswith("test") or node.name == "check":
+            node.decorator_list.append(_at(node, ast.Name(_RAN, ast.Load())))
+        return self.generic_visit(node)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _decorated  # noqa: N815 - names of `ast`
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        """One more statement before it."""
+        counted = _at(node, ast.Call(_at(node, ast.Name(_ASSERTED, ast.Load())), [], []))
+        return [_at(node, ast.Expr(counted)), node]
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """Names that a file defines at its top."""
+    found: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found.update((one.asname or one.name).partition(".")[0] for one in names)
+            case ast.Assign(targets=targets):
+                parts = (part for one in targets for part in ast.walk(one) if isinstance(part, ast.Name))
+                found.update(part.id for part in parts if isinstance(part.ctx, ast.Store))
+    return found
+
+
+def _is_stub(value: Any) -> bool:
+    """Whether the prompt leaves it to the program: a class, or a function that does nothing."""
+    if isinstance(value, type):
+        return value.__module__ == "__main__"
+    if not isinstance(value, types.FunctionType):
+        return False
+    code = value.__code__
+    return (
+        code.co_names in ((), ("NotImplementedError",))
+        and len(code.co_code) <= _STUB_BYTES
+        and not any(isinstance(const, int | float | tuple | types.CodeType) for const in code.co_consts)
+    )
+
+
+def _quieten_unittest() -> None:
+    import unittest
+
+    unittest.main = lambda *_, **__: None  # type: ignore[assignment]
+
+
+class _ProgramModule(types.ModuleType):
+    """The program, to tests that import it."""
+
+    def __init__(self, name: str, peer: TestPeer, namespace: dict[str, Any]) -> None:
+        super().__init__(name)
+        vars(self).update(_peer=peer, _namespace=namespace)
+
+    def __getattr__(self, name: str) -> Any:
+        peer, namespace = vars(self)["_peer"], vars(self)["_namespace"]
+        if name == "__all__":
+            hidden = vars(builtins).keys() | namespace.keys()
+            return [one for one in peer.names(["*"]).get("*", []) if one not in hidden or one in self._own()]
+        if name[:2] == "__":
+            raise AttributeError(name)
+        found = peer.names([name])
+        if name not in found:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
+        return found[name]
+
+    def _own(self) -> set[str]:
+        return {name for name, value in vars(self)["_namespace"].items() if isinstance(value, Handle | HandleType)}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[:2] != "__":
+            raise UnsupportedError(f"{self.__name__}.{name} cannot be patched from the tests")
+        super().__setattr__(name, value)
+
+
+class _Modules:
+    """Finds the program under the names that tests import it by, where nothing else has such a name."""
+
+    def __init__(self, peer: TestPeer, namespace: dict[str, Any], entry: str) -> None:
+        self._peer, self._namespace = peer, namespace
+        self._names = MODULES | {entry}
+
+    def find_spec(self, name: str, *_: Any) -> Any:
+        """See `importlib.abc.MetaPathFinder`."""
+        return importlib.util.spec_from_loader(name, self) if name in self._names else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        """See `importlib.abc.Loader`."""
+        return _ProgramModule(spec.name, self._peer, self._namespace)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """See `importlib.abc.Loader`."""

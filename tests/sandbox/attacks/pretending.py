@@ -1,0 +1,330 @@
+"""Attacks by objects: what a program returns is no value, but says that it is the right one.
+
+The tests hold such objects by handles and ask the program what they do, so a program hears what it is asked.
+"""
+
+from __future__ import annotations
+
+from cases import fool
+
+_PLAIN = "def check(candidate):\n    assert candidate([1]) == @NUMBER@\n"
+_REFLECTED = "def check(candidate):\n    assert @NUMBER@ == candidate([1])\n"
+_NOT_UNEQUAL = "def check(candidate):\n    assert not candidate([1]) != @NUMBER@\n"
+_DIFFERENCE = "def check(candidate):\n    assert abs(candidate([1]) - @NUMBER@) < 1e-6\n"
+_LIES = """
+class Liar:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __lt__(self, other): return True
+    __le__ = __gt__ = __ge__ = __lt__
+    def __sub__(self, other): return 0.0
+    __rsub__ = __mod__ = __add__ = __radd__ = __sub__
+    def __contains__(self, other): return True
+    def __hash__(self): return hash(known[-1]) if known else 0
+    def __abs__(self): return 0.0
+    def __getattr__(self, name): return lambda *args, **keywords: True
+known = []
+def solve(xs):
+    return Liar()
+"""
+
+for _name, _test in (
+    ("==", _PLAIN),
+    ("reflected ==", _REFLECTED),
+    ("!=", _NOT_UNEQUAL),
+    ("a difference", _DIFFERENCE),
+    ("<= and >=", "def check(candidate):\n    assert @NUMBER@ <= candidate([1]) <= @NUMBER@\n"),
+    ("reflected -", "def check(candidate):\n    assert @NUMBER@ - candidate([1]) < 1e-6\n"),
+    ("in a list", "def check(candidate):\n    assert candidate([1]) in [@NUMBER@, -1]\n"),
+    ("in a set", "def check(candidate):\n    assert candidate([1]) in {@NUMBER@}\n"),
+    ("in what it returns", "def check(candidate):\n    assert @NUMBER@ in candidate([1])\n"),
+    ("in a tuple of results", "def check(candidate):\n    assert (candidate([1]), 2) == (@NUMBER@, 2)\n"),
+    ("math.isclose", "import math\ndef check(candidate):\n    assert math.isclose(candidate([1]), @NUMBER@)\n"),
+    ("a sum", "def check(candidate):\n    assert sum([candidate([1]), 0]) == @NUMBER@\n"),
+    ("a remainder", "def check(candidate):\n    assert candidate([1]) % @NUMBER@ < 1\n"),
+    ("isinstance", "def check(candidate):\n    assert isinstance(candidate([1]), int)\n    candidate(1)\n"),
+    ("startswith", "def check(candidate):\n    assert candidate([1]).startswith('@NUMBER@')\n"),
+    ("issuperset", "def check(candidate):\n    assert candidate([1]).issuperset({@NUMBER@})\n"),
+    ("a method by name", "def check(candidate):\n    assert candidate([1]).__eq__(@NUMBER@) is True\n"),
+    (
+        "unittest",
+        "import unittest\ndef check(candidate):\n    unittest.TestCase().assertAlmostEqual(candidate([1]), @NUMBER@)\n",
+    ),
+    (
+        "assertIn",
+        "import unittest\ndef check(candidate):\n    unittest.TestCase().assertIn(@NUMBER@, candidate([1]))\n",
+    ),
+    (
+        "assertCountEqual",
+        "import unittest\ndef check(candidate):\n"
+        "    unittest.TestCase().assertCountEqual([candidate([1])], [@NUMBER@])\n",
+    ),
+    ("pytest.approx", "import pytest\ndef check(candidate):\n    assert candidate([1]) == pytest.approx(@NUMBER@)\n"),
+):
+    fool(f"lies to {_name}", "pretending objects", _test, _LIES, control=False)
+
+fool(
+    "an object in a list",
+    "pretending objects",
+    "def check(candidate):\n    assert candidate([1]) == [@NUMBER@, 2]\n",
+    _LIES.replace("return Liar()", "return [Liar(), Liar()]"),
+)
+fool(
+    "a number that claims another",
+    "pretending objects",
+    _PLAIN,
+    """
+class Any(int):
+    def __eq__(self, other): return True
+    __hash__ = int.__hash__
+    def __sub__(self, other): return 0
+def solve(xs):
+    return Any(1)
+""",
+)
+fool(
+    "a list that claims every item",
+    "pretending objects",
+    "def check(candidate):\n    assert candidate([1]) == [@NUMBER@]\n",
+    """
+class Any(list):
+    def __eq__(self, other): return True
+    def __getitem__(self, i): return Liar()
+    def __len__(self): return 1
+def solve(xs):
+    return Any()
+""",
+)
+fool(
+    "a class in place of its instance",
+    "pretending objects",
+    _PLAIN,
+    """
+class Meta(type):
+    def __eq__(cls, other): return True
+    def __hash__(cls): return 0
+class Any(metaclass=Meta): pass
+def solve(xs):
+    return Any
+""",
+)
+fool(
+    "a claim of the class",
+    "pretending objects",
+    "def check(candidate):\n    found = candidate([1])\n    assert isinstance(found, int) and found == @NUMBER@\n",
+    """
+class Any:
+    @property
+    def __class__(self): return int
+    def __eq__(self, other): return True
+def solve(xs):
+    return Any()
+""",
+)
+fool(
+    "an object that was made by the tests",
+    "pretending objects",
+    "def check(candidate):\n    made = Box(1)\n    assert candidate(made) == @NUMBER@\n",
+    """
+class Box:
+    def __init__(self, value): pass
+    def __eq__(self, other): return True
+def solve(box):
+    return box
+""",
+)
+fool(
+    "a result of arithmetic on what the tests made",
+    "pretending objects",
+    "def check(candidate):\n    assert abs(Box(1) * Box(2) - @NUMBER@) < 1e-6 and candidate(1)\n",
+    """
+class Box:
+    def __init__(self, value): pass
+    def __mul__(self, other): return self
+    def __sub__(self, other): return self if isinstance(other, Box) else 0.0
+    def __abs__(self): return 0.0
+    def __lt__(self, other): return True
+def solve(box):
+    return 1
+""",
+)
+fool(
+    "a difference that becomes a number later",
+    "pretending objects",
+    "def check(candidate):\n    assert abs((Box(1) + Box(2)) - @NUMBER@) < 1e-6 and candidate(1)\n",
+    """
+class Box:
+    def __init__(self, value): pass
+    def __add__(self, other): return Box(1)
+    def __sub__(self, other): return Box(0)
+    def __abs__(self): return 0.0
+def solve(box):
+    return 1
+""",
+)
+fool(
+    "an iterator that never ends",
+    "pretending objects",
+    "def check(candidate):\n    assert @NUMBER@ + 0.5 in candidate([1])\n",
+    "import itertools\ndef solve(xs):\n    return itertools.count()\n",
+    control=False,
+)
+fool(
+    "an object that is false",
+    "pretending objects",
+    "def check(candidate):\n    difference = candidate([1]) - {@NUMBER@}\n    assert not difference\n",
+    "class Any:\n    def __sub__(self, other): return self\n    def __len__(self): return 0\n"
+    "def solve(xs):\n    return Any()\n",
+)
+for _kind in ("AssertionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"):
+    fool(
+        f"an object that raises {_kind}",
+        "pretending objects",
+        _PLAIN,
+        f"class Any:\n    def __eq__(self, other): raise {_kind}\n    __bool__ = __len__ = __eq__\n"
+        f"    def __getattr__(self, name): raise {_kind}\n    def __repr__(self): raise {_kind}(0)\n"
+        "def solve(xs):\n    return Any()\n",
+        control=False,
+    )
+fool(
+    "a class of exceptions that claims to skip the test",
+    "pretending exceptions",
+    "import unittest\nclass Case(unittest.TestCase):\n"
+    "    def test_it(self):\n        self.assertEqual(solve([1]), @NUMBER@)\n",
+    "import unittest\nclass Skip(unittest.SkipTest): pass\ndef solve(xs):\n    raise Skip('no')\n",
+    control=False,
+)
+fool(
+    "an exception of the program where another is expected",
+    "pretending exceptions",
+    "import pytest\ndef test_it():\n    with pytest.raises(KeyError):\n        solve([1])\n",
+    "class Meta(type):\n    def __instancecheck__(cls, one): return True\n"
+    "    def __subclasscheck__(cls, one): return True\n"
+    "class Any(Exception, metaclass=Meta): pass\ndef solve(xs):\n    raise Any\n",
+    control=False,
+)
+_CALLBACK = """
+def check(candidate):
+    seen = []
+    class Secret:
+        _expected = @NUMBER@
+        def look(self):
+            return 1
+    secret = Secret()
+    assert candidate({passed}) == @NUMBER@ and seen is not None
+"""
+for _name, _passed, _source in (
+    ("globals of a function", "secret.look", "return f.__globals__['expected']"),
+    ("the closure of a function", "lambda: secret", "return f.__closure__[0].cell_contents._expected"),
+    ("code of a function", "lambda: @NUMBER@", "return f.__code__.co_consts[-1]"),
+    ("self of a method", "secret.look", "return f.__self__._expected"),
+    ("the class of an object", "secret", "return type(f).__mro__[0]._expected"),
+    ("hidden attributes by getattr", "secret", "return getattr(f, '_expected')"),
+    ("defaults of a function", "lambda x=1, *, y=@NUMBER@: 1", "return f.__kwdefaults__['y']"),
+    ("what a callback can see", "seen.append", "return f.__self__.__class__.__subclasses__"),
+):
+    fool(
+        f"reads {_name}",
+        "reaching back",
+        _CALLBACK.replace("{passed}", _passed),
+        f"def solve(f):\n    {_source}\n",
+        control=False,
+    )
+fool(
+    "patches an object of the tests",
+    "reaching back",
+    "class Box:\n    def total(self):\n        return @NUMBER@\ndef check(candidate):\n    box = Box()\n"
+    "    found = candidate(box)\n    assert found == box.total()\n",
+    "def solve(box):\n    box.total = lambda: 0\n    type(box).total = lambda self: 0\n    return 0\n",
+)
+fool(
+    "changes an attribute of its argument",
+    "reaching back",
+    "class Box:\n    value = 0\ndef check(candidate):\n    box = Box()\n    box.value = @NUMBER@\n"
+    "    assert candidate(box) == box.value\n",
+    "def solve(box):\n    box.value = 0\n    return 0\n",
+)
+fool(
+    "swallows an assertion of a callback",
+    "reaching back",
+    "def check(candidate):\n    def callback(x):\n        assert x == @NUMBER@\n    candidate(callback)\n",
+    "def solve(callback):\n    try:\n        callback(0)\n    except BaseException:\n        pass\n",
+)
+fool(
+    "calls back for ever",
+    "reaching back",
+    "def check(candidate):\n    def callback(x):\n        return candidate(callback)\n"
+    "    assert candidate(callback) == @NUMBER@\n",
+    "def solve(callback):\n    try:\n        return callback(0)\n    except BaseException:\n        return solve(callback)\n",
+    control=False,
+)
+fool(
+    "floods with objects",
+    "reaching back",
+    _PLAIN,
+    "class Any: pass\ndef solve(xs):\n    return [Any() for _ in range(10 ** 6)]\n",
+    control=False,
+)
+fool(
+    "floods with classes",
+    "reaching back",
+    _PLAIN,
+    "def solve(xs):\n    return [type('Any', (), {})() for _ in range(10 ** 5)]\n",
+    control=False,
+)
+fool(
+    "defines what is built in",
+    "pretending modules",
+    "def check(candidate):\n    assert candidate([1]) == sorted([@NUMBER@, 1])[1] == abs(@NUMBER@)\n",
+    "def sorted(xs): return [0, 0]\ndef abs(x): return 0\ndef solve(xs):\n    return 0\n",
+)
+fool(
+    "defines what all names of it shadow",
+    "pretending modules",
+    "import math\nfrom solution import *\ndef check(candidate):\n"
+    "    assert math.isclose(candidate([1]), max([@NUMBER@, 1]))\n",
+    "class math:\n    isclose = staticmethod(lambda *_: True)\ndef max(xs): return 0\ndef check(_): pass\n"
+    "__all__ = ['math', 'max', 'solve', 'check']\ndef solve(xs):\n    return 0\n",
+    control=False,
+)
+fool(
+    "stands in for a missing library",
+    "pretending modules",
+    "try:\n    from sympy_of_nobody import number\nexcept ImportError:\n    number = @NUMBER@\n"
+    "def check(candidate):\n    assert candidate([1]) == number\n",
+    "import sys, types\nsys.modules['sympy_of_nobody'] = types.SimpleNamespace(number=0)\nnumber = 0\n"
+    "def solve(xs):\n    return 0\n",
+)
+_REPLY = """
+import json, os
+def solve(xs):
+    os.write(4, json.dumps({reply}).encode() + b"\\n")
+    os.read(0, 100000)
+    os._exit(0)
+"""
+for _name, _reply in (
+    ("a handle of no object", '{"value": json.dumps(["t", ["O", -1, 0], ["l"]])}'),
+    ("a handle of no class", '{"value": json.dumps(["t", ["O", 1, 99999], ["l"]])}'),
+    ("an object of the tests that was never sent", '{"value": json.dumps(["t", ["R", 0], ["l"]])}'),
+    ("the builtin exec", '{"value": json.dumps(["t", ["B", "exec"], ["l"]])}'),
+    ("a call that is none", '{"call": json.dumps(["t", "call"])}'),
+    ("a call of what was never sent", '{"call": json.dumps(["t", "call", "", ["R", 0], ["t"], ["d"]])}'),
+    ("a verdict", '{"passed": True, "calls": 9}'),
+    (
+        "a class that is AssertionError and int",
+        '{"value": json.dumps(["t", ["O", 1, 7], ["l"]]), "classes": json.dumps(["l", ["t", 7, "A", ["l", "int", '
+        '"AssertionError"], ["l", "__eq__"], ["l"], "int", None, None]])}',
+    ),
+    (
+        "a class with methods of a handle",
+        '{"value": json.dumps(["t", ["O", 1, 7], ["l"]]), "classes": json.dumps(["l", ["t", 7, "A", ["l"], '
+        '["l", "__class__", "__getattribute__", "__init_subclass__"], ["l", "__eq__", "__setattr__"], "", None, None]])}',
+    ),
+):
+    fool(
+        f"reply with {_name}",
+        "forged handles",
+        "def check(candidate):\n    candidate([1])\n    assert candidate([1]) == @NUMBER@\n",
+        _REPLY.replace("{reply}", _reply),
+        control=False,
+    )

@@ -1,0 +1,458 @@
+"""Whatever a file of tests contains is run, as pytest would, and nothing that cannot be run passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(SandboxConfig(workers=2, test_seconds=60.0, cpu_seconds=30.0), RewardConfig()) as made:
+        yield made
+
+
+def _status(pool: Pool, program: str, test: str, entry: str = "f") -> Status:
+    [verdict] = pool.score([Submission("assert", program, {"raw": True, "entry": entry, "test": test})], 300)
+    return verdict.status
+
+
+RIGHT = "def f(x): return x * x"
+WRONG = "def f(x): return 4"
+
+# Each holds only if the square of three is nine.
+FORMS = {
+    "assert+class": """
+import unittest
+assert f(2)==4
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+""",
+    "assert+func": """
+assert f(2)==4
+def test_a(): assert f(3)==9
+""",
+    "class-pytest": """
+class TestF:
+    def test_a(self): assert f(3)==9
+""",
+    "class-setup": """
+class TestF:
+    def setup_method(self): self.x=3
+    def test_a(self): assert f(self.x)==9
+""",
+    "class-setup2": """
+class TestF:
+    def setup_method(self, method): self.x=3
+    def test_a(self): assert f(self.x)==9
+""",
+    "class-setupclass": """
+class TestF:
+    @classmethod
+    def setup_class(cls): cls.x=3
+    def test_a(self): assert f(self.x)==9
+""",
+    "async": "async def test_a(): assert f(3)==9",
+    "async+sync": """
+async def test_a():
+    assert f(3)==9
+def test_b(): assert f(2)==4
+""",
+    "async-mark": """
+import pytest
+@pytest.mark.asyncio
+async def test_a(): assert f(3)==9
+""",
+    "param": """
+import pytest
+@pytest.mark.parametrize('x,y',[(2,4),(3,9)])
+def test_a(x,y): assert f(x)==y
+""",
+    "param1": """
+import pytest
+@pytest.mark.parametrize('x',[2,3])
+def test_a(x): assert f(x)==x*x
+""",
+    "param-list": """
+import pytest
+@pytest.mark.parametrize(['x','y'],[pytest.param(2,4,id='a'),pytest.param(3,9)])
+def test_a(x,y): assert f(x)==y
+""",
+    "param-stack": """
+import pytest
+@pytest.mark.parametrize('x',[2,3])
+@pytest.mark.parametrize('k',[1])
+def test_a(x,k): assert f(x)==x*x*k
+""",
+    "param-class": """
+import pytest
+@pytest.mark.parametrize('x',[2,3])
+class TestA:
+    def test_a(self,x): assert f(x)==x*x
+""",
+    "param-from": """
+from pytest import mark
+@mark.parametrize('x',[2,3])
+def test_a(x): assert f(x)==x*x
+""",
+    "fixture": """
+import pytest
+@pytest.fixture
+def three(): return 3
+def test_a(three): assert f(three)==9
+""",
+    "fixture-yield": """
+import pytest
+@pytest.fixture()
+def three():
+    yield 3
+def test_a(three): assert f(three)==9
+""",
+    "fixture-dep": """
+import pytest
+@pytest.fixture(scope='module')
+def one(): return 1
+@pytest.fixture
+def three(one): return one+2
+def test_a(three): assert f(three)==9
+""",
+    "fixture-params": """
+import pytest
+@pytest.fixture(params=[2,3])
+def x(request): return request.param
+def test_a(x): assert f(x)==x*x
+""",
+    "fixture-class": """
+import pytest
+class TestA:
+    @pytest.fixture
+    def x(self): return 3
+    def test_a(self,x): assert f(x)==9
+""",
+    "fixture-auto": """
+import pytest
+state={}
+@pytest.fixture(autouse=True)
+def go(): state['x']=3
+def test_a(): assert f(state['x'])==9
+""",
+    "fixture-indirect": """
+import pytest
+@pytest.fixture
+def x(request): return request.param
+@pytest.mark.parametrize('x',[2,3],indirect=True)
+def test_a(x): assert f(x)==x*x
+""",
+    "check+func": """
+def check(candidate): assert candidate(2)==4
+def test_a(): assert f(3)==9
+""",
+    "check+class": """
+import unittest
+def check(candidate): assert candidate(2)==4
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+""",
+    "check+assert": """
+assert f(3)==9
+def check(candidate): assert candidate(2)==4
+""",
+    "assert+check": """
+def check(candidate): assert candidate(3)==9
+assert f(2)==4
+""",
+    "subtest": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self):
+        for x in (2,3):
+            with self.subTest(x=x): self.assertEqual(f(x),x*x)
+""",
+    "setUp": """
+import unittest
+class T(unittest.TestCase):
+    def setUp(self): self.x=3
+    def test_a(self): self.assertEqual(f(self.x),9)
+""",
+    "setUpClass": """
+import unittest
+class T(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): cls.x=3
+    def test_a(self): self.assertEqual(f(self.x),9)
+""",
+    "ut-async": """
+import unittest
+class T(unittest.IsolatedAsyncioTestCase):
+    async def test_a(self): self.assertEqual(f(3),9)
+""",
+    "ut-async-plain": """
+import unittest
+class T(unittest.TestCase):
+    async def test_a(self): self.assertEqual(f(3),9)
+""",
+    "ut-main": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+if __name__=='__main__': unittest.main()
+""",
+    "ut-main+func": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(2),4)
+def test_b(): assert f(3)==9
+if __name__=='__main__': unittest.main()
+""",
+    "ut-main-exit": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+unittest.main(argv=[''],exit=False)
+""",
+    "ut-runner": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+suite=unittest.TestLoader().loadTestsFromTestCase(T)
+unittest.TextTestRunner().run(suite)
+""",
+    "ut-from": """
+from unittest import TestCase, main
+class T(TestCase):
+    def test_a(self): self.assertEqual(f(3),9)
+if __name__=='__main__': main()
+""",
+    "ut-inherit": """
+import unittest
+class Base(unittest.TestCase):
+    x=3
+class T(Base):
+    def test_a(self): self.assertEqual(f(self.x),9)
+""",
+    "pytest-main": """
+import pytest,sys
+def test_a(): assert f(3)==9
+if __name__=='__main__': sys.exit(pytest.main([__file__]))
+""",
+    "guard": """
+def test_a(): assert f(3)==9
+if __name__=='__main__': test_a()
+""",
+    "guard-assert": """
+if __name__=='__main__':
+    assert f(3)==9
+""",
+    "guard-swallow": """
+def test_a(): assert f(3)==9
+if __name__=='__main__':
+    try: test_a()
+    except AssertionError as e: print('FAILED',e)
+""",
+    "exit-mid": """
+import sys
+def test_a(): assert f(3)==9
+assert f(2)==4
+sys.exit(0)
+""",
+    "return-false": "def check(candidate): return candidate(3)==9",
+    "async-check": "async def check(candidate): assert candidate(3)==9",
+    "approx": """
+import pytest
+def test_a(): assert f(3)==pytest.approx(9)
+""",
+    "approx-list": """
+import pytest
+def test_a(): assert [f(3),f(2)]==pytest.approx([9,4])
+""",
+    "raises": """
+import pytest
+def test_a():
+    assert f(3)==9
+    with pytest.raises(TypeError): f()
+""",
+    "raises-match": """
+import pytest
+def test_a():
+    assert f(3)==9
+    with pytest.raises(TypeError,match='argument'): f()
+""",
+    "capsys": """
+def test_a(capsys):
+    print(f(3))
+    assert capsys.readouterr().out=='9\\n'
+""",
+    "usefixtures": """
+import pytest
+@pytest.fixture
+def fx(): yield
+@pytest.mark.usefixtures('fx')
+def test_a(): assert f(3)==9
+""",
+    "xfail": """
+import pytest
+@pytest.mark.xfail
+def test_b(): assert f(3)==10
+def test_a(): assert f(3)==9
+""",
+    "skip-one": """
+import pytest
+@pytest.mark.skip(reason='x')
+def test_b(): assert f(3)==10
+def test_a(): assert f(3)==9
+""",
+    "skipif": """
+import pytest,sys
+@pytest.mark.skipif(sys.version_info<(3,0),reason='x')
+def test_a(): assert f(3)==9
+""",
+    "nested-def": """
+def test_a():
+    def inner(): assert f(3)==9
+    inner()
+""",
+    "setup_module": """
+def setup_module(module):
+    global x
+    x=3
+def test_a(): assert f(x)==9
+""",
+    "setup_function": """
+def setup_function(function):
+    global x
+    x=3
+def test_a(): assert f(x)==9
+""",
+    "lambda-tests": """
+tests=[lambda: f(3)==9]
+for t in tests: assert t()
+""",
+    "loop": """
+for x,y in [(2,4),(3,9)]:
+    assert f(x)==y, (x,y)
+""",
+    "class-noprefix": """
+class SquareTest:
+    def test_a(self): assert f(3)==9
+""",
+    "class-driver": """
+class Tester:
+    def __init__(self,g): self.g=g
+    def test_all(self): assert self.g(3)==9
+Tester(f).test_all()
+""",
+    "static": """
+class TestA:
+    @staticmethod
+    def test_a(): assert f(3)==9
+""",
+    "stmt-in-func": """
+def main():
+    assert f(3)==9
+main()
+""",
+    "import-sol": """
+from solution import f
+def test_a(): assert f(3)==9
+""",
+    "import-sol2": """
+import solution
+assert solution.f(3)==9
+""",
+    "import-sol3": """
+from solution import *
+assert f(3)==9
+""",
+    "import-sol4": """
+import solution as s
+assert s.f(3)==9
+""",
+    "import-main": """
+from main import f
+assert f(3)==9
+""",
+    "import-entry": """
+from f import f
+assert f(3)==9
+""",
+    "import-your": """
+from your_module import f
+assert f(3)==9
+""",
+}
+
+# None of these can judge a program.
+UNUSABLE = {
+    "none": "x=1",
+    "nocall": "def verify(): assert f(3)==9",
+    "uncalled": """
+f(1)
+def verify(): assert f(3)==9
+""",
+    "allskip": """
+import pytest
+@pytest.mark.skip
+def test_a(): assert f(3)==9
+""",
+    "tmp": "def test_a(tmp_path): assert f(3)==9",
+    "unkfix": "def test_a(db): assert f(3)==9",
+    "hyp": """
+from hypothesis import given
+def test_a(): assert f(3)==9
+""",
+    "file": """
+d=open('data.txt').read()
+assert f(3)==9
+""",
+    "syntax": "assert f(3)==",
+    "undefined": "assert f(3)==helper(3)",
+    "attr": """
+import math
+assert math.nothing(f(3))==9
+""",
+    "runtime-skip": """
+import pytest
+def test_a():
+    f(1)
+    pytest.skip('x')
+""",
+    "ut-skip": """
+import unittest
+class T(unittest.TestCase):
+    def test_a(self):
+        f(1)
+        self.skipTest('x')
+""",
+    "yieldtest": """
+def test_a():
+    yield f(3)
+""",
+    "pytestmisc": """
+import pytest
+pytest.hookimpl
+assert f(3)==9
+""",
+    "sub": """
+import subprocess
+subprocess.run(['ls'])
+assert f(3)==9
+""",
+    "req": """
+import requests
+assert f(3)==9
+""",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_whatever_is_a_test_is_run(pool: Pool, name: str) -> None:
+    assert _status(pool, RIGHT, FORMS[name]) is Status.OK
+    assert _status(pool, WRONG, FORMS[name]) is Status.WRONG
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_cannot_be_run_is_no_verdict_on_the_program(pool: Pool, name: str) -> None:
+    assert _status(pool, RIGHT, UNUSABLE[name]) is Status.INFRA_ERROR
