@@ -28,7 +28,7 @@ HOPELESS = {
 def test_who_hangs_is_named_and_taken_back_or_replaced_and_a_run_without_a_batch_ends(
     start: Callable[..., Run],
 ) -> None:
-    run = start(**HOPELESS)
+    run = start(seconds=400.0, **HOPELESS)
 
     def happened(kind: str, **fields: Any) -> bool:
         return any(e["kind"] == kind and fields.items() <= e.items() for e in run.events())
