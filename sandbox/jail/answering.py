@@ -34,7 +34,7 @@ def serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
         peer.send(peer.answer(message.get("call")))
 
 
-class _Program(Operations):
+class _ProgramOperations(Operations):
     def __init__(self, peer: ProgramPeer, namespace: dict[str, Any]) -> None:
         super().__init__()
         self._peer, self._namespace = peer, namespace
@@ -100,7 +100,7 @@ class ProgramPeer(Peer):
     """The program's end."""
 
     def __init__(self, namespace: dict[str, Any], printed: io.BytesIO) -> None:
-        super().__init__(_Program(self, namespace))
+        super().__init__(_ProgramOperations(self, namespace))
         self.entry: Any = None
         self._namespace, self._printed = namespace, printed
         self._held: dict[int, type] = {}

@@ -31,7 +31,7 @@ from typing import Any
 from sandbox.jail import serialization
 from sandbox.jail.describing import COMPARISONS, EXCEPTIONS, IN_PLACE, OPERATORS
 from sandbox.jail.handles import ExceptionHandle, Handle, HandleType, UnsupportedError
-from sandbox.jail.operations import Operations, Request
+from sandbox.jail.operations import ObjectRequest, Operations
 from sandbox.jail.peers import Peer
 from sandbox.jail.serialization import Serializer
 from sandbox.jail.values import ValueEncodingError
@@ -62,14 +62,14 @@ class CandidateError(Exception):
     """The program raised an exception that neither the tests nor the language define."""
 
 
-class _Tests(Operations):
+class _TestOperations(Operations):
     """What the program may ask of the tests' objects: to call them, and their public attributes."""
 
     def __init__(self, peer: TestPeer) -> None:
         super().__init__()
         self._peer = peer
 
-    def check(self, request: Request) -> None:
+    def check(self, request: ObjectRequest) -> None:
         """See `Operations`."""
         operation, name, target = request.operation, request.name, request.target
         if operation == "input":
@@ -95,7 +95,7 @@ class _Tests(Operations):
         """See `Operations`."""
         return run(awaitable)
 
-    def read(self, request: Request) -> str:
+    def read(self, request: ObjectRequest) -> str:
         """See `Operations`. Tests may have replaced the standard input, or `input` itself."""
         if request.name == "input":
             return str(builtins.input(*request.args))
@@ -128,7 +128,7 @@ class TestPeer(Peer):
     __test__ = False
 
     def __init__(self, namespace: dict[str, Any], *, mutates: bool) -> None:
-        super().__init__(_Tests(self))
+        super().__init__(_TestOperations(self))
         self._namespace, self._mutates = namespace, mutates
         self._standing: dict[int, int] = {}
         self.program_raised: list[BaseException] = []

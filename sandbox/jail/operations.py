@@ -15,7 +15,7 @@ _MAX_ITEMS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ObjectRequest:
     """One request: an operation on an object, with a name and arguments as far as it wants them."""
 
     operation: str
@@ -35,7 +35,7 @@ class Operations:
     def __init__(self) -> None:
         self.late: dict[int, Exception] = {}
 
-    def check(self, request: Request) -> None:
+    def check(self, request: ObjectRequest) -> None:
         """Refuse a request.
 
         Raises:
@@ -63,12 +63,12 @@ class Operations:
         """What the program defines by these names."""
         raise ValueEncodingError(f"there are no {wanted} here")
 
-    def read(self, request: Request) -> str:
+    def read(self, request: ObjectRequest) -> str:
         """Text of the standard input of the tests."""
         raise ValueEncodingError(f"there is no {request.name} here")
 
 
-def _special(_: Operations, request: Request) -> Any:
+def _special(_: Operations, request: ObjectRequest) -> Any:
     name, target, args = request.name, request.target, request.args
     if name in _OPERATORS:
         return _OPERATORS[name](target, *args)
@@ -80,7 +80,7 @@ def _special(_: Operations, request: Request) -> Any:
     return method(target, *args)
 
 
-def _next(owner: Operations, request: Request) -> Any:
+def _next(owner: Operations, request: ObjectRequest) -> Any:
     """Up to `args[0]` items as ("item", item), and ("end", value) behind the last."""
     target, (size, sent) = request.target, request.args
     if (late := owner.late.pop(id(target), None)) is not None:
@@ -99,21 +99,21 @@ def _next(owner: Operations, request: Request) -> Any:
     return found
 
 
-def _throw(_: Operations, request: Request) -> Any:
+def _throw(_: Operations, request: ObjectRequest) -> Any:
     try:
         return [("item", request.target.throw(request.args[0]))]
     except StopIteration as stop:
         return [("end", stop.value)]
 
 
-def _anext(owner: Operations, request: Request) -> Any:
+def _anext(owner: Operations, request: ObjectRequest) -> Any:
     try:
         return (owner.run(request.target.__anext__()),)
     except StopAsyncIteration:
         return ()
 
 
-def _close(_: Operations, request: Request) -> None:
+def _close(_: Operations, request: ObjectRequest) -> None:
     if hasattr(request.target, "close"):
         request.target.close()
 
@@ -124,7 +124,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "__contains__": operator.contains,
     "__iter__": iter,
 }
-OPERATIONS: dict[str, Callable[[Operations, Request], Any]] = {
+OPERATIONS: dict[str, Callable[[Operations, ObjectRequest], Any]] = {
     "call": lambda _, request: request.target(*request.args, **request.keywords),
     "method": lambda _, request: getattr(request.target, request.name)(*request.args, **request.keywords),
     "get": lambda _, request: getattr(request.target, request.name),

@@ -25,7 +25,7 @@ from typing import Any
 from sandbox.jail import handles, serialization
 from sandbox.jail.describing import EXCEPTIONS, SHARED, callable_parts, describe, shape_of, shared_name, signature
 from sandbox.jail.handles import FunctionHandle
-from sandbox.jail.operations import OPERATIONS, Operations, Request
+from sandbox.jail.operations import OPERATIONS, ObjectRequest, Operations
 from sandbox.jail.program import report
 from sandbox.jail.serialization import Serializer
 from sandbox.jail.values import MAX_DEPTH, ValueEncodingError, builtin_base
@@ -187,10 +187,10 @@ class Peer:
         finally:
             self._within -= 1
 
-    def _request(self, parts: Any) -> Request:
+    def _request(self, parts: Any) -> ObjectRequest:
         if type(parts) is not tuple or len(parts) != 5 or type(parts[0]) is not str or parts[0] not in OPERATIONS:
             raise ValueEncodingError("malformed request")
-        request = Request(*parts)
+        request = ObjectRequest(*parts)
         types = [type(part) for part in (request.name, request.args, request.keywords)]
         if types != [str, tuple, dict] or not all(type(name) is str for name in request.keywords):
             raise ValueEncodingError("malformed request")

@@ -66,7 +66,7 @@ def _root() -> Path:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the attacks run as this unprivileged user already")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_attacks_fail_as_an_unprivileged_user() -> None:
     found = _interpreter_for_nobody()
     if found is None:
@@ -78,7 +78,7 @@ def test_attacks_fail_as_an_unprivileged_user() -> None:
         env={"PYTHONPATH": found[1], "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=400,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     report = json.loads(ended.stdout)
