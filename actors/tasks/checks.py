@@ -85,8 +85,8 @@ def unexpected(recipe: Recipe) -> list[str]:
 
 def _prompts(recipe: Recipe, renderer: Renderer | None) -> Iterator[str]:
     """Lines that cannot be rendered, the first with every sequence of roles."""
-    for source in recipe.tasks.sources if renderer is not None else ():
-        if not isinstance(source, Gsm8kSource | JsonlSource):
+    for source in recipe.tasks.sources:
+        if renderer is None or not isinstance(source, Gsm8kSource | JsonlSource):
             continue
         opened = open_source(source)
         for index, problem in _refused(renderer, (opened[index] for index in range(len(opened)))):
@@ -97,9 +97,11 @@ def _prompts(recipe: Recipe, renderer: Renderer | None) -> Iterator[str]:
 def _traces(path: Path, stream: TaskStream, renderer: Renderer | None, *, with_ends: bool) -> Iterator[str]:
     """What is wrong with a file of traces. Raises RecipeError for a line that cannot be read."""
     traces = list(file_traces(path, stream))
-    for _, problem in _refused(renderer, (task for task, _ in traces)) if renderer is not None else ():
+    if renderer is None:
+        return
+    for _, problem in _refused(renderer, (task for task, _ in traces)):
         yield f"{path}: {problem}"
-    for _, answer in traces if renderer is not None and with_ends else ():
+    for _, answer in traces if with_ends else ():
         try:
             renderer.turn(answer)
         except RecipeError as error:

@@ -91,7 +91,7 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
 
 def _packed_logprobs(policy: Policy, segments: Sequence[Segment]) -> Sequence[Tensor]:
     packed = pack(segments, policy.model.device)
-    logprobs, _ = policy(packed)
+    logprobs: Tensor = policy(packed)[0]
     return logprobs.split(packed.lengths.tolist())
 
 

@@ -66,5 +66,7 @@ def train_reward_model(
 
 def _encoded(pairs: Sequence[Pair], encoder: Encoder, model: RewardModel) -> list[Encoded]:
     """The pairs that the model can read whole."""
-    encoded = ((encoder.prompt(p.task), *(encoder.answer(p.task, a) for a in (p.chosen, p.rejected))) for p in pairs)
+    encoded = (
+        (encoder.prompt(p.task), encoder.answer(p.task, p.chosen), encoder.answer(p.task, p.rejected)) for p in pairs
+    )
     return [pair for pair in encoded if model.fits(*pair)]
