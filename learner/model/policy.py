@@ -92,7 +92,7 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
 def _packed_logprobs(policy: Policy, segments: Sequence[Segment]) -> Sequence[Tensor]:
     packed = pack(segments, policy.model.device)
     logprobs: Tensor = policy(packed)[0]
-    return logprobs.split(packed.lengths.tolist())
+    return torch.split(logprobs, packed.lengths.tolist())
 
 
 def _own_logprobs(model: Any, ids: Tensor, prompt: int) -> Tensor:

@@ -97,7 +97,8 @@ def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(start
     assert summary["held_out"]["before"]["n"] == 8, "what was measured before the interruption is lost"
     assert summary["groups"]["committed"] == reached * 4 + 4 * 2
     rates = {e["step"]: e["statistics"]["learning_rate"] for e in again.events() if e["kind"] == "step"}
-    assert all(rates[step] == 1e-6 for step in range(reached + 1, steps + 1)) and rates[1] > 1e-6
+    # the schedule may lower the rate, which is the highest
+    assert all(0 < rates[step] <= 1e-6 for step in range(reached + 1, steps + 1)) and rates[1] > 1e-6
     assert f"steps: {steps}" in (run.folder / "recipe.yaml").read_text()
     assert "steps: 500" in (run.folder / f"recipe-until-{reached:06d}.yaml").read_text()
     third = start(["--resume", str(run.folder)])
