@@ -39,6 +39,8 @@ _TRIES = 40
 # Digits to which constants are compared: at least, and for each that is written.
 _DIGITS, _DIGITS_EACH = 120, 3
 _MAX_DIGITS = 2500
+# Of expressions with variables; the powers of numbers have their own limits.
+_MAX_DEGREE = 3000
 _ROUNDED = re.compile(r"-?(\d*)\.(\d+)")
 _ROUNDED_DIGITS = 15
 _RELATION = re.compile(r"<|\\le(?![a-zA-Z])|\\ne(?![a-zA-Z])|=")
@@ -70,7 +72,10 @@ def equal(expected: str, given: str) -> bool:
 
 def _parsed(text: str) -> Any:
     try:
-        return _sympy(read(text))
+        expression = read(text)
+        if exact.is_huge(expression):
+            raise exact.TooLargeError
+        return _sympy(expression)
     except UnreadableError:
         # Only the LaTeX grammar: math-verify's path for plain expressions ends in sympy's parse_expr, which evaluates.
         parsed = math_verify.parse(
@@ -94,6 +99,9 @@ def _sympy(expression: Expression) -> Any:
             return sympy.Mul(*map(_sympy, factors))
         case Quotient(top, bottom):
             return _sympy(top) / _sympy(bottom)
+        case Power(_, Number(value)) | Call("binomial", (_, Number(value))) if abs(value) > _MAX_DEGREE:
+            number = exact.value(expression)
+            return sympy.Rational(number.numerator, number.denominator)
         case Power(base, exponent):
             return _power(base, exponent)
         case Call("root", (radicand, index)):

@@ -65,6 +65,23 @@ def approximation(expression: Expression) -> float | None:
     return number.real if abs(number.imag) <= 1e-12 * abs(number) else None
 
 
+def is_huge(expression: Expression) -> bool:
+    """Whether an irrational constant is too large for any algebra system, such as a tower of powers of e."""
+    try:
+        match expression:
+            case Power(base, exponent):
+                return abs(_approximate(exponent) * cmath.log(_approximate(base))) > MAX_BITS
+            case Sum(parts) | Product(parts) | Call(_, parts):
+                return any(map(is_huge, parts))
+            case Quotient(top, bottom):
+                return is_huge(top) or is_huge(bottom)
+    except OverflowError:
+        return True
+    except (ValueError, ZeroDivisionError):
+        pass
+    return False
+
+
 def _approximate(expression: Expression) -> complex:
     match expression:
         case Symbol("pi"):

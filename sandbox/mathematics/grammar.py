@@ -11,6 +11,7 @@ Where readers would differ (`a/bc`, `2 3`, `7 10/3`, `2^3!`) it is an error too:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from sandbox.mathematics.expression import (
@@ -63,19 +64,24 @@ class _Reader(Scanner):
         self._depth = 0
         self._bars = 0
 
+    def _nested(self, read_inner: Callable[[], Expression]) -> Expression:
+        """What `read_inner` reads, unless that is nested too deeply."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise UnreadableError("nested too deeply")
+        inner = read_inner()
+        self._depth -= 1
+        return inner
+
     def end(self) -> None:
         if self._peek():
             raise UnreadableError(self._text[self._at :])
 
     def sum(self) -> Expression:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("nested too deeply")
         terms = [self._term()]
         while (sign := self._take(_SIGN)) is not None:
             term = self._term()
             terms.append(negated(term) if sign == "-" else term)
-        self._depth -= 1
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
     def _term(self) -> Expression:
@@ -128,6 +134,9 @@ class _Reader(Scanner):
                 return base
 
     def _exponent(self) -> Expression:
+        return self._nested(self._read_exponent)
+
+    def _read_exponent(self) -> Expression:
         if (sign := self._take(_SIGN)) is not None:
             exponent = self._exponent()
             return negated(exponent) if sign == "-" else exponent
@@ -137,14 +146,12 @@ class _Reader(Scanner):
         if self._peek() != "^":
             return start
         self._at += 1
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("nested too deeply")
-        tower = Power(start, self._exponent())
-        self._depth -= 1
-        return tower
+        return Power(start, self._exponent())
 
     def _atom(self) -> Expression:
+        return self._nested(self._read_atom)
+
+    def _read_atom(self) -> Expression:
         char = self._peek()
         if char in ("(", "[", "{"):
             return self._bracket()
@@ -334,7 +341,7 @@ class _Reader(Scanner):
             self._at += 1
             return Symbol(char)
         if char == "\\":
-            return self._command()
+            return self._nested(self._command)
         raise UnreadableError("argument")
 
     def _arguments(self) -> tuple[Expression, ...]:
