@@ -32,11 +32,12 @@ _NOT_PROSE = (
 _SENTENCE = re.compile(r"[^.!?;:\n。！？；：]{1,600}(?!\w)|[^.!?;:\n。！？；：]{1,600}")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # The detector is believed about this many words. About fewer only when it finds the target, or another language that
-# is this many times as likely: English lines of up to twenty words were found up to 97 times as likely to be Danish or
-# Spanish, German ones mostly thousands of times as likely to be German as English. What is left is judged together.
+# is this many times as likely: English of up to twenty words was found up to 97 times as likely to be Danish or
+# Spanish, German mostly thousands of times as likely to be German as English. Lines of fewer than eight words are not
+# even that sure, so that those in which the target is not found are judged together.
 _SURE_WORDS = 30
 _SURE_RATIO = 100.0
-# Fewer words than these are not even asked about alone.
+_LINE_WORDS = 8
 _MIN_WORDS = 4
 _MAX_CHARS = 600
 _FUNCTION_NAMES = frozenset({
@@ -98,8 +99,8 @@ def _in_language(sentences: list[list[str]], language: str) -> tuple[int, int]:
     right = unsure = 0
     short: list[str] = []
     for words in sentences:
-        found = _is_in(words, language) if len(words) >= _MIN_WORDS else None
-        if found is None:
+        found = _is_in(words, language)
+        if found is None or (not found and len(words) < _LINE_WORDS):
             short += words
         else:
             right += len(words) * found
@@ -117,6 +118,8 @@ def _in_language(sentences: list[list[str]], language: str) -> tuple[int, int]:
 
 def _is_in(words: list[str], language: str) -> bool | None:
     """Whether words next to each other are in the language; None if they are too few to say."""
+    if len(words) < _MIN_WORDS:
+        return None
     likely = _likelihoods(" ".join(words))
     best = max(likely, key=lambda code: likely[code], default="")
     if best == language or len(words) >= _SURE_WORDS:
