@@ -40,6 +40,8 @@ MAX_UNPAIRED = 8
 _PLAIN_NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _DECIMAL = re.compile(r"[-+]?\d*\.\d+%?")
 _APPROXIMATELY = re.compile(r"^(?:(.*?)\s*=)?\s*\\approx\s*|^(\S+)\s*\\approx\s*")
+# That a letter in the answer stands for any integer.
+_WHOLE_NUMBERS = re.compile(r"(?<=.),?\s*\(?(?:where |for |with )?[kmn]\s*\\in\s*\\mathbb\{[ZN]\}(?:\^\+|_\+)?\s*\)?$")
 _CALCULUS = re.compile(r"\\(?:i*int|oint|sum|prod|lim)(?![a-zA-Z])")
 _LONG_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 
@@ -86,6 +88,7 @@ def matches(expected: str, given: str, algebra: Algebra = undecided) -> bool:
         return True
     if len(given) > max(MAX_CHARS, 2 * len(expected)) or nesting(found) > MAX_NESTING:
         return False
+    wanted, found = _WHOLE_NUMBERS.sub("", wanted), _WHOLE_NUMBERS.sub("", found)
     if "\\approx" in found or "\\approx" in wanted:
         wanted, found = _rounded(wanted, found)
     try:
@@ -131,7 +134,9 @@ def _same(wanted: Answer, found: Answer, algebra: Algebra) -> bool:
             return _same_unordered(wanted.items, found.items, algebra)
         if _is_single(wanted) or _is_single(found):
             return _same_unordered(_items(wanted), _items(found), algebra)
-        return _same_items(wanted.items, found.items, algebra)
+        # A set is not a tuple.
+        braces = any(isinstance(answer, Many) and answer.braces for answer in both)
+        return not braces and _same_items(wanted.items, found.items, algebra)
     if isinstance(wanted, Many) and len(wanted.items) == 1:
         return _same(wanted.items[0], found, algebra)
     if isinstance(found, Many) and len(found.items) == 1:
@@ -155,7 +160,7 @@ def _same_text(wanted: Answer, found: Answer, algebra: Algebra) -> bool:
     if isinstance(wanted, Words | Scalar) and isinstance(found, Words | Scalar):
         return same_words(wanted.text, found.text)
     nothing = any(isinstance(answer, Words) and answer.text == "∅" for answer in (wanted, found))
-    return nothing and any(answer in (Region(()), Many(())) for answer in (wanted, found))
+    return nothing and any(answer in (Region(()), Many((), braces=True)) for answer in (wanted, found))
 
 
 def _same_equation(wanted: Answer, found: Answer, algebra: Algebra) -> bool:
@@ -279,6 +284,8 @@ def _same_composite(wanted: Answer, found: Answer, algebra: Algebra) -> bool:
 
 
 def _same_region(wanted: Region, found: Region, algebra: Algebra) -> bool:
+    if wanted.variable and found.variable and wanted.variable != found.variable:
+        return False
     wanted, found = union(wanted), union(found)
     if len(wanted.intervals) != len(found.intervals) or len(wanted.intervals) > MAX_ITEMS:
         return False
@@ -350,6 +357,8 @@ def _same_notation(wanted: str, found: str, algebra: Algebra) -> bool | None:
         if second is None:
             return first is not None and squeezed(found).upper().lstrip("0") == first.digits
         return first == second
+    if "\\equiv" in wanted and "\\equiv" in found:
+        return notations.same_congruence(wanted, found)
     if ":" not in wanted and ":" not in found:
         return None
     if (time := notations.clock(wanted)) is not None:

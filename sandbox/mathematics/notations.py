@@ -14,6 +14,7 @@ _BASED = re.compile(
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
           "ten": "10", "twelve": "12", "sixteen": "16"}  # fmt: skip
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+_CONGRUENCE = re.compile(r"(.+?)\\equiv(-?\d+)\(?\\(?:p?mod|bmod)\{?(\d+)\}?\)?")
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 
 
@@ -66,3 +67,11 @@ def ratio(text: str) -> list[str] | None:
     """The terms of `a:b:c`."""
     plain = squeezed(text)
     return plain.split(":") if _RATIO.fullmatch(plain) else None
+
+
+def same_congruence(wanted: str, found: str) -> bool:
+    r"""Whether the same thing leaves the same remainder: `n \equiv 5 \pmod 3` is `n \equiv 2 \pmod{3}`."""
+    first, second = _CONGRUENCE.fullmatch(squeezed(wanted)), _CONGRUENCE.fullmatch(squeezed(found))
+    if first is None or second is None or first.group(1, 3) != second.group(1, 3) or int(first[3]) == 0:
+        return False
+    return (int(first[2]) - int(second[2])) % int(first[3]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandbox.mathematics.exact import approximation
 from sandbox.mathematics.grammar import read
@@ -27,9 +27,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A union of intervals."""
+    """A union of intervals, and the variable that was said to lie in it, if one was."""
 
     intervals: tuple[Interval, ...]
+    variable: str = field(default="", compare=False)
 
 
 REALS = Region((Interval("-" + INFINITY, False, INFINITY, False),))
@@ -48,6 +49,7 @@ def point(at: str) -> Interval:
 def union(*regions: Region) -> Region:
     """What lies in any of them, in normal form: in order, and without intervals that touch or overlap."""
     intervals = [interval for region in regions for interval in region.intervals]
+    variable = _common_variable(*regions)
     try:
         intervals.sort(key=lambda interval: (_at(interval.low), not interval.low_closed))
         joined: list[Interval] = []
@@ -57,8 +59,8 @@ def union(*regions: Region) -> Region:
             else:
                 joined.append(interval)
     except UnorderedError:
-        return Region(tuple(intervals))
-    return Region(tuple(joined))
+        return Region(tuple(intervals), variable)
+    return Region(tuple(joined), variable)
 
 
 def intersection(first: Region, second: Region) -> Region:
@@ -68,7 +70,13 @@ def intersection(first: Region, second: Region) -> Region:
         UnorderedError: the ends are not numbers.
     """
     found = [_both(one, other) for one in first.intervals for other in second.intervals]
-    return union(Region(tuple(interval for interval in found if interval is not None)))
+    kept = tuple(interval for interval in found if interval is not None)
+    return union(Region(kept, _common_variable(first, second)))
+
+
+def _common_variable(*regions: Region) -> str:
+    variables = {region.variable for region in regions if region.variable}
+    return variables.pop() if len(variables) == 1 else ""
 
 
 def without(region: Region, removed: Region) -> Region:

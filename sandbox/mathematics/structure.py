@@ -31,9 +31,10 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Several values in no order: a comma-separated list, a set, `a or b`, `a ± b`."""
+    """Several values in no order: a comma-separated list, a set (in braces), `a or b`, `a ± b`."""
 
     items: tuple[Answer, ...]
+    braces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _set(text: str) -> Answer | None:
     if (builder := _BUILDER.fullmatch(text)) is not None:
         inside = parse(builder[3])
         domain = REALS if builder[2] is None else parse(builder[2])
-        return inside if isinstance(inside, Region) and domain == REALS else None
+        return Region(inside.intervals) if isinstance(inside, Region) and domain == REALS else None
     removed: list[str] | None = None
     if len(parts := split(text, _WITHOUT)) == 2:
         removed = parts
@@ -245,6 +246,7 @@ def _relation(text: str) -> Answer | None:
         return None
     parts = [squeezed(part) for part in _RELATION.split(text)]
     ends: Interval | None = None
+    variable = next((part for part in parts if _VARIABLE.fullmatch(part)), "")
     if len(operators) == 1:
         (left, right), operator = parts, operators[0]
         if operator != "\\ne" and _is_bound(left, right):
@@ -256,12 +258,13 @@ def _relation(text: str) -> Answer | None:
         if ends is None:
             return Relation(left, operator, right)
     elif len(operators) == 2 and _VARIABLE.fullmatch(parts[1]):
+        variable = parts[1]
         first, second = operators
         if first in ("<", "\\le") and second in ("<", "\\le"):
             ends = Interval(parts[0], first == "\\le", parts[2], second == "\\le")
         elif first in (">", "\\ge") and second in (">", "\\ge"):
             ends = Interval(parts[2], second == "\\ge", parts[0], first == "\\ge")
-    return Scalar(text) if ends is None else Region((ends,))
+    return Scalar(text) if ends is None else Region((ends,), variable)
 
 
 def _is_bound(variable: str, end: str) -> bool:
@@ -282,7 +285,8 @@ def _group(text: str) -> Answer | None:
     if text.startswith("\\{") and text.endswith("\\}"):
         items = [parse(item) for item in split(text[2:-2], _COMMA) if item.strip()]
         named = _named(items) if items else None
-        return Many(tuple(_flat(items))) if named is None else Many(tuple(value for _, value in named.pairs))
+        values = _flat(items) if named is None else [value for _, value in named.pairs]
+        return Many(tuple(values), braces=True)
     if text[:1] not in ("(", "[") or text[-1:] not in (")", "]") or not _closes_at_end(text):
         return None
     items = [parse(item) for item in split(text[1:-1], _COMMA)]

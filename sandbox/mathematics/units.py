@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from sandbox.mathematics.vocabulary import function_in
+
 Dimension = tuple[tuple[str, int], ...]
 
 
@@ -66,7 +68,7 @@ _UNITS = {
     **_table("bit", {"1": "bit", "8": "byte"}), **_table("ampere", {"1": "ampere amp"}), **_table("ohm", {"1": "ohm"}),
 }  # fmt: skip
 # Single letters that are units where nothing else can be meant.
-_LETTERS = frozenset("mslLgNJWVKhn")
+_LETTERS = frozenset("mslLgNJWVKh")
 # What is a unit even if it touches the number and the other answer has none, and what is one in spite of its letters.
 _GLUED = frozenset({
     "cm", "mm", "km", "kg", "mg", "ml", "mL", "kW", "kJ", "Hz", "mph", "km/h", "cm^2", "cm^3", "km^2", "mm^2",
@@ -95,6 +97,9 @@ _NO_NOUNS = frozenset({
     "percentage", "th", "st", "nd", "rd", "remainder", "with", "from", "until", "through", "between",
     "either", "only", "approximately", "about", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp",
 })  # fmt: skip
+_SHORT_NOUNS = frozenset(
+    {"men", "girl", "boy", "car", "egg", "cup", "day", "book", "coin", "card", "ball", "way", "team"}
+)
 _TIMES_TEN = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "hundred": 2}
 
 
@@ -131,9 +136,12 @@ def magnitude(text: str) -> tuple[str, Fraction]:
 
 
 def noun(text: str) -> Unit | None:
-    """Something that is counted, such as `blue marbles`; its last word says what."""
+    """Something that is counted, such as `blue marbles`; its last word says what, and is no product of letters."""
     words = text.lower().rstrip(".").replace("-", " ").split()
-    if not _NOUN.fullmatch(" ".join(words)) or _NO_NOUNS & set(words):
+    if not _NOUN.fullmatch(" ".join(words)) or _NO_NOUNS & set(words) or any(map(function_in, words)):
+        return None
+    long = len(words[-1]) > 4 or (len(words[-1]) == 4 and words[-1].endswith("s")) or words[-1] in _SHORT_NOUNS
+    if not long or set("aeiou").isdisjoint(words[-1]):
         return None
     return Unit(((_singular(words[-1]), 1),), Fraction(1), counted=True)
 

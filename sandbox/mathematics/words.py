@@ -34,6 +34,7 @@ _PHRASES = {
 _WORDS = re.compile(r"[a-zA-Z][a-zA-Z' -]*[a-zA-Z]")
 _CHOICE = re.compile(r"\(?([A-J])[).:]*|\[([A-J])\]")
 _CHOICE_WITH_TEXT = re.compile(r"(?:\(([A-J])\)[.:]?\s*|([A-J])\s*\)\s*|([A-J])[.:]\s+)(\S.*)")
+_ANOTHER = re.compile(r"\([A-J]\)|\b[A-J]\)|[A-J][.:]")
 _OPTION = re.compile(r"(?:the )?(?:option|choice|answer)\s*:?\s*", re.IGNORECASE)
 _SHORT = frozenset({"yes", "no", "odd", "even", "one", "two", "six", "ten", "red"})
 
@@ -87,4 +88,6 @@ def as_choice(text: str) -> Choice | None:
     if (bare := _CHOICE.fullmatch(rest)) is not None:
         return Choice(bare[1] or bare[2])
     said = _CHOICE_WITH_TEXT.fullmatch(rest)
-    return None if said is None else Choice(said[1] or said[2] or said[3], said[4])
+    if said is None or as_choice(said[4]) is not None or _ANOTHER.search(said[4]):
+        return None
+    return Choice(said[1] or said[2] or said[3], said[4])

@@ -49,7 +49,9 @@ NOTATIONS = (
         "units of areas", r"2\text{ m}^2", ("2 square meters", r"20000\text{ cm}^2", r"2\text{ sq m}"), (r"2\text{ m}",)
     ),
     Notation("units of speed", "90 km/h", ("25 m/s", r"25\text{ m}/\text{s}", "90 kilometers per hour"), ("90 m/s",)),
-    Notation("things that are counted", "14", ("14 marbles", r"14\text{ blue marbles}"), ("14 more", "14 or 15")),
+    Notation(
+        "things that are counted", "14", ("14 marbles", r"14\text{ blue marbles}"), ("14 more", "14 or 15", "14 xyz")
+    ),
     Notation("letters are no units", "6t", (r"6\cdot t",), ("6", "6s")),
     Notation("degrees", r"40^\circ", ("40", "40°", "40 degrees"), ("41°",)),
     Notation("degrees of an angle", r"\frac12", (r"\cos 60^\circ", r"\sin(30°)"), (r"\sin 30",)),
@@ -107,5 +109,9 @@ NOTATIONS = (
     Notation("lines and curves", "y=3x-1", ("3x-y=1", r"x=\frac{y+1}{3}"), ("3x-y=2",)),
     Notation("inequalities", r"a+b\le 7", (r"7\ge a+b", r"2a+2b\le 14"), ("a+b<7", r"a+b\ge 7")),
     Notation("options", "D", ("(D)", r"\textbf{(D)}\ 48", "D) 48", "D. 48", "Option D"), ("(C) 48", "48", "d")),
+    Notation(
+        "congruences", r"n\equiv 2\pmod{7}", (r"n\equiv 2 \pmod 7", r"n\equiv 9\pmod{7}"), (r"n\equiv 3\pmod{7}",)
+    ),
+    Notation("any integer", r"\frac{\pi}{3}+k\pi", (r"k\pi+\frac{\pi}{3}, k\in\mathbb{Z}",), (r"\frac{\pi}{3}+2k\pi",)),
     Notation("bases", "341_5", ("341", "(341)_5", r"341_{\text{five}}"), ("341_6", "340_5", "96")),
 )
