@@ -3,6 +3,7 @@ r"""One value with what belongs to it: `12\%`, `5 million`, `\$5`, `3\frac12 hou
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +16,9 @@ from sandbox.mathematics.text import clean
 from sandbox.numbers import parse_number
 
 MAX_CHARS = 400
+
+_ZEROS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MULTIPLE = re.compile(rf"(.*\d) ({'|'.join(_ZEROS)})\b ?(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,13 @@ def quantity(text: str, *, bare: bool = False) -> Quantity:
     """The parts of one value that went through `clean`; `bare` says whether single letters may be units."""
     if text.endswith("%"):
         return Quantity(text.removesuffix("%").removesuffix("\\").rstrip(), Fraction(1, 100), None)
+    if (multiple := _MULTIPLE.fullmatch(text)) is not None:
+        found = quantity(f"{multiple[1]} {multiple[3]}".strip(), bare=bare)
+        return Quantity(found.core, found.factor * 10 ** _ZEROS[multiple[2]], found.unit)
+    if (total := units.summed(text)) is not None:
+        return Quantity(total[0], Fraction(1), total[1])
     core, unit = units.split(text, bare=bare)
-    core, factor = units.magnitude(core.rstrip(" ~"))
-    return Quantity(core, factor, unit)
+    return Quantity(core.rstrip(" ~"), Fraction(1), unit)
 
 
 def tree(core: str) -> Expression | None:

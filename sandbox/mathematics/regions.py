@@ -34,6 +34,7 @@ class Region:
 
 
 REALS = Region((Interval("-" + INFINITY, False, INFINITY, False),))
+POSITIVE = Region((Interval("0", False, INFINITY, False),))
 NOWHERE = Region(())
 
 

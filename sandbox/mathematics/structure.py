@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from sandbox.mathematics import units
 from sandbox.mathematics.names import is_name, is_tuple_of_names
 from sandbox.mathematics.regions import (
     INFINITY,
     NOWHERE,
+    POSITIVE,
     REALS,
     Interval,
     Region,
@@ -113,8 +115,10 @@ _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 def parse(text: str) -> Answer:
     """The structure of an answer that went through `clean`."""
     text = _unwrapped(text.strip())
+    if units.summed(text) is not None:
+        return Scalar(text)
     if (phrase := as_phrase(text)) is not None:
-        return REALS if phrase.text == "ℝ" else phrase
+        return {"ℝ": REALS, "ℝ+": POSITIVE}.get(phrase.text, phrase)
     if (choice := as_choice(text)) is not None:
         return choice
     if "\\begin" in text and (environment := _environment(text)) is not None:
@@ -125,9 +129,11 @@ def parse(text: str) -> Answer:
 
 
 def _unwrapped(text: str) -> str:
-    """Without plain braces around the whole."""
+    """Without plain braces around the whole; round a list they are those of a set."""
     while text.startswith("{") and text.endswith("}") and _closes_at_end(text):
         text = text[1:-1].strip()
+        if len(split(text, _COMMA)) > 1 and not _is_one_number(text):
+            return f"\\{{{text}\\}}"
     return text
 
 

@@ -76,6 +76,7 @@ _CURRENCY_FIRST = re.compile(
 _CURRENCY_LAST = re.compile(r"(\d)\s*(\\\$|[£€¥₹¢])")
 # Each with a text without which it cannot match, because looking for that is cheaper; in this order.
 _LATEX = (
+    ("\\mathrm ", re.compile(r"\\mathrm\s+([a-zA-Z\d])(?![a-zA-Z])"), r"\1"),
     (".", re.compile(r"\\(?:left|right)\s*\."), ""),
     ("R", re.compile(r"\\mathbb\s*R|\\mathbf\s*\{?\s*R\b\s*\}?"), r"\\mathbb{R}"),
     ("\\in", re.compile(r"(\\in\s*)\\(?:mathbf|mathrm|mathbb|text)\s*\{?\s*([NZQRC])\b\s*\}?"), r"\1\\mathbb{\2}"),
@@ -97,6 +98,7 @@ _LATEX_LATE = (
     ("\\mathbb", re.compile(r"\\mathbb\s*([A-Z])(?![a-zA-Z])"), r"\\mathbb{\1}"),
     (" ", re.compile(r"(\\[a-zA-Z]+|\})\s+(?=\{)"), r"\1"),
     ("{", re.compile(r"(?<![\^_a-zA-Z\d}\]\\])\s*\{([^{}+\-=,;&|<>\\]*)\}"), r" \1 "),
+    ("\\over", re.compile(r"\{\s*([^{}]*?)\s*\\over(?![a-zA-Z])\s*([^{}]*?)\s*\}"), r"\\frac{\1}{\2}"),
     ("\\choose", re.compile(r"\{\s*([^{}]*?)\s*\\choose(?![a-zA-Z])\s*([^{}]*?)\s*\}"), r"\\binom{\1}{\2}"),
 )
 _PLAIN = (

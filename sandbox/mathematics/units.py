@@ -52,7 +52,7 @@ _UNITS = {
         "1": "g gram gramme", "1/1000": "mg milligram", "1000": "kg kilogram kilo", "1000000": "tonne",
         "45359237/100000": "lb pound", "45359237/1600000": "oz ounce",
     }),
-    **_table("l", {"1": "l L liter litre", "1/1000": "ml mL milliliter millilitre", "1/100": "cl"}),
+    **_table("m^3", {"1/1000": "l L liter litre", "1/1000000": "ml mL milliliter millilitre", "1/100000": "cl"}),
     **_table("gallon", {"1": "gal gallon", "1/4": "qt quart", "1/8": "pt pint", "1/16": "cup"}),
     **_table("dollar", {"1": "dollar usd USD buck", "1/100": "cent ¢"}),
     **_table("euro", {"1": "euro eur EUR"}), **_table("gbp", {"1": "gbp GBP"}), **_table("yen", {"1": "yen yuan"}),
@@ -100,7 +100,8 @@ _NO_NOUNS = frozenset({
 _SHORT_NOUNS = frozenset(
     {"men", "girl", "boy", "car", "egg", "cup", "day", "book", "coin", "card", "ball", "way", "team"}
 )
-_TIMES_TEN = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "hundred": 2}
+_SUMMAND = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\\unit\{([^{}]*)\}|([a-zA-Z]{2,}))")
+_SUMMED = re.compile(rf"(?:{_SUMMAND.pattern},?\s*(?:and\s+)?){{2,4}}")
 
 
 def split(text: str, *, bare: bool = False) -> tuple[str, Unit | None]:
@@ -127,12 +128,18 @@ def split(text: str, *, bare: bool = False) -> tuple[str, Unit | None]:
     return (written["number"].strip(), unit) if unit is not None else (text, None)
 
 
-def magnitude(text: str) -> tuple[str, Fraction]:
-    """`5 million` as `5` and a million."""
-    head, _, word = text.rpartition(" ")
-    if word in _TIMES_TEN and head[-1:].isdigit():
-        return head, Fraction(10 ** _TIMES_TEN[word])
-    return text, Fraction(1)
+def summed(text: str) -> tuple[str, Unit] | None:
+    """`5 feet 6 inches` or `2 hours and 15 minutes` as one number of the last unit; None if the text is no such sum."""
+    if _SUMMED.fullmatch(text) is None:
+        return None
+    total, last = Fraction(0), None
+    for number, marked, written in _SUMMAND.findall(text):
+        unit = parse_unit(marked or written, letters=bool(marked))
+        if unit is None or (last is not None and unit.dimension != last.dimension):
+            return None
+        total += Fraction(number) * unit.scale
+        last = unit
+    return None if last is None else (str(total / last.scale), last)
 
 
 def noun(text: str) -> Unit | None:
@@ -173,7 +180,8 @@ def parse_unit(text: str, *, letters: bool) -> Unit | None:
         power = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}.get(factor[1] or "", 1)
         power *= {"squared": 2, "cubed": 3}.get(factor[3] or "", 1) * int(factor[4] or 1) * sign
         base, size = known
-        powers[base] = powers.get(base, 0) + power
+        base, _, exponent = base.partition("^")
+        powers[base] = powers.get(base, 0) + power * int(exponent or 1)
         scale *= size**power
         at = factor.end()
         if at < len(text):

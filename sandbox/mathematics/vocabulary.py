@@ -7,14 +7,15 @@ FUNCTIONS = frozenset({
     "sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "ln", "log", "lg", "exp",
     "sgn",
 })  # fmt: skip
-SEVERAL = frozenset({"max", "min", "gcd", "lcm"})
+# What takes its arguments in brackets only.
+SEVERAL = frozenset({"max", "min", "gcd", "lcm", "abs", "floor", "ceiling"})
 INVERSES = {
     "sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
     "sinh": "arcsinh", "cosh": "arccosh", "tanh": "arctanh",
 }  # fmt: skip
 ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh",
-    "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan",
+    "tg": "tan", "ceil": "ceiling", "ctg": "cot", "cosec": "csc", "arctg": "arctan",
 }  # fmt: skip
 _NAMES_BY_LENGTH = sorted({*FUNCTIONS, *SEVERAL, *ALIASES, "sqrt"}, key=len, reverse=True)
 SYMBOLS = frozenset({

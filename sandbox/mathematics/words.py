@@ -29,6 +29,7 @@ _PHRASES = {
     "none": "∅", "emptyset": "∅", "theemptyset": "∅", "\\emptyset": "∅", "\\{\\}": "∅",
     "doesnotexist": "DNE", "dne": "DNE", "undefined": "undefined", "notdefined": "undefined",
     "allrealnumbers": "ℝ", "allreals": "ℝ", "\\mathbb{r}": "ℝ", "realnumbers": "ℝ", "infinite": "\\infty",
+    "\\mathbb{r}^+": "ℝ+", "\\mathbb{r}^{+}": "ℝ+", "\\mathbb{r}_+": "ℝ+", "\\mathbb{r}_{>0}": "ℝ+",
     "anyrealnumber": "ℝ", "thesetofallrealnumbers": "ℝ", "therealnumbers": "ℝ",
 }  # fmt: skip
 _WORDS = re.compile(r"[a-zA-Z][a-zA-Z' -]*[a-zA-Z]")

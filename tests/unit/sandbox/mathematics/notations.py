@@ -48,6 +48,12 @@ NOTATIONS = (
     Notation(
         "units of areas", r"2\text{ m}^2", ("2 square meters", r"20000\text{ cm}^2", r"2\text{ sq m}"), (r"2\text{ m}",)
     ),
+    Notation(
+        "units added up",
+        r"75\text{ minutes}",
+        ("1 hour 15 minutes", r"1\text{ hour and }15\text{ minutes}"),
+        ("1 hour 25 minutes",),
+    ),
     Notation("units of speed", "90 km/h", ("25 m/s", r"25\text{ m}/\text{s}", "90 kilometers per hour"), ("90 m/s",)),
     Notation(
         "things that are counted", "14", ("14 marbles", r"14\text{ blue marbles}"), ("14 more", "14 or 15", "14 xyz")
