@@ -29,7 +29,7 @@ PAIRS: list[tuple[str, str, bool]] = [
     (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}", True), (r"\pi", "π", True), (r"2\pi", "2π", True),
     (r"2\pi", r"\pi\cdot 2", True), (r"\pi", "3.14", False), (r"\pi", "3.14159", False), (r"\sqrt{2}", "1.41", False),
     ("-1", r"e^{i\pi}", True), ("8", "2^3", True), ("8", "2³", True), ("1", r"\sin^2(x)+\cos^2(x)", True),
-    (r"\frac{1}{2}", r"\sin(30^\circ)", False), (r"\frac12", r"\sin\left(\frac{\pi}{6}\right)", True),
+    (r"\frac{1}{2}", r"\sin(30^\circ)", True), (r"\frac12", r"\sin\left(\frac{\pi}{6}\right)", True),
     ("2", r"\log_2 4", True),
     ("1", r"\ln e", True), ("120", "5!", True), ("10", r"\binom{5}{2}", True), ("2", r"\sqrt[3]{8}", True),
     (r"\sqrt[3]{2}", r"2^{1/3}", True), ("3+4i", "4i+3", True), ("3+4i", "3-4i", False), ("i", r"\sqrt{-1}", True),

@@ -13,16 +13,19 @@ _DECIMAL = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,4}))?", re
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 _MIXED = re.compile(r"([+-]?)(\d+)\s+(\d+)/(\d+)", re.ASCII)
 _LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
-_NOISE = re.compile(r"\\[,;:!]|\\ |\\left|\\right|\$|~")
+_THOUSANDS_GAP = re.compile("(?<=\\d)(?:,?\\s*\\\\!\\s*|\\\\[,;: ]\\s*|~|[\u00a0\u2007\u2009\u202f])(?=\\d{3}(?!\\d))")
+_NOISE = re.compile(r"\\[,;:!]|\\ |~")
+_DECORATION = re.compile(r"\\left|\\right|\$")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mathit)\{([^{}]*)\}")
-_MINUS = str.maketrans({"−": "-", "–": "-", "⁄": "/", "∕": "/", "٫": ".", "٬": ","})
+_MINUS = str.maketrans({**dict.fromkeys("−‐‑‒–—―﹣－", "-"), "⁄": "/", "∕": "/", "٫": ".", "٬": ","})
 
 
 def normalised(text: str) -> str:
     """`text` in NFKC with ASCII signs, without LaTeX spacing, dollar signs, a closing full stop and outer spaces."""
+    text = _THOUSANDS_GAP.sub("", text)
     spaced = "".join(f" {char}" if unicodedata.numeric(char, None) and not char.isdecimal() else char for char in text)
     plain = unicodedata.normalize("NFKC", spaced).translate(_MINUS)
-    plain = _NOISE.sub("", _TEXT.sub(r"\1", plain.replace("{,}", ",")))
+    plain = _DECORATION.sub("", _NOISE.sub(" ", _TEXT.sub(r"\1", plain.replace("{,}", ","))))
     return " ".join(plain.split()).removesuffix(".").strip()
 
 
@@ -50,7 +53,7 @@ def _rational(plain: str) -> Fraction | None:
     mixed = _MIXED.fullmatch(plain)
     if mixed is not None:
         sign, whole, top, bottom = mixed.groups()
-        if int(bottom) == 0:
+        if not 0 < int(top) < int(bottom):
             return None
         value = int(whole) + Fraction(int(top), int(bottom))
         return -value if sign == "-" else value
@@ -80,7 +83,7 @@ def _latex_fraction(before: str, match: re.Match[str]) -> Fraction | None:
     if before == "-":
         return -value
     whole = _decimal(before)
-    if whole is None or whole.denominator != 1 or value < 0:
+    if whole is None or whole.denominator != 1 or not 0 < value < 1:
         return None
     return whole - value if before.startswith("-") else whole + value
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 
 from sandbox.config import RewardConfig
+from sandbox.extraction import last_boxed
 from sandbox.language import consistency
 from sandbox.verdict import Submission
 
 _R1_ZERO = re.compile(r"(?:<think>)?(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>", re.DOTALL)
+_BOX = re.compile(r"\\boxed\s*\{")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -50,8 +53,9 @@ def r1_zero_format(response: str) -> float:
 
 
 def boxed_format(response: str) -> float:
-    r"""1 if the response has exactly one `\boxed{`, else 0."""
-    return float(response.count("\\boxed{") == 1)
+    r"""1 if the response has exactly one `\boxed{…}`, closed and filled, else 0."""
+    boxes = list(itertools.islice(_BOX.finditer(response), 2))
+    return float(len(boxes) == 1 and bool((last_boxed(response[boxes[0].start() :]) or "").strip()))
 
 
 FORMATS = {"r1_zero": r1_zero_format, "boxed": boxed_format}

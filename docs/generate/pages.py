@@ -6,6 +6,7 @@ from pathlib import Path
 
 from docs.generate.configuration import configuration, resuming_table
 from docs.generate.metrics import metrics_page
+from docs.generate.notations import notations_table
 from learner.algorithms.table import objectives_table
 
 ROOT = Path(__file__).parents[2]
@@ -13,8 +14,12 @@ ROOT = Path(__file__).parents[2]
 #: Documents that are generated as a whole.
 PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration, "docs/metrics.md": metrics_page}
 #: What stands between `<!-- NAME: generated -->` and `<!-- /NAME -->` in a document that is written by hand.
-PARTS: dict[str, Callable[[], str]] = {"objectives": objectives_table, "resuming": resuming_table}
-DOCUMENTS = ("docs/operations.md", "docs/recipes.md")
+PARTS: dict[str, Callable[[], str]] = {
+    "notations": notations_table,
+    "objectives": objectives_table,
+    "resuming": resuming_table,
+}
+DOCUMENTS = ("docs/operations.md", "docs/recipes.md", "docs/sandbox.md")
 
 
 def renewed(text: str) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 from sandbox.errors import BadReferenceError
 from sandbox.extraction import answer_of
-from sandbox.numbers import normalised, parse_number
+from sandbox.mathematics.quantities import number
+from sandbox.mathematics.text import unmarked
+from sandbox.numbers import normalised
 from sandbox.registry import verifier
 from sandbox.verdict import Grade, Status, Submission
 
@@ -35,26 +37,32 @@ def given_answer(submission: Submission) -> str | None:
 
 @verifier("exact", reference_keys=("answer", "last_number"))
 def exact(submission: Submission) -> Grade:
-    """`{"answer", "last_number"?}`: the answer is the same text after Unicode and white-space normalisation."""
+    """`{"answer", "last_number"?}`: the answer is the same text, but for Unicode forms, white space and Markdown."""
     expected = expected_answer(submission.reference)
     answer = given_answer(submission)
     if answer is None:
         return Grade(Status.UNPARSEABLE, detail="no answer found")
     # Normalising an answer that is far too long to be right would only cost time.
     comparable = len(answer) <= 4 * len(expected) + 200
-    return Grade.of(answer == expected or (comparable and normalised(answer) == normalised(expected)))
+    return Grade.of(
+        answer == expected
+        or (comparable and normalised(expected) in (normalised(answer), normalised(unmarked(normalised(answer)))))
+    )
 
 
 @verifier("numeric", reference_keys=("answer", "last_number", "absolute_tolerance", "relative_tolerance"))
 def numeric(submission: Submission) -> Grade:
-    """`{"answer", "last_number"?, "absolute_tolerance"?, "relative_tolerance"?}`: the answer has the same value."""
-    expected = parse_number(expected_answer(submission.reference))
+    """`{"answer", "last_number"?, "absolute_tolerance"?, "relative_tolerance"?}`: the answer has the same value.
+
+    Mark-up, a currency, a unit or noun behind the number and a name before it do not matter.
+    """
+    expected = number(expected_answer(submission.reference))
     if expected is None:
         raise BadReferenceError(f"the reference's answer is not a number: {submission.reference['answer']!r:.80}")
     answer = given_answer(submission)
     if answer is None:
         return Grade(Status.UNPARSEABLE, detail="no answer found")
-    value = parse_number(answer)
+    value = number(answer)
     if value is None:
         return Grade(Status.UNPARSEABLE, detail=f"not a number: {answer!r:.80}")
     allowed = max(

@@ -44,6 +44,37 @@ def test_code_and_mathematics_are_no_words(decoration: str) -> None:
     assert consistency(f"{CHINESE} {decoration} {CHINESE}", "zh") == 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("- first the red cup\n- then the blue cup\n- then the green cup", "en"),
+        ("No remainder left.\nDivide by three.\nSo the total is six.\nHence done.", "en"),
+        ("GCD LCM AM GM\nBy AM-GM the sum is at least ten.", "en"),
+        ("THE PRODUCT IS EVEN SO THE SUM IS ODD.", "en"),
+        ("Let θ be the angle at A and φ the angle at C, then θ plus φ is eighty.", "en"),
+        ("Two NaOH and one H2SO4 give water, so we count the atoms on both sides.", "en"),
+        ("Erst der rote Becher\nDann der blaue Becher\nDann der grüne Becher", "de"),
+        ("设 n 为学生人数，m 为老师人数，ABC 班有 5 kg 的书，则 sin x 为零。", "zh"),
+        ("Пусть x равно трём, а y равно семи.", "ru"),
+    ],
+)
+def test_short_lines_variables_and_abbreviations_are_not_foreign(text: str, language: str) -> None:
+    assert consistency(text, language) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("- erst der rote Becher\n- dann der blaue Becher\n- dann der grüne Becher", "en"),
+        ("puis la tasse bleue\nenfin la tasse verte\ndonc la somme est neuf", "en"),
+        ("- first the red cup\n- then the blue cup\n- then the green cup", "de"),
+        ("Let n be the number of pupils.", "zh"),
+    ],
+)
+def test_short_lines_of_another_language_are(text: str, language: str) -> None:
+    assert consistency(text, language) < 0.5
+
+
 def test_only_the_reasoning_counts_and_no_words_earn_nothing() -> None:
     assert consistency(f"<think>{CHINESE}</think><answer>{ENGLISH}</answer>", "zh") == 1.0
     assert consistency("<think>1 + 1 = 2</think>", "en") == 0.0

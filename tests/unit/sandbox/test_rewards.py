@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import RewardConfig, Submission
-from sandbox.rewards import overlong, parts_of, r1_zero_format, repetition
+from sandbox.rewards import boxed_format, overlong, parts_of, r1_zero_format, repetition
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,22 @@ from sandbox.rewards import overlong, parts_of, r1_zero_format, repetition
 )
 def test_r1_zero_format(response: str, score: float) -> None:
     assert r1_zero_format(response) == score
+
+
+@pytest.mark.parametrize(
+    ("response", "score"),
+    [
+        (r"so \boxed{7}", 1.0),
+        (r"so \boxed {\frac{1}{2}}.", 1.0),
+        (r"so \boxed{7", 0.0),
+        (r"so \boxed{}", 0.0),
+        (r"so \boxed{7} or \boxed{8}", 0.0),
+        (r"so \boxed 7", 0.0),
+        ("so 7", 0.0),
+    ],
+)
+def test_boxed_format_asks_for_one_whole_box(response: str, score: float) -> None:
+    assert boxed_format(response) == score
 
 
 def test_overlong_falls_linearly_over_the_cache() -> None:

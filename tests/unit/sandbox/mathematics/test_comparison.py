@@ -40,3 +40,22 @@ def test_single_expressions_go_to_the_algebra_and_prose_does_not() -> None:
     assert matches("(x+1)^2", "x^2+2x+1", lambda *both: asked.append(both) is None)
     assert len(asked) == 1
     assert not matches("x+1", "something plus one", lambda *_: True)
+
+
+@pytest.mark.parametrize("length", [500, 5_000, 50_000])
+def test_the_same_text_is_the_same_answer_at_any_length(length: int) -> None:
+    text = "x" + "+x" * length
+    assert matches(text, text.replace("+", " + "))
+    assert matches("{" * 30 + "1" + "}" * 30, "{" * 30 + " 1 " + "}" * 30)
+
+
+def test_sets_of_hundreds_are_compared_in_any_order() -> None:
+    members = [f"{n}/7" for n in range(300)]
+    wanted = ", ".join(members)
+    assert matches(wanted, ", ".join(reversed(members)))
+    assert not matches(wanted, ", ".join([*reversed(members[1:]), "300/7"]))
+
+
+@pytest.mark.parametrize("given", ["\\frac" * 150, "1/" * 399 + "1", "2^" * 300 + "2", "x\\in " * 130, "-" * 700 + "1"])
+def test_chains_without_brackets_are_wrong_and_raise_nothing(given: str) -> None:
+    assert not matches("7x+1", given, lambda *_: False)

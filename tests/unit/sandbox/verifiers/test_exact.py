@@ -25,10 +25,39 @@ from sandbox import BadReferenceError, Status, Submission, lookup
         ("42=42", "42", False),
         ("41,42", "42", False),
         ("1/0", "0", False),
+        ("**42**", "42", True),
+        (r"\$1,250.00", "1250", True),
+        ("€1250", "1250", True),
+        ("30 marbles", "30", True),
+        (r"30\text{ dollars}", "30", True),
+        ("1.5 million", "1500000", True),
+        ("1.5 million", "1.5", False),
+        ("n = 12", "12", True),
+        ("2n = 12", "12", False),
+        (r"20\,500", "20500", True),
+        (r"2\ 5", "25", False),
+        ("3 7/2", "6.5", False),
+        (r"0.\overline{3}", "1/3", True),
+        ("12 or 13", "12", False),
+        ("12x", "12", False),
     ],
 )
 def test_numbers_are_compared_exactly(given_text: str, expected: str, same: bool) -> None:
     grade = lookup("numeric").function(Submission("numeric", f"<answer>{given_text}</answer>", {"answer": expected}))
+    assert (grade.status is Status.OK) is same
+
+
+@pytest.mark.parametrize(
+    ("given_text", "expected", "same"),
+    [
+        ("**lemon**", "lemon", True),
+        ("`lemon`", "lemon", True),
+        ("**lemon**", "**lemon**", True),
+        ("Lemon", "lemon", False),
+    ],
+)
+def test_text_is_compared_without_markdown(given_text: str, expected: str, same: bool) -> None:
+    grade = lookup("exact").function(Submission("exact", f"<answer>{given_text}</answer>", {"answer": expected}))
     assert (grade.status is Status.OK) is same
 
 
