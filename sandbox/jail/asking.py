@@ -123,6 +123,7 @@ class TestPeer(Peer):
     Attributes:
         program_raised: the last exception of the program that reached the tests.
         callback_failed: an assertion that failed in a call back, whatever the program made of it.
+        shared_classes: names of classes of the tests whose objects the program may send by their attributes.
     """
 
     __test__ = False
@@ -131,6 +132,7 @@ class TestPeer(Peer):
         super().__init__(_TestOperations(self))
         self._namespace, self._mutates = namespace, mutates
         self._standing: dict[int, int] = {}
+        self.shared_classes: set[str] = set()
         self.program_raised: list[BaseException] = []
         self.callback_failed: BaseException | None = None
 
@@ -234,6 +236,26 @@ class TestPeer(Peer):
             return None
         self._operations.gives(value, kind)
         return self.given.number(value), self.given.class_number(kind)
+
+    def revive(self, held: Any) -> Any:
+        """See `serialization.References`: of the tests' own class, so that its methods are the tests'."""
+        _, class_number = held
+        name = self._classes[class_number].__name__
+        own: Any = self._namespace.get(name)
+        if name not in self.shared_classes or not isinstance(own, type) or own.__module__ != "__main__":
+            raise ValueEncodingError("an instance of no class of the tests")
+        made: Any = object.__new__(own)
+        if not hasattr(made, "__dict__"):
+            raise ValueEncodingError("an instance that has no attributes")
+        return made
+
+    def accept(self, instance: Any, attributes: dict[str, Any]) -> None:
+        """See `serialization.References`: nothing in place of a method of the tests."""
+        own = vars(instance)
+        for name, value in attributes.items():
+            usual = getattr(type(instance), name, None)
+            if (callable(usual) or isinstance(usual, property)) and own.get(name) is not value:
+                raise ValueEncodingError(f"the program puts something in place of {name[:60]}")
 
     def cannot_send(self, error: ValueEncodingError) -> BaseException:
         """See `Peer`."""

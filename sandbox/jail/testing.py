@@ -27,8 +27,7 @@ MODULES = frozenset({
     "your_solution", "solution_module",
 })  # fmt: skip
 _RECURSION = 20_000
-# Code of a function that passes, returns None or raises NotImplementedError is no longer.
-_STUB_BYTES = 32
+_ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
 _RAN, _ASSERTED = "__ran__", "__asserted__"
 _OWN_ERRORS = (ImportError, NameError, OSError, SyntaxError, pytest_api.Skipped, UnsupportedError)
 
@@ -88,8 +87,12 @@ class _Tests:
             SyntaxError: the tests are no Python.
         """
         self._peer, self._namespace, self._entry = peer, namespace, job["entry"]
-        self._setup, _ = compiled(job["setup"], "setup.py")
+        self._setup, setup = compiled(job["setup"], "setup.py")
+        setup_tree = ast.parse(setup)
+        self._stubs = _stubs(setup_tree)
         self._tree = ast.parse(job["source"])
+        tops = (*setup_tree.body, *self._tree.body)
+        self._classes = {node.name for node in tops if isinstance(node, ast.ClassDef)} - self._stubs
         self._finished: set[str] = set()
         self._asserted = 0
         imported = [node for node in ast.walk(self._tree) if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -158,19 +161,18 @@ class _Tests:
     def _take_names(self) -> Any:
         """What the tests use and do not define themselves, from the program; never what is built in.
 
+        Classes that both define are the tests': objects of the program's cross by their attributes.
+
         Returns:
             The function under test.
         """
-        own, namespace = _defined(self._tree), self._namespace
-        stubs = {name for name, value in namespace.items() if _is_stub(value)}
-        wanted = (
-            self._wanted - own - vars(builtins).keys() - (namespace.keys() - stubs) - {_RAN, _ASSERTED, self._entry}
-        )
-        found = self._peer.names(["", *sorted(wanted)])
+        namespace = self._namespace
+        trusted = {*_defined(self._tree), *vars(builtins), *(namespace.keys() - self._stubs), _RAN, _ASSERTED}
+        wanted = self._wanted - trusted - {self._entry}
+        self._peer.shared_classes = self._classes
+        found = self._peer.names(["", *(f"class {name}" for name in sorted(self._classes)), *sorted(wanted)])
         candidate = found.pop("")
-        for name, value in found.items():
-            if name not in stubs or not isinstance(namespace[name], type) or isinstance(value, HandleType):
-                namespace[name] = value
+        namespace.update(found)
         return candidate
 
     def _count(self) -> None:
@@ -239,17 +241,30 @@ def _defined(tree: ast.Module) -> set[str]:
     return found
 
 
-def _is_stub(value: Any) -> bool:
-    """Whether the prompt leaves it to the program: a class, or a function that does nothing."""
-    if isinstance(value, type):
-        return value.__module__ == "__main__"
-    if not isinstance(value, types.FunctionType):
-        return False
-    code = value.__code__
-    return (
-        code.co_names in ((), ("NotImplementedError",))
-        and len(code.co_code) <= _STUB_BYTES
-        and not any(isinstance(const, int | float | tuple | types.CodeType) for const in code.co_consts)
+def _stubs(tree: ast.Module) -> set[str]:
+    """What a prompt leaves to the program: functions without a body, and classes with such methods.
+
+    So are enumerations: their members are objects, and one by one the same everywhere.
+    """
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+            bases = {part.id for base in node.bases for part in ast.walk(base) if isinstance(part, ast.Name)}
+            if any(_is_empty(part.body) for part in methods) or _is_empty(node.body) or bases & _ENUMS:
+                found.add(node.name)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_empty(node.body):
+            found.add(node.name)
+    return found
+
+
+def _is_empty(body: list[ast.stmt]) -> bool:
+    """Whether a body says no more than that there is to be one."""
+    return all(
+        isinstance(part, ast.Pass)
+        or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        or (isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part))
+        for part in body
     )
 
 

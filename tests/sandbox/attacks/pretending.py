@@ -238,6 +238,42 @@ fool(
     "def solve(box):\n    box.total = lambda: 0\n    type(box).total = lambda self: 0\n    return 0\n",
 )
 fool(
+    "patches a method of its argument",
+    "reaching back",
+    "class Box:\n    def holds(self, x):\n        return self.value == x\ndef check(candidate):\n    box = Box()\n"
+    "    box.value = 0\n    candidate(box)\n    assert box.holds(@NUMBER@)\n",
+    "def solve(box):\n    box.holds = lambda x: True\n",
+)
+fool(
+    "brings a method of its own with an object",
+    "reaching back",
+    "class Box:\n    def __init__(self, value):\n        self.value = value\n    def holds(self, x):\n"
+    "        return self.value == x\ndef check(candidate):\n    assert candidate([1]).holds(@NUMBER@)\n",
+    "class Box:\n    pass\ndef solve(xs):\n    box = Box()\n    box.value, box.holds = 0, lambda x: True\n"
+    "    return box\n",
+    control=False,
+)
+fool(
+    "a class of the tests with a comparison of its own",
+    "reaching back",
+    "class Box:\n    def __init__(self, value):\n        self.value = value\n    def __eq__(self, other):\n"
+    "        return self.value == other.value\ndef check(candidate):\n    assert candidate([1]) == Box(@NUMBER@)\n",
+    "class Box:\n    value = 0\n    def __eq__(self, other):\n        return True\ndef solve(xs):\n    return Box()\n",
+    control=False,
+)
+for _name, _block in (
+    ("what it returned", "assert thing.value() == @NUMBER@"),
+    ("what it lacks", "assert thing.missing[@NUMBER@] == 1"),
+    ("what it raised", "assert thing.fails() == @NUMBER@"),
+):
+    fool(
+        f"a context manager that suppresses {_name}",
+        "reaching back",
+        f"def check(candidate):\n    with candidate([1]) as thing:\n        {_block}\n",
+        "class Any:\n    missing = {}\n    def __enter__(self): return self\n    def __exit__(self, *_): return True\n"
+        "    def value(self): return 0\n    def fails(self): raise KeyError\ndef solve(xs):\n    return Any()\n",
+    )
+fool(
     "changes an attribute of its argument",
     "reaching back",
     "class Box:\n    value = 0\ndef check(candidate):\n    box = Box()\n    box.value = @NUMBER@\n"
