@@ -53,6 +53,7 @@ _CLOSED = (
     type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.GeneratorType, types.CoroutineType,
     types.AsyncGeneratorType, property, staticmethod, classmethod,
 )  # fmt: skip
+_OF_CLOSED = ("__call__", "__iter__", "__next__", "__aiter__")
 _NEVER_GIVEN = (types.ModuleType, types.FrameType, types.TracebackType, types.CodeType)
 _ANSWERED = ("call", "method", "get", "special", "next", "close", "await", "anext")
 _OUR_MODULES = ("unittest.case", "unittest.result", "unittest.suite", "sandbox")
@@ -77,6 +78,8 @@ class _TestOperations(Operations):
         if operation not in _ANSWERED or not self._peer.given.has(target):
             raise ValueEncodingError("the tests answer no such request")
         closed = isinstance(target, _CLOSED) and not (isinstance(target, type) and target.__module__ == "__main__")
+        if closed and operation == "special" and name not in _OF_CLOSED:
+            raise TypeError(f"{type(target).__name__!r} object has no {name[:60]}")
         if operation in ("method", "get") and (name[:1] == "_" or not name or closed):
             raise AttributeError(f"{type(target).__name__!r} object has no attribute {name[:60]!r}")
 
@@ -138,8 +141,11 @@ class TestPeer(Peer):
 
     def names(self, wanted: list[str]) -> dict[str, Any]:
         """What the program defines by these names, as far as it does; "" is the function under test, "*" all names."""
-        found: dict[str, Any] = self.ask("names", "", None, *wanted)
-        return found if type(found) is dict else {}
+        answer = self.ask("names", "", None, *wanted)
+        # Nothing but what was asked for: it becomes a name of the tests.
+        found = {name: answer[name] for name in wanted if name in answer} if type(answer) is dict else {}
+        self._standing.update({id(value): _MADE for value in found.values() if isinstance(value, HandleType)})
+        return found
 
     # Values and handles
 
@@ -214,7 +220,7 @@ class TestPeer(Peer):
 
     def permit(self, target: Any, name: str) -> None:
         """See `handles.Asking`."""
-        if name in _DECIDING and self.standing(target) != _MADE and not isinstance(target, type):
+        if name in _DECIDING and self.standing(target) != _MADE:
             raise AttributeError(f"{type(target).__name__!r} object of the program cannot be asked for {name!r}")
 
     def ask(self, operation: str, name: str, target: Any, *args: Any) -> Any:

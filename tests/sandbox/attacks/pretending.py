@@ -176,6 +176,33 @@ fool(
     "class Any:\n    def __sub__(self, other): return self\n    def __len__(self): return 0\n"
     "def solve(xs):\n    return Any()\n",
 )
+_CLASS_LIES = """
+class Meta(type):
+    def __contains__(cls, item): return True
+    def __len__(cls): return 1
+    def startswith(cls, text): return True
+class Any(metaclass=Meta):
+    @staticmethod
+    def endswith(text): return True
+def solve(xs):
+    return Any
+"""
+for _name, _test in (
+    ("in", "def check(candidate):\n    assert @NUMBER@ in candidate([1])\n"),
+    ("startswith", "def check(candidate):\n    assert candidate([1]).startswith('@NUMBER@')\n"),
+    ("endswith", "def check(candidate):\n    assert candidate([1]).endswith('@NUMBER@')\n"),
+):
+    fool(f"a class that lies to {_name}", "pretending objects", _test, _CLASS_LIES)
+for _base, _value in (("float", "0.0"), ("str", "'0'"), ("tuple", "(0,)"), ("int", "0")):
+    fool(
+        f"a {_base} with operators of its own",
+        "pretending objects",
+        "def check(candidate):\n    found = candidate([1])\n    assert found == @NUMBER@ or @NUMBER@ == found or "
+        "found in [@NUMBER@] or found - @NUMBER@ == 0 or not found != @NUMBER@\n",
+        f"class Any({_base}):\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
+        "    def __sub__(self, other): return 0\n    def __hash__(self): return 0\n"
+        f"def solve(xs):\n    return Any({_value})\n",
+    )
 for _kind in ("AssertionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"):
     fool(
         f"an object that raises {_kind}",
@@ -346,6 +373,7 @@ for _name, _reply in (
     ("a call that is none", '{"call": json.dumps(["t", "call"])}'),
     ("a call of what was never sent", '{"call": json.dumps(["t", "call", "", ["R", 0], ["t"], ["d"]])}'),
     ("a verdict", '{"passed": True, "calls": 9}'),
+    ("names nobody asked for", '{"value": json.dumps(["t", ["d", "sorted", 1, "check", 2], ["l"]])}'),
     (
         "a class that is AssertionError and int",
         '{"value": json.dumps(["t", ["O", 1, 7], ["l"]]), "classes": json.dumps(["l", ["t", 7, "A", ["l", "int", '
@@ -364,3 +392,19 @@ for _name, _reply in (
         _REPLY.replace("{reply}", _reply),
         control=False,
     )
+fool(
+    "brings names that the tests did not ask for",
+    "forged handles",
+    "def check(candidate):\n    assert isclose(candidate([1]), @NUMBER@)\n"
+    "def isclose(a, b):\n    return abs(a - b) < 1e-6\n",
+    """
+import gc
+def abs(x): return 0.0
+def isclose(a, b): return True
+def solve(xs): return 0
+for one in gc.get_objects():
+    if type(one).__name__ == "_ProgramOperations":
+        usual = one.names
+        type(one).names = lambda self, wanted: usual(wanted) | {"abs": abs, "isclose": isclose, "check": isclose}
+""",
+)

@@ -21,14 +21,6 @@ def _status(pool: Pool, program: str, test: str, entry: str = "f") -> Status:
 
 
 CASES = {
-    "partial": (
-        "f",
-        """
-from functools import partial
-def f(n): return partial(pow,n)
-""",
-        "assert f(2)(5)==32",
-    ),
     "several": (
         "f",
         """
@@ -342,6 +334,33 @@ def f(x): return S(x)
         """
 assert f('a')=='a' and f('a').shout()=='A!' and isinstance(f('a'),str) and f('a')+'b'=='ab'
 """,
+    ),
+    "vec-nt": (
+        "f",
+        """
+from typing import NamedTuple
+class V(NamedTuple):
+    x:int
+    y:int
+    def __add__(self,o): return V(self.x+o.x,self.y+o.y)
+    def __neg__(self): return V(-self.x,-self.y)
+    def __str__(self): return f'<{self.x},{self.y}>'
+def f(a,b): return V(a,b)
+""",
+        """
+assert f(1,2)+f(3,4)==V(4,6)==(4,6) and -f(1,2)==(-1,-2) and str(f(1,2))=='<1,2>' and len(f(1,2))==2 and f(1,2)!=(1,3) and hash(f(1,2))==hash((1,2))
+assert f(1,2)+(3,)==(1,2,3)
+""",
+    ),
+    "money-int": (
+        "f",
+        """
+class M(int):
+    def __add__(self,o): return M(int(self)+int(o))
+    def __repr__(self): return f'${int(self)}'
+def f(x): return M(x)
+""",
+        "assert f(2)+f(3)==5 and repr(f(2))=='$2' and f(2)+1==3 and f(2)>1",
     ),
     "deepcopy": (
         "f",

@@ -892,6 +892,14 @@ assert f.calls==2
 assert f.__name__=='f'
 """,
     ),
+    "partial": (
+        "f",
+        """
+from functools import partial
+def f(n): return partial(pow,n)
+""",
+        "assert f(2)(5)==32",
+    ),
 }
 WRONG = {
     "cls": (
