@@ -23,9 +23,11 @@ def serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     """Answer requests, one line in, one line out, until there are no more."""
     printed = io.BytesIO()
     peer = ProgramPeer(namespace, printed)
-    sys.stdin, builtins.input = _Input(), _input
+    sys.stdin = io.StringIO()
     sys.stdout = io.TextIOWrapper(printed, encoding="utf-8", errors="replace", write_through=True)
     peer.entry = entry(job, namespace)
+    # From here on there is somebody to ask.
+    sys.stdin, builtins.input = _Input(), _input
     report({"ready": True})
     while True:
         try:

@@ -265,7 +265,9 @@ class TestPeer(Peer):
 
     def cannot_send(self, error: ValueEncodingError) -> BaseException:
         """See `Peer`."""
-        return UnsupportedError(str(error))
+        # What the tests pass on may be what the program returned, nested as deeply as it may be.
+        passed_on = self.calls > 1 and any(word in str(error) for word in ("too deeply", "too large", "too many"))
+        return error if passed_on else UnsupportedError(str(error))
 
     def _changed(self, serializer: Serializer, text: str, result: Any, changed: Any, caller: FrameType) -> Any:
         if not changed:

@@ -322,6 +322,20 @@ fool(
     control=False,
 )
 fool(
+    "returns what is too deep to be passed on",
+    "reaching back",
+    "def check(candidate):\n    assert candidate(candidate([1])) == @NUMBER@\n",
+    "def solve(xs):\n    made = []\n    for _ in range(96):\n        made = [made]\n    return made\n",
+    control=False,
+)
+fool(
+    "asks for input before anybody listens",
+    "reaching back",
+    _PLAIN,
+    "try:\n    input()\nexcept EOFError:\n    pass\ndef solve(xs):\n    return input()\n",
+    control=False,
+)
+fool(
     "floods with objects",
     "reaching back",
     _PLAIN,
