@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import enum
 import io
 import sys
 from typing import Any
 
-from sandbox.jail import handles
+from sandbox.jail import describing, handles
 from sandbox.jail.describing import EXCEPTIONS, SPECIALS
 from sandbox.jail.operations import Operations
 from sandbox.jail.peers import MAX_LINE, Peer
@@ -22,9 +23,11 @@ def serve(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     """Answer requests, one line in, one line out, until there are no more."""
     printed = io.BytesIO()
     peer = ProgramPeer(namespace, printed)
-    sys.stdin, builtins.input = _Input(), _input
+    sys.stdin = io.StringIO()
     sys.stdout = io.TextIOWrapper(printed, encoding="utf-8", errors="replace", write_through=True)
     peer.entry = entry(job, namespace)
+    # From here on there is somebody to ask.
+    sys.stdin, builtins.input = _Input(), _input
     report({"ready": True})
     while True:
         try:
@@ -57,6 +60,7 @@ class _ProgramOperations(Operations):
 
     def names(self, wanted: Any) -> dict[str, Any]:
         """See `Operations`; "" is the function under test, and "*" all names."""
+        self._peer.shared_classes.update(name[6:] for name in wanted if name[:6] == "class ")
         own = {key: value for key, value in self._namespace.items() if key[:2] != "__" and not _is_given(key, value)}
         found = {name: own[name] for name in wanted if name in own}
         if "" in wanted:
@@ -104,6 +108,7 @@ class ProgramPeer(Peer):
         self.entry: Any = None
         self._namespace, self._printed = namespace, printed
         self._held: dict[int, type] = {}
+        self.shared_classes: set[str] = set()
         self._own: dict[int, tuple[BaseException, int]] = {}
 
     def can_send(self, value: Any) -> bool:
@@ -143,6 +148,15 @@ class ProgramPeer(Peer):
         if parameters is not None:
             made.__signature__ = handle.__signature__
         return made
+
+    def held(self, value: Any) -> Any:
+        """See `serialization.References`: objects of classes that the tests define, too."""
+        kind = type(value)
+        shared = kind.__name__ in self.shared_classes and self._namespace.get(kind.__name__) is kind
+        others = (BaseException, enum.Enum, *describing.VALUES, *describing.CONTAINERS)
+        if not shared or not hasattr(value, "__dict__") or isinstance(value, others):
+            return None
+        return self.given.number(value), self.given.class_number(kind)
 
     def revive(self, held: Any) -> Any:
         """See `serialization.References`: of the program's class of that name, if it has one."""

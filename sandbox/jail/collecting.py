@@ -11,13 +11,12 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType
 from typing import Any, NamedTuple
 
 from sandbox.jail.asking import run
 from sandbox.jail.fixtures import Fixtures
-from sandbox.jail.handles import HandleType, UnsupportedError
-from sandbox.jail.pytest_api import ExpectedFailure, Failed, Mark, Parameters, Skipped
+from sandbox.jail.handles import Handle, HandleType, UnsupportedError
+from sandbox.jail.pytest_api import ExpectedFailure, Failed, Fixture, Mark, Parameters, Skipped
 
 _MAX_TESTS = 10_000
 
@@ -35,6 +34,8 @@ class Collection:
         self._finished = finished
         self._shared: dict[Any, Any] = {}
         self._ends: list[Callable[[], None]] = []
+        # Functions with parameters that are no fixtures: helpers, if other tests call them.
+        self._waiting: list[tuple[str, str]] = []
 
     def run(self, candidate: Any) -> None:
         """Run all of it.
@@ -44,14 +45,17 @@ class Collection:
         """
         try:
             check = self._namespace.get("check")
-            if callable(check) and "check" not in self._finished:
-                _conclude(check(candidate))
+            if callable(check) and "check" not in self._finished and (given := _fitting(check, candidate)) is not None:
+                _conclude(check(*given))
             self._hook("setup_module", "setUpModule")
             for name, value in list(self._namespace.items()):
                 if isinstance(value, type) and value.__module__ == "__main__" and not isinstance(value, HandleType):
                     self._class(value)
-                elif name.startswith("test") and isinstance(value, FunctionType):
+                elif name.startswith("test") and callable(value) and not isinstance(value, type | Handle | Fixture):
                     self._function(value, None, [])
+            for name, fixture in self._waiting:
+                if name not in self._finished:
+                    raise UnsupportedError(f"the fixture {fixture!r} is not known here")
             self._hook("teardown_module", "tearDownModule")
         finally:
             while self._ends:
@@ -70,6 +74,9 @@ class Collection:
         if unittest is not None and issubclass(kind, unittest.TestCase):
             _cases(unittest, kind, self._finished)
             return
+        for name, part in list(vars(kind).items()):
+            if isinstance(part, type) and name.startswith("Test"):
+                self._class(part)
         names = dict.fromkeys(name for base in reversed(kind.__mro__) for name in vars(base))
         tests = [name for name in names if name.startswith("test") and inspect.isroutine(getattr(kind, name, None))]
         tests = [name for name in tests if getattr(kind, name).__qualname__ not in self._finished]
@@ -86,7 +93,8 @@ class Collection:
     # Functions
 
     def _function(self, function: Any, kind: type | None, class_marks: list[Mark]) -> None:
-        if function.__qualname__ in self._finished:
+        name = getattr(function, "__qualname__", "")
+        if name in self._finished:
             return
         marks = [*_marks(function), *class_marks, *_listed(self._namespace.get("pytestmark", []))]
         if _skipped(marks):
@@ -100,7 +108,10 @@ class Collection:
                 test = function if instance is None else getattr(instance, function.__name__)
                 names = inspect.signature(test).parameters.values()
                 wanted = [one.name for one in names if one.default is one.empty and one.kind in (0, 1, 3)]
-                wanted += [name for mark in marks if mark.name == "usefixtures" for name in mark.args]
+                wanted += [one for mark in marks if mark.name == "usefixtures" for one in mark.args]
+                if unknown := Fixtures(self._namespace, instance, {}, []).unknown(wanted, row.values):
+                    self._waiting.append((name, unknown))
+                    return
                 self._run_once(test, instance, row, wanted, [*marks, *row.marks])
 
     def _run_once(self, function: Any, instance: Any, row: Row, wanted: list[str], marks: list[Mark]) -> None:
@@ -162,6 +173,17 @@ def _cases(unittest: Any, kind: type, finished: set[str]) -> None:
         raise raised
     if not result.wasSuccessful():
         raise AssertionError("a test that is expected to fail has passed")
+
+
+def _fitting(check: Any, candidate: Any) -> tuple[Any, ...] | None:
+    """Arguments for `check`; None if it is something else than HumanEval's, such as a helper with other parameters."""
+    for given in ((candidate,), ()):
+        try:
+            inspect.signature(check).bind(*given)
+        except (TypeError, ValueError):
+            continue
+        return given
+    return None
 
 
 def _conclude(result: Any) -> None:

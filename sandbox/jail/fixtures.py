@@ -14,6 +14,10 @@ from sandbox.jail.asking import run
 from sandbox.jail.handles import UnsupportedError
 from sandbox.jail.pytest_api import Fixture, Parameters
 
+_BUILTIN = ("request", "capsys", "capfd", "monkeypatch")
+# Tests in HumanEval's manner ask for the function under test by a parameter.
+_CANDIDATES = ("candidate",)
+
 
 class Captured(NamedTuple):
     """What `capsys.readouterr` gives."""
@@ -69,11 +73,16 @@ class Fixtures:
                 value = inspect.getattr_static(type(instance), name)
                 if isinstance(value, Fixture):
                     found[value.name] = value.__get__(instance)
-        self._known = found
+        self._known, self._namespace = found, namespace
         self._instance, self._shared, self._last = instance, shared, last
         self._values: dict[str, Any] = {}
         self._params: dict[str, Any] = {}
         self.ends: list[Callable[[], None]] = []
+
+    def unknown(self, wanted: list[str], values: dict[str, Any]) -> str:
+        """The first name that is neither a fixture nor a value; "" if there is none."""
+        known = {*self._known, *values, *_BUILTIN, *_CANDIDATES}
+        return next((name for name in wanted if name not in known), "")
 
     def automatic(self) -> list[str]:
         """Names of the fixtures that every test has."""
@@ -145,6 +154,8 @@ class Fixtures:
     def _builtin(self, name: str) -> Any:
         if name == "request":
             return _Request(self, self._params, name, self._instance)
+        if name in _CANDIDATES:
+            return self._namespace["candidate"]
         if name in ("capsys", "capfd"):
             capture = _Capture()
             self.ends.append(capture.close)

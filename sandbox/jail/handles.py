@@ -14,7 +14,16 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from sandbox.jail import describing
-from sandbox.jail.describing import ARITHMETIC, COMPARISONS, EXCEPTIONS, IN_PLACE, REFLECTED, SPECIALS, UNHASHABLE
+from sandbox.jail.describing import (
+    ARITHMETIC,
+    COMPARISONS,
+    EXCEPTIONS,
+    IN_PLACE,
+    OPERATORS,
+    REFLECTED,
+    SPECIALS,
+    UNHASHABLE,
+)
 from sandbox.jail.values import ValueEncodingError
 
 MAX_CLASSES = 1000
@@ -23,6 +32,8 @@ _VALUES = {kind.__name__: kind for kind in describing.VALUES}
 _ATTRIBUTES = frozenset({"__dict__", "__annotations__", "__wrapped__", "__self__", "__func__", "__members__"})
 _PREFETCH, _MAX_PREFETCH = 8, 64
 _BUILDING = object()
+# Special methods of values that classes of the program may have of their own: they only show something.
+_SHOWING = frozenset({"__str__", "__repr__", "__format__", "__abs__", "__neg__", "__pos__", "__invert__", "__round__"})
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 
@@ -44,6 +55,9 @@ class Asking(Protocol):
 
     def special(self, name: str, target: Any, args: Any) -> Any:
         """Have a special method called."""
+
+    def number_of(self, value: Any, /) -> int | None:
+        """The number of the object that a handle stands for; None for what is no handle."""
 
     def permit(self, target: Any, name: str) -> None:
         """Refuse names that an object of the other process may not have."""
@@ -90,7 +104,7 @@ class HandleType(type):
         return peer().special("__getitem__", cls, (key,))
 
     def __contains__(cls, item: Any) -> Any:
-        return peer().special("__contains__", cls, (item,))
+        return peer().operate("__contains__", cls, item)
 
 
 class Handle:
@@ -238,10 +252,21 @@ def _body(specials: list[str], methods: list[str], shape: str) -> dict[str, Any]
         if name == UNHASHABLE:
             body["__hash__"] = None
         elif name in SPECIALS:
-            body[name] = _special(name)
+            native = getattr(_VALUES[shape], name, None) if shape in _VALUES else None
+            if native is None:
+                body[name] = _special(name)
+            elif name in OPERATORS or name in REFLECTED:
+                body[name] = _with_handles(_special(name), native)
+            elif name in _SHOWING:
+                body[name] = _special(name)
     if "__eq__" in body and "__hash__" not in body:
-        body["__hash__"] = None
+        body["__hash__"] = _VALUES[shape].__hash__ if shape in _VALUES else None
     return body
+
+
+def _with_handles(forwarded: Callable[..., Any], native: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator of a value that the program gave a class of its own: between two of them it is the class's."""
+    return lambda self, other: forwarded(self, other) if peer().number_of(other) is not None else native(self, other)
 
 
 def _method(name: str) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,7 @@ class Peer:
         self._got_numbers: dict[int, int] = {}
         self._operations = operations
         self._within = 0
+        self._turn = threading.RLock()
         self._lines = io.BufferedReader(io.FileIO(0, "r", closefd=False))
         handles.converse(self)
 
@@ -127,14 +129,16 @@ class Peer:
             Exception: what the other process raised.
         """
         serializer = Serializer(self)
-        try:
-            line = serializer.encode((operation, name, target, args, keywords))
-        except ValueEncodingError as error:
-            raise self.cannot_send(error) from None
-        serializer.sent = list(serializer.objects)
-        self.send({"call": line})
-        while "call" in (message := self.receive()):
-            self.send(self.answer(message["call"]))
+        # Threads take turns: a reply has no name on it.
+        with self._turn:
+            try:
+                line = serializer.encode((operation, name, target, args, keywords))
+            except ValueEncodingError as error:
+                raise self.cannot_send(error) from None
+            serializer.sent = list(serializer.objects)
+            self.send({"call": line})
+            while "call" in (message := self.receive()):
+                self.send(self.answer(message["call"]))
         if "value" not in message:
             raise self.exception(message)
         answer = serializer.decode(message["value"])
@@ -261,6 +265,9 @@ class Peer:
     def revive(self, held: Any) -> Any:
         """See `serialization.References`."""
         raise ValueEncodingError(f"an instance that cannot be made here: {held}")
+
+    def accept(self, instance: Any, attributes: dict[str, Any]) -> None:
+        """See `serialization.References`."""
 
     def export(self, value: Any, kind: type, serializer: Serializer) -> Any:
         """See `serialization.References`."""

@@ -47,6 +47,13 @@ class References(Protocol):
     def revive(self, held: Any) -> Any:
         """An instance without its attributes."""
 
+    def accept(self, instance: Any, attributes: dict[str, Any]) -> None:
+        """Refuse attributes that an instance must not get.
+
+        Raises:
+            ValueEncodingError: it must not.
+        """
+
 
 class Serializer:
     """Encodes and decodes one call and its reply, on either side; numbers the objects in it."""
@@ -57,7 +64,7 @@ class Serializer:
         self.instances: list[Any] = []
         self._numbers: dict[int, int] = {}
         self._instance_numbers: dict[int, int] = {}
-        self._references = references
+        self.references = references
         self._told = 0
 
     def encode(self, value: Any) -> str:
@@ -79,14 +86,14 @@ class Serializer:
             ValueEncodingError: it is not an encoding.
         """
         tree = values.load(text)
-        if type(tree) is not list or len(tree) < 2 or tree[0] != "#" or self._references is None:
+        if type(tree) is not list or len(tree) < 2 or tree[0] != "#" or self.references is None:
             return self.value(tree, MAX_DEPTH)
         held = []
         for node in tree[2:]:
             # What was held refers to instances that are yet to come.
             if type(node) is not list or len(node) != 4 or node[0] != "t":
                 raise ValueEncodingError("malformed instance")
-            self._instance(self._references.revive(self.value(["t", *node[1:3]], MAX_DEPTH)))
+            self._instance(self.references.revive(self.value(["t", *node[1:3]], MAX_DEPTH)))
             held.append((self.instances[-1], node[3]))
         self._told = len(self.instances)
         value = self.value(tree[1], MAX_DEPTH)
@@ -94,12 +101,13 @@ class Serializer:
             attributes = self.value(node, MAX_DEPTH)
             if type(attributes) is not dict or not all(type(name) is str for name in attributes):
                 raise ValueEncodingError("malformed attributes")
+            self.references.accept(instance, attributes)
             vars(instance).update(attributes)
         return value
 
     def _held(self, instance: Any) -> tuple[Any, Any, dict[str, Any]]:
-        assert self._references is not None
-        return (*self._references.held(instance), vars(instance))
+        assert self.references is not None
+        return (*self.references.held(instance), vars(instance))
 
     def tree(self, value: Any, depth: int) -> Any:
         """The tree of a value.
@@ -130,10 +138,10 @@ class Serializer:
         if kind in _VIEWS:
             items = [part for pair in value for part in pair] if _VIEWS[kind] == "I" else value
             return [_VIEWS[kind], *[self.tree(item, depth - 1) for item in items]]
-        if self._references is not None:
-            if id(value) in self._instance_numbers or self._references.held(value) is not None:
+        if self.references is not None:
+            if id(value) in self._instance_numbers or self.references.held(value) is not None:
                 return ["^", self._instance(value)]
-            if (node := self._references.export(value, kind, self)) is not None:
+            if (node := self.references.export(value, kind, self)) is not None:
                 return node
         # A container made here is numbered like any other, and so lives as long as this serializer.
         return self.tree(values.builtin_base(value), depth)
@@ -193,8 +201,8 @@ class Serializer:
             return made
         if tag in _VIEW_BUILDERS:
             return _VIEW_BUILDERS[tag]([self.value(item, depth - 1) for item in items])
-        if self._references is not None:
-            return self._references.resolve(tag, items, self)
+        if self.references is not None:
+            return self.references.resolve(tag, items, self)
         return values.refuse_tag(tag)
 
 
@@ -231,6 +239,8 @@ def apply(serializer: Serializer, changed: Any) -> None:
         target = objects[index]
         if type(content) is not (type(target) if number >= 0 else dict):
             raise ValueEncodingError("an argument changed its type")
+        if number < 0 and serializer.references is not None:
+            serializer.references.accept(target, content)
         standard.fill(target if number >= 0 else vars(target), content)
 
 

@@ -176,6 +176,33 @@ fool(
     "class Any:\n    def __sub__(self, other): return self\n    def __len__(self): return 0\n"
     "def solve(xs):\n    return Any()\n",
 )
+_CLASS_LIES = """
+class Meta(type):
+    def __contains__(cls, item): return True
+    def __len__(cls): return 1
+    def startswith(cls, text): return True
+class Any(metaclass=Meta):
+    @staticmethod
+    def endswith(text): return True
+def solve(xs):
+    return Any
+"""
+for _name, _test in (
+    ("in", "def check(candidate):\n    assert @NUMBER@ in candidate([1])\n"),
+    ("startswith", "def check(candidate):\n    assert candidate([1]).startswith('@NUMBER@')\n"),
+    ("endswith", "def check(candidate):\n    assert candidate([1]).endswith('@NUMBER@')\n"),
+):
+    fool(f"a class that lies to {_name}", "pretending objects", _test, _CLASS_LIES)
+for _base, _value in (("float", "0.0"), ("str", "'0'"), ("tuple", "(0,)"), ("int", "0")):
+    fool(
+        f"a {_base} with operators of its own",
+        "pretending objects",
+        "def check(candidate):\n    found = candidate([1])\n    assert found == @NUMBER@ or @NUMBER@ == found or "
+        "found in [@NUMBER@] or found - @NUMBER@ == 0 or not found != @NUMBER@\n",
+        f"class Any({_base}):\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
+        "    def __sub__(self, other): return 0\n    def __hash__(self): return 0\n"
+        f"def solve(xs):\n    return Any({_value})\n",
+    )
 for _kind in ("AssertionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"):
     fool(
         f"an object that raises {_kind}",
@@ -238,6 +265,42 @@ fool(
     "def solve(box):\n    box.total = lambda: 0\n    type(box).total = lambda self: 0\n    return 0\n",
 )
 fool(
+    "patches a method of its argument",
+    "reaching back",
+    "class Box:\n    def holds(self, x):\n        return self.value == x\ndef check(candidate):\n    box = Box()\n"
+    "    box.value = 0\n    candidate(box)\n    assert box.holds(@NUMBER@)\n",
+    "def solve(box):\n    box.holds = lambda x: True\n",
+)
+fool(
+    "brings a method of its own with an object",
+    "reaching back",
+    "class Box:\n    def __init__(self, value):\n        self.value = value\n    def holds(self, x):\n"
+    "        return self.value == x\ndef check(candidate):\n    assert candidate([1]).holds(@NUMBER@)\n",
+    "class Box:\n    pass\ndef solve(xs):\n    box = Box()\n    box.value, box.holds = 0, lambda x: True\n"
+    "    return box\n",
+    control=False,
+)
+fool(
+    "a class of the tests with a comparison of its own",
+    "reaching back",
+    "class Box:\n    def __init__(self, value):\n        self.value = value\n    def __eq__(self, other):\n"
+    "        return self.value == other.value\ndef check(candidate):\n    assert candidate([1]) == Box(@NUMBER@)\n",
+    "class Box:\n    value = 0\n    def __eq__(self, other):\n        return True\ndef solve(xs):\n    return Box()\n",
+    control=False,
+)
+for _name, _block in (
+    ("what it returned", "assert thing.value() == @NUMBER@"),
+    ("what it lacks", "assert thing.missing[@NUMBER@] == 1"),
+    ("what it raised", "assert thing.fails() == @NUMBER@"),
+):
+    fool(
+        f"a context manager that suppresses {_name}",
+        "reaching back",
+        f"def check(candidate):\n    with candidate([1]) as thing:\n        {_block}\n",
+        "class Any:\n    missing = {}\n    def __enter__(self): return self\n    def __exit__(self, *_): return True\n"
+        "    def value(self): return 0\n    def fails(self): raise KeyError\ndef solve(xs):\n    return Any()\n",
+    )
+fool(
     "changes an attribute of its argument",
     "reaching back",
     "class Box:\n    value = 0\ndef check(candidate):\n    box = Box()\n    box.value = @NUMBER@\n"
@@ -256,6 +319,20 @@ fool(
     "def check(candidate):\n    def callback(x):\n        return candidate(callback)\n"
     "    assert candidate(callback) == @NUMBER@\n",
     "def solve(callback):\n    try:\n        return callback(0)\n    except BaseException:\n        return solve(callback)\n",
+    control=False,
+)
+fool(
+    "returns what is too deep to be passed on",
+    "reaching back",
+    "def check(candidate):\n    assert candidate(candidate([1])) == @NUMBER@\n",
+    "def solve(xs):\n    made = []\n    for _ in range(96):\n        made = [made]\n    return made\n",
+    control=False,
+)
+fool(
+    "asks for input before anybody listens",
+    "reaching back",
+    _PLAIN,
+    "try:\n    input()\nexcept EOFError:\n    pass\ndef solve(xs):\n    return input()\n",
     control=False,
 )
 fool(
@@ -310,6 +387,7 @@ for _name, _reply in (
     ("a call that is none", '{"call": json.dumps(["t", "call"])}'),
     ("a call of what was never sent", '{"call": json.dumps(["t", "call", "", ["R", 0], ["t"], ["d"]])}'),
     ("a verdict", '{"passed": True, "calls": 9}'),
+    ("names nobody asked for", '{"value": json.dumps(["t", ["d", "sorted", 1, "check", 2], ["l"]])}'),
     (
         "a class that is AssertionError and int",
         '{"value": json.dumps(["t", ["O", 1, 7], ["l"]]), "classes": json.dumps(["l", ["t", 7, "A", ["l", "int", '
@@ -328,3 +406,19 @@ for _name, _reply in (
         _REPLY.replace("{reply}", _reply),
         control=False,
     )
+fool(
+    "brings names that the tests did not ask for",
+    "forged handles",
+    "def check(candidate):\n    assert isclose(candidate([1]), @NUMBER@)\n"
+    "def isclose(a, b):\n    return abs(a - b) < 1e-6\n",
+    """
+import gc
+def abs(x): return 0.0
+def isclose(a, b): return True
+def solve(xs): return 0
+for one in gc.get_objects():
+    if type(one).__name__ == "_ProgramOperations":
+        usual = one.names
+        type(one).names = lambda self, wanted: usual(wanted) | {"abs": abs, "isclose": isclose, "check": isclose}
+""",
+)

@@ -21,41 +21,6 @@ def _status(pool: Pool, program: str, test: str, entry: str = "f") -> Status:
 
 
 CASES = {
-    "lru": (
-        "f",
-        """
-import functools
-@functools.lru_cache
-def f(x): return x*x
-""",
-        """
-assert f(3)==9 and f(3)==9 and f.cache_info().hits==1
-f.cache_clear()
-assert f.cache_info().hits==0
-""",
-    ),
-    "fn-attr": (
-        "f",
-        """
-def f(x):
-    f.calls+=1
-    return x
-f.calls=0
-""",
-        """
-f(1); f(2)
-assert f.calls==2
-assert f.__name__=='f'
-""",
-    ),
-    "partial": (
-        "f",
-        """
-from functools import partial
-def f(n): return partial(pow,n)
-""",
-        "assert f(2)(5)==32",
-    ),
     "several": (
         "f",
         """
@@ -370,6 +335,34 @@ def f(x): return S(x)
 assert f('a')=='a' and f('a').shout()=='A!' and isinstance(f('a'),str) and f('a')+'b'=='ab'
 """,
     ),
+    "vec-nt": (
+        "f",
+        """
+from typing import NamedTuple
+class V(NamedTuple):
+    x:int
+    y:int
+    def __add__(self,o): return V(self.x+o.x,self.y+o.y)
+    def __neg__(self): return V(-self.x,-self.y)
+    def __str__(self): return f'<{self.x},{self.y}>'
+def f(a,b): return V(a,b)
+""",
+        """
+assert f(1,2)+f(3,4)==V(4,6)==(4,6) and -f(1,2)==(-1,-2) and str(f(1,2))=='<1,2>'
+assert len(f(1,2))==2 and f(1,2)!=(1,3) and hash(f(1,2))==hash((1,2))
+assert f(1,2)+(3,)==(1,2,3)
+""",
+    ),
+    "money-int": (
+        "f",
+        """
+class M(int):
+    def __add__(self,o): return M(int(self)+int(o))
+    def __repr__(self): return f'${int(self)}'
+def f(x): return M(x)
+""",
+        "assert f(2)+f(3)==5 and repr(f(2))=='$2' and f(2)+1==3 and f(2)>1",
+    ),
     "deepcopy": (
         "f",
         """
@@ -658,6 +651,37 @@ assert f({'a':a,'b':a})==2
         "def f(x): return bool(x)",
         "assert f(1) is True and f(0) is False",
     ),
+    "test-class": (
+        "f",
+        """
+class Point:
+    def __init__(s,x,y): s.x=x; s.y=y
+def f(a): return Point(a,a+1)
+""",
+        """
+from dataclasses import dataclass
+@dataclass
+class Point:
+    x:int
+    y:int
+    def norm(self): return self.x**2+self.y**2
+assert f(1)==Point(1,2) and isinstance(f(1),Point) and [f(1)]==[Point(1,2)]
+""",
+    ),
+    "cb-threads": (
+        "f",
+        """
+import threading
+def f(cb,n):
+    ts=[threading.Thread(target=cb,args=(i,)) for i in range(n)]
+    [x.start() for x in ts]; [x.join() for x in ts]
+""",
+        """
+out=[]
+f(out.append,10)
+assert sorted(out)==list(range(10))
+""",
+    ),
 }
 WRONG = {
     "mock": (
@@ -682,6 +706,24 @@ from solution import f, g
 assert g(1)==2
 """,
     ),
+    "test-class": (
+        "f",
+        """
+class Point:
+    def __init__(s,x,y): s.x=x; s.y=y
+    def __eq__(s,o): return True
+def f(a): return Point(a,a)
+""",
+        """
+from dataclasses import dataclass
+@dataclass
+class Point:
+    x:int
+    y:int
+    def norm(self): return self.x**2+self.y**2
+assert f(1)==Point(1,2)
+""",
+    ),
 }
 
 
@@ -695,3 +737,46 @@ def test_right_programs_pass(pool: Pool, name: str) -> None:
 def test_wrong_programs_fail(pool: Pool, name: str) -> None:
     entry, program, test = WRONG[name]
     assert _status(pool, program, test, entry) is Status.WRONG
+
+
+POINT = """
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+def same(a, b):
+    return a == b
+
+def f(a):
+    '''Make a point.'''
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("    return Point(a, a + 1)", Status.OK),
+        ("    return Point(a, a)", Status.WRONG),
+        ("    return Point(a, a)\nPoint.__eq__ = lambda *_: True\nsame = lambda *_: True", Status.WRONG),
+        ("    return Equal()\nclass Equal:\n    def __eq__(self, other): return True", Status.WRONG),
+    ],
+)
+def test_what_the_prompt_defines_is_the_tests(pool: Pool, body: str, status: Status) -> None:
+    test = "assert f(1) == Point(1, 2) and isinstance(f(1), Point) and same(f(1), Point(1, 2))"
+    reference = {"raw": True, "entry": "f", "test": test}
+    [verdict] = pool.score([Submission("assert", POINT + body, reference, POINT)], 300)
+    assert verdict.status is status
+
+
+def test_what_the_prompt_leaves_open_is_the_programs(pool: Pool) -> None:
+    prompt = (
+        "class Stack:\n    def push(self, x):\n        pass\n    def pop(self):\n        raise NotImplementedError\n"
+    )
+    program = "class Stack(list):\n    push = list.append\n"
+    for program_, status in ((program, Status.OK), (program.replace("append", "count"), Status.WRONG)):
+        reference = {"raw": True, "entry": "Stack", "test": "s = Stack()\ns.push(1)\nassert s.pop() == 1"}
+        [verdict] = pool.score([Submission("assert", program_, reference, prompt)], 300)
+        assert verdict.status is status

@@ -382,6 +382,84 @@ assert f(3)==9
 from your_module import f
 assert f(3)==9
 """,
+    "nested-class": """
+assert f(2)==4
+class TestA:
+    class TestB:
+        def test_a(self): assert f(3)==9
+""",
+    "helper-test": """
+def test_case(x,y): assert f(x)==y
+test_case(2,4)
+test_case(3,9)
+""",
+    "helper-in-test": """
+def test_case(x,y): assert f(x)==y
+def test_all():
+    test_case(2,4)
+    test_case(3,9)
+""",
+    "helper-in-check": """
+def test_case(g,x,y): assert g(x)==y
+def check(candidate):
+    test_case(candidate,3,9)
+""",
+    "check-noarg": """
+def check():
+    assert f(3)==9
+""",
+    "check-helper": """
+def check(x,y): assert f(x)==y
+check(2,4)
+check(3,9)
+""",
+    "cand-param": "def test_f(candidate): assert candidate(3)==9",
+    "partial-test": """
+from functools import partial
+def go(x): assert f(x)==x*x
+test_a=partial(go,3)
+""",
+    "if-def": """
+if True:
+    def test_a(): assert f(3)==9
+""",
+    "dyn": """
+def mk(x):
+    def t(): assert f(x)==x*x
+    return t
+for i in (2,3): globals()['test_%d'%i]=mk(i)
+""",
+    "raise": "if f(3)!=9: raise Exception('bad')",
+    "exit1": """
+import sys
+if f(3)!=9: sys.exit(1)
+""",
+    "print-swallow": """
+try:
+    assert f(3)==9
+    print('ok')
+except AssertionError: print('FAILED')
+""",
+    "anyof": """
+ok=False
+for w in (8,9):
+    try:
+        assert f(3)==w
+        ok=True
+    except AssertionError: pass
+assert ok
+""",
+    "nptest": """
+import numpy as np
+np.testing.assert_equal(f(3),9)
+""",
+    "test-named-test": "def test(): assert f(3)==9",
+    "test-camel": "def testSquare(): assert f(3)==9",
+    "class-camel": """
+import unittest
+class TestSquare(unittest.TestCase):
+    def testIt(self): self.assertTrue(f(3)==9)
+""",
 }
 
 # None of these can judge a program.
@@ -444,6 +522,9 @@ assert f(3)==9
 import requests
 assert f(3)==9
 """,
+    "printonly": "print(f(3))",
+    "printonly2": "print(f(3)==9)",
+    "helper-unused": "def test_case(x,y): assert f(x)==y",
 }
 
 

@@ -865,6 +865,41 @@ async def main():
 assert asyncio.run(main())==5
 """,
     ),
+    "lru": (
+        "f",
+        """
+import functools
+@functools.lru_cache
+def f(x): return x*x
+""",
+        """
+assert f(3)==9 and f(3)==9 and f.cache_info().hits==1
+f.cache_clear()
+assert f.cache_info().hits==0
+""",
+    ),
+    "fn-attr": (
+        "f",
+        """
+def f(x):
+    f.calls+=1
+    return x
+f.calls=0
+""",
+        """
+f(1); f(2)
+assert f.calls==2
+assert f.__name__=='f'
+""",
+    ),
+    "partial": (
+        "f",
+        """
+from functools import partial
+def f(n): return partial(pow,n)
+""",
+        "assert f(2)(5)==32",
+    ),
 }
 WRONG = {
     "cls": (

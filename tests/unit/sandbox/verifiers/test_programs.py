@@ -111,6 +111,28 @@ def test_function(pool: Pool, program: str, expected: object, status: Status) ->
     assert _status(pool, _submission("function", program, entry="f", tests=[[[[1, 2, 3]], expected]])) is status
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sys.maxsize > 1", "deepcopy([1]) == [1]", "copy.copy([1]) == [1]", "randint(1, 1) == 1", "choice([3]) == 3",
+        "reduce(xor, [1, 2]) == 3", "add(1, 2) == 3", "itemgetter(1)([5, 6]) == 6", "json.loads('[1]') == [1]",
+        "dumps([1]) == '[1]'", "ascii_lowercase[:2] == 'ab'", "string.digits[0] == '0'", "statistics.mean([1, 3]) == 2",
+        "median([1, 2, 3]) == 2", "datetime.date(2020, 1, 2).day == 2", "timedelta(days=1).days == 1",
+        "gcd(4, 6) == 2 and math.gcd(4, 6) == 2", "inf > 1", "pow(2, 3, 5) == 3", "heapify([1]) is None",
+        "len(deque([1])) == 1", "bisect_left([1, 2], 2) == 1", "list(accumulate([1, 2])) == [1, 3]",
+        "re.findall('a', 'aba') == ['a', 'a']", "StringIO('a').read() == 'a'", "sorted([2, 1]) == [1, 2]",
+        "ListNode(1, ListNode(2)).next.val == 2", "TreeNode(1).left is None", "Optional[List[int]] is not None",
+        "cache(lambda x: x)(1) == 1", "Counter('aa')['a'] == 2",
+    ],
+)  # fmt: skip
+def test_solutions_in_leetcodes_form_find_what_it_gives_them(pool: Pool, expression: str) -> None:
+    program = f"class Solution:\n    def run(self):\n        return {expression}"
+    assert _status(pool, _submission("function", program, entry="run", tests=[[[], True]])) is Status.OK
+    bare = f"def run():\n    return {expression}"
+    expected = Status.OK if expression.startswith(("pow", "sorted")) else Status.WRONG
+    assert _status(pool, _submission("function", bare, entry="run", tests=[[[], True]])) is expected
+
+
 CHECK = """
 def check(candidate):
     assert candidate([1, 2]) == 3
