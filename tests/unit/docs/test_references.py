@@ -181,7 +181,11 @@ def keys_in(text: str) -> set[str]:
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is a module of ours, or is defined in one."""
+    """Whether a dotted name is a module, or is defined in one of ours."""
+    package, _, rest = name.partition(".")
+    if package == "ray":  # whose name is a section's too
+        spec = find_spec(package)
+        return (Path(str(spec and spec.origin)).parent / rest.replace(".", "/")).with_suffix(".py").exists()
     path = ROOT / name.replace(".", "/")
     owner = path.parent.with_suffix(".py")
     return path.is_dir() or path.with_suffix(".py").exists() or (owner.exists() and path.name in defined(owner))
