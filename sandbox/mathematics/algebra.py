@@ -44,6 +44,7 @@ _MAX_DEGREE = 3000
 _ROUNDED = re.compile(r"-?(\d*)\.(\d+)")
 _ROUNDED_DIGITS = 15
 _RELATION = re.compile(r"<|\\le(?![a-zA-Z])|\\ne(?![a-zA-Z])|=")
+_INEQUALITY = re.compile(r"<|\\le(?![a-zA-Z])")
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I}
 # Of the letters that math-verify leaves as variables.
 _ITS_CONSTANTS = {sympy.Symbol("e"): sympy.E, sympy.Symbol("i"): sympy.I, sympy.Symbol("i", real=False): sympy.I}
@@ -61,8 +62,9 @@ def equal(expected: str, given: str) -> bool:
         return False
     try:
         if len(sides) == 2:
-            first, second = (_difference(*map(_parsed, pair)) for pair in (sides, other_sides))
-            return _proportional(first, second, directed=_RELATION.search(expected)[0] not in ("=", "\\ne"))  # type: ignore[index]
+            first, second = (_parsed(left) - _parsed(right) for left, right in (sides, other_sides))
+            directed = _INEQUALITY.search(expected) is not None
+            return _proportional(first, second, directed=directed)
         if (rounded := _same_rounded(expected, given)) is not None:
             return rounded
         return _same(_parsed(expected), _parsed(given), _digits(expected + given))
@@ -256,10 +258,6 @@ def _value(expression: Any) -> Any:
     """A number to 15 digits, or None where the expression has no value."""
     value = expression.evalf(15)
     return value if value.is_number and value.is_finite else None
-
-
-def _difference(left: Any, right: Any) -> Any:
-    return left - right
 
 
 def _proportional(wanted: Any, found: Any, *, directed: bool) -> bool:

@@ -91,6 +91,9 @@ _NUMERAL = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+|\d*\s*\\frac\{\d+\}\{\d+\}|
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+|\\(?!(?:frac|sqrt|pi|cdot|times)(?![a-zA-Z]))[a-zA-Z]+")
 # Words after a number that make it another number, or no answer.
 _NO_NOUNS = frozenset({
+    "squared", "cubed", "factorial", "halves", "thirds", "quarters", "fourths", "fifths", "sixths", "eighths", "tenths",
+    "hundredths", "thousandths", "tens", "dozens", "hundreds", "thousands", "millions", "billions", "below", "above",
+    "negative",
     "or", "and", "to", "is", "are", "was", "not", "no", "maybe", "but", "more", "less", "fewer", "than",
     "plus", "minus", "times", "over", "divided", "by", "if", "then", "else", "mod", "base", "hundred",
     "thousand", "million", "billion", "trillion", "dozen", "half", "third", "quarter", "percent", "pct",
