@@ -115,18 +115,24 @@ class Run:
         """Feed the child's stdin; False if it does not read or the deadline passed."""
         assert self._stdin is not None
         view = memoryview(data)
-        writable = select.poll()
-        writable.register(self._stdin, select.POLLOUT)
-        writable.register(self._child.pidfd, select.POLLIN)
         while view:
-            ready = dict(writable.poll(self._milliseconds()))
-            if self._stdin not in ready or ready[self._stdin] & (select.POLLERR | select.POLLHUP):
-                return False
             try:
                 view = view[os.write(self._stdin, view[:_CHUNK]) :]
-            except (BrokenPipeError, BlockingIOError):
+            except BlockingIOError:
+                if not self._writable():
+                    return False
+            except BrokenPipeError:
                 return False
         return True
+
+    def _writable(self) -> bool:
+        """Wait until the child reads its stdin; False if it ends or the deadline passes."""
+        assert self._stdin is not None
+        waiting = select.poll()
+        waiting.register(self._stdin, select.POLLOUT)
+        waiting.register(self._child.pidfd, select.POLLIN)
+        ready = dict(waiting.poll(self._milliseconds()))
+        return self._stdin in ready and not ready[self._stdin] & (select.POLLERR | select.POLLHUP)
 
     def finish(self) -> Usage:
         """Kill what is left of the child, read what it left in its pipes, and release everything. Idempotent.
