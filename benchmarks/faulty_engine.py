@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.vllm import VllmEngine, set_environment
+from actors.models.tokenizer import load_tokenizer
 from actors.weights.subscriber import Subscriber
 
 #: Where an engine can be hit by itself, in the order of an update; the parent hits it during the transfer.
@@ -92,7 +93,8 @@ class Child:
         vllm = VllmConfig(
             max_model_len=128, max_num_seqs=8, engine_args={"worker_extension_cls": "benchmarks.digest.Digest"}
         )
-        engine = VllmEngine(GeneratorsConfig(dtype="float32", vllm=vllm), self._model, _Tokenizer(), "gloo", seed=1)
+        tokenizer = load_tokenizer(self._model)
+        engine = VllmEngine(GeneratorsConfig(dtype="float32", vllm=vllm), self._model, tokenizer, "gloo", seed=1)
         engine._ends = []  # so that every completion has as many tokens as it is asked for
         await engine.start()
         self._send("up")
@@ -119,15 +121,6 @@ class Child:
         digests: list[dict[str, str]] = await engine._engine.collective_rpc("parameter_digests")
         (completion,) = await engine.generate(PROMPT, 1, SamplingConfig(max_tokens=4))
         return {"digests": digests[0], "versions": [version for version, _ in completion.spans]}
-
-
-class _Tokenizer:
-    """Nothing here reads texts."""
-
-    eos_token_id = None
-
-    def decode(self, *_: Any, **__: Any) -> str:
-        return ""
 
 
 def _main(pipe: Connection, model: Path, name: str, deadline_seconds: float) -> None:
