@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field, FiniteFloat
 
 from actors.config.base import Section
-from actors.events import EventField
+from actors.events import EventField, Number
 from actors.membership import Report
 
 Purpose = Literal["train", "evaluate"]
@@ -102,7 +102,7 @@ class Trained(Request):
     """The batch of `version` went into an optimizer step, which took `step_seconds`."""
 
     version: int = Field(ge=0)
-    statistics: dict[str, float]
+    statistics: dict[str, Number]
     staleness: dict[int, int]
     step_seconds: FiniteFloat = Field(ge=0)
 

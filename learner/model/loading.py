@@ -56,7 +56,7 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         raise ModelError(f"{path} cannot be loaded: {_advice(folder, error)}") from error
     _require_whole(model, path, found["missing_keys"])
     model.config.use_cache = False
-    if (own := model.generation_config) is not None:
+    if model.can_generate() and (own := model.generation_config) is not None:  # reward models generate nothing
         # A folder's settings of sampling decide nothing here, and an inconsistent file would keep the model from being
         # saved; the file itself goes into exports as it is.
         ids = {key: getattr(own, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
