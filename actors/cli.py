@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Run a recipe from beginning to end, or resume a run."""
     from actors.config.loading import load
-    from actors.folder import locked, new_folder, reopen
+    from actors.folder import RECIPE, locked, new_folder, reopen
     from actors.run import show, surroundings
 
     if (recipe is None) == (resume is None):
@@ -75,8 +75,9 @@ def run(
     if resume is not None:
         folder = resume.absolute()
         with locked(folder), _resumable(folder):
+            # before the folder is changed: what is refused here leaves it as it was
+            found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
-            found = surroundings(run_.recipe)
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)

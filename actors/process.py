@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
+from sandbox.interrupts import SIGNALS
 
-#: What the driver is told to end by; it then ends the other processes, in order.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+log = logging.getLogger(__name__)
 
 
 def log_to(folder: Path, name: str) -> None:
@@ -48,14 +47,14 @@ def outlive_signals() -> None:
     Whole process groups and containers are signalled at once, too. Children have the usual behaviour. In the main
     thread, before any other is started.
     """
-    for number in ENDING:
+    for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited
         signal.siginterrupt(number, False)
 
 
 def take_signals() -> None:
     """Let processes that the calling thread starts get the signals, which the driver blocks for all that it starts."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def logged(run: Callable[..., None]) -> Callable[..., None]:

@@ -139,8 +139,9 @@ class Ledger:
         return entries
 
     def _next_task(self, worker: str) -> int | None:
+        busy = self._holds_last_attempt(worker)
         for position, task in enumerate(self.pending):
-            if not (self._on_last_attempt(task) and self._holds_last_attempt(worker)):
+            if not (busy and self._on_last_attempt(task)):
                 del self.pending[position]
                 return task
         if self.limits.tasks is not None and self.cursor >= self.limits.tasks:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from actors import cli
+from actors.config.loading import load
 from actors.errors import ERRORS, LeewayError, PeerTimeoutError, RecipeError, RunError, exit_code
-from actors.folder import locked
+from actors.folder import locked, new_folder
 from learner.errors import BatchError, ModelError
+from learner.extra import META
 from sandbox.errors import IsolationError, UnknownVerifierError
 
 ROOT = Path(__file__).parents[3]
@@ -133,6 +135,26 @@ def test_a_run_that_is_alive_is_not_resumed_beside_it(
         assert "this run is alive" in one_line(capsys)
     assert call(monkeypatch, "run", "--resume", str(tmp_path)) == 2
     assert "there is no checkpoint yet" in one_line(capsys)
+
+
+def test_a_resume_that_the_machine_refuses_leaves_the_run_folder_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = new_folder(load(Path(RECIPE), [f"output={tmp_path}"]))
+    half_written = folder / "checkpoints" / ".step-000003.tmp"
+    for made in (half_written, folder / "checkpoints" / "step-000002"):
+        made.mkdir(parents=True)
+        (made / META).write_text("{}")
+    before = (folder / "recipe.yaml").read_text()
+
+    def refuse(_: object) -> None:
+        raise RecipeError("ray.address: there is no cluster")
+
+    monkeypatch.setattr("actors.run.surroundings", refuse)
+    assert call(monkeypatch, "run", "--resume", str(folder), "-s", "ray.address=auto") == 2
+    assert "there is no cluster" in one_line(capsys)
+    assert (folder / "recipe.yaml").read_text() == before
+    assert half_written.is_dir() and not list(folder.glob("recipe-until-*"))
 
 
 @pytest.mark.parametrize(

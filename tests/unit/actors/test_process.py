@@ -46,11 +46,11 @@ _OUTLIVING = """
 import os, signal, subprocess, sys
 from actors import process
 
-signal.pthread_sigmask(signal.SIG_BLOCK, process.ENDING)  # as the driver has it for all that it starts
+signal.pthread_sigmask(signal.SIG_BLOCK, process.SIGNALS)  # as the driver has it for all that it starts
 process.outlive_signals()
 process.take_signals()
 child = subprocess.Popen(["sleep", "60"])
-for number in process.ENDING:
+for number in process.SIGNALS:
     os.kill(os.getpid(), number)
 child.terminate()
 print(child.wait(30))
