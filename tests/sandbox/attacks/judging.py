@@ -21,7 +21,7 @@ from world import World, planted
 
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
-CONFIG = SandboxConfig(workers=1, test_seconds=0.6, cpu_seconds=0.6, memory_bytes=128 * 1024 * 1024, cache_entries=0)
+CONFIG = SandboxConfig(workers=1, test_seconds=2.0, cpu_seconds=0.6, memory_bytes=128 * 1024 * 1024, cache_entries=0)
 # After every attack this must still be right: nothing of the attack lives on in the fork server.
 HONEST = Submission(
     "stdio", "```python\nprint(sum(map(int, input().split())))\n```", {"tests": [{"stdin": "2 3", "stdout": "5"}]}
