@@ -21,13 +21,13 @@ from actors.observability import metrics
 from actors.replay.batch import decode_batch
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
-from actors.roles.learner.rendezvous import join, leave
+from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import Group, LearnerConfig, Trainer
@@ -66,9 +66,11 @@ class Learner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
+            # Of a replay that is away for longer the controller says that it hangs; the others ask it again anyway.
+            patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
             self._client, self._batches, self._notices = (
-                open_.enter_context(closing(Client(self._replay, self._name, "learner")))
-                for _ in ("requests", "batches", "notices")
+                open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
+                for seconds in (patience, REPLY_SECONDS, REPLY_SECONDS)
             )
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -155,7 +157,8 @@ class Learner:
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
         if not self._resume:
-            self._evaluate("before", recipe.evaluation.samples, wait=True)
+            evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
+            wait_on_all_ranks(evaluated, trainer.device)
             self._checkpoints.begin(trainer.version)
             self._checkpoints.settle(wait=True)
 
@@ -206,7 +209,9 @@ class Learner:
         recipe = self._recipe
         self._checkpoints.settle()
         if recipe.checkpoint_every_steps and step % recipe.checkpoint_every_steps == 0:
-            self._checkpoints.begin(step)
+            with metrics.busy("learner"):
+                self._checkpoints.settle(wait=True)  # each is a copy in memory until it is written
+                self._checkpoints.begin(step)
         if recipe.evaluation.every_steps and step % recipe.evaluation.every_steps == 0 and step < recipe.steps:
             self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
 

@@ -67,6 +67,29 @@ def test_a_last_evaluation_without_a_result_costs_neither_the_model_nor_the_run(
     assert all(words in reason for words, reason in zip(missing, told, strict=True))
 
 
+class Written:
+    """Takes down what a learner asks of its checkpoints."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def settle(self, wait: bool = False) -> None:
+        self.asked.append("wait" if wait else "look")
+
+    def begin(self, version: int) -> None:
+        self.asked.append(f"begin {version}")
+
+
+def test_no_checkpoint_is_begun_while_another_one_is_written(tmp_path: Path) -> None:
+    recipe = load(QUICKSTART, ["checkpoint_every_steps=2", "evaluation.every_steps=0"])
+    learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
+    written = learner._checkpoints = Written()  # type: ignore[assignment]
+    learner._after_step(3)
+    assert written.asked == ["look"]
+    learner._after_step(4)
+    assert written.asked[2:] == ["wait", "begin 4"]
+
+
 @pytest.mark.parametrize(
     ("learner", "generators", "merged"),
     [
