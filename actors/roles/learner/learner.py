@@ -38,6 +38,9 @@ from learner.model.merging import Merging
 
 log = logging.getLogger(__name__)
 
+#: Whether the accuracy before training is known, in a checkpoint: a run may be interrupted while it is measured.
+EVALUATED = "evaluated"
+
 
 class Learner:
     """A role: trains from the run's checkpoint, or from the model, until the recipe's last step or `stop`.
@@ -51,7 +54,7 @@ class Learner:
         self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
-        self._stopping = self._loaded = False
+        self._stopping = self._loaded = self._evaluated = False
         self._published: int | None = None
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -143,7 +146,7 @@ class Learner:
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe
         if self._resume:
-            trainer.load(self._resume)
+            self._evaluated = trainer.load(self._resume).get(EVALUATED, True)
             self._checkpoints.durable = trainer.version
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
@@ -156,9 +159,11 @@ class Learner:
         self._until_published(
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
-        if not self._resume:
+        if not self._evaluated:
             evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
             wait_on_all_ranks(evaluated, trainer.device)
+            self._evaluated = not self._stopping
+        if not self._resume:
             self._checkpoints.begin(trainer.version)
             self._checkpoints.settle(wait=True)
 
@@ -278,7 +283,7 @@ class Learner:
         """Begin to save, with the replay's position."""
         snapshot = self._client.request("snapshot", {"version": version}).body["snapshot"]
         folder = self._folder / "checkpoints" / checkpoint_name(version)
-        return self._trainer.save_async(folder, {"replay": snapshot})
+        return self._trainer.save_async(folder, {"replay": snapshot, EVALUATED: self._evaluated})
 
     def _last_checkpoint(self) -> None:
         """Save what no checkpoint holds yet, also where that of the last step could not be written the first time."""
