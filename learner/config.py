@@ -181,7 +181,7 @@ class LearnerConfig(BaseModel):
         default=3600.0,
         gt=0,
         description="longest wait of a rank for another one within a run (s); the others wait while the first one "
-        "waits for engines to come up and for the evaluations before and after training",
+        "waits for engines to come up or trains a reward model",
     )
     objective: ObjectiveConfig = Field(default=ObjectiveConfig(), description="what is optimised")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="how it is optimised")

@@ -61,7 +61,7 @@ class GeneratorsConfig(Section):
     count: int = Field(1, ge=0, description="number of generators")
     engine: Literal["vllm", "transformers", "synthetic"] = Field("vllm", description="what generates the completions")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="parameters and activations of the engine")
-    groups_in_flight: int = Field(32, ge=1, description="groups that one generator works on at a time")
+    groups_in_flight: int = Field(32, ge=1, le=4096, description="groups that one generator works on at a time")
     threads: int = Field(1, ge=1, description="CPU threads of one engine")
     cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one generator")
     gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for one generator")
@@ -76,7 +76,7 @@ class ReplayConfig(Section):
 
     max_staleness: int = Field(4, ge=0, description="most versions between the learner and a group's oldest token")
     groups_per_batch: int = Field(32, ge=1, description="groups in one optimizer step's batch")
-    group_size: int = Field(8, ge=1, description="completions of one prompt")
+    group_size: int = Field(8, ge=1, le=4096, description="completions of one prompt")
     drop_zero_variance: bool = Field(
         True, description="drop groups whose rewards are all equal (DAPO's dynamic sampling)"
     )
@@ -106,7 +106,7 @@ class VerifiersConfig(Section):
 
     count: int = Field(1, ge=1, description="number of verifier actors")
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
-    groups_per_lease: int = Field(16, ge=1, description="groups that a verifier takes at a time")
+    groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")
 
 
@@ -133,8 +133,10 @@ class EvaluationConfig(Section):
     every_steps: int = Field(
         20, ge=0, description="optimizer steps between evaluations, while training continues; 0: none between"
     )
-    samples: int = Field(4, ge=1, description="completions a task before and after training, for pass@1 and maj@k")
-    samples_between: int = Field(1, ge=1, description="completions a task in the evaluations between")
+    samples: int = Field(
+        4, ge=1, le=4096, description="completions a task before and after training, for pass@1 and maj@k"
+    )
+    samples_between: int = Field(1, ge=1, le=4096, description="completions a task in the evaluations between")
     sampling: EvaluationSamplingConfig = Field(
         default_factory=EvaluationSamplingConfig, description="how evaluation completions are sampled"
     )

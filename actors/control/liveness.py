@@ -43,10 +43,11 @@ class Seen:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a process; `*_since` are in seconds of its own uptime."""
+    """What is remembered of a process since it came or came back; `*since` are in seconds of its own uptime."""
 
     role: str
     report: Report
+    since: float
     work_since: float
     weights_since: float
     ready: bool = False
@@ -82,7 +83,7 @@ class Liveness:
         for seen in alive:
             report, known = seen.report, self._known.get(seen.name)
             if known is None or known.said == "silent":  # its clock ran on while it stood still
-                self._known[seen.name] = _Known(seen.role, report, report.uptime_seconds, report.uptime_seconds)
+                self._known[seen.name] = _Known(seen.role, report, *3 * (report.uptime_seconds,))
                 self._known[seen.name].ready = report.ready or (known is not None and known.ready)
                 if known is not None:
                     yield Unresponsive(role=seen.role, member=seen.name, state="back", detail="heard of again")
@@ -120,7 +121,9 @@ class Liveness:
             yield uptime - known.work_since, 2 * scoring, "it has scored without an end"
         elif known.role == "generator":
             answer = max(recipe.controller.hang_seconds, 2 * update)
-            yield known.report.unanswered_seconds, answer, "its engine has not answered"
+            # Its engine stood still with it, and has to be asked first.
+            unanswered = min(known.report.unanswered_seconds, uptime - known.since)
+            yield unanswered, answer, "its engine has not answered"
             lacking, first = uptime - known.weights_since, known.report.version is None
             if first:
                 yield lacking, recipe.generators.startup_seconds, "it has not taken its first weights"
@@ -132,7 +135,7 @@ class Liveness:
     def _missed(self, silent: Iterable[Seen]) -> Iterator[Unresponsive]:
         timeout, controller = self.recipe.membership.timeout_seconds, self.recipe.controller
         for seen in silent:
-            known = self._known.setdefault(seen.name, _Known(seen.role, seen.report, 0.0, 0.0))
+            known = self._known.setdefault(seen.name, _Known(seen.role, seen.report, 0.0, 0.0, 0.0))
             known.ready |= seen.report.ready
             patience = controller.hang_seconds + (0.0 if known.ready else controller.startup_seconds)
             if seen.silent_seconds > timeout + patience:

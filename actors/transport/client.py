@@ -15,15 +15,24 @@ log = logging.getLogger(__name__)
 
 #: Replies are batches of groups; the replay itself bounds what it accepts, so this only stops nonsense.
 MAX_REPLY_BYTES = 2**31
+#: A reply is due after so long (s), where whoever asks does not have more patience.
+REPLY_SECONDS = 10.0
 #: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
 POLL_SECONDS = 1.0
 
 
 class Client:
-    """One connection of one worker. Threads may share it; their requests then queue up behind each other."""
+    """One connection of one worker. Threads may share it; their requests then queue up behind each other.
 
-    def __init__(self, address: str, worker: str, role: str) -> None:
-        self.address = address
+    Args:
+        address: of the replay.
+        worker: unique name of the process.
+        role: what the process is.
+        patience_seconds: a reply is due after so long, where a request says nothing else (s).
+    """
+
+    def __init__(self, address: str, worker: str, role: str, patience_seconds: float = REPLY_SECONDS) -> None:
+        self.address, self._patience = address, patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -35,7 +44,7 @@ class Client:
         body: Mapping[str, Any] | None = None,
         arrays: Mapping[str, Array] | None = None,
         wait_seconds: float = 0.0,
-        deadline_seconds: float = 10.0,
+        deadline_seconds: float | None = None,
     ) -> Message:
         """Send one request and wait for its reply.
 
@@ -44,19 +53,20 @@ class Client:
             body: its fields, without those that name the sender.
             arrays: what travels beside the body.
             wait_seconds: how long the replay may hold a long poll back (s).
-            deadline_seconds: the reply is due this long after that (s).
+            deadline_seconds: the reply is due this long after that (s); by default the client's patience.
 
         Raises:
             PeerTimeoutError: where none comes.
             ProtocolError: where the replay refuses the request.
         """
+        due = wait_seconds + (self._patience if deadline_seconds is None else deadline_seconds)
         body = {**(body or {}), **self._sender}
         if wait_seconds:
             body["wait_seconds"] = wait_seconds
         with self._lock:
             number = next(self._numbers)
             self._socket.send(encode(Message(kind, number, body, arrays or {})))
-            reply = self._reply_to(kind, number, wait_seconds + deadline_seconds)
+            reply = self._reply_to(kind, number, due)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply

@@ -21,13 +21,13 @@ from actors.observability import metrics
 from actors.replay.batch import decode_batch
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
-from actors.roles.learner.rendezvous import join, leave
+from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import cold_start
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import Group, LearnerConfig, Trainer
@@ -37,6 +37,9 @@ from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
 
 log = logging.getLogger(__name__)
+
+#: Whether the accuracy before training is known, in a checkpoint: a run may be interrupted while it is measured.
+EVALUATED = "evaluated"
 
 
 class Learner:
@@ -51,7 +54,7 @@ class Learner:
         self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
-        self._stopping = self._loaded = False
+        self._stopping = self._loaded = self._evaluated = False
         self._published: int | None = None
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -66,9 +69,11 @@ class Learner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
+            # Of a replay that is away for longer the controller says that it hangs; the others ask it again anyway.
+            patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
             self._client, self._batches, self._notices = (
-                open_.enter_context(closing(Client(self._replay, self._name, "learner")))
-                for _ in ("requests", "batches", "notices")
+                open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
+                for seconds in (patience, REPLY_SECONDS, REPLY_SECONDS)
             )
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -141,7 +146,7 @@ class Learner:
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe
         if self._resume:
-            trainer.load(self._resume)
+            self._evaluated = trainer.load(self._resume).get(EVALUATED, True)
             self._checkpoints.durable = trainer.version
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
@@ -154,8 +159,11 @@ class Learner:
         self._until_published(
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
+        if not self._evaluated:
+            evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
+            wait_on_all_ranks(evaluated, trainer.device)
+            self._evaluated = not self._stopping
         if not self._resume:
-            self._evaluate("before", recipe.evaluation.samples, wait=True)
             self._checkpoints.begin(trainer.version)
             self._checkpoints.settle(wait=True)
 
@@ -206,7 +214,9 @@ class Learner:
         recipe = self._recipe
         self._checkpoints.settle()
         if recipe.checkpoint_every_steps and step % recipe.checkpoint_every_steps == 0:
-            self._checkpoints.begin(step)
+            with metrics.busy("learner"):
+                self._checkpoints.settle(wait=True)  # each is a copy in memory until it is written
+                self._checkpoints.begin(step)
         if recipe.evaluation.every_steps and step % recipe.evaluation.every_steps == 0 and step < recipe.steps:
             self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
 
@@ -273,7 +283,7 @@ class Learner:
         """Begin to save, with the replay's position."""
         snapshot = self._client.request("snapshot", {"version": version}).body["snapshot"]
         folder = self._folder / "checkpoints" / checkpoint_name(version)
-        return self._trainer.save_async(folder, {"replay": snapshot})
+        return self._trainer.save_async(folder, {"replay": snapshot, EVALUATED: self._evaluated})
 
     def _last_checkpoint(self) -> None:
         """Save what no checkpoint holds yet, also where that of the last step could not be written the first time."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from concurrent.futures import Future, wait
 from datetime import timedelta
 
 import psutil
@@ -11,9 +12,10 @@ import torch.distributed as dist
 from actors.deadline import until
 from actors.errors import RunError
 from actors.transport.address import Node
-from actors.transport.client import Client
+from actors.transport.client import POLL_SECONDS, Client
 from actors.transport.store import reach_store, serve_store
 from learner.config import LearnerConfig
+from learner.distributed import ranks
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,16 @@ def _use_interface_of(address: str) -> None:
     for name, addresses in psutil.net_if_addrs().items():
         if address in (found.address.partition("%")[0] for found in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def wait_on_all_ranks(work: "Future[None]", device: torch.device) -> None:
+    """Wait until the work of every rank is done, and raise what broke this one's.
+
+    It may take longer than one collective may: ranks that wait for the first one's meet all the while.
+    """
+    while ranks.all_reduce_sum(float(not work.done()), device):
+        wait([work], POLL_SECONDS)
+    work.result()
 
 
 def leave() -> None:

@@ -71,6 +71,9 @@ def test_who_is_heard_of_again_is_back_and_its_absence_is_no_stuck_work() -> Non
     pool.look(silent=TIMEOUT + 1)
     # its clocks went on while it stood still
     assert pool.look(900.0, busy_seconds=901.0, unanswered_seconds=900.0) == ["back"]
+    # its engine stood still with it, and may be asked later than the next report leaves
+    assert pool.look(1.0, unanswered_seconds=901.0) == []
+    assert pool.liveness.overdue() == {}
     pool.report["unanswered_seconds"] = 0.0
     assert pool.work(10) == []
     assert pool.liveness.overdue() == {}
@@ -89,17 +92,17 @@ def test_who_has_not_come_up_is_not_taken_for_silent_while_it_loads() -> None:
 def test_an_engine_that_does_not_answer_is_stuck_and_overdue_later() -> None:
     pool = Pool()
     pool.look()
-    assert pool.look(unanswered_seconds=ANSWER / 2 - 1) == []
-    assert pool.look(unanswered_seconds=ANSWER / 2 + 1) == ["stuck"]
+    assert pool.look(ANSWER / 2 - 1, unanswered_seconds=ANSWER / 2 - 1) == []
+    assert pool.look(2.0, unanswered_seconds=ANSWER / 2 + 1) == ["stuck"]
     assert pool.liveness.overdue() == {}
-    pool.look(unanswered_seconds=ANSWER + 1)
+    pool.look(ANSWER / 2, unanswered_seconds=ANSWER + 1)
     assert pool.liveness.overdue() == {"generator-1": f"its engine has not answered for {ANSWER + 1:.0f} s"}
 
 
 def test_an_engine_that_answers_again_is_back() -> None:
     pool = Pool()
     pool.look()
-    pool.look(unanswered_seconds=ANSWER + 1)
+    pool.look(ANSWER + 1, unanswered_seconds=ANSWER + 1)
     assert pool.look(unanswered_seconds=0.5) == ["back"]
     assert pool.liveness.overdue() == {}
 

@@ -3,15 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from actors.config.network import NetworkConfig
 from actors.deadline import until
+from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.transport.address import resolve
-from actors.transport.client import Heartbeat
+from actors.transport.client import Client, Heartbeat
 from actors.transport.codec import Message, decode, encode
 from actors.transport.sockets import open_router
 
@@ -126,3 +128,14 @@ def test_a_report_that_cannot_be_made_ends_no_heartbeat(replay: FakeReplay, beat
     beating(0.05, report)
     broken[0] = False
     assert until(lambda: any(b["report"]["generated_tokens"] == 5 for b in replay.bodies), 10)
+
+
+def test_a_client_waits_for_as_long_as_it_has_patience_or_a_request_says(replay: FakeReplay) -> None:
+    replay.reply = None
+    with closing(Client(replay.endpoint, "learner", "learner", patience_seconds=0.1)) as client:
+        with pytest.raises(PeerTimeoutError, match=r"trained within 0\.1 s"):
+            client.request("trained")
+        with pytest.raises(PeerTimeoutError, match=r"lease within 0\.2 s"):
+            client.request("lease", wait_seconds=0.1)
+        with pytest.raises(PeerTimeoutError, match=r"status within 0\.05 s"):
+            client.request("status", deadline_seconds=0.05)

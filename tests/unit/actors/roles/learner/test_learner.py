@@ -1,10 +1,12 @@
 """What the learner's actor makes of a recipe."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from actors.config.loading import load
 from actors.errors import RecipeError
@@ -65,6 +67,93 @@ def test_a_last_evaluation_without_a_result_costs_neither_the_model_nor_the_run(
     told = [event["reason"] for event in client.events if event["kind"] == "evaluation_missing"]
     assert len(told) == len(missing)
     assert all(words in reason for words, reason in zip(missing, told, strict=True))
+
+
+class Untrained:
+    """A trainer before its first step, and what is saved of it."""
+
+    version, device, model = 0, torch.device("cpu"), None
+
+    def __init__(self, extra: Mapping[str, Any]) -> None:
+        self.extra = extra
+
+    def load(self, _: Path) -> Mapping[str, Any]:
+        return self.extra
+
+    def snapshot(self) -> list[Any]:
+        return []
+
+    def save_async(self, _: Path, extra: Mapping[str, Any]) -> "Future[None]":
+        self.extra = extra
+        saved: Future[None] = Future()
+        saved.set_result(None)
+        return saved
+
+
+class Evaluates:
+    """A client of a replay whose evaluations are over at once, or at which the learner is told to stop."""
+
+    def __init__(self) -> None:
+        self.learner: Learner | None = None
+        self.evaluations: list[str] = []
+
+    def request(self, kind: str, body: Mapping[str, Any]) -> Message:
+        if kind == "evaluate":
+            self.evaluations.append(body["name"])
+            if self.learner is not None:
+                self.learner.stop()
+        return Message("reply", 1, {"evaluation": 0, "result": {}, "snapshot": {}})
+
+
+def started(tmp_path: Path, resume: Path | None, trainer: Untrained, client: Evaluates, stop: bool = False) -> None:
+    """What a learner does before its first step."""
+    storage = Storage(tmp_path, model=tmp_path, checkpoint=resume)
+    learner = Learner(RoleContext(load(QUICKSTART, ["cold_start=null"]), "learner", storage))
+    learner._trainer, learner._client, learner._publisher = trainer, client, None  # type: ignore[assignment]
+    client.learner = learner if stop else None
+    with ThreadPoolExecutor(1) as learner._fetcher:
+        learner._start()
+
+
+def test_an_accuracy_before_training_that_was_not_measured_to_the_end_is_measured_by_the_resumed_run(
+    tmp_path: Path,
+) -> None:
+    trainer, client = Untrained({}), Evaluates()
+    started(tmp_path, None, trainer, client, stop=True)
+    interrupted = trainer.extra
+    started(tmp_path, tmp_path, Untrained(interrupted), client)
+    assert client.evaluations == ["before", "before"]
+
+
+def test_an_accuracy_before_training_that_is_known_is_not_measured_again(tmp_path: Path) -> None:
+    trainer, client = Untrained({}), Evaluates()
+    started(tmp_path, None, trainer, client)
+    started(tmp_path, tmp_path, Untrained(trainer.extra), client)
+    started(tmp_path, tmp_path, Untrained({"replay": {}}), client)  # a checkpoint of an earlier release
+    assert client.evaluations == ["before"]
+
+
+class Written:
+    """Takes down what a learner asks of its checkpoints."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def settle(self, wait: bool = False) -> None:
+        self.asked.append("wait" if wait else "look")
+
+    def begin(self, version: int) -> None:
+        self.asked.append(f"begin {version}")
+
+
+def test_no_checkpoint_is_begun_while_another_one_is_written(tmp_path: Path) -> None:
+    recipe = load(QUICKSTART, ["checkpoint_every_steps=2", "evaluation.every_steps=0"])
+    learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
+    written = learner._checkpoints = Written()  # type: ignore[assignment]
+    learner._after_step(3)
+    assert written.asked == ["look"]
+    learner._after_step(4)
+    assert written.asked[2:] == ["wait", "begin 4"]
 
 
 @pytest.mark.parametrize(

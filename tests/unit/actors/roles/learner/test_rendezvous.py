@@ -1,5 +1,7 @@
 """Two ranks that know only the replay's directory form one group."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from actors.config.network import NetworkConfig
-from actors.roles.learner.rendezvous import join, leave
+from actors.errors import RunError
+from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.transport.address import resolve, split
 from learner import LearnerConfig
 
@@ -38,7 +41,19 @@ def rank_of_two(rank: int, file: Path, address: str) -> None:
     total = torch.tensor([float(rank + 1)])
     dist.all_reduce(total)
     assert total.item() == 3.0
+    finished = file.with_suffix(".finished")
+    with ThreadPoolExecutor(1) as threads:
+        work: Future[None] = threads.submit(finished.touch if rank == 0 else lambda: None)
+        wait_on_all_ranks(work, torch.device("cpu"))
+        assert finished.exists(), "no rank goes on before the first one is done"
+        broken: Future[None] = threads.submit(fail if rank == 0 else lambda: None)
+        with pytest.raises(RunError, match="no progress") if rank == 0 else nullcontext():
+            wait_on_all_ranks(broken, torch.device("cpu"))
     leave()
+
+
+def fail() -> None:
+    raise RunError("no progress")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
