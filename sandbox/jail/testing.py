@@ -103,7 +103,8 @@ class _Tests:
         self._setup, setup = compiled(job["setup"], "setup.py")
         setup_tree = ast.parse(setup)
         self._stubs = _stubs(setup_tree)
-        self._tree = ast.parse(job["source"])
+        self._source = job["source"]
+        self._tree = ast.parse(self._source)
         tops = (*setup_tree.body, *self._tree.body)
         self._class_names = class_names(setup_tree, self._tree, self._entry)
         self._classes = {node.name for node in tops if isinstance(node, ast.ClassDef)} - self._stubs
@@ -153,8 +154,13 @@ class _Tests:
         if isinstance(error, ImportError) and error.name in MODULES | {self._entry}:
             return False
         if isinstance(error, NameError):
-            # A name that a loop over nothing has not bound is the program's doing.
-            return not isinstance(error, UnboundLocalError) and error.name not in self._bound
+            # A name that a loop over nothing has not bound is the program's doing, or one in what it returned.
+            return not isinstance(error, UnboundLocalError) and error.name in self._wanted - self._bound
+        if isinstance(error, SyntaxError):
+            # The tests were compiled before; text that they evaluate may be the program's.
+            return error.filename not in ("<string>", "<unknown>")
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            return error.filename.rpartition("/")[2] in self._source
         if isinstance(error, AttributeError):
             return isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
         return isinstance(error, _OWN_ERRORS)
