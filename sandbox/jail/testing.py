@@ -159,7 +159,7 @@ class _Tests:
         if isinstance(error, SyntaxError):
             # The tests were compiled before; text that they evaluate may be the program's.
             return error.filename not in ("<string>", "<unknown>")
-        if isinstance(error, OSError) and isinstance(error.filename, str):
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             return error.filename.rpartition("/")[2] in self._source
         if isinstance(error, AttributeError):
             return isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
