@@ -5,8 +5,8 @@ what its object does, so it must not let it say that its object is right. The ru
 
 - A value that the tests made is compared here, with values. A handle equals no value, has no order with values, and
   takes part in no arithmetic with them. Whether something is `in` it is found out by going through it.
-- Objects that the tests made themselves, by calling a class of the program, are what is tested: their own methods
-  decide. That ends when the program returns the object where it could have returned another.
+- Objects that the tests made themselves, by calling what they use as a class (see `class_names`), are what is tested:
+  their own methods decide. That ends when the program returns the object where it could have returned another.
 - What comes of operators on such objects may be combined with values to become another object, never a value.
 - Two objects of the program are compared by the program, on the side of the one that the tests made.
 - Methods of builtin types that say yes or no, such as `startswith`, are not to be had of other objects.
@@ -47,13 +47,17 @@ _DECIDING = frozenset(
     for kind in (str, bytes, set, int, float, list, dict, tuple)
     for name in dir(kind)
     if name.startswith("is") or name in ("startswith", "endswith")
-) | {"all", "any", "equals", "is_relative_to"}
+) | {"all", "any", "equals", "is_relative_to", "intersection", "difference", "symmetric_difference"}
+# Tests have the order of items from these; what an object of the program finds is an object or yes.
+_PLACES = frozenset({"index", "rindex", "find", "rfind"})
 # Of the tests' objects, these let nobody in.
 _CLOSED = (
     type, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.GeneratorType, types.CoroutineType,
     types.AsyncGeneratorType, property, staticmethod, classmethod,
 )  # fmt: skip
 _OF_CLOSED = ("__call__", "__iter__", "__next__", "__aiter__")
+# Special methods that usually return the object itself; of others that is a result like any other.
+_OF_ITSELF = frozenset({"__iter__", "__enter__", "__aiter__", "__aenter__"})
 _NEVER_GIVEN = (types.ModuleType, types.FrameType, types.TracebackType, types.CodeType)
 _ANSWERED = ("call", "method", "get", "special", "next", "close", "await", "anext")
 _OUR_MODULES = ("unittest.case", "unittest.result", "unittest.suite", "sandbox")
@@ -127,6 +131,7 @@ class TestPeer(Peer):
         program_raised: the last exception of the program that reached the tests.
         callback_failed: an assertion that failed in a call back, whatever the program made of it.
         shared_classes: names of classes of the tests whose objects the program may send by their attributes.
+        class_names: names of the program that the tests use as classes; "" for the function under test.
     """
 
     __test__ = False
@@ -135,6 +140,9 @@ class TestPeer(Peer):
         super().__init__(_TestOperations(self))
         self._namespace, self._mutates = namespace, mutates
         self._standing: dict[int, int] = {}
+        # Classes that the program put where the tests do not use one.
+        self._misplaced: set[int] = set()
+        self.class_names: set[str] = set()
         self.shared_classes: set[str] = set()
         self.program_raised: list[BaseException] = []
         self.callback_failed: BaseException | None = None
@@ -144,8 +152,20 @@ class TestPeer(Peer):
         answer = self.ask("names", "", None, *wanted)
         # Nothing but what was asked for: it becomes a name of the tests.
         found = {name: answer[name] for name in wanted if name in answer} if type(answer) is dict else {}
-        self._standing.update({id(value): _MADE for value in found.values() if isinstance(value, HandleType)})
+        for name, value in found.items():
+            self._take_class(name, value)
         return found
+
+    def _take_class(self, name: str, value: Any) -> None:
+        """Let a class make objects that are what is tested, where the tests use its name as that of a class."""
+        if not isinstance(value, HandleType):
+            return
+        if name not in self.class_names:
+            self._misplaced.add(id(value))
+        if id(value) not in self._misplaced:
+            self._standing[id(value)] = _MADE
+        else:
+            self._standing.pop(id(value), None)
 
     # Values and handles
 
@@ -164,9 +184,16 @@ class TestPeer(Peer):
         def finish(serializer: Serializer, text: str, result: Any, changed: Any) -> Any:
             return self._changed(serializer, text, result, changed, caller)
 
+        container = self.container_of(target) if name in _PLACES | _DECIDING | {"count"} else ""
+        if container and not self.is_tested(target) and hasattr(getattr(builtins, container), name):
+            return getattr(self.ask("value", "", target), name)(*args, **keywords)
+        self._permit(target, name)
         before = len(self.got)
         result = self.request("method" if name else "call", name, target, args, keywords, finish)
-        if isinstance(target, HandleType) and not name and isinstance(result, Handle) and len(self.got) > before:
+        if name in _PLACES and type(result) is int and not self.is_tested(target):
+            raise AttributeError(f"{type(target).__name__!r} object of the program cannot be asked for {name!r}")
+        by_class = isinstance(target, HandleType) and not name and self.standing(target) == _MADE
+        if by_class and isinstance(result, Handle) and len(self.got) > before:
             self._standing[id(result)] = _MADE
         return result
 
@@ -214,20 +241,28 @@ class TestPeer(Peer):
         result = self.ask("special", name, target, *args)
         if standing == _INFORMED and name in _TO_VALUES and self.number_of(result) is None:
             raise TypeError(f"{name} of the program's object makes a value of what it was told")
-        if result is target and standing:
+        if result is target and standing and name in _OF_ITSELF:
             self._standing[id(target)] = standing
         return result
 
-    def permit(self, target: Any, name: str) -> None:
+    def is_tested(self, value: Any) -> bool:
         """See `handles.Asking`."""
-        if name in _DECIDING and self.standing(target) != _MADE:
+        return self.standing(value) == _MADE
+
+    def _permit(self, target: Any, name: str) -> None:
+        """Refuse names that an object of the program may not have."""
+        if name in _DECIDING and not self.is_tested(target):
             raise AttributeError(f"{type(target).__name__!r} object of the program cannot be asked for {name!r}")
 
     def ask(self, operation: str, name: str, target: Any, *args: Any) -> Any:
         """See `handles.Asking`."""
         if operation == "get":
-            self.permit(target, name)
+            self._permit(target, name)
         result = super().ask(operation, name, target, *args)
+        if operation == "get":
+            self._take_class(name, result)
+            if name in _PLACES and callable(result) and not self.is_tested(target):
+                return lambda *args, **keywords: self.call(target, name, args, keywords, sys._getframe(1))
         if operation in ("copy", "deepcopy") and isinstance(result, Handle) and self.standing(target):
             self._standing[id(result)] = self.standing(target)
         return result

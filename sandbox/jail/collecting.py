@@ -270,7 +270,8 @@ def _marks(owner: Any) -> list[Mark]:
 
 
 def _listed(marks: Any) -> list[Mark]:
-    return list(marks) if isinstance(marks, list | tuple) else [marks]
+    # The program can define `pytestmark` too, for tests that import all that it has.
+    return [one for one in (marks if isinstance(marks, list | tuple) else [marks]) if isinstance(one, Mark)]
 
 
 def _holds(mark: Mark) -> bool:

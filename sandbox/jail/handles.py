@@ -59,8 +59,8 @@ class Asking(Protocol):
     def number_of(self, value: Any, /) -> int | None:
         """The number of the object that a handle stands for; None for what is no handle."""
 
-    def permit(self, target: Any, name: str) -> None:
-        """Refuse names that an object of the other process may not have."""
+    def is_tested(self, value: Any, /) -> bool:
+        """Whether the class of an object is what is tested, so that its own methods decide."""
 
 
 class HandleType(type):
@@ -245,7 +245,7 @@ def _body(specials: list[str], methods: list[str], shape: str) -> dict[str, Any]
     body: dict[str, Any] = {}
     for name in methods:
         if name.isidentifier() and name[:2] != "__":
-            body[name] = _method(name)
+            body[name] = _method(name, getattr(_VALUES.get(shape), name, None))
     if shape == "function":
         return body
     for name in specials:
@@ -269,9 +269,12 @@ def _with_handles(forwarded: Callable[..., Any], native: Callable[..., Any]) -> 
     return lambda self, other: forwarded(self, other) if peer().number_of(other) is not None else native(self, other)
 
 
-def _method(name: str) -> Callable[..., Any]:
+def _method(name: str, native: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A method of the class; of a value that the tests did not make, what the builtin type has of that name."""
+
     def method(self: Any, /, *args: Any, **keywords: Any) -> Any:
-        peer().permit(self, name)
+        if native is not None and not peer().is_tested(self):
+            return native(self, *args, **keywords)
         return peer().call(self, name, args, keywords, sys._getframe(1))
 
     method.__name__ = method.__qualname__ = name

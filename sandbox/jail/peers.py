@@ -102,6 +102,7 @@ class Peer:
         self._classes: dict[int, type] = {}
         self._shapes: dict[int, tuple[str, str]] = {}
         self._got_numbers: dict[int, int] = {}
+        self._kept: list[Any] = []
         self._operations = operations
         self._within = 0
         self._turn = threading.RLock()
@@ -166,8 +167,9 @@ class Peer:
         """See `handles.Asking`."""
         return self.ask("special", name, target, *args)
 
-    def permit(self, target: Any, name: str) -> None:
+    def is_tested(self, _: Any) -> bool:
         """See `handles.Asking`."""
+        return True
 
     def exception(self, message: dict[str, Any]) -> BaseException:
         """The exception of a reply."""
@@ -335,6 +337,8 @@ class Peer:
             # The handle itself is known by the number as well: it is what the made object asks about.
             handle: Any = object.__new__(kind)
             self._got_numbers[id(handle)] = number
+            # Kept, so that no other object can get its identity.
+            self._kept.append(handle)
             if shape == "function":
                 return self.function(handle, *value)
             return (handles.generated if shape == "generator" else handles.awaited)(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
 import importlib.util
 import inspect
@@ -16,6 +17,7 @@ from typing import Any
 from sandbox.jail import pytest_api
 from sandbox.jail.answering import ProgramPeer
 from sandbox.jail.asking import TestPeer
+from sandbox.jail.class_names import class_names
 from sandbox.jail.collecting import Collection
 from sandbox.jail.handles import Handle, HandleType, UnsupportedError
 from sandbox.jail.program import compiled, report
@@ -26,6 +28,14 @@ MODULES = frozenset({
     "module", "module_name", "your_code", "code_module", "implementation", "task", "source", "my_solution",
     "your_solution", "solution_module",
 })  # fmt: skip
+# What tests forget to import is not the program's either: it would decide what is equal.
+_MODULES = {"np": "numpy"} | {
+    name: name
+    for name in (
+        "math", "cmath", "numpy", "pytest", "unittest", "collections", "itertools", "functools", "operator", "re",
+        "json", "random", "statistics", "copy", "datetime", "decimal", "fractions",
+    )
+}  # fmt: skip
 _RECURSION = 20_000
 _ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
 _RAN, _ASSERTED, _SWALLOWED = "__ran__", "__asserted__", "__swallowed__"
@@ -93,8 +103,10 @@ class _Tests:
         self._setup, setup = compiled(job["setup"], "setup.py")
         setup_tree = ast.parse(setup)
         self._stubs = _stubs(setup_tree)
-        self._tree = ast.parse(job["source"])
+        self._source = job["source"]
+        self._tree = ast.parse(self._source)
         tops = (*setup_tree.body, *self._tree.body)
+        self._class_names = class_names(setup_tree, self._tree, self._entry)
         self._classes = {node.name for node in tops if isinstance(node, ast.ClassDef)} - self._stubs
         self._finished: set[str] = set()
         self._asserted = 0
@@ -103,7 +115,8 @@ class _Tests:
         self._frameworks = {"unittest", "pytest"} & {
             name.partition(".")[0] for node in imported for name in _imported(node)
         }
-        self._wanted = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
+        named = [node for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
+        self._wanted, self._bound = {node.id for node in named}, {n.id for n in named if isinstance(n.ctx, ast.Store)}
         self._has_asserts = any(isinstance(node, ast.Assert) for node in ast.walk(self._tree))
         if not self._frameworks and not any(_can_fail(node) for node in ast.walk(self._tree)):
             raise UnsupportedError("the tests assert nothing")
@@ -140,6 +153,14 @@ class _Tests:
             return False
         if isinstance(error, ImportError) and error.name in MODULES | {self._entry}:
             return False
+        if isinstance(error, NameError):
+            # A name that a loop over nothing has not bound is the program's doing, or one in what it returned.
+            return not isinstance(error, UnboundLocalError) and error.name in self._wanted - self._bound
+        if isinstance(error, SyntaxError):
+            # The tests were compiled before; text that they evaluate may be the program's.
+            return error.filename not in ("<string>", "<unknown>")
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+            return error.filename.rpartition("/")[2] in self._source
         if isinstance(error, AttributeError):
             return isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
         return isinstance(error, _OWN_ERRORS)
@@ -175,7 +196,12 @@ class _Tests:
         namespace = self._namespace
         trusted = {*_defined(self._tree), *vars(builtins), *(namespace.keys() - self._stubs), _RAN, _ASSERTED}
         wanted = self._wanted - trusted - {self._entry}
+        for name in wanted & _MODULES.keys():
+            with contextlib.suppress(ImportError):
+                namespace[name] = importlib.import_module(_MODULES[name])
+        wanted -= _MODULES.keys()
         self._peer.shared_classes = self._classes
+        self._peer.class_names = self._class_names
         found = self._peer.names(["", *(f"class {name}" for name in sorted(self._classes)), *sorted(wanted)])
         candidate = found.pop("")
         namespace.update(found)

@@ -55,6 +55,8 @@ def load(text: str | bytes) -> Any:
     Raises:
         ValueEncodingError: it is not JSON, or too deep or too large.
     """
+    if not isinstance(text, str | bytes):
+        raise ValueEncodingError("an encoding is text")
     try:
         tree = _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:

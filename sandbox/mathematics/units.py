@@ -93,7 +93,7 @@ _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+|\\(?!(?:frac|sqrt|pi|cdot|time
 _NO_NOUNS = frozenset({
     "squared", "cubed", "factorial", "halves", "thirds", "quarters", "fourths", "fifths", "sixths", "eighths", "tenths",
     "hundredths", "thousandths", "tens", "dozens", "hundreds", "thousands", "millions", "billions", "below", "above",
-    "negative",
+    "negative", "inverse", "grand", "score", "gross", "couple", "wrong", "incorrect", "false",
     "or", "and", "to", "is", "are", "was", "not", "no", "maybe", "but", "more", "less", "fewer", "than",
     "plus", "minus", "times", "over", "divided", "by", "if", "then", "else", "mod", "base", "hundred",
     "thousand", "million", "billion", "trillion", "dozen", "half", "third", "quarter", "percent", "pct",

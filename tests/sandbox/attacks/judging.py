@@ -11,6 +11,7 @@ import forging  # noqa: F401
 import kernel  # noqa: F401
 import oracles  # noqa: F401
 import poisoning  # noqa: F401
+import posing  # noqa: F401
 import pretending  # noqa: F401
 import reading  # noqa: F401
 import starving  # noqa: F401

@@ -56,7 +56,10 @@ NOTATIONS = (
     ),
     Notation("units of speed", "90 km/h", ("25 m/s", r"25\text{ m}/\text{s}", "90 kilometers per hour"), ("90 m/s",)),
     Notation(
-        "things that are counted", "14", ("14 marbles", r"14\text{ blue marbles}"), ("14 more", "14 or 15", "14 xyz")
+        "things that are counted",
+        "14",
+        ("14 marbles", r"14\text{ blue marbles}"),
+        ("14 more", "14 or 15", "14 xyz", "14 score"),
     ),
     Notation("letters are no units", "6t", (r"6\cdot t",), ("6", "6s")),
     Notation("degrees", r"40^\circ", ("40", "40°", "40 degrees"), ("41°",)),
