@@ -100,7 +100,9 @@ def test_messages_that_the_format_does_not_take_are_named_by_file_and_line(tmp_p
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     file = written(tmp_path / "tasks.jsonl", [*TASKS, {"messages": talk, "answer": "1"}])
     [problem] = checks.problems(recipe(file, "tasks.template=raw"))
-    assert f"tasks.jsonl, line {len(TASKS) + 1}: tasks.template is raw, which takes a single prompt" in problem
+    assert (
+        f"tasks.jsonl, line {len(TASKS) + 1}: `messages` has 3 of them, which needs `tasks.template: chat`" in problem
+    )
 
 
 def test_a_trace_of_several_turns_is_told_before_anything_starts(tmp_path: Path) -> None:
