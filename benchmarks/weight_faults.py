@@ -215,6 +215,9 @@ class Trials:
         else:
             first.signal(signal.SIGCONT)
         first_seconds = self._seconds_until(first, version, time.monotonic())
+        if first_seconds is None and not first.alive:  # it could not give the update up and ended, to be replaced
+            first = self.fleet.replace(first, another=self._spare and not last)
+            first_seconds = self._seconds_until(first, version, time.monotonic())
         wrong = "; ".join(filter(None, (self._wrong(engine, tensors) for engine in (first, survivor))))
         return Trial(step, action, survivor_seconds, first_seconds, _refusals() - refusals, wrong)
 

@@ -200,7 +200,11 @@ def test_an_interrupt_says_how_to_go_on(
         signal.raise_signal(number)
 
     monkeypatch.setattr("actors.run.show", interrupted)
-    assert call(monkeypatch, "run", RECIPE, "-s", f"output={tmp_path}") == code
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup, which has it ignored
+    try:
+        assert call(monkeypatch, "run", RECIPE, "-s", f"output={tmp_path}") == code
+    finally:
+        signal.signal(number, before)
     assert says in one_line(capsys)
 
 
