@@ -1,4 +1,4 @@
-"""The tokenizer in a model folder."""
+"""The tokenizer in a model folder, and how many token ids the model has for it."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def load_tokenizer(folder: Path) -> Any:
     except Exception as error:  # the library underneath raises bare exceptions for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise RecipeError(f"{folder} has no tokenizer that can be loaded ({reason}); take a complete folder") from error
-    if beyond := _beyond(tokenizer, _vocabulary(folder)):
+    if beyond := _beyond(tokenizer, vocabulary_of(folder)):
         raise RecipeError(
             f"{folder}: the tokenizer writes {', '.join(beyond[:5])}, for which the model has no embedding; add them "
             "with resize_token_embeddings, and save model and tokenizer together"
@@ -36,9 +36,11 @@ def _beyond(tokenizer: Any, size: int | None) -> list[str]:
     ]
 
 
-def _vocabulary(folder: Path) -> int | None:
+def vocabulary_of(model: Path | None) -> int | None:
+    """Number of the token ids of the model in a folder, as its configuration has it; None where nothing says so."""
     try:
-        size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+        found = json.loads((model / "config.json").read_text(encoding="utf-8")) if model is not None else {}
+        size = found.get("vocab_size", (found.get("text_config") or {}).get("vocab_size"))
     except (OSError, ValueError, AttributeError):
-        return None
+        return None  # whoever loads the model says what is wrong with it
     return size if isinstance(size, int) else None

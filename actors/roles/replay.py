@@ -1,14 +1,13 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
-import json
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from actors import process
 from actors.config.roles import ReplayConfig
 from actors.errors import RunError
+from actors.models.tokenizer import vocabulary_of
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.ledger import ReplayLimits
@@ -101,16 +100,6 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
         verify_attempts=config.verify_attempts,
         generation_attempts=config.generation_attempts,
     )
-
-
-def vocabulary_of(model: Path | None) -> int | None:
-    """Number of the token ids of the model in a folder, as its configuration has it; None where nothing says so."""
-    try:
-        found = json.loads((model / "config.json").read_text(encoding="utf-8")) if model is not None else {}
-    except (OSError, ValueError):
-        return None  # whoever loads the model says what is wrong with it
-    size = found.get("vocab_size", (found.get("text_config") or {}).get("vocab_size"))
-    return size if isinstance(size, int) else None
 
 
 def _snapshot(storage: Storage) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.errors import RecipeError
-from actors.models.tokenizer import load_tokenizer
+from actors.models.tokenizer import load_tokenizer, vocabulary_of
 from tests.unit.actors.tasks.tokenizers import characters
 
 
@@ -43,3 +43,12 @@ def test_tokens_of_the_template_without_an_embedding_are_refused(tmp_path: Path)
         load_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": len(tokenizer) - 1}))
     assert load_tokenizer(tmp_path), "<|endoftext|> is in no prompt of this template"
+
+
+def test_the_vocabulary_is_what_the_models_configuration_says(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    assert vocabulary_of(None) is None
+    assert vocabulary_of(tmp_path) is None
+    for text, size in (('{"vocab_size": 128}', 128), ('{"text_config": {"vocab_size": 64}}', 64), ("{}", None)):
+        file.write_text(text)
+        assert vocabulary_of(tmp_path) == size

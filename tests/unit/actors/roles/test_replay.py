@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from actors.config.loading import load
-from actors.roles.replay import StreamTasks, limits_of, vocabulary_of
+from actors.roles.replay import StreamTasks, limits_of
 from actors.tasks import TaskStream
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -27,15 +27,6 @@ def test_tasks_travel_with_their_source() -> None:
     assert tasks.held_out == len(stream.held_out)
     assert tasks.train(3)["source"] == stream.train(3).source == "addition:3"
     assert tasks.evaluate(0)["key"] == stream.held_out[0].key
-
-
-def test_the_vocabulary_is_what_the_models_configuration_says(tmp_path: Path) -> None:
-    file = tmp_path / "config.json"
-    assert vocabulary_of(None) is None
-    assert vocabulary_of(tmp_path) is None
-    for text, size in (('{"vocab_size": 128}', 128), ('{"text_config": {"vocab_size": 64}}', 64), ("{}", None)):
-        file.write_text(text)
-        assert vocabulary_of(tmp_path) == size
 
 
 def test_the_ledgers_bounds_are_the_recipes() -> None:
