@@ -12,7 +12,7 @@ from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, Reason
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
 from actors.tasks.records import read_jsonl
-from actors.tasks.sources import open_source
+from actors.tasks.sources import Dataset, open_source
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer, notes
@@ -32,11 +32,11 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint, so that its cold start is behind it.
     """
     try:
-        _read(recipe)
+        files = list(_opened(recipe))
         tokenizer = _tokenizer(recipe)
         known = tokenizer is not None or recipe.tasks.template != "chat"
         renderer = Renderer(recipe.tasks, tokenizer) if known else None
-        found = list(_prompts(recipe, renderer))
+        found = [problem for path, tasks in files for problem in _prompts(path, tasks, renderer)]
         if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
             stream = TaskStream(recipe.tasks, recipe.seed)
             if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
@@ -69,12 +69,13 @@ def _has_gym() -> bool:
     return find_spec("reasoning_gym") is not None
 
 
-def _read(recipe: Recipe) -> None:
+def _opened(recipe: Recipe) -> Iterator[tuple[Path, Dataset]]:
+    """The files of tasks and what is in them. Raises RecipeError for a source that cannot be read."""
     for source in recipe.tasks.sources:
         if isinstance(source, ReasoningGymSource) and _has_gym():
             open_source(source)
         if isinstance(source, Gsm8kSource | JsonlSource):
-            open_source(source, single=recipe.tasks.template != "chat")
+            yield source.path, open_source(source, single=recipe.tasks.template != "chat")
 
 
 def unexpected(recipe: Recipe) -> list[str]:
@@ -83,15 +84,13 @@ def unexpected(recipe: Recipe) -> list[str]:
     return [] if tokenizer is None else list(notes(recipe.tasks, tokenizer))
 
 
-def _prompts(recipe: Recipe, renderer: Renderer | None) -> Iterator[str]:
+def _prompts(path: Path, tasks: Dataset, renderer: Renderer | None) -> Iterator[str]:
     """Lines that cannot be rendered, the first with every sequence of roles."""
-    for source in recipe.tasks.sources:
-        if renderer is None or not isinstance(source, Gsm8kSource | JsonlSource):
-            continue
-        opened = open_source(source)
-        for index, problem in _refused(renderer, (opened[index] for index in range(len(opened)))):
-            place, _ = next(islice(read_jsonl(source.path), index, None))
-            yield f"{place}: {problem}"
+    if renderer is None:
+        return
+    for index, problem in _refused(renderer, (tasks[index] for index in range(len(tasks)))):
+        place, _ = next(islice(read_jsonl(path), index, None))
+        yield f"{place}: {problem}"
 
 
 def _traces(path: Path, stream: TaskStream, renderer: Renderer | None, *, with_ends: bool) -> Iterator[str]:
