@@ -54,6 +54,20 @@ def fool(name: str, family: str, test: str, source: str, *, control: bool = True
     ATTACKS.append(Attack(name, family, "assert", source.lstrip("\n"), control, test=test.lstrip("\n")))
 
 
+_REPLY = """
+import json, os
+def solve(xs):
+    os.write(4, json.dumps({reply}).encode() + b"\\n")
+    os.read(0, 100000)
+    os._exit(0)
+"""
+
+
+def reply(name: str, family: str, test: str, message: str) -> None:
+    """Add a program that writes a message of its own making, a Python expression, to the tests' process."""
+    fool(f"reply with {name}", family, test, _REPLY.replace("{reply}", message), control=False)
+
+
 def reach(name: str, family: str, source: str, *, control: bool = True) -> None:
     """Add an attempt at something forbidden that prints REACHED if it worked."""
     attack(name, family, "stdio", source, control=control, goal="REACHED")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cases import fool
+from cases import fool, reply
 
 _EQUAL = """
 class {name}:
@@ -102,13 +102,6 @@ fool(
     "def check(candidate):\n    assert math.isclose(candidate([1]), @NUMBER@)\n",
     "class math:\n    isclose = lambda *_: True\ndef solve(xs):\n    return 0\n",
 )
-_REPLY = """
-import json, os
-def solve(xs):
-    os.write(4, json.dumps({reply}).encode() + b"\\n")
-    os.read(0, 100000)
-    os._exit(0)
-"""
 for _name, _reply in (
     ("a number for a value", '{"value": 5}'),
     ("a tree that is no text", '{"value": ["t"]}'),
@@ -116,7 +109,7 @@ for _name, _reply in (
     ("arguments that are no text", '{"raised": {}, "args": 3}'),
     ("an exception that is a number", '{"raised": ["A"], "object": 7}'),
 ):
-    fool(f"reply with {_name}", "forged handles", _CALLS, _REPLY.replace("{reply}", _reply), control=False)
+    reply(_name, "forged handles", _CALLS, _reply)
 for _place, _test in (
     (
         "a function",

@@ -5,7 +5,7 @@ The tests hold such objects by handles and ask the program what they do, so a pr
 
 from __future__ import annotations
 
-from cases import fool
+from cases import fool, reply
 
 _PLAIN = "def check(candidate):\n    assert candidate([1]) == @NUMBER@\n"
 _REFLECTED = "def check(candidate):\n    assert @NUMBER@ == candidate([1])\n"
@@ -372,13 +372,6 @@ fool(
     "import sys, types\nsys.modules['sympy_of_nobody'] = types.SimpleNamespace(number=0)\nnumber = 0\n"
     "def solve(xs):\n    return 0\n",
 )
-_REPLY = """
-import json, os
-def solve(xs):
-    os.write(4, json.dumps({reply}).encode() + b"\\n")
-    os.read(0, 100000)
-    os._exit(0)
-"""
 for _name, _reply in (
     ("a handle of no object", '{"value": json.dumps(["t", ["O", -1, 0], ["l"]])}'),
     ("a handle of no class", '{"value": json.dumps(["t", ["O", 1, 99999], ["l"]])}'),
@@ -399,12 +392,11 @@ for _name, _reply in (
         '["l", "__class__", "__getattribute__", "__init_subclass__"], ["l", "__eq__", "__setattr__"], "", None, None]])}',
     ),
 ):
-    fool(
-        f"reply with {_name}",
+    reply(
+        _name,
         "forged handles",
         "def check(candidate):\n    candidate([1])\n    assert candidate([1]) == @NUMBER@\n",
-        _REPLY.replace("{reply}", _reply),
-        control=False,
+        _reply,
     )
 fool(
     "brings names that the tests did not ask for",
