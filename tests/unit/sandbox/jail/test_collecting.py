@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with Pool(SandboxConfig(workers=2, test_seconds=60.0, cpu_seconds=30.0), RewardConfig()) as made:
-        yield made
-
-
-def _status(pool: Pool, program: str, test: str, entry: str = "f") -> Status:
-    [verdict] = pool.score([Submission("assert", program, {"raw": True, "entry": entry, "test": test})], 300)
-    return verdict.status
-
+from sandbox import Status
+from tests.unit.sandbox.jail.conftest import Judge
 
 RIGHT = "def f(x): return x * x"
 WRONG = "def f(x): return 4"
@@ -529,11 +516,11 @@ assert f(3)==9
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_whatever_is_a_test_is_run(pool: Pool, name: str) -> None:
-    assert _status(pool, RIGHT, FORMS[name]) is Status.OK
-    assert _status(pool, WRONG, FORMS[name]) is Status.WRONG
+def test_whatever_is_a_test_is_run(judge: Judge, name: str) -> None:
+    assert judge(RIGHT, FORMS[name]) is Status.OK
+    assert judge(WRONG, FORMS[name]) is Status.WRONG
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_cannot_be_run_is_no_verdict_on_the_program(pool: Pool, name: str) -> None:
-    assert _status(pool, RIGHT, UNUSABLE[name]) is Status.INFRA_ERROR
+def test_what_cannot_be_run_is_no_verdict_on_the_program(judge: Judge, name: str) -> None:
+    assert judge(RIGHT, UNUSABLE[name]) is Status.INFRA_ERROR

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with Pool(SandboxConfig(workers=2, test_seconds=60.0, cpu_seconds=30.0), RewardConfig()) as made:
-        yield made
-
-
-def _status(pool: Pool, program: str, test: str, entry: str = "f") -> Status:
-    [verdict] = pool.score([Submission("assert", program, {"raw": True, "entry": entry, "test": test})], 300)
-    return verdict.status
-
+from sandbox import Status
+from tests.unit.sandbox.jail.conftest import Judge
 
 CASES = {
     "cls": (
@@ -1084,12 +1071,12 @@ async def test_a():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_right_programs_pass(pool: Pool, name: str) -> None:
+def test_right_programs_pass(judge: Judge, name: str) -> None:
     entry, program, test = CASES[name]
-    assert _status(pool, program, test, entry) is Status.OK
+    assert judge(program, test, entry) is Status.OK
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_programs_fail(pool: Pool, name: str) -> None:
+def test_wrong_programs_fail(judge: Judge, name: str) -> None:
     entry, program, test = WRONG[name]
-    assert _status(pool, program, test, entry) is Status.WRONG
+    assert judge(program, test, entry) is Status.WRONG
