@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {
-    9: {"cli"},
+    9: {"cli", "commands"},
     8: {"run", "folder"},
     7: {"stages"},
     6: {"control"},

@@ -1,0 +1,1 @@
+"""Commands of `leeway`, one a file; `actors.cli` names them."""
