@@ -13,8 +13,9 @@ from actors.events import Event, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.ledger import Ledger, Reason, ReplayLimits
 from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics, Verified
 from actors.transport.codec import Array
 
@@ -364,14 +365,13 @@ class Buffer:
 
     def _after_losses(self) -> tuple[Event, ...]:
         for purpose, ledger in self._ledgers():
-            for group_id, reason in ledger.newly_dropped:
+            for group_id, reason in ledger.take_dropped():
                 record = self.records.pop((purpose, group_id), None)
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
                 elif reason is Reason.INFRA_ERROR:
                     self.refusals.setdefault(str(reason), "the verifiers, or their leases, were lost; see their logs")
-            ledger.newly_dropped.clear()
         return self._end_of_evaluation()
 
     def _ledger(self, purpose: m.Purpose) -> Ledger | None:

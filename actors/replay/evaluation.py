@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.events import EvaluationDone, EvaluationMissing
-from actors.replay.ledger import REISSUED, Entry, Ledger, ReplayLimits, State
+from actors.replay.ledger import REISSUED, Ledger, ReplayLimits
 from actors.replay.messages import CompletionVerdict, Evaluate
+from actors.replay.queues import Entry, State
 
 #: Evaluations have disjoint group_ids, so that a group that comes late is never taken for one of the next evaluation.
 GROUP_IDS = 2**32
@@ -80,7 +81,7 @@ class Evaluation:
         for entry in self.ledger.entries.values():
             if entry.state is not State.READY:
                 waiting[entry.holder or "a verifier that is free"] += 1
-        if unasked := self.tasks - self.ledger.cursor + len(self.ledger.pending):
+        if unasked := self.ledger.tasks.left():
             waiting["a generator that is free"] += unasked
         return ", ".join(f"{who} ({n} of {self.tasks} held-out tasks)" for who, n in waiting.most_common())
 
@@ -90,9 +91,10 @@ class Evaluation:
         Args:
             refusals: what was said last of what was refused, by reason.
         """
-        entries = [entry for entry in self.ledger.entries.values() if entry.state is State.READY]
-        if len(entries) + sum(self.left_out.values()) < self.tasks:
+        scored = self.ledger.groups.states[State.READY]
+        if len(scored) + sum(self.left_out.values()) < self.tasks:
             return None
+        entries = sorted(scored.values(), key=lambda entry: entry.group_id)
         if not entries:
             why = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
             said = "; ".join(refusals[reason] for reason in self.left_out if reason in refusals)

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.replay.ledger import Ledger, Reason, ReplayLimits, State
+from actors.replay.ledger import Ledger, Reason, ReplayLimits
+from actors.replay.queues import State
 
 WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])
 
@@ -136,13 +137,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def everything_restarts_from_a_checkpoint_with_other_limits(self, batch: int, staleness: int) -> None:
         version = self.ledger.version
         snapshot = json.loads(json.dumps(self.ledger.snapshot(version)))
-        known = set(range(self.ledger.cursor))
+        known = set(range(self.ledger.tasks.cursor))
         unfinished = {e.task for e in self.ledger.entries.values() if e.state is not State.TRAINED}
         done = self.ledger.committed + sum(e.state is State.TRAINED for e in self.ledger.entries.values())
-        assert known - unfinished - set(self.ledger.pending) >= self.trained_tasks
+        assert known - unfinished - set(self.ledger.tasks.to_reissue()) >= self.trained_tasks
         self.limits = replace(self.limits, groups_per_batch=batch, max_staleness=staleness)
         self.ledger = Ledger.resume(self.limits, snapshot)
-        assert unfinished <= set(self.ledger.pending)
+        assert unfinished <= set(self.ledger.tasks.to_reissue())
         assert self.ledger.committed == done
         assert self.ledger.capacity(version) == Ledger(self.limits).capacity(0)
         self.first_version, self.settled = version, done
@@ -160,18 +161,18 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def a_task_is_never_in_two_places(self) -> None:
         if hasattr(self, "ledger"):
-            tasks = [e.task for e in self.ledger.entries.values()] + list(self.ledger.pending)
+            tasks = [e.task for e in self.ledger.entries.values()] + self.ledger.tasks.to_reissue()
             assert len(tasks) == len(set(tasks))
 
     @invariant()
     def no_task_is_lost_for_ever(self) -> None:
         if hasattr(self, "ledger"):
-            assert all(lost < self.limits.generation_attempts for lost in self.ledger.losses.values())
-            assert set(self.ledger.losses) <= {e.task for e in self.ledger.entries.values()} | set(self.ledger.pending)
+            assert all(lost < self.limits.generation_attempts for lost in self.ledger.tasks.losses.values())
+            assert set(self.ledger.tasks.losses) <= {e.task for e in self.ledger.entries.values()} | set(self.ledger.tasks.to_reissue())
             last = [
                 e.holder
                 for e in self.ledger.entries.values()
-                if e.state is State.LEASED and 0 < self.ledger.losses[e.task] == self.limits.generation_attempts - 1
+                if e.state is State.LEASED and 0 < self.ledger.tasks.losses[e.task] == self.limits.generation_attempts - 1
             ]
             assert len(last) == len(set(last)), "a generator holds two tasks on their last attempt"
 
@@ -295,7 +296,7 @@ def test_of_the_tasks_that_die_together_only_the_one_at_fault_is_given_up() -> N
             ledger.group_arrived(entry.group_id, 0, 0)
             ledger.verdict(entry.group_id, [0.0, 1.0])
     assert ledger.dropped == {Reason.WORKER_LOST: 23, Reason.ATTEMPTS_EXHAUSTED: 1}
-    assert poison not in ledger.pending
+    assert poison not in ledger.tasks.to_reissue()
     done = {e.task for e in ledger.entries.values() if e.state is State.READY}
     assert done == set(range(max(done) + 1)) - {poison}, "a task went down with another"
 
@@ -306,7 +307,7 @@ def test_a_lease_that_runs_out_again_and_again_is_the_tasks_fault_and_staleness_
         (entry,) = ledger.lease("g", version, 1, 0.0)
         ledger.group_arrived(entry.group_id, 0, 0)
         ledger.verdict(entry.group_id, [0.0, 1.0])
-        ledger._drop_stale(version=1)
+        assert ledger.take_batch(version=1) is None
     assert ledger.dropped == {Reason.STALE: 4}
     for start in (0.0, 20.0):
         assert [e.task for e in ledger.lease("g", 4, 1, start)] == [0]
