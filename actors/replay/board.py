@@ -62,12 +62,16 @@ class Board:
             case _:
                 assert_never(request)
 
+    @property
+    def last(self) -> int:
+        """Number of the latest event."""
+        return self._events_gone + len(self._events)
+
     def _news(self, after: int) -> dict[str, Any] | None:
         fresh = self._events[max(0, after - self._events_gone) :]
         if not fresh:
             return None
-        last = self._events_gone + len(self._events)
-        return {"events": [event.model_dump(mode="json") for event in fresh], "last": last}
+        return {"events": [event.model_dump(mode="json") for event in fresh], "last": self.last}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -1,15 +1,18 @@
 """The replay on its socket: one ROUTER and one thread before buffer and board; long polls, expiry, metrics.
 
+What a message costs does not grow with the groups that are held or with the workers that wait: long polls stand in
+queues (`polls`), and what looks at every member or metric is done a few times a second.
+
 message ──parse──▶ heard ──▶ board   (who is alive, where services are, what happened)
                          └─▶ buffer  (groups, batches, evaluations) ──▶ metrics, events for the board
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from actors.errors import ProtocolError
@@ -20,26 +23,18 @@ from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.ledger import Reason
+from actors.replay.polls import Poll, Polls, Topic
+from actors.replay.queues import State
 from actors.transport.address import Node
 from actors.transport.codec import Array, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
 log = logging.getLogger(__name__)
 
-#: Longest sleep of the loop: leases and long polls are looked at this often even where no message comes (s).
+#: How often leases, members and metrics are looked at, which is also the longest sleep of the loop (s).
 TICK_SECONDS = 0.25
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A long poll that has no answer yet."""
-
-    identity: bytes
-    message: Message
-    request: m.AnyRequest
-    until: float
 
 
 class ReplayService:
@@ -69,7 +64,8 @@ class ReplayService:
         self._max_bytes = max_message_bytes
         self._name, self._report = name, Report(ready=True, metrics=metrics_address)
         self._clock = clock
-        self._waiting: list[Waiting] = []
+        self._polls = Polls()
+        self._next_tick = -math.inf
         self._exported: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
@@ -101,12 +97,15 @@ class ReplayService:
     def _serve(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self._socket.poll(TICK_SECONDS):
+                wait = min(TICK_SECONDS, self._polls.next_deadline() - self._clock())
+                if self._socket.poll(max(0.0, wait)):
                     with metrics.busy("replay"):
                         self._take_all()
-                self._expire()
-                self._answer_waiting()
-                self._export()
+                if self._clock() >= self._next_tick:
+                    self._next_tick = self._clock() + TICK_SECONDS
+                    self._expire()
+                    self._export()
+                self._answer_polls()
         except Exception:
             log.exception("the replay's thread ends")
             raise
@@ -126,18 +125,15 @@ class ReplayService:
             request = parse(message, m.REQUESTS)
             metrics.MESSAGES.labels(message.kind).inc()
             self._heard(request)
+            if isinstance(request, m.LongPoll) and request.wait_seconds > 0:
+                poll = Poll(identity, number, request, self._clock() + request.wait_seconds)
+                self._polls.add(self._topic(request), poll)
+                return
             reply = self._answer(request, message.arrays)
         except ProtocolError as error:
-            metrics.MALFORMED.inc()
-            log.warning("rejected a message: %s", error)
-            self._send(identity, Message("error", number, {"message": str(error)}))
+            self._refuse(identity, number, error)
             return
-        if reply is not None:
-            self._reply(identity, message, reply)
-        elif isinstance(request, m.LongPoll) and request.wait_seconds > 0:
-            self._waiting.append(Waiting(identity, message, request, self._clock() + request.wait_seconds))
-        else:
-            self._reply(identity, message, OK)
+        self._reply(identity, number, reply or OK)
 
     def _answer(self, request: m.AnyRequest, arrays: Mapping[str, Array]) -> Reply | None:
         now = self._clock()
@@ -146,22 +142,69 @@ class ReplayService:
             if isinstance(request, m.RemoveMember):
                 log.info("%s has exited; its leases are revoked", request.name)
                 self._lost(request.name)
+            elif isinstance(request, m.Beat):
+                self._requeue(request.worker)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
             self._happened(reply)
         return reply
 
-    def _answer_waiting(self) -> None:
-        still = []
-        for waiting in self._waiting:
-            now = self._clock()
-            reply = self._answer(waiting.request, waiting.message.arrays)
-            if reply is not None or now >= waiting.until:
-                self._reply(waiting.identity, waiting.message, reply or OK)
+    # ---------------------------------------------------------------- long polls
+
+    def _topic(self, request: m.LongPoll) -> Topic:
+        match request:
+            case m.Lease():  # the generator may take an update while its poll waits
+                return m.Lease, max(request.version, self._board.members.version(request.worker))
+            case m.TakeBatch():
+                return m.TakeBatch, request.version
+            case m.Events():
+                return m.Events, request.after
+            case _:
+                return type(request), 0
+
+    def _requeue(self, worker: str) -> None:
+        """A worker reported a newer version, perhaps, for which there is work."""
+        for number, topic, poll in self._polls.of(worker):
+            if (now := self._topic(poll.request)) != topic:
+                self._polls.move(number, now)
+
+    def _answer_polls(self) -> None:
+        for topic in self._polls.topics():
+            self._answer_topic(topic)
+        for poll in self._polls.over(self._clock()):
+            self._reply(poll.identity, poll.message, OK)
+
+    def _answer_topic(self, topic: Topic) -> None:
+        """Answer polls while there is something, each with no more than its share, so that none takes all of it."""
+        refused = 0  # what there is may be for others, such as a task that their generator must not have
+        while found := self._polls.first(topic, refused):
+            number, poll = found
+            waiting = self._polls.waiting(topic) - refused
+            if not (available := self._available(topic)):
+                return
+            try:
+                reply = self._answer(_at_most(poll.request, math.ceil(available / waiting)), {})
+            except ProtocolError as error:
+                self._polls.remove(number)
+                self._refuse(poll.identity, poll.message, error)
+                continue
+            if reply is None:
+                refused += 1
             else:
-                still.append(waiting)
-        self._waiting = still
+                self._polls.remove(number)
+                self._reply(poll.identity, poll.message, reply)
+
+    def _available(self, topic: Topic) -> int:
+        """How much there is of it: nothing where its polls have no answer yet."""
+        kind, number = topic
+        training, evaluation = self._buffer.ledger, self._buffer.evaluations.current
+        if kind is m.Lease:
+            return training.to_lease(number) + (evaluation.ledger.to_lease(0) if evaluation else 0)
+        if kind is m.LeaseVerification:
+            ledgers = [training, evaluation.ledger] if evaluation else [training]
+            return sum(ledger.counts()[State.GENERATED] for ledger in ledgers)
+        return int(training.to_take(number) if kind is m.TakeBatch else number < self._board.last)
 
     def _happened(self, reply: Reply) -> None:
         """Tell the watchers and the metrics what a request has changed."""
@@ -199,13 +242,19 @@ class ReplayService:
         kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
         self._record(self._buffer.worker_lost(name))
-        gone = [w for w in self._waiting if w.request.worker == name]
-        self._waiting = [w for w in self._waiting if w.request.worker != name]
-        for waiting in gone:
-            self._reply(waiting.identity, waiting.message, OK)
+        for number, _, poll in self._polls.of(name):
+            self._polls.remove(number)
+            self._reply(poll.identity, poll.message, OK)
 
-    def _reply(self, identity: bytes, message: Message, reply: Reply) -> None:
-        self._send(identity, Message("reply", message.id, reply.body, reply.arrays))
+    # ---------------------------------------------------------------- answers
+
+    def _reply(self, identity: bytes, number: int, reply: Reply) -> None:
+        self._send(identity, Message("reply", number, reply.body, reply.arrays))
+
+    def _refuse(self, identity: bytes, number: int, error: ProtocolError) -> None:
+        metrics.MALFORMED.inc()
+        log.warning("rejected a message: %s", error)
+        self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _send(self, identity: bytes, message: Message) -> None:
         """A peer that is gone, or does not read, loses its answer; it asks again, or its lease expires. One whose
@@ -229,7 +278,7 @@ class ReplayService:
         self._follow(metrics.COMMITTED, "committed", ledger.committed)
         for reason in Reason:
             self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
-        metrics.PENDING.set(len(ledger.pending))
+        metrics.PENDING.set(len(ledger.tasks.to_reissue()))
         metrics.CONSERVED.set(ledger.conserved())
         for role in WORKER_ROLES:
             metrics.WORKERS.labels(role).set(sum(1 for _ in self._board.members.alive(role)))
@@ -238,3 +287,11 @@ class ReplayService:
         """The ledger counts; the exported counter follows it."""
         counter.inc(value - self._exported[name])
         self._exported[name] = value
+
+
+def _at_most(request: m.LongPoll, share: int) -> m.AnyRequest:
+    """A request for as much as it asks, and no more than its share."""
+    if isinstance(request, m.Lease | m.LeaseVerification) and share < request.capacity:
+        return request.model_copy(update={"capacity": share})
+    assert isinstance(request, m.AnyRequest)
+    return request

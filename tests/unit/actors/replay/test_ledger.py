@@ -168,11 +168,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_task_is_lost_for_ever(self) -> None:
         if hasattr(self, "ledger"):
             assert all(lost < self.limits.generation_attempts for lost in self.ledger.tasks.losses.values())
-            assert set(self.ledger.tasks.losses) <= {e.task for e in self.ledger.entries.values()} | set(self.ledger.tasks.to_reissue())
+            assert set(self.ledger.tasks.losses) <= {e.task for e in self.ledger.entries.values()} | set(
+                self.ledger.tasks.to_reissue()
+            )
             last = [
                 e.holder
                 for e in self.ledger.entries.values()
-                if e.state is State.LEASED and 0 < self.ledger.tasks.losses[e.task] == self.limits.generation_attempts - 1
+                if e.state is State.LEASED
+                and 0 < self.ledger.tasks.losses[e.task] == self.limits.generation_attempts - 1
             ]
             assert len(last) == len(set(last)), "a generator holds two tasks on their last attempt"
 
