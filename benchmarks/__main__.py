@@ -124,6 +124,16 @@ def sandbox_fuzz(
     raise typer.Exit(sandbox_fuzz.run(target, seconds, saved))
 
 
+@app.command("ledger")
+def ledger(
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 100_000,
+) -> None:
+    """The replay's ledger, explored by hypothesis with a crash possible at every step."""
+    from benchmarks import ledger
+
+    ledger.run(steps)
+
+
 if __name__ == "__main__":
     terminal.quiet()
     sys.exit(cli.execute(app, "python -m benchmarks"))

@@ -211,8 +211,8 @@ class Ledger:
         return [self.entries[group_id] for group_id in self.batches[version]]
 
     def to_take(self, version: int) -> bool:
-        """Whether `take_batch` has a batch, or something to drop."""
-        if version in self.batches or self._first_is_stale(version):
+        """Whether `take_batch` is worth a call: whether there is a batch, or something to drop, or to object to."""
+        if version in self.batches or version < self.version or self._first_is_stale(version):
             return True
         return len(self.ready) >= self.limits.groups_per_batch and not self.waits(version)
 
@@ -395,5 +395,6 @@ class Ledger:
         return ledger
 
 
-#: The fields of a ledger that are plain numbers.
+#: The fields of a ledger that are plain numbers, and the methods that change nothing.
 NUMBERS = ("first_group_id", "first_version", "settled", "version", "issued", "committed")
+READS = ("capacity", "to_lease", "to_take", "waits", "counts", "conserved", "snapshot", "state")
