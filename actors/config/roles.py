@@ -99,6 +99,17 @@ class ReplayConfig(Section):
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
+    stragglers: Literal["drop", "wait", "mask"] = Field(
+        "drop",
+        description="what becomes of groups with tokens over replay.max_staleness, long ones for the most part. drop: "
+        "they are dropped and their tasks issued again, so that training is biased against long completions; wait: "
+        "there are none, since the learner waits rather than outrun a group; mask: they stay, and tokens over it "
+        "get no weight",
+    )
+
+    def oldest_trained(self, version: int) -> int | None:
+        """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
+        return version - self.max_staleness if self.stragglers == "mask" else None
 
 
 class VerifiersConfig(Section):

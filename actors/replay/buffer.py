@@ -12,6 +12,7 @@ from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
+from actors.replay.delivery import Delivery, delivery
 from actors.replay.evaluation import Evaluations
 from actors.replay.ledger import Ledger, Reason, ReplayLimits
 from actors.replay.payload import Payload
@@ -47,22 +48,15 @@ class GroupRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A group went to the learner for the first time."""
-
-    staleness: int
-    queue_age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, and what happened by it."""
+    """The answer to a request, and what happened by it; `submitted` is the longest completion of a group (tokens)."""
 
     body: Mapping[str, Any]
     arrays: Mapping[str, Array] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     delivered: tuple[Delivery, ...] = ()
     verified: tuple[Verified, ...] = ()
+    submitted: int | None = None
 
 
 ACCEPTED = {"accepted": True}
@@ -99,6 +93,8 @@ class Buffer:
         #: What was said last of groups that were dropped, or whose verification broke, by reason.
         self.refusals: dict[str, str] = {}
         self.rewards = RewardStatistics()
+        #: Training groups that were dropped after they were submitted: why, and tokens of the longest completion.
+        self.dropped: list[tuple[Reason, int]] = []
 
     # ---------------------------------------------------------------- one request
 
@@ -199,7 +195,7 @@ class Buffer:
         if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
             return LEASE_LOST
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
-        return Reply(ACCEPTED)
+        return Reply(ACCEPTED, submitted=payload.longest if request.purpose == "train" else None)
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self._ledger(request.purpose)
@@ -269,8 +265,9 @@ class Buffer:
         body, arrays = encode_batch(map(_delivered, batch, records))
         if again:
             return Reply(body, arrays)
+        limits = self.ledger.limits
         delivered = tuple(
-            Delivery(request.version - entry.oldest, now - record.ready_at)
+            delivery(request.version, entry, record.payload, now - record.ready_at, limits)
             for entry, record in zip(batch, records, strict=True)
         )
         return Reply(body, arrays, delivered=delivered)
@@ -367,6 +364,8 @@ class Buffer:
         for purpose, ledger in self._ledgers():
             for group_id, reason in ledger.take_dropped():
                 record = self.records.pop((purpose, group_id), None)
+                if record is not None and record.payload is not None and purpose == "train":
+                    self.dropped.append((reason, record.payload.longest))
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from actors.errors import ProtocolError
@@ -22,6 +22,7 @@ from actors.observability import metrics
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
+from actors.replay.delivery import Delivery
 from actors.replay.ledger import Reason
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
@@ -66,6 +67,7 @@ class ReplayService:
         self._clock = clock
         self._polls = Polls()
         self._next_tick = -math.inf
+        self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
         self._exported: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
@@ -104,6 +106,7 @@ class ReplayService:
                 if self._clock() >= self._next_tick:
                     self._next_tick = self._clock() + TICK_SECONDS
                     self._expire()
+                    self._count_waits()
                     self._export()
                 self._answer_polls()
         except Exception:
@@ -195,6 +198,13 @@ class ReplayService:
                 self._polls.remove(number)
                 self._reply(poll.identity, poll.message, reply)
 
+    def _count_waits(self) -> None:
+        """The learner may be waiting for a batch that is there, rather than outrun other groups."""
+        ledger = self._buffer.ledger
+        if ledger.counts()[State.READY] >= ledger.limits.groups_per_batch:
+            asked = [number for kind, number in self._polls.topics() if kind is m.TakeBatch]
+            self._held_back += TICK_SECONDS * any(map(ledger.waits, asked))
+
     def _available(self, topic: Topic) -> int:
         """How much there is of it: nothing where its polls have no answer yet."""
         kind, number = topic
@@ -209,12 +219,24 @@ class ReplayService:
     def _happened(self, reply: Reply) -> None:
         """Tell the watchers and the metrics what a request has changed."""
         self._record(reply.events)
-        for delivery in reply.delivered:
-            metrics.STALENESS.observe(delivery.staleness)
-            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
+        if reply.submitted is not None:
+            metrics.SUBMITTED_LENGTH.observe(reply.submitted)
+        if reply.delivered:
+            self._delivered(reply.delivered)
         for group in reply.verified:
             for reward in group.rewards:
                 metrics.REWARD.labels(group.source).observe(reward)
+
+    def _delivered(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            label = metrics.length_label(delivery.length)
+            metrics.STALENESS.labels(label).observe(delivery.staleness)
+            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
+            metrics.DELIVERED_LENGTH.observe(delivery.length)
+            metrics.MASKED_TOKENS.labels(label).inc(delivery.masked_tokens)
+        last = min(deliveries, key=lambda delivery: delivery.queue_age_seconds)
+        metrics.STRAGGLER_WAIT.labels(metrics.length_label(last.length)).inc(self._held_back)
+        self._held_back = 0.0
 
     def _record(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -236,6 +258,9 @@ class ReplayService:
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
         self._record(self._buffer.expire(now))
+        for reason, length in self._buffer.dropped:
+            metrics.DROPPED_LENGTH.labels(reason).observe(length)
+        self._buffer.dropped.clear()
 
     def _lost(self, name: str) -> None:
         """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
@@ -278,6 +303,10 @@ class ReplayService:
         self._follow(metrics.COMMITTED, "committed", ledger.committed)
         for reason in Reason:
             self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
+            metrics.DROPPED_LENGTH.labels(reason)
+        for length in metrics.LENGTH_LABELS:
+            for metric in (metrics.STALENESS, metrics.STRAGGLER_WAIT, metrics.MASKED_TOKENS):
+                metric.labels(length)
         metrics.PENDING.set(len(ledger.tasks.to_reissue()))
         metrics.CONSERVED.set(ledger.conserved())
         for role in WORKER_ROLES:

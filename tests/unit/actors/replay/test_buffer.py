@@ -9,7 +9,8 @@ import pytest
 from actors.errors import ProtocolError, RecipeError
 from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, StepDone
 from actors.replay import messages as m
-from actors.replay.buffer import Buffer, Delivery, Reply
+from actors.replay.buffer import Buffer, Reply
+from actors.replay.delivery import Delivery
 from actors.replay.ledger import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.rewards import Verified
@@ -355,7 +356,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     assert world.last.verified == (Verified("even", (0.0, 1.0)),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
-    assert world.last.delivered == (Delivery(0, 3.0), Delivery(0, 3.0))
+    assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3))
     world.say("take_batch", "learner", version=0)
     assert not world.last.delivered, "a repeated delivery counts once"
     body: dict[str, Any] = {
