@@ -1,6 +1,7 @@
 """The replay without its socket: groups, verdicts, batches, evaluations."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,28 @@ def test_a_group_goes_all_the_way() -> None:
     world.say("committed", "learner", version=1)
     assert world.buffer.status()["groups"]["committed"] == 1
     assert world.buffer.records == {}, "a committed group's tokens are still in memory"
+
+
+def test_what_is_late_is_counted_by_its_length() -> None:
+    dropping, masking = World(max_staleness=0), World(max_staleness=0, stragglers="mask")
+    for world in (dropping, masking):
+        (task,) = world.lease()
+        world.say(
+            "group_arrived",
+            "generator",
+            replace(payload(), span_versions=np.array([0, 1], np.int32)).arrays(),
+            purpose="train",
+            group_id=task["group_id"],
+            prompt="p",
+            texts=["a", "a"],
+        )
+        assert world.last.submitted == 3
+        world.score([1.0, 0.0])
+        batch = world.say("take_batch", "learner", version=1)
+        assert (batch is None) is (world is dropping)
+    assert masking.last.delivered == (Delivery(1, 0.0, length=3, masked_tokens=3),)
+    dropping.buffer.expire(0.0)
+    assert dropping.buffer.dropped == [("stale", 3)]
 
 
 def test_verifiers_never_see_tokens() -> None:
