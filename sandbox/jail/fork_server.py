@@ -29,7 +29,7 @@ import threading
 from types import ModuleType
 from typing import NoReturn
 
-from sandbox.jail import harness, lockdown, namespaces, scratch
+from sandbox.jail import harness, lockdown, memory, namespaces, scratch
 
 MAX_PACKET = 4096
 REQUEST, STARTED, ENDED = struct.Struct("=4sQQ"), struct.Struct("=i"), struct.Struct("=idQ")
@@ -68,11 +68,14 @@ def main(control_fd: int, configuration: str) -> NoReturn:
     # knows this call.
     with contextlib.suppress(AttributeError):
         lockdown.libc.mallopt(_M_ARENA_MAX, 1)
-    harness.prepare()
-    harness.warm_up()
+    harness.prepare(tests=settings["tests"])
+    harness.warm_up(tests=settings["tests"])
     readable = _readable(settings["preload"], settings["importable"])
     source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
     layers = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
+    gc.collect()
+    # While there is still a /proc.
+    memory.settle(lockdown.libc)
     own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
     if size and "root" not in own:
         # Nothing to write to, so nothing that writes is allowed.
@@ -167,7 +170,7 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory: int, cpu: int) -> None:
+def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory_bytes: int, cpu: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork() if threading.active_count() > 1 else _bare_fork()
@@ -176,7 +179,7 @@ def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory: int,
         control.send(STARTED.pack(-(error.errno or 1)))
         return
     if pid == 0:
-        _child(layers, parent, memory, cpu)
+        _child(layers, parent, memory_bytes, cpu)
     os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
     control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
@@ -196,10 +199,10 @@ def _bare_fork() -> int:
     return pid
 
 
-def _child(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> NoReturn:
+def _child(layers: lockdown.IsolationLayers, parent: int, memory_bytes: int, cpu: int) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
-        _lock(layers, parent, memory, cpu)
+        _lock(layers, parent, memory_bytes, cpu)
         body = os.pread(harness.JOB_FD, os.lseek(harness.JOB_FD, 0, os.SEEK_END), 0)
         os.close(harness.JOB_FD)
         if b"random" in body:
@@ -210,11 +213,11 @@ def _child(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int)
         os._exit(code)
 
 
-def _lock(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> None:
+def _lock(layers: lockdown.IsolationLayers, parent: int, memory_bytes: int, cpu: int) -> None:
     """Lock this child down, and report it before the program can write anything."""
     try:
         _close_others(layers.landlock)
-        lockdown.enter(layers, parent, memory, cpu)
+        lockdown.enter(layers, parent, memory_bytes, cpu)
     except OSError as error:
         os.write(harness.RESULT_FD, json.dumps({"unlocked": str(error)}).encode() + b"\n")
         raise
