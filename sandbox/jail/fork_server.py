@@ -12,6 +12,8 @@ Messages, one packet each (`REQUEST`, and `STARTED` or `ENDED` for the answer):
 
 from __future__ import annotations
 
+# Not `socket`, whose pages and libraries every child would copy.
+import _socket
 import contextlib
 import ctypes
 import fcntl
@@ -22,7 +24,6 @@ import json
 import os
 import random
 import signal
-import socket
 import struct
 import sys
 import threading
@@ -97,17 +98,17 @@ def main(control_fd: int, configuration: str) -> NoReturn:
         # Sorts the free memory of glibc: left to the first large allocation, every child would do it.
         _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": layers.landlock is not None, "own": own, "uid": layers.uid}
-    own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
+    own_directory = [] if directory is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(directory))]
     control.sendmsg([json.dumps(ready).encode()], own_directory)
     if directory is not None:
         os.close(directory)
     _serve(control, layers)
 
 
-def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
+def _serve(control: _socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
     """Fork and reap children as the pool asks for it, until it closes the socket."""
     while True:
-        packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
+        packet, ancillary, _, _ = control.recvmsg(REQUEST.size, _socket.CMSG_SPACE(_FDS.size))
         if not packet:
             # The children's parent-death signal ends them with us.
             os._exit(0)
@@ -121,7 +122,7 @@ def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn
             control.send(ENDED.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
-def _move_out_of_the_way(control_fd: int) -> socket.socket:
+def _move_out_of_the_way(control_fd: int) -> _socket.socket:
     """Keep everything of ours off the descriptors that children use."""
     high = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD_FLOOR)
     os.close(control_fd)
@@ -129,7 +130,7 @@ def _move_out_of_the_way(control_fd: int) -> socket.socket:
     for fd in range(harness.RESULT_FD + 1):
         if fd != null:
             os.dup2(null, fd)
-    return socket.socket(fileno=high)
+    return _socket.socket(fileno=high)
 
 
 def _readable(preload: list[str], importable: list[str]) -> list[str]:
@@ -170,7 +171,7 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory_bytes: int, cpu: int) -> None:
+def _fork(control: _socket.socket, layers: lockdown.IsolationLayers, memory_bytes: int, cpu: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork() if threading.active_count() > 1 else _bare_fork()
@@ -182,7 +183,7 @@ def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory_bytes
         _child(layers, parent, memory_bytes, cpu)
     os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
-    control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
+    control.sendmsg([STARTED.pack(pid)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(handle))])
     os.close(handle)
 
 

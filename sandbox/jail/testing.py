@@ -114,16 +114,17 @@ class _Tests:
         self._taken: Iterable[str] = ()
         self._asserted = 0
         self._printed: AssertionError | None = None
-        imported = [node for node in ast.walk(self._tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        nodes = list(ast.walk(self._tree))
+        imported = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         self._frameworks = {"unittest", "pytest"} & {
             name.partition(".")[0] for node in imported for name in _imported(node)
         }
-        named = [node for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
+        named = [node for node in nodes if isinstance(node, ast.Name)]
         self._wanted, self._bound = {node.id for node in named}, {n.id for n in named if isinstance(n.ctx, ast.Store)}
         self._excused: list[BaseException | str] = []
-        defined = {node.name for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef)}
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
         watched = Watched(defined)
-        if not self._frameworks and not any(_can_fail(node) for node in ast.walk(self._tree)):
+        if not self._frameworks and not any(map(_can_fail, nodes)):
             raise UnsupportedError("the tests assert nothing")
         self._code = compile(watched.visit(self._tree), _FILE, "exec")
         self._assertions = watched.assertions
