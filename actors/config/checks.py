@@ -179,12 +179,16 @@ def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
             found = _configuration(folder)
         except (OSError, ValueError):
             return  # which `_model` says
-        positions, window = found.get("max_position_embeddings"), found.get("sliding_window")
+        positions = found.get("max_position_embeddings")
         # scaled positions reach further, by rules that each kind of scaling has of its own
-        if isinstance(positions, int) and not found.get("rope_scaling") and not found.get("rope_parameters"):
+        if isinstance(positions, int) and not _scales(found):
             yield f"max_position_embeddings of {folder}", positions
-        if isinstance(window, int) and found.get("use_sliding_window", True):
-            yield f"sliding_window of {folder}, over which packed sequences cannot be trained,", window
+
+
+def _scales(found: dict[str, Any]) -> bool:
+    """Whether the positions are scaled, by what transformers writes since version 5, or before it."""
+    rope = found.get("rope_parameters") or found.get("rope_scaling")
+    return bool(rope) and not (isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "default")
 
 
 def _configuration(folder: Path) -> dict[str, Any]:

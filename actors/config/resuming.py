@@ -50,6 +50,7 @@ APPLIED = frozenset(
         "replay.verify_attempts",
         "replay.max_message_bytes",
         "replay.stragglers",
+        "replay.journal",
         "verifiers",
         "sandbox",
         "learner.ranks",

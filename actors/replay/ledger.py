@@ -93,11 +93,9 @@ class Ledger:
     has changed nothing.
 
     Attributes:
-        groups: every group that is neither committed nor dropped. Those with a lease are queued in the order of their
-            deadlines, which is that of the calls, since leases of a kind are equally long.
+        groups: in queues by state. Leases are equally long, so that the order of leases is that of their deadlines.
         ready: heap of (version that decides whether it is stale, group_id) of what is ready.
         tasks: which of them is issued next.
-        newly_dropped: since `take_dropped` was called last.
     """
 
     limits: ReplayLimits
@@ -132,8 +130,7 @@ class Ledger:
 
     def to_lease(self, version: int) -> int:
         """How many tasks there are for a generator that holds `version`."""
-        left = self.tasks.left()
-        return self.capacity(version) if left is None else min(left, self.capacity(version))
+        return min(self.tasks.left(), self.capacity(version))
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
@@ -269,9 +266,9 @@ class Ledger:
 
     def renew_all(self, now: float) -> None:
         """Every lease begins anew."""
-        for state in (State.LEASED, State.VERIFYING):
-            for entry in list(self.groups.states[state].values()):
-                self._renew(entry, now)
+        states = self.groups.states
+        for entry in (*states[State.LEASED].values(), *states[State.VERIFYING].values()):
+            self._renew(entry, now)
 
     def _renew(self, entry: Entry, now: float) -> None:
         leased = entry.state is State.LEASED
@@ -304,8 +301,7 @@ class Ledger:
         Raises:
             KeyError: if the group_id is not in the ledger.
         """
-        entry = self.entries[group_id]
-        if entry.state is State.READY:
+        if (entry := self.entries[group_id]).state is State.READY:
             self.ready.remove((self._decisive(entry), group_id))
             heapq.heapify(self.ready)
         self._drop(entry, Reason(reason))
@@ -322,10 +318,8 @@ class Ledger:
 
     def take_dropped(self) -> list[tuple[int, Reason]]:
         """What was dropped since the last call, and why."""
-        dropped, self.newly_dropped = self.newly_dropped, []
-        return dropped
-
-    # ---------------------------------------------------------------- looking, resuming, the journal
+        taken, self.newly_dropped = self.newly_dropped, []
+        return taken
 
     def counts(self) -> dict[State, int]:
         """Groups in each state that is neither committed nor dropped."""
@@ -338,8 +332,9 @@ class Ledger:
     def snapshot(self, version: int) -> dict[str, Any]:
         """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not.
 
-        It is numbers only, and each is needed: `version` and `committed` bound the staleness, `cursor` and `pending`
-        say which tasks come next, `dropped` keeps the run's counters. Groups and payloads are generated anew.
+        A run that resumes where its journal does not fit begins with this. It is numbers only, and each is needed:
+        `version` and `committed` bound the staleness, `cursor` and `pending` say which tasks come next, `dropped` keeps
+        the run's counters. Groups and payloads are generated anew.
         """
         done = {group_id for v, group_ids in self.batches.items() if v < version for group_id in group_ids}
         unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
@@ -382,6 +377,11 @@ class Ledger:
             "newly_dropped": self.newly_dropped,
         }
 
+    def adopt(self, limits: ReplayLimits) -> None:
+        """Keep other bounds from now on; `renew_all` comes next."""
+        self.limits, self.tasks.attempts = limits, limits.generation_attempts
+        self.ready = sorted((self._decisive(e), e.group_id) for e in self.groups.states[State.READY].values())
+
     @classmethod
     def restored(cls, limits: ReplayLimits, state: Mapping[str, Any]) -> "Ledger":
         """The ledger that `state` was taken of."""
@@ -395,6 +395,6 @@ class Ledger:
         return ledger
 
 
-#: The fields of a ledger that are plain numbers, and the methods that change nothing.
+#: Fields that are plain numbers, and methods that change nothing.
 NUMBERS = ("first_group_id", "first_version", "settled", "version", "issued", "committed")
 READS = ("capacity", "to_lease", "to_take", "waits", "counts", "conserved", "snapshot", "state")

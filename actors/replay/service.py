@@ -23,7 +23,9 @@ from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
+from actors.replay.journal import Journal
 from actors.replay.ledger import Reason
+from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
 from actors.transport.address import Node
@@ -34,6 +36,10 @@ log = logging.getLogger(__name__)
 
 #: How often leases, members and metrics are looked at, which is also the longest sleep of the loop (s).
 TICK_SECONDS = 0.25
+#: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
+TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
+#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps.
+UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus, m.EvaluationResult)
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
 
@@ -49,6 +55,7 @@ class ReplayService:
         name: of the replay as a member of the run.
         metrics_address: host:port of this process's /metrics.
         clock: seconds of a monotonic clock.
+        journal: what `buffer` and `board` are brought back from; it is closed with the service.
     """
 
     def __init__(
@@ -60,11 +67,14 @@ class ReplayService:
         name: str = "replay",
         metrics_address: str = "",
         clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
     ) -> None:
         self._buffer, self._board = buffer, board
         self._max_bytes = max_message_bytes
         self._name, self._report = name, Report(ready=True, metrics=metrics_address)
         self._clock = clock
+        self._journal = journal
+        self._outbox = Outbox(self._transmit, buffer, board, journal, clock)
         self._polls = Polls()
         self._next_tick = -math.inf
         self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
@@ -109,15 +119,21 @@ class ReplayService:
                     self._count_waits()
                     self._export()
                 self._answer_polls()
+                self._outbox.flush()
         except Exception:
             log.exception("the replay's thread ends")
             raise
+        finally:
+            if self._journal is not None:
+                self._journal.close()
 
     def _take_all(self) -> None:
-        for _ in range(1000):
+        taken = 0
+        for _ in range(TICK_MESSAGES):
             received = self._socket.receive()
-            if received is None:
+            if received is None or taken > TICK_BYTES:
                 return
+            taken += sum(map(len, received[1]))
             self._take(*received)
 
     def _take(self, identity: bytes, frames: list[bytes]) -> None:
@@ -128,6 +144,9 @@ class ReplayService:
             request = parse(message, m.REQUESTS)
             metrics.MESSAGES.labels(message.kind).inc()
             self._heard(request)
+            if self._outbox.blocked and not isinstance(request, UNJOURNALED):
+                self._outbox.add(identity, Message("busy", number, {"message": self._outbox.blocked}))
+                return
             if isinstance(request, m.LongPoll) and request.wait_seconds > 0:
                 poll = Poll(identity, number, request, self._clock() + request.wait_seconds)
                 self._polls.add(self._topic(request), poll)
@@ -208,6 +227,8 @@ class ReplayService:
     def _available(self, topic: Topic) -> int:
         """How much there is of it: nothing where its polls have no answer yet."""
         kind, number = topic
+        if self._outbox.blocked and kind not in UNJOURNALED:
+            return 0
         training, evaluation = self._buffer.ledger, self._buffer.evaluations.current
         if kind is m.Lease:
             return training.to_lease(number) + (evaluation.ledger.to_lease(0) if evaluation else 0)
@@ -254,6 +275,8 @@ class ReplayService:
         now = self._clock()
         members = self._board.members
         members.heard(self._name, "replay", now, self._report)
+        if self._outbox.blocked:
+            return  # nobody can renew a lease, and no revocation can be kept
         for member in members.expire(now):
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
@@ -282,6 +305,9 @@ class ReplayService:
         self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _send(self, identity: bytes, message: Message) -> None:
+        self._outbox.add(identity, message)
+
+    def _transmit(self, identity: bytes, message: Message) -> None:
         """A peer that is gone, or does not read, loses its answer; it asks again, or its lease expires. One whose
         answer cannot be written is told so.
         """

@@ -5,6 +5,7 @@ is not issued again. On its last attempt it is a *suspect*: no generator gets a 
 are lost together only the one that is at fault is given up.
 """
 
+import sys
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,9 +37,10 @@ class TaskNumbers:
         """The tasks that are to be issued again."""
         return [*self.suspects, *self.pending]
 
-    def left(self) -> int | None:
-        """How many tasks there are to issue; None where there is no end."""
-        return None if self.end is None else max(0, self.end - self.cursor) + len(self.pending) + len(self.suspects)
+    def left(self) -> int:
+        """How many tasks there are to issue."""
+        fresh = sys.maxsize if self.end is None else max(0, self.end - self.cursor)
+        return fresh + len(self.pending) + len(self.suspects)
 
     def next(self, worker: str) -> int | None:
         """A task for a generator; None where there is none that it may have."""
