@@ -22,11 +22,11 @@ import zmq
 
 from actors.replay.payload import Payload
 from actors.transport.client import MAX_REPLY_BYTES
-from actors.transport.codec import SCHEMA, Message, decode, encode
+from actors.transport.codec import SCHEMA, Frame, Message, decode, encode
 from actors.transport.sockets import DealerSocket
 from benchmarks.replay_server import REMEMBER
 
-Frames = list[bytes]
+Frames = list[Frame]
 #: Characters of text a token, as in English prose.
 CHARACTERS = 4
 #: A server has so long to come up, and to answer (s).
@@ -145,7 +145,7 @@ class Replay:
             if not self._socket.poll(ANSWER_SECONDS):
                 raise TimeoutError(f"the replay did not answer {kind} within {ANSWER_SECONDS:g} s")
             answers.append(self._socket.receive())
-            if b"error" in answers[-1][0][:40]:
+            if b"error" in bytes(answers[-1][0][:40]):
                 raise RuntimeError(f"{kind}: {decode(answers[-1], MAX_REPLY_BYTES).body}")
         self.first.setdefault(kind, (requests[0], answers[0]))
         self.seconds[kind] = self.seconds.get(kind, 0.0) + time.perf_counter() - start
@@ -189,11 +189,11 @@ class Bare:
 
     def _exchange(self, requests: Sequence[Frames]) -> None:
         for frames in requests:
-            self._socket.send_multipart(frames)
+            self._socket.send_multipart(frames, copy=False)
         for _ in requests:
             if not self._socket.poll(int(ANSWER_SECONDS * 1000)):
                 raise TimeoutError(f"the bare ROUTER did not answer within {ANSWER_SECONDS:g} s")
-            self._socket.recv_multipart()
+            self._socket.recv_multipart(copy=False)
 
 
 class Idle:
