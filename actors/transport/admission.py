@@ -18,7 +18,6 @@ import resource
 import socket
 import struct
 import threading
-import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.transport.keys import Authorized
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ _ZAP = "inproc://zeromq.zap.01"
 DOMAIN = b"leeway"
 #: The thread looks this often whether it is to end (s).
 _TICK_SECONDS = 0.2
-#: Those who are refused are logged this often, with their number (s): a log must not grow by what strangers do.
-_LOG_SECONDS = 30.0
 #: A client has sent this much once its handshake is through: greeting, HELLO and the shortest INITIATE (bytes).
 _HANDSHAKE_BYTES = 64 + 200 + 257
 #: Offset of `tcpi_bytes_received` in Linux's `struct tcp_info`.
@@ -82,7 +80,7 @@ class Admission:
         self.port = 0
         self._connected: dict[int, None] = {}
         self._unknown: dict[int, None] = {}
-        self._refused, self._logged_at = 0, float("-inf")
+        self._log = Seldom(log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
         self._thread.start()
@@ -153,10 +151,7 @@ class Admission:
 
     def _note(self, reason: str, address: str) -> None:
         metrics.CONNECTIONS_REFUSED.labels(reason).inc()
-        self._refused += 1
-        if time.monotonic() - self._logged_at > _LOG_SECONDS:
-            log.warning("refused %d connections, the latest from %s (%s)", self._refused, address, reason)
-            self._refused, self._logged_at = 0, time.monotonic()
+        self._log.warning("refused a connection from %s (%s)", address, reason)
 
 
 def _duplicate(descriptor: int) -> socket.socket:
