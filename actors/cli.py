@@ -21,6 +21,8 @@ import typer
 from rich.console import Console
 
 from actors.commands.keys import keys
+from actors.commands.options import Overrides
+from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -144,6 +141,7 @@ def _about(recipe: Path) -> Iterator[None]:
 
 app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
+app.command("up")(up)
 app.add_typer(sandbox_cli.app, name="sandbox")
 
 
