@@ -140,7 +140,7 @@ class ReplayConfig(Section):
 class VerifiersConfig(Section):
     """The pool that scores completions."""
 
-    count: int = Field(1, ge=1, description="number of verifier actors")
+    count: int = Field(1, ge=0, description="number of verifier actors")
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
     groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")

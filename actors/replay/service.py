@@ -19,6 +19,7 @@ from actors.errors import ProtocolError
 from actors.events import EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
@@ -79,6 +80,7 @@ class ReplayService:
         self._next_tick = -math.inf
         self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
         self._exported: Counter[str] = Counter()
+        self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
         self.address = self._socket.endpoint
@@ -301,7 +303,7 @@ class ReplayService:
 
     def _refuse(self, identity: bytes, number: int, error: ProtocolError) -> None:
         metrics.MALFORMED.inc()
-        log.warning("rejected a message: %s", error)
+        self._rejections.warning("rejected a message: %s", error)
         self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _send(self, identity: bytes, message: Message) -> None:
@@ -317,7 +319,7 @@ class ReplayService:
             log.error("an answer is lost: %s", error)
             frames = encode(Message("error", message.id, {"message": str(error)}))
         if not self._socket.send(identity, frames):
-            log.warning("a peer does not read its answers; one %s was dropped", message.kind)
+            self._unread.warning("a peer does not read its answers; one %s was dropped", message.kind)
 
     # ---------------------------------------------------------------- metrics
 
