@@ -51,6 +51,7 @@ APPLIED = frozenset(
         "replay.max_message_bytes",
         "replay.stragglers",
         "replay.journal",
+        "replay.max_progress_bytes",
         "verifiers",
         "sandbox",
         "learner.ranks",

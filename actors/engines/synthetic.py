@@ -3,12 +3,15 @@
 import asyncio
 import random
 import re
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import Job, SampledCompletion
+from actors.replay.progress import End, Partial
 from actors.weights.receiver import GlooReceiver
 
 
@@ -24,22 +27,36 @@ class SyntheticEngine(GlooReceiver):
     async def start(self) -> None:
         """There is nothing to bring up."""
 
-    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
-        numbers = re.findall(r"\d+", self._tokenizer.decode(prompt))
-        answer = sum(map(int, numbers))
-        return list(await asyncio.gather(*(self._one(answer, sampling) for _ in range(samples))))
+    async def generate(
+        self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
+    ) -> list[SampledCompletion]:
+        job = job or Job(samples)
+        job.end_what_is_full(len(prompt), sampling, None)
+        answer = sum(map(int, re.findall(r"\d+", self._tokenizer.decode(prompt))))
+        completions = {i: self._begin(job, i, answer, sampling) for i in range(samples)}
+        job.follow(
+            lambda: {i: c.part(c.count()) for i, c in completions.items()},
+            lambda: {i: c.count() for i, c in completions.items()},
+        )
+        await asyncio.gather(*(asyncio.sleep(c.seconds) for c in completions.values()))
+        whole = [begun.plus(completions[i].part(completions[i].left)) for i, begun in enumerate(job.begun)]
+        return [
+            SampledCompletion(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, completions[i].text)
+            for i, part in enumerate(whole)
+        ]
 
-    async def _one(self, answer: int, sampling: SamplingConfig) -> SampledCompletion:
-        c = self._config
-        mu = np.log(c.mean_tokens) - c.sigma**2 / 2
-        length = min(sampling.max_tokens, max(1, round(self._random.lognormvariate(mu, c.sigma))))
-        first = self.version or 0
-        await asyncio.sleep(length / c.tokens_per_second)
-        right = self._random.random() < c.pass_rate
+    def _begin(self, job: Job, index: int, answer: int, sampling: SamplingConfig) -> "_Completion":
+        """Draw what becomes of a completion; the same of one that has a seed, wherever it was begun."""
+        c, begun = self._config, job.begun[index]
+        source = self._random if job.seed is None else random.Random(job.seed + index)
+        mu = float(np.log(c.mean_tokens) - c.sigma**2 / 2)
+        length = min(sampling.max_tokens, max(1, round(source.lognormvariate(mu, c.sigma))))
+        right = source.random() < c.pass_rate
+        left = 0 if begun.end is not End.RUNNING else max(length - len(begun), 1)
+        end = End.TRUNCATED if len(begun) + left == sampling.max_tokens else End.STOPPED
         text = f"<think></think><answer>{answer if right else answer + 1}</answer>"
-        tokens = np.full(length, prompt_safe_token(self._tokenizer), np.int32)
-        logprobs = np.full(length, -1.0, np.float32)
-        return SampledCompletion(tokens, logprobs, ((first, length),), length == sampling.max_tokens, text)
+        token, seconds = prompt_safe_token(self._tokenizer), left / c.tokens_per_second
+        return _Completion(left, token, self.version or 0, seconds, begun.end or end, text, time.monotonic())
 
     async def ping(self) -> None:
         """Whatever does the work is this very event loop."""
@@ -52,6 +69,30 @@ class SyntheticEngine(GlooReceiver):
 
     async def close(self) -> None:
         """There is nothing to take down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """What is left of a completion: so many tokens, which come evenly from a moment on."""
+
+    left: int
+    token: int
+    version: int
+    seconds: float
+    end: End
+    text: str
+    began: float
+
+    def count(self) -> int:
+        """Tokens by now."""
+        passed = time.monotonic() - self.began
+        return self.left if passed >= self.seconds else int(self.left * passed / self.seconds)
+
+    def part(self, count: int) -> Partial:
+        """The first tokens of what is left."""
+        tokens, logprobs = np.full(count, self.token, np.int32), np.full(count, -1.0, np.float32)
+        spans = ((self.version, count),) if count else ()
+        return Partial(tokens, logprobs, spans, self.end if count == self.left else End.RUNNING)
 
 
 def prompt_safe_token(tokenizer: Any) -> int:

@@ -25,7 +25,7 @@ from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
-from actors.replay.ledger import Reason
+from actors.replay.limits import Reason
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
@@ -168,6 +168,9 @@ class ReplayService:
                 self._lost(request.name)
             elif isinstance(request, m.Beat):
                 self._requeue(request.worker)
+            elif isinstance(request, m.LeaveRun):
+                log.info("%s leaves", request.worker)
+                self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
@@ -287,11 +290,11 @@ class ReplayService:
             metrics.DROPPED_LENGTH.labels(reason).observe(length)
         self._buffer.dropped.clear()
 
-    def _lost(self, name: str) -> None:
-        """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
-        kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
+    def _lost(self, name: str, on_purpose: bool = False) -> None:
+        """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:
+        were they kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._record(self._buffer.worker_lost(name))
+        self._record(self._buffer.worker_lost(name, on_purpose))
         for number, _, poll in self._polls.of(name):
             self._polls.remove(number)
             self._reply(poll.identity, poll.message, OK)
