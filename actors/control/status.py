@@ -1,5 +1,6 @@
 """The controller over HTTP: health, status, metrics, and where Prometheus finds every process of the run."""
 
+import socket
 import threading
 from typing import Any, Protocol
 
@@ -10,10 +11,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.deadline import until
 from actors.errors import RunError
-from actors.transport.address import Node, listen, url
+from actors.transport.address import Node, listen, split, url
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
+#: Longest wait for the pages under way when it closes (s).
+CLOSE_SECONDS = 1.0
 
 
 class StatusSource(Protocol):
@@ -62,11 +65,26 @@ def application(run: StatusSource) -> FastAPI:
     return app
 
 
-class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it."""
+def _listen(node: Node, preferred: int) -> socket.socket:
+    try:
+        return listen(node, preferred or node.ports.status, "network.ports.status")
+    except RunError:
+        if not preferred:
+            raise
+        return listen(node)
 
-    def __init__(self, run: StatusSource, node: Node) -> None:
-        self._listener = listen(node, node.ports.status, "network.ports.status")
+
+class Server:
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
+
+    Args:
+        run: what is shown.
+        node: where to listen.
+        before: where the page was until now; it stays there if that can be.
+    """
+
+    def __init__(self, run: StatusSource, node: Node, before: str = "") -> None:
+        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
@@ -80,5 +98,5 @@ class Server:
 
     def close(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_SECONDS)
         self._listener.close()

@@ -9,7 +9,7 @@ A role knows nothing of who started it. Everything it needs is in its context, w
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from actors import process
 from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.transport.address import Node, bind_port, resolve
+from actors.transport.lifeline import Lifeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class RoleContext:
         seed: of what this process samples.
         rank: of a learner among its peers.
         clock: seconds of a monotonic clock.
+        lifeline: where the replay is now; it can move, and `replay` says where it was.
     """
 
     recipe: Recipe
@@ -56,6 +58,10 @@ class RoleContext:
     seed: int = 0
     rank: int = 0
     clock: Callable[[], float] = time.monotonic
+    lifeline: Lifeline = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lifeline", Lifeline(self.replay, self.recipe.patience_seconds))
 
 
 @dataclass(frozen=True, slots=True)
