@@ -271,6 +271,7 @@ class Controller:
         moved = address != self._supervisor.replay
         self._supervisor.replay = address
         self._watch.replay.found(address)
+        self._supervisor.came_up("replay")
         if moved:
             self._say_where()
             self._supervisor.tell_all()

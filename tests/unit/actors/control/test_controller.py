@@ -65,7 +65,7 @@ class Life:
         )
         self.error: BaseException | None = None
         self._begin()
-        starter.wait_for("verifier", 1)
+        starter.wait_for("verifier", 1, SECONDS)
 
     def _begin(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
