@@ -20,11 +20,11 @@ from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.report.writer import lock, read_back, write_atomically
+from actors.report.writer import lock, read_back
 from actors.roles.verifier.preference import check_files
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import tidy
+from learner.files import tidy, write_atomically
 
 RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
