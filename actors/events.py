@@ -124,6 +124,10 @@ class Restart(_Event):
     reason: HostileText = Field(description="why it was replaced")
 
 
+#: What of `WriteFailed` stands still, with the whole run, until it can be written.
+JOURNAL = "the journal of the replay"
+
+
 class WriteFailed(_Event):
     """Something that a run keeps could not be written, or, once it is written again, can be."""
 

@@ -61,6 +61,12 @@ RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["r
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
 
+JOURNAL_WRITE = Histogram("leeway_journal_write_seconds", "One transaction of the replay's journal", buckets=FAST)
+JOURNAL_BYTES = Counter("leeway_journal_written_bytes", "Bytes of groups, calls and events written to the journal")
+JOURNAL_SIZE = Gauge("leeway_journal_size_bytes", "Size of the journal on its disk")
+JOURNAL_LAG = Gauge("leeway_journal_lag_seconds", "Age of the oldest change that is not in the journal")
+JOURNAL_BLOCKED = Gauge("leeway_journal_blocked", "1 while the journal cannot be written, and the run stands still")
+
 
 def serve(bind: str, port: int) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.

@@ -3,7 +3,9 @@
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
@@ -19,6 +21,8 @@ MAX_REPLY_BYTES = 2**31
 REPLY_SECONDS = 10.0
 #: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
 POLL_SECONDS = 1.0
+#: A replay that cannot change anything now, since its disk is full, is asked again after so long (s).
+BUSY_SECONDS = 0.5
 
 
 class Client:
@@ -55,6 +59,9 @@ class Client:
             wait_seconds: how long the replay may hold a long poll back (s).
             deadline_seconds: the reply is due this long after that (s); by default the client's patience.
 
+        A replay that can take nothing in for a while, since its disk is full, is asked again for as long as it says so;
+        where `deadline_seconds` is given, only until then.
+
         Raises:
             PeerTimeoutError: where none comes.
             ProtocolError: where the replay refuses the request.
@@ -63,10 +70,14 @@ class Client:
         body = {**(body or {}), **self._sender}
         if wait_seconds:
             body["wait_seconds"] = wait_seconds
-        with self._lock:
-            number = next(self._numbers)
-            self._socket.send(encode(Message(kind, number, body, arrays or {})))
-            reply = self._reply_to(kind, number, due)
+        ask = Message(kind, 0, body, arrays or {})
+        until = None if deadline_seconds is None else time.monotonic() + due
+        reply = self._answer_to(ask, due)
+        while reply.kind == "busy":  # it was answered, so patience begins anew
+            if until is not None and time.monotonic() > until:
+                raise PeerTimeoutError(f"the replay at {self.address} could not {kind}: {reply.body.get('message')}")
+            time.sleep(BUSY_SECONDS)
+            reply = self._answer_to(ask, due)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -81,6 +92,12 @@ class Client:
             log.warning("%s; asking again", error)
             return None
         return reply if reply.body else None
+
+    def _answer_to(self, request: Message, seconds: float) -> Message:
+        with self._lock:
+            number = next(self._numbers)
+            self._socket.send(encode(replace(request, id=number)))
+            return self._reply_to(request.kind, number, seconds)
 
     def _reply_to(self, kind: str, number: int, seconds: float) -> Message:
         while self._socket.poll(seconds):

@@ -310,7 +310,10 @@ def test_a_held_out_task_that_its_generators_die_of_ends_no_evaluation() -> None
         events = world.buffer.worker_lost("generator")
     (event,) = events
     assert isinstance(event, EvaluationDone) and (event.n, event.left_out) == (2, {"attempts_exhausted": 1})
-    assert "task h2 of even: its generator or its lease was lost 2 times" in world.buffer.refusals["attempts_exhausted"]
+    assert (
+        "task h2 of even: its generator or its lease was lost 2 times"
+        in world.buffer.status()["refusals"]["attempts_exhausted"]
+    )
 
 
 def test_a_task_that_its_source_cannot_make_is_dropped_and_the_others_are_leased() -> None:
@@ -324,7 +327,7 @@ def test_a_task_that_its_source_cannot_make_is_dropped_and_the_others_are_leased
     world.buffer.tasks = Torn()
     assert [task["key"] for task in world.lease(capacity=3)] == ["t0", "t2"]
     assert world.buffer.status()["groups"]["dropped"] == {"malformed": 1}
-    assert world.buffer.refusals == {"malformed": "the family cannot make problem 1"}
+    assert world.buffer.status()["refusals"] == {"malformed": "the family cannot make problem 1"}
     assert [task["key"] for task in world.lease(capacity=3)] == ["t3", "t4", "t5"], "it is not issued again"
 
 
