@@ -21,13 +21,15 @@ def status(
     run: Annotated[
         str | None, typer.Argument(help="Run folder, or the URL of its status page; default: the newest in runs/.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until the run ends.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every two seconds, until the run ends.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the controller says, as JSON.")] = False,
 ) -> None:
     """Show what a run does and what it waits for: pools, versions, queues, stuck calls, faults and recoveries.
 
-    The exit code is 0 for a run that is alive or has finished, and 1 for one that has failed, was interrupted, or cannot
-    be reached.
+    The exit code is 0 for a run that is alive or has finished, and 1 for one that has failed, was interrupted, or
+    cannot be reached.
     """
     from rich.console import Console
     from rich.live import Live

@@ -71,6 +71,22 @@ class GeneratorsConfig(Section):
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
 
 
+class JournalConfig(Section):
+    """What a replay that dies is brought back from: in the run folder, under journal/."""
+
+    durability: Literal["fsync", "buffered", "off"] = Field(
+        "buffered",
+        description="when a change counts as kept, and is answered. buffered: the operating system has it, so that "
+        "the process may be killed at any moment and nothing is lost; fsync: the disk has it, so that the machine "
+        "may lose its power; off: never, and a replay that dies takes all groups since the last checkpoint with it",
+    )
+    keep: Literal["uncommitted", "all"] = Field(
+        "uncommitted",
+        description="uncommitted: groups are deleted once a checkpoint contains their step; all: every batch that was "
+        "trained is kept, so that it can be trained again; the disk then needs room for the whole run",
+    )
+
+
 class ReplayConfig(Section):
     """The queue between generation and learning, and its bounds."""
 
@@ -99,6 +115,9 @@ class ReplayConfig(Section):
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
+    journal: JournalConfig = Field(
+        default_factory=JournalConfig, description="what a replay that dies is brought back from"
+    )
 
 
 class VerifiersConfig(Section):

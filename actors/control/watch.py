@@ -50,8 +50,10 @@ class Watch:
         self._supervisor: Supervisor | None = None
         self._liveness = Liveness(recipe)
         self._utilisation = Utilisation(time.monotonic())
-        self._board = ""
         self._budget: Budget | None = None
+        self._listed: list[dict[str, Any]] = []
+        #: Processes that ended: what they said last may still be on the list, under a name that another one has now.
+        self._dead: set[str] = set()
 
     def over(self, supervisor: Supervisor) -> None:
         """Whose processes are watched."""
@@ -67,6 +69,7 @@ class Watch:
 
     def forget(self, name: str) -> None:
         """A process has exited, or was killed."""
+        self._dead |= {member["report"]["process"] for member in self._listed if member["name"] == name} - {""}
         self._liveness.forget(name)
         self._ask("remove_member", {"name": name})
 
@@ -88,10 +91,8 @@ class Watch:
 
     def pull_events(self) -> None:
         """Record what happened since the last time."""
-        seen = self._recording.seen(self._board)
-        if reply := self._ask("events", {"after": seen, "board": self._board}):
-            self._board = reply["board"]
-            self._recording.add_received(self._board, reply["events"], reply["last"])
+        if reply := self._ask("events", {"after": self._recording.seen}):
+            self._recording.add_received(reply["events"], reply["last"])
 
     def tick(self) -> None:
         """Record busy shares, rates and queues since the last tick, and who does not work."""
@@ -126,16 +127,19 @@ class Watch:
 
     def last_report(self, name: str) -> Report:
         """The last words of a process, which may have ended."""
-        listed = self.look() or {"members": (), "silent": ()}
-        found = (member["report"] for member in (*listed["members"], *listed["silent"]) if member["name"] == name)
-        return Report(**next(found, {}))
+        self.look()
+        return Report(**next((member["report"] for member in self._living(self._listed) if member["name"] == name), {}))
+
+    def _living(self, members: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [member for member in members if member["report"]["process"] not in self._dead]
 
     def look(self) -> Mapping[str, Any] | None:
         """Ask who is on the list of members, and take note of who came up, is silent or stuck."""
         listed = self._ask("members")
         if listed is not None:
-            self.members = list(listed["members"])
-            self._hear(listed["members"], listed["silent"])
+            self._listed = [*listed["members"], *listed["silent"]]
+            self.members = self._living(listed["members"])
+            self._hear(self.members, self._living(listed["silent"]))
         return listed
 
     def _hear(self, alive: Iterable[Mapping[str, Any]], silent: Iterable[Mapping[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from actors.membership import Report
+from actors.observability.waits import long_waits
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
@@ -63,6 +64,12 @@ WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by
 RECOVERY = Histogram(
     "leeway_recovery_seconds", "From a fault until work flowed again, by its kind", ["role", "fault"], buckets=FAST
 )
+
+JOURNAL_WRITE = Histogram("leeway_journal_write_seconds", "One transaction of the replay's journal", buckets=FAST)
+JOURNAL_BYTES = Counter("leeway_journal_written_bytes", "Bytes of groups, calls and events written to the journal")
+JOURNAL_SIZE = Gauge("leeway_journal_size_bytes", "Size of the journal on its disk")
+JOURNAL_LAG = Gauge("leeway_journal_lag_seconds", "Age of the oldest change that is not in the journal")
+JOURNAL_BLOCKED = Gauge("leeway_journal_blocked", "1 while the journal cannot be written, and the run stands still")
 
 
 def serve(bind: str, port: int) -> WSGIServer:
@@ -147,6 +154,7 @@ def report(
         trained_tokens=int(_total(TRAINED_TOKENS)),
         groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
         metrics=address,
+        waits=long_waits(),
     )
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, assert_never
 
 from actors.errors import ProtocolError, RecipeError
-from actors.events import Event, RolloutSample, StepDone
+from actors.events import Event, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
-from actors.replay.evaluation import Evaluations
+from actors.replay.changes import Accepted, Key
+from actors.replay.evaluation import Evaluations, TaskResult
 from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
 from actors.replay.payload import Payload
-from actors.replay.rewards import RewardStatistics, Verified
+from actors.replay.records import GroupRecord, Past, ReplayState, samples_of
+from actors.replay.rewards import Verified
 from actors.transport.codec import Array
 
 
@@ -31,18 +33,6 @@ class TaskSource(Protocol):
     def train(self, index: int) -> Mapping[str, Any]: ...
 
     def evaluate(self, index: int) -> Mapping[str, Any]: ...
-
-
-@dataclass(slots=True)
-class GroupRecord:
-    """What is kept of a group beside its ledger entry."""
-
-    task: Mapping[str, Any]
-    prompt: str = ""
-    texts: tuple[str, ...] = ()
-    payload: Payload | None = None
-    scores: tuple[m.CompletionVerdict, ...] = ()
-    ready_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +69,11 @@ class Buffer:
         tasks: what the task numbers stand for.
         snapshot: where a run that resumes goes on, see `Ledger.snapshot`.
         vocabulary: number of the model's token ids, where it is known.
+        past: what the journal holds, where there is one: the buffer is then as it was.
+        now: seconds of the clock; all leases of the past begin anew.
+
+    Raises:
+        JournalError: the past is not whole.
     """
 
     def __init__(
@@ -88,16 +83,20 @@ class Buffer:
         tasks: TaskSource,
         snapshot: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        past: Past | None = None,
+        now: float = 0.0,
     ) -> None:
-        self.ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
-        self.group_size = group_size
-        self.tasks = tasks
-        self.records: dict[tuple[str, int], GroupRecord] = {}
-        self.vocabulary = vocabulary
-        self.evaluations = Evaluations(tasks.held_out, limits)
-        #: What was said last of groups that were dropped, or whose verification broke, by reason.
-        self.refusals: dict[str, str] = {}
-        self.rewards = RewardStatistics()
+        self.group_size, self.tasks, self.vocabulary = group_size, tasks, vocabulary
+        self.records: dict[Key, GroupRecord] = {}
+        if past is None:
+            ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
+            evaluations = Evaluations(tasks.held_out, limits)
+            self.state = ReplayState(ledger, evaluations)
+        else:
+            self.state = ReplayState.restored(past, limits)
+            self.records = self.state.records(past, self._task, now)
+            self.state.begin_leases(now)
+        self.ledger, self.evaluations = self.state.ledger, self.state.evaluations
 
     # ---------------------------------------------------------------- one request
 
@@ -123,7 +122,7 @@ class Buffer:
             case m.GroupRejected():
                 return self._with_end_of_evaluation(self._group_rejected(request))
             case m.RenewLeases():
-                if ledger := self._ledger(request.purpose):
+                if ledger := self.state.ledger_of(request.purpose):
                     ledger.renew(request.worker, request.group_ids, now)
                 return OK
             case m.LeaseVerification():
@@ -137,11 +136,12 @@ class Buffer:
             case m.TakeSnapshot():
                 return Reply({"snapshot": self.ledger.snapshot(request.version)})
             case m.Committed():
-                for group_id in self.ledger.commit(request.version):
-                    del self.records["train", group_id]
+                self.commit(request.version)
                 return OK
             case m.Evaluate():
-                return Reply({"evaluation": self.evaluations.add(request)})
+                number = self.evaluations.add(request.name, request.version, request.samples)
+                ended = self.evaluations.ended(number)
+                return Reply({"evaluation": number}, events=(ended,) if ended else ())
             case m.EvaluationResult():
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
@@ -153,8 +153,8 @@ class Buffer:
 
     def _lease(self, request: m.Lease, now: float, version: int) -> Reply | None:
         tasks: list[dict[str, Any]] = []
-        if evaluation := self.evaluations.current:
-            for entry in evaluation.lease(request.worker, request.capacity, now):
+        if (evaluation := self.evaluations.current) and (ledger := self.state.ledger_of("evaluate")):
+            for entry in ledger.lease(request.worker, 0, request.capacity, now):
                 tasks += self._record("evaluate", entry, evaluation.samples)
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll waited.
@@ -166,7 +166,7 @@ class Buffer:
     def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
         """What a generator is told of a task; nothing where its source cannot make it."""
         try:
-            task = self.tasks.train(entry.task) if purpose == "train" else self.tasks.evaluate(entry.task)
+            task = self._task(purpose, entry.task)
         except RecipeError as error:
             self._drop(purpose, entry, Reason.MALFORMED, str(error))
             return []
@@ -174,17 +174,20 @@ class Buffer:
         told = {name: task[name] for name in ("key", "messages", "source")}
         return [{"purpose": purpose, "group_id": entry.group_id, **told, "samples": samples}]
 
+    def _task(self, purpose: m.Purpose, number: int) -> Mapping[str, Any]:
+        return self.tasks.train(number) if purpose == "train" else self.tasks.evaluate(number)
+
     def _drop(self, purpose: m.Purpose, entry: Entry, reason: Reason, detail: str) -> None:
         self._refused(reason, detail)
-        if ledger := self._ledger(purpose):
+        if ledger := self.state.ledger_of(purpose):
             ledger.drop(entry.group_id, reason)
 
     def _refused(self, reason: Reason, detail: str) -> None:
         if detail:
-            self.refusals[str(reason)] = detail[: m.MAX_DETAIL]
+            self.state.refusals.note(str(reason), detail[: m.MAX_DETAIL])
 
     def _group_arrived(self, request: m.GroupArrived, arrays: Mapping[str, Array]) -> Reply:
-        ledger = self._ledger(request.purpose)
+        ledger = self.state.ledger_of(request.purpose)
         record = self.records.get((request.purpose, request.group_id))
         if record is None or ledger is None:
             return LEASE_LOST
@@ -198,10 +201,12 @@ class Buffer:
         if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
             return LEASE_LOST
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
+        accepted = Accepted(request.prompt, record.texts, payload)
+        self.state.changes.accepted[request.purpose, request.group_id] = accepted
         return Reply(ACCEPTED)
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
-        ledger = self._ledger(request.purpose)
+        ledger = self.state.ledger_of(request.purpose)
         entry = ledger.entries.get(request.group_id) if ledger else None
         if ledger is None or entry is None or entry.holder != request.worker:
             return LEASE_LOST
@@ -212,7 +217,7 @@ class Buffer:
 
     def _lease_verification(self, request: m.LeaseVerification, now: float) -> Reply | None:
         groups: list[dict[str, Any]] = []
-        for purpose, ledger in self._ledgers():
+        for purpose, ledger in self.state.ledgers():
             for entry in ledger.lease_verification(request.worker, request.capacity - len(groups), now):
                 groups.append(self._to_verify(purpose, entry))
         return Reply({"groups": groups}) if groups else None
@@ -242,28 +247,32 @@ class Buffer:
             raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
         if scores is None:
             self._refused(Reason.INFRA_ERROR, request.detail)
-        if request.purpose == "evaluate":
-            if evaluation := self.evaluations.current:
-                tokens = int(record.payload.lengths.sum())
-                evaluation.verdict(request.group_id, scores, tokens, request.retryable)
-            return Reply(ACCEPTED)
+        ledger = self.state.ledger_of(request.purpose)
         rewards = None if scores is None else [s.reward for s in scores]
-        taken = self.ledger.verdict(request.group_id, rewards, request.retryable)
-        if not taken or scores is None:
+        if ledger is None or not ledger.verdict(request.group_id, rewards, request.retryable) or scores is None:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
             return Reply(ACCEPTED)
         record.scores, record.ready_at = tuple(scores), now
+        self.state.changes.scores[request.purpose, request.group_id] = record.scores
+        if request.purpose == "evaluate":
+            return Reply(ACCEPTED)
         verified = Verified(record.task["source"], tuple(s.reward for s in scores))
-        self.rewards.groups.append(verified)
+        self.state.rewards.add(verified.source, verified.rewards)
         return Reply(ACCEPTED, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
         again = request.version in self.ledger.batches
+        if not again and request.version < self.ledger.version:
+            raise ProtocolError(
+                f"the batch of version {request.version} is committed, and its groups are gone: a newer checkpoint "
+                "than the learner's was durable; put it back in its place"
+            )
         batch = self.ledger.take_batch(request.version)
         if batch is None:
             return None
+        self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
         body, arrays = encode_batch(map(_delivered, batch, records))
         if again:
@@ -277,40 +286,34 @@ class Buffer:
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
             raise ProtocolError(f"the batch of version {request.version} was never delivered")
-        again = request.version < self.ledger.version
+        first = request.version >= self.ledger.version
         self.ledger.trained(request.version)
-        if again:
+        if (rewards := self.state.rewards.step(request.version)) is None:
             return OK
         step = StepDone(
             step=request.version + 1,
             version=request.version + 1,
-            statistics=request.statistics | self.rewards.take(),
+            statistics=request.statistics | rewards,
             staleness=request.staleness,
             step_seconds=request.step_seconds,
         )
-        return Reply({}, events=(step, *self._samples(self.ledger.batches[request.version][0])))
+        group_id = self.ledger.batches[request.version][0]
+        samples = samples_of(self.records["train", group_id], self.ledger.entries[group_id]) if first else ()
+        return Reply({}, events=(step, *samples))
 
-    def _samples(self, group_id: int) -> list[RolloutSample]:
-        """The best and the worst completion of a group, for people to read."""
-        record, entry = self.records["train", group_id], self.ledger.entries[group_id]
-        if record.payload is None or not record.scores:
-            return []
-        order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
-        return [
-            RolloutSample(
-                task_key=record.task["key"],
-                prompt=record.prompt,
-                response=record.texts[i],
-                reward=record.scores[i].reward,
-                parts=record.scores[i].parts,
-                version_min=entry.oldest,
-                version_max=entry.newest,
-                truncated=bool(record.payload.truncated[i]),
-                verdict_status=record.scores[i].status,
-                source=record.task["source"],
-            )
-            for i in dict.fromkeys((order[-1], order[0]))
-        ]
+    def commit(self, version: int) -> None:
+        """A checkpoint that contains every step below `version` is durable."""
+        heads = {
+            v: [_delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
+            for v, group_ids in self.ledger.batches.items()
+            if v < version
+        }
+        self.ledger.commit(version)
+        self.state.rewards.commit(version)
+        for v in sorted(heads.keys() - self.ledger.batches.keys()):
+            self.state.changes.committed[v] = heads[v]
+            for head in heads[v]:
+                del self.records["train", head.group_id]
 
     # ---------------------------------------------------------------- evaluation
 
@@ -319,12 +322,26 @@ class Buffer:
 
     def _end_of_evaluation(self) -> tuple[Event, ...]:
         """What came of the evaluation under way, where it is over."""
-        event = self.evaluations.end(self.refusals)
-        if event is None:
+        current = self.evaluations.current
+        if current is None or (scored := current.scored()) is None:
             return ()
+        outcomes = {entry.group_id: self._outcome(entry.group_id) for entry in scored}
+        event = current.result(outcomes, self.state.refusals.said)
+        self.evaluations.end(event.model_dump(mode="json"))
         for key in [key for key in self.records if key[0] == "evaluate"]:
-            del self.records[key]
+            self._forget(key)
         return (event,)
+
+    def _outcome(self, group_id: int) -> TaskResult:
+        record = self.records["evaluate", group_id]
+        assert record.payload is not None
+        return TaskResult(record.scores, int(record.payload.lengths.sum()))
+
+    def _forget(self, key: Key) -> GroupRecord | None:
+        record = self.records.pop(key, None)
+        if record is not None and record.payload is not None:
+            self.state.changes.forget(key)
+        return record
 
     # ---------------------------------------------------------------- looking
 
@@ -345,44 +362,35 @@ class Buffer:
                 "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
             },
             "evaluating": self.evaluations.current.name if self.evaluations.current else None,
-            "refusals": dict(self.refusals),
+            "refusals": dict(self.state.refusals.said),
         }
 
     # ---------------------------------------------------------------- time
 
     def expire(self, now: float) -> tuple[Event, ...]:
         """Revoke leases past their deadline, and forget the payloads of dropped groups. Returns what happened by it."""
-        for _, ledger in self._ledgers():
+        for _, ledger in self.state.ledgers():
             ledger.expire(now)
         return self._after_losses()
 
     def worker_lost(self, worker: str) -> tuple[Event, ...]:
         """Revoke everything that a worker holds which is not alive any more. Returns what happened by it."""
-        for _, ledger in self._ledgers():
+        for _, ledger in self.state.ledgers():
             ledger.worker_lost(worker)
         return self._after_losses()
 
     def _after_losses(self) -> tuple[Event, ...]:
-        for purpose, ledger in self._ledgers():
-            for group_id, reason in ledger.newly_dropped:
-                record = self.records.pop((purpose, group_id), None)
+        for purpose, ledger in self.state.ledgers():
+            for group_id, reason in ledger.take_dropped():
+                record = self._forget((purpose, group_id))
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
                 elif reason is Reason.INFRA_ERROR:
-                    self.refusals.setdefault(str(reason), "the verifiers, or their leases, were lost; see their logs")
-            ledger.newly_dropped.clear()
+                    self.state.refusals.note_first(
+                        str(reason), "the verifiers, or their leases, were lost; see their logs"
+                    )
         return self._end_of_evaluation()
-
-    def _ledger(self, purpose: m.Purpose) -> Ledger | None:
-        if purpose == "train":
-            return self.ledger
-        return self.evaluations.current.ledger if self.evaluations.current else None
-
-    def _ledgers(self) -> list[tuple[m.Purpose, Ledger]]:
-        training: tuple[m.Purpose, Ledger] = ("train", self.ledger)
-        current = self.evaluations.current
-        return [("evaluate", current.ledger), training] if current else [training]
 
 
 def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:

@@ -37,7 +37,7 @@ that are lost together only the one that is at fault is given up.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -103,7 +103,8 @@ class Entry:
 @dataclass(slots=True)
 class Ledger:
     """See the module's docstring, where `first_version` is v0 and `settled` n0. Methods that take `now` expect seconds
-    of one monotonic clock.
+    of one monotonic clock; where another clock takes over, `renew_all` comes first. A method that returns False or []
+    has changed nothing.
     """
 
     limits: ReplayLimits
@@ -248,23 +249,32 @@ class Ledger:
 
     # ---------------------------------------------------------------- time and death
 
-    def renew(self, worker: str, group_ids: Iterable[int], now: float) -> None:
+    def renew(self, worker: str, group_ids: Iterable[int], now: float) -> bool:
         """A generator or verifier works on these groups; what it does not hold any more stays as it is."""
-        for group_id in group_ids:
-            entry = self.entries.get(group_id)
-            if entry is not None and entry.holder == worker:
-                leased = entry.state is State.LEASED
-                entry.deadline = now + (self.limits.lease_seconds if leased else self.limits.verify_lease_seconds)
+        held = [e for e in map(self.entries.get, group_ids) if e is not None and e.holder == worker]
+        for entry in held:
+            self._renew(entry, now)
+        return bool(held)
 
-    def expire(self, now: float) -> None:
-        """Revoke what is past its deadline."""
-        self._revoke([e for e in self.entries.values() if e.holder and e.deadline <= now], Reason.LEASE_EXPIRED)
+    def renew_all(self, now: float) -> None:
+        """Every lease begins anew."""
+        for entry in self.entries.values():
+            if entry.holder is not None:
+                self._renew(entry, now)
 
-    def worker_lost(self, worker: str) -> None:
-        """Revoke everything that a generator or verifier holds."""
-        self._revoke([e for e in self.entries.values() if e.holder == worker], Reason.WORKER_LOST)
+    def _renew(self, entry: Entry, now: float) -> None:
+        leased = entry.state is State.LEASED
+        entry.deadline = now + (self.limits.lease_seconds if leased else self.limits.verify_lease_seconds)
 
-    def _revoke(self, entries: Iterable[Entry], reason: Reason) -> None:
+    def expire(self, now: float) -> bool:
+        """Revoke what is past its deadline; whether there was any."""
+        return self._revoke([e for e in self.entries.values() if e.holder and e.deadline <= now], Reason.LEASE_EXPIRED)
+
+    def worker_lost(self, worker: str) -> bool:
+        """Revoke everything that a generator or verifier holds; whether it held any."""
+        return self._revoke([e for e in self.entries.values() if e.holder == worker], Reason.WORKER_LOST)
+
+    def _revoke(self, entries: Sequence[Entry], reason: Reason) -> bool:
         for entry in entries:
             if entry.state is State.LEASED:
                 self.losses[entry.task] += 1
@@ -272,6 +282,7 @@ class Ledger:
                 self.drop(entry.group_id, reason if again else Reason.ATTEMPTS_EXHAUSTED)
             else:
                 self._verification_broke(entry)
+        return bool(entries)
 
     def drop(self, group_id: int, reason: Reason) -> None:
         """Take a group out.
@@ -279,6 +290,7 @@ class Ledger:
         Raises:
             KeyError: if the group_id is not in the ledger.
         """
+        reason = Reason(reason)  # a text where the journal brings the call back
         entry = self.entries.pop(group_id)
         self.dropped[reason] += 1
         self.newly_dropped.append((group_id, reason))
@@ -286,6 +298,11 @@ class Ledger:
             self.pending.append(entry.task)
         else:
             del self.losses[entry.task]
+
+    def take_dropped(self) -> list[tuple[int, Reason]]:
+        """The group_ids that were dropped since the last call."""
+        taken, self.newly_dropped = self.newly_dropped, []
+        return taken
 
     # ---------------------------------------------------------------- looking and resuming
 
@@ -304,9 +321,9 @@ class Ledger:
     def snapshot(self, version: int) -> dict[str, Any]:
         """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not.
 
-        Temporary: until the replay has a journal of its own, its position travels in the learner's checkpoint. It is
-        numbers only, and each is needed: `version` and `committed` bound the staleness, `cursor` and `pending` say
-        which tasks come next, `dropped` keeps the run's counters. Groups and payloads are generated anew.
+        A run that resumes where its journal does not fit begins with this. It is numbers only, and each is needed:
+        `version` and `committed` bound the staleness, `cursor` and `pending` say which tasks come next, `dropped` keeps
+        the run's counters. Groups and payloads are generated anew.
         """
         done = {group_id for v, group_ids in self.batches.items() if v < version for group_id in group_ids}
         unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
@@ -335,3 +352,40 @@ class Ledger:
             dropped=dropped,
             pending=deque(snapshot["pending"]),
         )
+
+    # ---------------------------------------------------------------- the journal
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the limits, exactly, as MessagePack can hold it; `restored` takes it back."""
+        entries = [
+            [e.group_id, e.task, e.state, e.holder, e.deadline, e.oldest, e.newest, e.attempts, list(e.rewards)]
+            for e in self.entries.values()
+        ]
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        return numbers | {
+            "entries": entries,
+            "dropped": dict(self.dropped),
+            "pending": list(self.pending),
+            "losses": dict(self.losses),
+            "batches": {version: list(group_ids) for version, group_ids in self.batches.items()},
+            "newly_dropped": [list(dropped) for dropped in self.newly_dropped],
+        }
+
+    @classmethod
+    def restored(cls, limits: ReplayLimits, state: Mapping[str, Any]) -> "Ledger":
+        """The ledger that `state` was taken of."""
+        ledger = cls(limits, **{name: state[name] for name in NUMBERS})
+        for row in state["entries"]:
+            entry = Entry(*row)
+            entry.state, entry.rewards = State(entry.state), tuple(entry.rewards)
+            ledger.entries[entry.group_id] = entry
+        ledger.dropped.update({Reason(reason): count for reason, count in state["dropped"].items()})
+        ledger.pending.extend(state["pending"])
+        ledger.losses.update(state["losses"])
+        ledger.batches.update(state["batches"])
+        ledger.newly_dropped += [(group_id, Reason(reason)) for group_id, reason in state["newly_dropped"]]
+        return ledger
+
+
+#: The fields of a ledger that are plain numbers.
+NUMBERS = ("first_group_id", "first_version", "settled", "version", "cursor", "issued", "committed")

@@ -136,10 +136,9 @@ class Notice(Request):
 
 
 class Events(LongPoll):
-    """All events after the one with the number `after` on a board; all that there are, where it is another board."""
+    """All events after the one with the number `after`."""
 
     after: int = Field(ge=0)
-    board: str = Field("", max_length=40)
 
 
 class GetStatus(Request):

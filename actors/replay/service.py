@@ -19,7 +19,9 @@ from actors.observability import metrics
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
+from actors.replay.journal import Journal
 from actors.replay.ledger import Reason
+from actors.replay.outbox import Outbox
 from actors.transport.address import Node
 from actors.transport.codec import Array, Message, decode, encode, parse
 from actors.transport.sockets import open_router
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 
 #: Longest sleep of the loop: leases and long polls are looked at this often even where no message comes (s).
 TICK_SECONDS = 0.25
+#: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
+TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
+#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps.
+UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus, m.EvaluationResult)
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
 
@@ -53,6 +59,7 @@ class ReplayService:
         name: of the replay as a member of the run.
         metrics_address: host:port of this process's /metrics.
         clock: seconds of a monotonic clock.
+        journal: what `buffer` and `board` are brought back from; it is closed with the service.
     """
 
     def __init__(
@@ -64,11 +71,14 @@ class ReplayService:
         name: str = "replay",
         metrics_address: str = "",
         clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
     ) -> None:
         self._buffer, self._board = buffer, board
         self._max_bytes = max_message_bytes
         self._name, self._report = name, Report(ready=True, metrics=metrics_address)
         self._clock = clock
+        self._journal = journal
+        self._outbox = Outbox(self._transmit, buffer, board, journal, clock)
         self._waiting: list[Waiting] = []
         self._exported: Counter[str] = Counter()
         self._stopping = threading.Event()
@@ -106,16 +116,22 @@ class ReplayService:
                         self._take_all()
                 self._expire()
                 self._answer_waiting()
+                self._outbox.flush()
                 self._export()
         except Exception:
             log.exception("the replay's thread ends")
             raise
+        finally:
+            if self._journal is not None:
+                self._journal.close()
 
     def _take_all(self) -> None:
-        for _ in range(1000):
+        taken = 0
+        for _ in range(TICK_MESSAGES):
             received = self._socket.receive()
-            if received is None:
+            if received is None or taken > TICK_BYTES:
                 return
+            taken += sum(map(len, received[1]))
             self._take(*received)
 
     def _take(self, identity: bytes, frames: list[bytes]) -> None:
@@ -126,6 +142,9 @@ class ReplayService:
             request = parse(message, m.REQUESTS)
             metrics.MESSAGES.labels(message.kind).inc()
             self._heard(request)
+            if self._outbox.blocked and not isinstance(request, UNJOURNALED):
+                self._outbox.add(identity, Message("busy", number, {"message": self._outbox.blocked}))
+                return
             reply = self._answer(request, message.arrays)
         except ProtocolError as error:
             metrics.MALFORMED.inc()
@@ -156,7 +175,8 @@ class ReplayService:
         still = []
         for waiting in self._waiting:
             now = self._clock()
-            reply = self._answer(waiting.request, waiting.message.arrays)
+            held_up = self._outbox.blocked and not isinstance(waiting.request, UNJOURNALED)
+            reply = None if held_up else self._answer(waiting.request, waiting.message.arrays)
             if reply is not None or now >= waiting.until:
                 self._reply(waiting.identity, waiting.message, reply or OK)
             else:
@@ -189,6 +209,8 @@ class ReplayService:
         now = self._clock()
         members = self._board.members
         members.heard(self._name, "replay", now, self._report)
+        if self._outbox.blocked:
+            return  # nobody can renew a lease, and no revocation can be kept
         for member in members.expire(now):
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
@@ -208,6 +230,9 @@ class ReplayService:
         self._send(identity, Message("reply", message.id, reply.body, reply.arrays))
 
     def _send(self, identity: bytes, message: Message) -> None:
+        self._outbox.add(identity, message)
+
+    def _transmit(self, identity: bytes, message: Message) -> None:
         """A peer that is gone, or does not read, loses its answer; it asks again, or its lease expires. One whose
         answer cannot be written is told so.
         """

@@ -70,7 +70,9 @@ def _flow(told: Mapping[str, Any]) -> RenderableType:
     oldest = "none" if staleness["last_step"] is None else str(staleness["last_step"])
     table.add_row("staleness", f"oldest token of the last step {oldest}, bound {staleness['bound']}")
     if sync is not None:
-        took = f"version {sync['version']} to {plural(sync['members'], 'generator')} in {duration(sync['total_seconds'])}"
+        took = (
+            f"version {sync['version']} to {plural(sync['members'], 'generator')} in {duration(sync['total_seconds'])}"
+        )
         table.add_row("weights", f"{took}, {duration(max(0.0, sync['ago_seconds']))} ago")
     return table
 
@@ -93,8 +95,8 @@ def _open(fault: Mapping[str, Any]) -> str:
 
 
 def _recovered(told: Mapping[str, Any], fault: Mapping[str, Any]) -> str:
-    ago = duration(max(0.0, told["seconds"] - fault["seconds"]))
-    return f"{fault['role']}: {fault['member']} {fault['fault']}, back after {duration(fault['recovery_seconds'])}, {ago} ago"
+    ago, took = duration(max(0.0, told["seconds"] - fault["seconds"])), duration(fault["recovery_seconds"])
+    return f"{fault['role']}: {fault['member']} {fault['fault']}, back after {took}, {ago} ago"
 
 
 def _list(title: str, lines: Iterable[str]) -> RenderableType | None:

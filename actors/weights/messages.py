@@ -21,6 +21,7 @@ class Register(Section):
 
     name: str = Field(min_length=1, max_length=200, description="unique name of the generator")
     workers: int = Field(ge=1, le=4096, description="ranks that it has in a broadcast group")
+    version: int | None = Field(None, ge=0, description="policy version that it holds; null: no weights yet")
 
 
 class Deregister(Section):

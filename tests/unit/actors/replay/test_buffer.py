@@ -1,6 +1,7 @@
 """The replay without its socket: groups, verdicts, batches, evaluations."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,39 @@ def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
     again = world.say("take_batch", "learner", version=0)
     assert again["groups"] == first["groups"]
     assert all((again["arrays"][name] == array).all() for name, array in first["arrays"].items())
+
+
+def test_what_a_learner_that_came_back_says_again_changes_nothing() -> None:
+    world = World()
+    learn = partial(world.say, role="learner")
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        learn("take_batch", version=version)
+        learn("trained", version=version, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    counts = world.buffer.status()
+    again = learn("take_batch", version=1)
+    learn("trained", version=1, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    assert again["groups"][0]["group_id"] == 1
+    assert world.buffer.status() == counts
+
+
+def test_a_batch_that_is_committed_is_never_made_up_of_other_groups() -> None:
+    world = World()
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        if version == 0:
+            world.say("take_batch", "learner", version=0)
+            world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=1.0)
+            world.say("committed", "learner", version=1)
+    with pytest.raises(ProtocolError, match="the batch of version 0 is committed"):
+        world.say("take_batch", "learner", version=0)
+    assert world.say("take_batch", "learner", version=1)["groups"][0]["group_id"] == 1
 
 
 def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:
@@ -276,7 +310,10 @@ def test_a_held_out_task_that_its_generators_die_of_ends_no_evaluation() -> None
         events = world.buffer.worker_lost("generator")
     (event,) = events
     assert isinstance(event, EvaluationDone) and (event.n, event.left_out) == (2, {"attempts_exhausted": 1})
-    assert "task h2 of even: its generator or its lease was lost 2 times" in world.buffer.refusals["attempts_exhausted"]
+    assert (
+        "task h2 of even: its generator or its lease was lost 2 times"
+        in world.buffer.status()["refusals"]["attempts_exhausted"]
+    )
 
 
 def test_a_task_that_its_source_cannot_make_is_dropped_and_the_others_are_leased() -> None:
@@ -290,7 +327,7 @@ def test_a_task_that_its_source_cannot_make_is_dropped_and_the_others_are_leased
     world.buffer.tasks = Torn()
     assert [task["key"] for task in world.lease(capacity=3)] == ["t0", "t2"]
     assert world.buffer.status()["groups"]["dropped"] == {"malformed": 1}
-    assert world.buffer.refusals == {"malformed": "the family cannot make problem 1"}
+    assert world.buffer.status()["refusals"] == {"malformed": "the family cannot make problem 1"}
     assert [task["key"] for task in world.lease(capacity=3)] == ["t3", "t4", "t5"], "it is not issued again"
 
 
