@@ -100,12 +100,15 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
-    def train_step(self, groups: Sequence[Group], temperature: float = 1.0) -> dict[str, float]:
+    def train_step(
+        self, groups: Sequence[Group], temperature: float = 1.0, oldest_version: int | None = None
+    ) -> dict[str, float]:
         """Train on a batch of groups.
 
         Args:
             groups: the batch.
             temperature: of the sampling, at which the behaviour logprobs were taken.
+            oldest_version: tokens of older versions get no weight, see `samples_of`; None: all are trained.
 
         Returns:
             `statistics.STATISTICS`, by name.
@@ -118,7 +121,7 @@ class Trainer:
         start = time.perf_counter()
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
-        samples = samples_of(groups, objective)
+        samples = samples_of(groups, objective, oldest_version)
         if self._needs_proximal_pass:
             self._compute_proximal([s for group in samples for s in group], groups, temperature)
         records: list[TokenRecord] = []

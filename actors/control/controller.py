@@ -35,7 +35,9 @@ from actors.report.health import warnings
 from actors.report.html import render
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.state import RunInfo
+from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
+from actors.transport.keys import ensure_token
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,8 @@ class Controller:
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
         self._watch = Watch(recipe, self._recording, midway)
         known = whereabouts(folder) if midway else None
-        self._server = Server(self, self._presence.node, known.url if known else "")
+        everything, before = recipe.network.http_token == "everything", known.url if known else ""
+        self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}
@@ -322,21 +325,15 @@ class Controller:
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
     def ready(self) -> bool:
-        return self._recording.state.step > 0
+        """Whether the run trains, and somebody of every pool is at work."""
+        state = self._recording.state
+        up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
+        return state.step > 0 and state.phase.name not in ENDS and up >= set(overview.POOLS)
 
     def status(self) -> dict[str, Any]:
-        state = self._recording.state
-        return {
-            "recipe": self._recipe.name,
-            "folder": str(self._folder),
-            "phase": state.phase.name,
-            "step": state.step,
-            "steps": self._recipe.steps,
-            "replay": self._watch.status,
-            "members": {member["name"]: member for member in self._watch.members},
-            "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
-            "restarts": self._supervisor.restarts if self._supervisor else 0,
-        }
+        supervised = self._supervisor.processes() if self._supervisor else ()
+        wanted = {role: processes(self._recipe, role) for role in overview.POOLS}
+        return overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
 
     def targets(self) -> list[dict[str, Any]]:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}

@@ -17,6 +17,7 @@ from actors.control.link import REPLAY_SECONDS, ReplayLink
 from actors.control.liveness import Liveness, Seen
 from actors.control.recording import Recording
 from actors.control.recoveries import Recoveries, works
+from actors.control.since import Since
 from actors.control.supervisor import Supervisor
 from actors.control.utilisation import Utilisation
 from actors.control.wind_down import Budget
@@ -40,6 +41,7 @@ class Watch:
         recoveries: which faults are open.
         status: what the replay said last of its groups and queues.
         members: who is on its list, as it said last.
+        since: since when each pool waits for what.
     """
 
     def __init__(self, recipe: Recipe, recording: Recording, midway: bool = False) -> None:
@@ -47,6 +49,7 @@ class Watch:
         self.replay, self.recoveries = ReplayLink(), Recoveries()
         self.status: dict[str, Any] = {}
         self.members: list[dict[str, Any]] = []
+        self.since = Since()
         self._supervisor: Supervisor | None = None
         self._liveness = Liveness(recipe)
         self._utilisation = Utilisation(time.monotonic())
@@ -113,12 +116,14 @@ class Watch:
         in_flight = sum(member["report"]["groups_in_flight"] for member in self.members)
         queues = self.status["queues"] | {"generating": in_flight}
         busy = self._utilisation.busy
+        waits = overview.waits(busy, queues)
+        self.since.observe(waits, now)
         self._recording.add(
             Tick(
                 interval_seconds=self._utilisation.interval_seconds,
                 queues=queues,
                 busy=busy,
-                waits=overview.waits(busy, queues),
+                waits=waits,
                 tokens_per_second=self._utilisation.tokens_per_second,
                 groups=GroupCounters(**self.status["groups"]),
                 refusals=self.status["refusals"],

@@ -8,13 +8,12 @@ from actors.errors import JournalError
 from actors.events import RolloutSample
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import Entry, Ledger, ReplayLimits, State
+from actors.replay.ledger import READS, Ledger, ReplayLimits
 from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics
 
-#: Methods of a ledger that change nothing.
-LEDGER_READS = ("capacity", "counts", "conserved", "snapshot", "state", "to_lease", "waits")
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
 
@@ -70,19 +69,6 @@ class Refusals:
         return dict(self.said)
 
 
-@dataclass(slots=True)
-class Services:
-    """Where the run's services are, by name."""
-
-    addresses: dict[str, str] = field(default_factory=dict)
-
-    def announce(self, service: str, address: str) -> None:
-        self.addresses[service] = address
-
-    def state(self) -> dict[str, Any]:
-        return dict(self.addresses)
-
-
 @dataclass(frozen=True, slots=True)
 class Past:
     """What a journal holds.
@@ -111,14 +97,12 @@ class ReplayState:
         evaluations: Evaluations,
         rewards: RewardStatistics | None = None,
         refusals: Refusals | None = None,
-        directory: Services | None = None,
     ) -> None:
         self.changes = Changes()
-        self.ledger = recorded("train", ledger, LEDGER_READS, self._record)
+        self.ledger = recorded("train", ledger, READS, self._record)
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
-        self.directory = recorded("directory", directory or Services(), ("state",), self._record)
 
     def _record(self, call: Call) -> None:
         self.changes.calls.append(call)
@@ -128,7 +112,7 @@ class ReplayState:
         if purpose == "train":
             return self.ledger
         current = self.evaluations.current
-        return recorded("evaluate", current.ledger, LEDGER_READS, self._record) if current else None
+        return recorded("evaluate", current.ledger, READS, self._record) if current else None
 
     def ledgers(self) -> list[tuple[Purpose, Ledger]]:
         """Evaluations come first: they are short, and somebody waits for them."""
@@ -147,7 +131,6 @@ class ReplayState:
             "evaluations": self.evaluations.state(),
             "rewards": self.rewards.state(),
             "refusals": self.refusals.state(),
-            "directory": self.directory.state(),
         }
 
     @classmethod
@@ -161,9 +144,7 @@ class ReplayState:
         ledger = Ledger.restored(past.limits, found["train"])
         evaluations = Evaluations.restored(past.limits, found["evaluations"])
         rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
-        directory = Services(dict(found["directory"]))
-        targets: dict[str, object] = {"train": ledger, "evaluations": evaluations, "rewards": rewards}
-        targets |= {"refusals": refusals, "directory": directory}
+        targets = {"train": ledger, "evaluations": evaluations, "rewards": rewards, "refusals": refusals}
 
         def find(name: str) -> object:
             return evaluations.current.ledger if name == "evaluate" and evaluations.current else targets[name]
@@ -172,8 +153,9 @@ class ReplayState:
             replay(past.calls, find)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
-        ledger.limits = evaluations.limits = limits
-        return cls(ledger, evaluations, rewards, refusals, directory)
+        ledger.adopt(limits)
+        evaluations.limits = limits
+        return cls(ledger, evaluations, rewards, refusals)
 
     def begin_leases(self, now: float) -> None:
         """Let every lease begin anew: the clock is another one, or nobody could renew."""

@@ -23,7 +23,7 @@ VICTIMS = {
 
 def test_whoever_dies_is_replaced_and_nothing_that_was_trained_is_lost(start: Callable[..., Run]) -> None:
     # as many steps as it takes: the run is asked to end once everybody has died and recovered
-    run = start(steps="100000", **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
+    run = start(steps="100000", seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
     run.wait_for_step(2)
     processes = run.processes()
     for role, title in VICTIMS.items():

@@ -201,7 +201,8 @@ class Learner:
             version = trainer.version
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
-                statistics = trainer.train_step(groups, recipe.generators.sampling.temperature)
+                oldest = recipe.replay.oldest_trained(version)
+                statistics = trainer.train_step(groups, recipe.generators.sampling.temperature, oldest)
                 seconds = time.monotonic() - start
                 self._publish()
             self._report(version, groups, statistics, seconds)
@@ -271,9 +272,9 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
-        )
+        oldest = self._recipe.replay.oldest_trained(version) or 0
+        versions = (v for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist())
+        staleness = Counter(int(version - v) for v in versions if v >= oldest)
         body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)
