@@ -22,6 +22,7 @@ from rich.console import Console
 
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
+from actors.commands.status import status
 from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
@@ -72,13 +73,13 @@ def run(
     console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
-        with locked(folder), _resumable(folder):
+        with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
@@ -86,8 +87,8 @@ def run(
             found = surroundings(tree)
             folder = new_folder(tree)
             _note(tree)
-        with locked(folder), _resumable(folder):
-            show(tree, folder, None, 0, console, found, context.obj)
+        with locked(folder) as lock, _resumable(folder):
+            show(tree, folder, None, 0, console, found, context.obj, [lock])
 
 
 @contextmanager
@@ -142,6 +143,7 @@ def _about(recipe: Path) -> Iterator[None]:
 app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
 app.command("up")(up)
+app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 
 

@@ -331,11 +331,20 @@ class Trainer:
 
     def save_async(self, folder: Path, extra: Mapping[str, Any]) -> Future[None]:
         """As `save`, but only the copy is made now; the future is done when the checkpoint is durable."""
-        meta = {"version": self.version, "seed": self.seed, "extra": dict(extra)}
+        meta = {
+            "version": self.version,
+            "seed": self.seed,
+            "threads": torch.get_num_threads(),
+            "non_finite_in_a_row": self._non_finite_in_a_row,
+            "extra": dict(extra),
+        }
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Resume from a checkpoint, bit-identical on CPUs. Settings, also the optimizer's, are those of this trainer.
+        """Resume from a checkpoint. Settings, also the optimizer's, are those of this trainer.
+
+        On CPUs of one kind, with as many threads and ranks as before, every step from here on is bit-identical to what
+        it would have been without the interruption. On GPUs sums are taken in an order that varies.
 
         Returns:
             The `extra` that was saved with it.
@@ -349,6 +358,7 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
+        self._non_finite_in_a_row = meta.get("non_finite_in_a_row", 0)  # absent in those of earlier releases
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.scheduler = schedule(self.optimizer, self.config.optimizer, state["scheduler"]["last_epoch"])
         torch.set_rng_state(state["rng"])

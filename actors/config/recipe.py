@@ -50,6 +50,11 @@ class Recipe(Section):
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long a request waits for a replay that hangs: until it is killed, and another has come up (s)."""
+        return self.membership.timeout_seconds + self.controller.hang_seconds + self.controller.startup_seconds
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:

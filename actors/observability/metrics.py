@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from actors.membership import Report
+from actors.observability.waits import long_waits
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
@@ -64,7 +65,7 @@ STEP = Histogram("leeway_step_seconds", "One optimizer step", buckets=FAST)
 BATCH_WAIT = Counter("leeway_learner_wait_seconds", "Time in which the learner waited for a batch")
 STATISTIC = Gauge("leeway_step_statistic", "Statistics of the latest optimizer step", ["name"])
 HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation")
-RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
+RESTARTS = Counter("leeway_restarts", "Processes replaced", ["role"])
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
 SUBMITTED_LENGTH = Histogram(
@@ -96,6 +97,9 @@ def length_label(tokens: int) -> str:
 
 #: All labels of a length.
 LENGTH_LABELS = (*map(str, LENGTHS), "+Inf")
+RECOVERY = Histogram(
+    "leeway_recovery_seconds", "From a fault until work flowed again, by its kind", ["role", "fault"], buckets=FAST
+)
 
 JOURNAL_WRITE = Histogram("leeway_journal_write_seconds", "One transaction of the replay's journal", buckets=FAST)
 JOURNAL_BYTES = Counter("leeway_journal_written_bytes", "Bytes of groups, calls and events written to the journal")
@@ -204,6 +208,7 @@ def report(
         trained_tokens=int(_total(TRAINED_TOKENS)),
         groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
         metrics=address,
+        waits=long_waits(),
     )
 
 

@@ -254,6 +254,11 @@ class Buffer:
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
         again = request.version in self.ledger.batches
+        if not again and request.version < self.ledger.version:
+            raise ProtocolError(
+                f"the batch of version {request.version} is committed, and its groups are gone: a newer checkpoint "
+                "than the learner's was durable; put it back in its place"
+            )
         batch = self.ledger.take_batch(request.version)
         if batch is None:
             return None

@@ -83,7 +83,7 @@ class Session:
 
     def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
         self._working: Groups | None = None
@@ -237,6 +237,10 @@ class VersionReporter:
     def __init__(self, engine: Engine, heartbeat: Heartbeat) -> None:
         self._engine, self._heartbeat = engine, heartbeat
         self.workers = engine.workers
+
+    @property
+    def version(self) -> int | None:
+        return self._engine.version
 
     async def open_group(self, info: dict[str, Any]) -> None:
         await self._engine.open_group(info)
