@@ -11,13 +11,14 @@ from typing import Any, Protocol, assert_never
 from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, StepDone
 from actors.replay import messages as m
-from actors.replay.batch import Head, encode_batch
+from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
 from actors.replay.evaluation import Evaluations, TaskResult
 from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
 from actors.replay.payload import Payload
-from actors.replay.records import GroupRecord, Past, ReplayState, samples_of
+from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of
 from actors.replay.rewards import Verified
+from actors.replay.shares import encode_outlines, encode_payloads
 from actors.transport.codec import Array
 
 
@@ -146,6 +147,8 @@ class Buffer:
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
                 return Reply(self.status())
+            case m.TakePayloads():
+                return Reply(*encode_payloads(request, self.ledger.batches, self.records))
             case _:
                 assert_never(request)
 
@@ -274,14 +277,15 @@ class Buffer:
             return None
         self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
-        body, arrays = encode_batch(map(_delivered, batch, records))
+        encode_groups = encode_outlines if request.outlines else encode_batch
+        body, arrays = encode_groups(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
-        delivered = tuple(
+        first = tuple(
             Delivery(request.version - entry.oldest, now - record.ready_at)
             for entry, record in zip(batch, records, strict=True)
         )
-        return Reply(body, arrays, delivered=delivered)
+        return Reply(body, arrays, delivered=first)
 
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
@@ -304,7 +308,7 @@ class Buffer:
     def commit(self, version: int) -> None:
         """A checkpoint that contains every step below `version` is durable."""
         heads = {
-            v: [_delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
+            v: [delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
             for v, group_ids in self.ledger.batches.items()
             if v < version
         }
@@ -391,10 +395,3 @@ class Buffer:
                         str(reason), "the verifiers, or their leases, were lost; see their logs"
                     )
         return self._end_of_evaluation()
-
-
-def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
-    assert record.payload is not None
-    parts = [score.parts for score in record.scores]
-    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
-    return head, record.payload

@@ -5,15 +5,16 @@ lease, group_arrived, …_rejected  generator    buffer
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
-take_batch, trained, snapshot,    learner      buffer
-  committed, evaluate, …_result
+take_batch, take_payloads,        learner      buffer
+  trained, snapshot, committed,
+  evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
   notice
 events, members, remove_member    controller   board
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -96,6 +97,7 @@ class SubmitVerdict(Request):
 
 class TakeBatch(LongPoll):
     version: int = Field(ge=0)
+    outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
 class Trained(Request):
@@ -172,6 +174,18 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
+class WantedGroup(Section):
+    group_id: int = Field(ge=0)
+    completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)
+
+
+class TakePayloads(Request):
+    """The payloads of some completions of the batch of `version`, see `replay.shares`."""
+
+    version: int = Field(ge=0)
+    groups: list[WantedGroup] = Field(min_length=1, max_length=65_536)
+
+
 #: Answered by `replay.board`: what concerns the run as a whole.
 BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
@@ -189,6 +203,7 @@ BufferRequest = (
     | Evaluate
     | EvaluationResult
     | GetStatus
+    | TakePayloads
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -213,4 +228,5 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
+    "take_payloads": TakePayloads,
 }
