@@ -1,8 +1,8 @@
 """The roles of a run: generators, replay, verifiers, weights, evaluation, and the controller that watches them."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
 
@@ -85,6 +85,12 @@ class JournalConfig(Section):
         description="uncommitted: groups are deleted once a checkpoint contains their step; all: every batch that was "
         "trained is kept, so that it can be trained again; the disk then needs room for the whole run",
     )
+
+    @model_validator(mode="after")
+    def _kept_somewhere(self) -> Self:
+        if self.keep == "all" and self.durability == "off":
+            raise ValueError("keep: all keeps batches in the journal, which durability: off leaves out; change one")
+        return self
 
 
 class ReplayConfig(Section):

@@ -12,7 +12,6 @@ from typing import Any, assert_never
 from actors.events import Event
 from actors.membership import Member, Membership
 from actors.replay import messages as m
-from actors.replay.records import Services
 
 #: A watcher that falls this far behind has lost the oldest events.
 EVENTS_KEPT = 20_000
@@ -33,7 +32,6 @@ class Board:
 
     Args:
         timeout_seconds: of that list.
-        directory: where services are.
         events: that were recorded before a restart, with their numbers.
         first_event: number of the first event that this process records, beyond all that were ever told.
     """
@@ -41,12 +39,11 @@ class Board:
     def __init__(
         self,
         timeout_seconds: float,
-        directory: Services | None = None,
         events: Sequence[tuple[int, Event]] = (),
         first_event: int = 1,
     ) -> None:
         self.members = Membership(timeout_seconds)
-        self._directory = directory or Services()
+        self._directory: dict[str, str] = {}
         self._events = list(events)
         self._next = first_event
         self._unwritten: list[tuple[int, Event]] = []
@@ -92,10 +89,10 @@ class Board:
             case m.RemoveMember():
                 return {"removed": self.members.remove(request.name)}
             case m.Announce():
-                self._directory.announce(request.service, request.address)
+                self._directory[request.service] = request.address
                 return {}
             case m.Directory():
-                return {"services": dict(self._directory.addresses)}
+                return {"services": dict(self._directory)}
             case _:
                 assert_never(request)
 

@@ -13,7 +13,8 @@ A group is deleted some ticks after its batch was committed, a few in each, and 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,18 @@ from pydantic import TypeAdapter, ValidationError
 from actors.config.roles import JournalConfig
 from actors.errors import JournalError, ProtocolError
 from actors.events import EVENT, Event
-from actors.replay import rows
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key
 from actors.replay.ledger import ReplayLimits
 from actors.replay.messages import CompletionVerdict
 from actors.replay.payload import Payload
 from actors.replay.records import Past
-from actors.replay.rows import Rows
+from actors.replay.rows import Connect, Rows, connect
 from actors.transport.codec import Message, decode, encode
 
 FOLDER = "journal"
+#: What the names of journals begin with that were put aside.
+ASIDE = f"{FOLDER}-until-"
 #: The state is written anew once the calls since are so large (bytes), or a few times as large as the state was.
 STATE_BYTES, STATE_FACTOR = 2**20, 4
 #: Groups that a tick deletes at least; twice as many as it writes, where that is more.
@@ -58,12 +60,14 @@ class Identity:
         group_size: completions of a training task.
         limits: of the ledger.
         first_version: that it began with.
+        number: how many journals of the run were put aside before it.
     """
 
     run: str
     group_size: int
     limits: ReplayLimits
     first_version: int = 0
+    number: int = 0
 
     def differs(self, other: "Identity") -> str | None:
         """Why a run cannot go on with a journal that was written for another identity."""
@@ -87,10 +91,9 @@ class Journal:
         JournalError: it is damaged, of something else, or another process has it.
     """
 
-    def __init__(
-        self, folder: Path, identity: Identity, config: JournalConfig, connect: rows.Connect = rows.connect
-    ) -> None:
-        self.identity, self._keep_all = identity, config.keep == "all"
+    def __init__(self, folder: Path, identity: Identity, config: JournalConfig, connect: Connect = connect) -> None:
+        self.identity = replace(identity, number=len(list(folder.parent.glob(f"{ASIDE}*"))))
+        self._keep_all = config.keep == "all"
         self._rows = Rows(folder, SYNCHRONOUS.get(config.durability, "FULL"), connect)
         self._doomed: deque[int] = deque()
         self._state_bytes = self._call_bytes = 0
@@ -110,29 +113,27 @@ class Journal:
             if self._rows.last or self._rows.keys("state"):
                 raise self._rows.damaged("its identity is missing")
             return
-        with self._parsing("its identity"):
-            fields = msgpack.unpackb(packed)
-            found = Identity(**fields | {"limits": ReplayLimits(**fields["limits"])})
+        found = _identity(self._rows, packed)
         if why := self.identity.differs(found):
             raise JournalError(f"the journal of the replay cannot be used: {why}")
-        self.identity = Identity(self.identity.run, self.identity.group_size, self.identity.limits, found.first_version)
+        self.identity = replace(self.identity, first_version=found.first_version, number=found.number)
         state, calls = self._calls()
         self.past = Past(found.limits, state, calls, self._accepted, self._scores)
-        with self._parsing("an event"):
+        with _Parsing(self._rows, "an event"):
             self.events = [(number, EVENT.validate_json(data)) for number, data in self._rows.rows("events")]
 
     def _calls(self) -> tuple[Mapping[str, Any], list[Call]]:
         """The state, and the calls since."""
         if (packed := self._rows.get("state", 1)) is None:
             raise self._rows.damaged("its state is missing")
-        with self._parsing("its state"):
+        with _Parsing(self._rows, "its state"):
             tick, state = msgpack.unpackb(packed, strict_map_key=False)
         calls: list[Call] = []
         for number, data in self._rows.rows("ticks"):
             tick += 1
             if number != tick:
                 raise self._rows.damaged(f"tick {tick} is missing")
-            with self._parsing(f"tick {number}"):
+            with _Parsing(self._rows, f"tick {number}"):
                 calls += [(target, method, list(args), named) for target, method, args, named in _unpacked(data)]
         if tick < self._rows.last:
             raise self._rows.damaged(f"its end is missing: ticks {tick + 1} to {self._rows.last}")
@@ -140,24 +141,12 @@ class Journal:
         return state, calls
 
     def _accepted(self, key: Key) -> Accepted:
-        data = self._required("groups", key)
-        with self._parsing(f"group {key[1]}"):
-            prompt, texts, *frames = _unpacked(data)
-            arrays = decode(frames, len(data)).arrays
-            return Accepted(prompt, tuple(texts), Payload.of(arrays, len(texts)))
+        return _group(self._rows, _row(key))
 
     def _scores(self, key: Key) -> tuple[CompletionVerdict, ...]:
-        data = self._required("scores", key)
-        with self._parsing(f"the scores of group {key[1]}"):
+        data = _required(self._rows, "scores", _row(key))
+        with _Parsing(self._rows, f"the scores of group {key[1]}"):
             return _SCORES.validate_python(_unpacked(data))
-
-    def _required(self, table: str, key: Key) -> bytes:
-        if (data := self._rows.get(table, _row(key))) is None:
-            raise self._rows.damaged(f"group {key[1]} is missing in {table}")
-        return data
-
-    def _parsing(self, what: str) -> "_Parsing":
-        return _Parsing(self._rows, what)
 
     def retain(self, keys: Iterable[Key]) -> None:
         """Delete, in time, every group but these and those of batches that are kept."""
@@ -166,12 +155,45 @@ class Journal:
             kept |= {head.group_id for head in _HEADS.validate_python(_unpacked(data))}
         self._doomed.extend(sorted({*self._rows.keys("groups"), *self._rows.keys("scores")} - kept))
 
+    @staticmethod
+    def read(folder: Path) -> Iterator[tuple[int, list[tuple[Head, Payload]]]]:
+        """Every batch that a run has trained and committed, in order, where `replay.journal.keep` is all: its version,
+        and its groups in the order of training.
+
+        Args:
+            folder: of the run, which nobody runs now.
+
+        Raises:
+            JournalError: there is no journal, it keeps no batches, it is damaged, or the run is alive.
+        """
+        with ExitStack() as open_:
+            opened: list[tuple[Identity, Rows]] = []
+            for place in (*folder.glob(f"{ASIDE}*"), folder / FOLDER):
+                if place.is_dir():
+                    rows = open_.enter_context(Rows(place, "FULL"))
+                    if (packed := rows.get("identity", 1)) is not None:
+                        opened.append((_identity(rows, packed), rows))
+            opened.sort(key=lambda journal: journal[0].number)
+            expected: int | None = None
+            for position, (_, rows) in enumerate(opened):
+                # A run that went back to an older checkpoint has trained later versions again.
+                end = min((identity.first_version for identity, _ in opened[position + 1 :]), default=None)
+                for version in rows.keys("batches"):
+                    if end is not None and version >= end:
+                        break
+                    if expected is not None and version != expected:
+                        raise rows.damaged(f"the batch of version {expected} is missing")
+                    expected = version + 1
+                    yield version, _batch(rows, version)
+        if expected is None:
+            raise JournalError(f"{folder}: no batch is kept here; that takes replay.journal.keep: all from the start")
+
     # ---------------------------------------------------------------- writing
 
     @property
     def due(self) -> bool:
-        """Whether it is to be written even where nothing has changed: it was opened just now."""
-        return self._state_due
+        """Whether it is to be written even where nothing has changed: it was opened just now, or has to delete."""
+        return self._state_due or bool(self._doomed)
 
     def write(
         self, changes: Changes, events: Sequence[tuple[int, Event]], first_event: int, state: Callable[[], Any]
@@ -232,6 +254,32 @@ class Journal:
 
     def close(self) -> None:
         self._rows.close()
+
+
+def _batch(rows: Rows, version: int) -> list[tuple[Head, Payload]]:
+    data = _required(rows, "batches", version)
+    with _Parsing(rows, f"the batch of version {version}"):
+        heads = _HEADS.validate_python(_unpacked(data))
+    return [(head, _group(rows, head.group_id).payload) for head in heads]
+
+
+def _group(rows: Rows, key: int) -> Accepted:
+    data = _required(rows, "groups", key)
+    with _Parsing(rows, f"group {key}"):
+        prompt, texts, *frames = _unpacked(data)
+        return Accepted(prompt, tuple(texts), Payload.of(decode(frames, len(data)).arrays, len(texts)))
+
+
+def _identity(rows: Rows, packed: bytes) -> Identity:
+    with _Parsing(rows, "its identity"):
+        fields = _unpacked(packed)
+        return Identity(**fields | {"limits": ReplayLimits(**fields["limits"])})
+
+
+def _required(rows: Rows, table: str, key: int) -> bytes:
+    if (data := rows.get(table, key)) is None:
+        raise rows.damaged(f"row {key} of {table} is missing")
+    return data
 
 
 class _Parsing:

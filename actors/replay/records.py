@@ -79,19 +79,6 @@ class Refusals:
         return dict(self.said)
 
 
-@dataclass(slots=True)
-class Services:
-    """Where the run's services are, by name."""
-
-    addresses: dict[str, str] = field(default_factory=dict)
-
-    def announce(self, service: str, address: str) -> None:
-        self.addresses[service] = address
-
-    def state(self) -> dict[str, Any]:
-        return dict(self.addresses)
-
-
 @dataclass(frozen=True, slots=True)
 class Past:
     """What a journal holds.
@@ -120,14 +107,12 @@ class ReplayState:
         evaluations: Evaluations,
         rewards: RewardStatistics | None = None,
         refusals: Refusals | None = None,
-        directory: Services | None = None,
     ) -> None:
         self.changes = Changes()
         self.ledger = recorded("train", ledger, LEDGER_READS, self._record)
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
-        self.directory = recorded("directory", directory or Services(), ("state",), self._record)
 
     def _record(self, call: Call) -> None:
         self.changes.calls.append(call)
@@ -156,7 +141,6 @@ class ReplayState:
             "evaluations": self.evaluations.state(),
             "rewards": self.rewards.state(),
             "refusals": self.refusals.state(),
-            "directory": self.directory.state(),
         }
 
     @classmethod
@@ -170,9 +154,7 @@ class ReplayState:
         ledger = Ledger.restored(past.limits, found["train"])
         evaluations = Evaluations.restored(past.limits, found["evaluations"])
         rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
-        directory = Services(dict(found["directory"]))
-        targets: dict[str, object] = {"train": ledger, "evaluations": evaluations, "rewards": rewards}
-        targets |= {"refusals": refusals, "directory": directory}
+        targets = {"train": ledger, "evaluations": evaluations, "rewards": rewards, "refusals": refusals}
 
         def find(name: str) -> object:
             return evaluations.current.ledger if name == "evaluate" and evaluations.current else targets[name]
@@ -182,7 +164,7 @@ class ReplayState:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
         ledger.limits = evaluations.limits = limits
-        return cls(ledger, evaluations, rewards, refusals, directory)
+        return cls(ledger, evaluations, rewards, refusals)
 
     def begin_leases(self, now: float) -> None:
         """Let every lease begin anew: the clock is another one, or nobody could renew."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from actors.config.roles import JournalConfig
 from actors.errors import JournalError, JournalHeldError
-from actors.replay.journal import FOLDER, Identity, Journal
+from actors.replay.journal import ASIDE, FOLDER, Identity, Journal
 from actors.replay.records import ReplayState
 
 
@@ -35,7 +35,7 @@ def settle_journal(folder: Path, identity: Identity, config: JournalConfig, vers
         why, groups = _misfit(place, identity, config, version)
         if not why:
             return f"{groups} groups are in the journal, and are not generated anew"
-    aside = folder / f"{FOLDER}-until-{version:06d}-{secrets.token_hex(2)}"
+    aside = folder / f"{ASIDE}{version:06d}-{secrets.token_hex(2)}"
     place.rename(aside)
     return f"the journal is called {aside.name} now ({why}): what no checkpoint contains is generated anew"
 

@@ -73,9 +73,7 @@ class ReplayRole:
             journal.retain(buffer.records)
             if snapshot is not None:
                 buffer.commit(snapshot["version"])
-        board = Board(
-            recipe.membership.timeout_seconds, buffer.state.directory, events, first_event(events, time.time())
-        )
+        board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
         for name, role in buffer.state.holders():
             board.members.heard(name, role, context.clock())  # or else it is taken off, and its leases are revoked
         self._service = ReplayService(
