@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.replay import replay
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -155,6 +156,9 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(_ROOT))
     sys.argv = ["benchmarks", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+
+
+app.command("replay")(replay)
 
 
 def version() -> str:

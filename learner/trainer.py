@@ -343,6 +343,14 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         return dict(meta["extra"])
 
+    def difference(self, folder: Path) -> checkpoint.Difference | None:
+        """How weights, moments and reference differ from those of a checkpoint; None where they are bit-identical.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        return checkpoint.difference(Path(folder), self._state(), ("model", "reference", "optimizer"))
+
     def _state(self) -> dict[str, Any]:
         """State tensors; loading writes the model's (and the reference's) in place."""
         init_optimizer_state(self.optimizer)

@@ -53,10 +53,11 @@ def decode_batch(body: Mapping[str, Any], arrays: Mapping[str, Array], group_siz
     for key, array in arrays.items():
         position, _, name = key.partition(".")
         own[position][name] = array
-    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
+    return [group_of(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
 
 
-def _group(head: Head, payload: Payload) -> Group:
+def group_of(head: Head, payload: Payload) -> Group:
+    """What the learner knows of a group. Raises ProtocolError unless `head` has a reward for each completion."""
     return Group(prompt=payload.prompt, completions=tuple(completions_of(head, payload)), id=head.group_id)
 
 

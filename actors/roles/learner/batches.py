@@ -1,7 +1,8 @@
 """Batches on their way to one rank of the learner: a thread fetches the next one while the one before is trained."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 
 from actors.config.recipe import Recipe
@@ -69,3 +70,10 @@ class Batches:
             return outlines
         found = self._client.poll("take_payloads", request_of(version, outlines, share), wait_seconds=0.0)
         return fill(outlines, share, found.arrays) if found else None
+
+
+def staleness_of(groups: Iterable[Group], version: int) -> Counter[int]:
+    """Tokens that count by how many versions they are older than `version`."""
+    return Counter(
+        int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
+    )

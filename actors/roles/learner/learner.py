@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
-from actors.roles.learner.batches import Batches
+from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
@@ -252,10 +251,8 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
-        )
-        body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
+        staleness = dict(staleness_of(groups, version))
+        body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)
         metrics.TRAINED_TOKENS.inc(statistics["tokens"])
