@@ -22,6 +22,7 @@ from rich.console import Console
 
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
+from actors.commands.replay import replay
 from actors.commands.status import status
 from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
@@ -158,6 +159,9 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(_ROOT))
     sys.argv = ["benchmarks", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+
+
+app.command("replay")(replay)
 
 
 def version() -> str:

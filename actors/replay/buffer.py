@@ -11,7 +11,7 @@ from typing import Any, Protocol, assert_never
 from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, StepDone
 from actors.replay import messages as m
-from actors.replay.batch import Head, encode_batch
+from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
 from actors.replay.delivery import Delivery, delivery
 from actors.replay.evaluation import Evaluations, TaskResult
@@ -20,8 +20,9 @@ from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
-from actors.replay.records import GroupRecord, Past, ReplayState, samples_of, to_verify
+from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of, to_verify
 from actors.replay.rewards import Verified
+from actors.replay.shares import encode_outlines, encode_payloads
 from actors.transport.codec import Array
 
 
@@ -149,6 +150,8 @@ class Buffer:
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
                 return Reply(self.status())
+            case m.TakePayloads():
+                return Reply(*encode_payloads(request, self.ledger.batches, self.records))
             case _:
                 assert_never(request)
 
@@ -264,15 +267,16 @@ class Buffer:
             return None
         self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
-        body, arrays = encode_batch(map(_delivered, batch, records))
+        encode_groups = encode_outlines if request.outlines else encode_batch
+        body, arrays = encode_groups(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
         limits = self.ledger.limits
-        delivered = tuple(
+        first = tuple(
             delivery(request.version, entry, record.payload, now - record.ready_at, limits)
             for entry, record in zip(batch, records, strict=True)
         )
-        return Reply(body, arrays, delivered=delivered)
+        return Reply(body, arrays, delivered=first)
 
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
@@ -295,7 +299,7 @@ class Buffer:
     def commit(self, version: int) -> None:
         """A checkpoint that contains every step below `version` is durable."""
         heads = {
-            v: [_delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
+            v: [delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
             for v, group_ids in self.ledger.batches.items()
             if v < version
         }
@@ -386,10 +390,3 @@ class Buffer:
                         str(reason), "the verifiers, or their leases, were lost; see their logs"
                     )
         return self._end_of_evaluation()
-
-
-def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
-    assert record.payload is not None
-    parts = [score.parts for score in record.scores]
-    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
-    return head, record.payload

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from actors.errors import JournalError
 from actors.events import RolloutSample
+from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
 from actors.replay.ledger import READS, Ledger
@@ -46,6 +47,14 @@ def to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str,
         "truncated": record.payload.truncated.tolist(),
         "lengths": record.payload.lengths.tolist(),
     }
+
+
+def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
+    """What the learner gets of a group."""
+    assert record.payload is not None
+    parts = [score.parts for score in record.scores]
+    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
+    return head, record.payload
 
 
 def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:
