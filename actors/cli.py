@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.chaos import chaos
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -142,6 +143,7 @@ def _about(recipe: Path) -> Iterator[None]:
 
 app.command("score")(sandbox_cli.score)
 app.add_typer(sandbox_cli.app, name="sandbox")
+app.command("chaos")(chaos)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

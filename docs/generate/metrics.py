@@ -41,6 +41,7 @@ PROCESSES = {
     "sandbox/": "verifier",
     "actors/roles/learner/": "learner",
     "actors/weights/publisher.py": "learner",
+    "actors/fleet/learner.py": "learner",
 }
 EVERY = "every process"
 INTROS = {
