@@ -88,6 +88,12 @@ class Recipe(Section):
         return SamplingConfig(temperature=own.temperature, top_p=own.top_p, max_tokens=longest)
 
     @property
+    def seeded(self) -> bool:
+        """Whether each completion is sampled with a seed of its own."""
+        chosen = self.generators.seeded
+        return self.replay.max_staleness == 0 if chosen is None else chosen
+
+    @property
     def cpus(self) -> float:
         """CPUs that Ray reserves for all pools together."""
         g, v = self.generators, self.verifiers

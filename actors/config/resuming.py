@@ -49,6 +49,7 @@ APPLIED = frozenset(
         "replay.generation_attempts",
         "replay.verify_attempts",
         "replay.max_message_bytes",
+        "replay.max_progress_bytes",
         "verifiers",
         "sandbox",
         "learner.ranks",

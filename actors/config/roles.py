@@ -76,6 +76,23 @@ class GeneratorsConfig(Section):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are sampled")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="the vLLM engine")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
+    progress_tokens: int = Field(
+        512,
+        ge=1,
+        description="a completion's new tokens are reported once there are so many, so that another generator can "
+        "continue it where this one is lost (tokens)",
+    )
+    drain_seconds: float = Field(
+        25.0,
+        gt=0,
+        description="a generator that is told to leave, by SIGTERM or by the run, has so long to finish what it works "
+        "on and to hand in the rest (s); 5 s less than the time until SIGKILL, which Kubernetes sets to 30 s",
+    )
+    seeded: bool | None = Field(
+        None,
+        description="sample each completion with a seed of its own, which follows from run, task, version and its "
+        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+    )
 
 
 class ReplayConfig(Section):
@@ -90,7 +107,7 @@ class ReplayConfig(Section):
     lease_seconds: float = Field(
         120.0,
         gt=0,
-        description="a task is issued again when its generator has not said for this long that it works on it (s)",
+        description="a task is issued again when its generator has not said for this long that it has a new token (s)",
     )
     generation_attempts: int = Field(
         3,
@@ -106,6 +123,13 @@ class ReplayConfig(Section):
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
+    max_progress_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**30,
+        description="most that is kept in memory of unfinished groups, for generators that continue them; what is "
+        "reported beyond it is not kept, and is generated again where its generator is lost (bytes)",
+    )
 
 
 class VerifiersConfig(Section):

@@ -13,7 +13,7 @@ from actors import process
 from actors.control.placement import Resources
 from actors.control.root_cause import in_one_line
 from actors.errors import ERRORS, RunError
-from actors.roles.role import CLASSES, Description, Role, RoleContext, build
+from actors.roles.role import CLASSES, Description, Leaver, Role, RoleContext, build
 
 
 class Process(Protocol):
@@ -95,20 +95,30 @@ def actor_class(role: str) -> type[Role]:
 
     class Actor:
         def __init__(self, context: RoleContext) -> None:
-            process.outlive_signals()
+            self._role: Role | None = None
+            process.outlive_signals(self.drain)
             process.take_signals()
             process.print_to_log(context.storage.folder, context.name)
             self._role = build(role, context)
 
         def describe(self) -> Description:
-            return self._role.describe()
+            return self._built().describe()
 
         def run(self) -> None:
             process.take_signals()
-            self._role.run()
+            self._built().run()
 
         def stop(self) -> None:
-            self._role.stop()
+            self._built().stop()
+
+        def drain(self) -> None:
+            """SIGTERM: a node is taken away. Whose death would end the run, or who is not there yet, stays."""
+            if isinstance(self._role, Leaver):
+                self._role.drain()
+
+        def _built(self) -> Role:
+            assert self._role is not None
+            return self._role
 
     Actor.__name__ = Actor.__qualname__ = CLASSES[role].rpartition(":")[2]
     return Actor

@@ -6,12 +6,15 @@ import re
 import time
 import zlib
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig, SyntheticConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import Job, SampledCompletion
+from actors.replay.progress import End, Partial, Spans
 from actors.weights.receiver import GlooReceiver
 
 #: Updates that are remembered: no completion is spread over more versions than these, and one.
@@ -37,22 +40,37 @@ class SyntheticEngine(GlooReceiver):
     async def start(self) -> None:
         """There is nothing to bring up."""
 
-    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+    async def generate(
+        self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
+    ) -> list[SampledCompletion]:
+        job = job or Job(samples)
+        job.end_what_is_full(len(prompt), sampling, None)
         text = self._tokenizer.decode(prompt)
-        answer = sum(map(int, re.findall(r"\d+", text)))
-        rate = task_pass_rate(self._config, text)
-        return list(await asyncio.gather(*(self._one(answer, rate, sampling) for _ in range(samples))))
+        completions = {i: self._begin(job, i, text, sampling) for i in range(samples)}
+        job.follow(
+            lambda: {i: c.part(c.count()) for i, c in completions.items()},
+            lambda: {i: c.count() for i, c in completions.items()},
+        )
+        await asyncio.gather(*(asyncio.sleep(c.seconds) for c in completions.values()))
+        whole = [begun.plus(completions[i].part(completions[i].left)) for i, begun in enumerate(job.begun)]
+        return [
+            SampledCompletion(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, completions[i].text)
+            for i, part in enumerate(whole)
+        ]
 
-    async def _one(self, answer: int, rate: float, sampling: SamplingConfig) -> SampledCompletion:
-        length = min(sampling.max_tokens, draw_length(self._config, self._random))
-        began, first = time.monotonic(), self.version or 0
-        await asyncio.sleep(length / (self._config.tokens_per_second * self.speed))
-        spans = spans_of(length, first, began, time.monotonic(), list(self._changes))
-        right = self._random.random() < rate
+    def _begin(self, job: Job, index: int, prompt: str, sampling: SamplingConfig) -> "_Completion":
+        """Draw what becomes of a completion; the same of one that has a seed, wherever it was begun."""
+        c, begun = self._config, job.begun[index]
+        source = self._random if job.seed is None else random.Random(job.seed + index)
+        length = min(sampling.max_tokens, draw_length(c, source))
+        right = source.random() < task_pass_rate(c, prompt)
+        left = 0 if begun.end is not End.RUNNING else max(length - len(begun), 1)
+        end = End.TRUNCATED if len(begun) + left == sampling.max_tokens else End.STOPPED
+        answer = sum(map(int, re.findall(r"\d+", prompt)))
         text = f"<think></think><answer>{answer if right else answer + 1}</answer>"
-        tokens = np.full(length, prompt_safe_token(self._tokenizer), np.int32)
-        logprobs = np.full(length, -1.0, np.float32)
-        return SampledCompletion(tokens, logprobs, spans, length == sampling.max_tokens, text)
+        token, seconds = prompt_safe_token(self._tokenizer), left / (c.tokens_per_second * self.speed)
+        version, began = self.version or 0, time.monotonic()
+        return _Completion(left, token, version, seconds, begun.end or end, text, began, self._changes)
 
     async def ping(self) -> None:
         """Whatever does the work is this very event loop."""
@@ -70,6 +88,34 @@ class SyntheticEngine(GlooReceiver):
 
     async def close(self) -> None:
         """There is nothing to take down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """What is left of a completion: so many tokens, which come evenly from a moment on, under the version of then and
+    those that it was changed to since.
+    """
+
+    left: int
+    token: int
+    version: int
+    seconds: float
+    end: End
+    text: str
+    began: float
+    changes: Sequence[tuple[float, int]]
+
+    def count(self) -> int:
+        """Tokens by now."""
+        passed = time.monotonic() - self.began
+        return self.left if passed >= self.seconds else int(self.left * passed / self.seconds)
+
+    def part(self, count: int) -> Partial:
+        """The first tokens of what is left."""
+        tokens, logprobs = np.full(count, self.token, np.int32), np.full(count, -1.0, np.float32)
+        rate = self.left / self.seconds if self.seconds else 0.0
+        spans = spans_of(count, rate, self.version, self.began, self.changes)
+        return Partial(tokens, logprobs, spans, self.end if count == self.left else End.RUNNING)
 
 
 def draw_length(config: SyntheticConfig, source: random.Random) -> int:
@@ -93,28 +139,28 @@ def task_pass_rate(config: SyntheticConfig, prompt: str) -> float:
     return source.betavariate(mean * concentration, (1 - mean) * concentration)
 
 
-def spans_of(
-    length: int, first: int, began: float, ended: float, changes: list[tuple[float, int]]
-) -> tuple[tuple[int, int], ...]:
-    """(version, tokens) of a completion whose tokens came evenly between two moments.
+def spans_of(count: int, rate: float, first: int, began: float, changes: Sequence[tuple[float, int]]) -> Spans:
+    """(version, tokens) of tokens that came evenly from a moment on.
 
     Args:
-        length: tokens.
+        count: tokens.
+        rate: tokens a second.
         first: version at the beginning.
-        began, ended: seconds of the monotonic clock.
+        began: seconds of the monotonic clock.
         changes: (moment, version) of each update, in order.
     """
     spans: list[tuple[int, int]] = []
     version, done = first, 0
     for moment, following in changes:
-        if began < moment < ended:
-            until = int(length * (moment - began) / (ended - began))
-            if until > done:
-                spans.append((version, until - done))
-                done = until
-            version = following
-    if length > done:
-        spans.append((version, length - done))
+        if moment <= began:
+            continue
+        until = min(count, int(rate * (moment - began)))
+        if until > done:
+            spans.append((version, until - done))
+            done = until
+        version = following
+    if count > done:
+        spans.append((version, count - done))
     return tuple(spans)
 
 

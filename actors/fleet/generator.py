@@ -12,11 +12,13 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from actors.config.roles import SamplingConfig
-from actors.engines.protocol import SampledCompletion
+from actors.engines.protocol import Job, SampledCompletion
 from actors.engines.synthetic import SyntheticEngine
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.fleet.link import Link, MultiplexedClient
 from actors.membership import Report
+from actors.replay.progress import Partial, leased_parts
+from actors.roles.generator import HAND_IN_SHARE
 from actors.roles.groups import Groups
 from actors.roles.role import RoleContext
 from actors.tasks.templates import Renderer
@@ -39,11 +41,13 @@ class FleetEngine(SyntheticEngine):
         self._busy, self._since, self.active = 0.0, 0.0, 0
         self.tokens = self.groups = 0
 
-    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+    async def generate(
+        self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
+    ) -> list[SampledCompletion]:
         self._since = self._since if self.active else time.monotonic()
         self.active += 1
         try:
-            sampled = await super().generate(prompt, samples, sampling)
+            sampled = await super().generate(prompt, samples, sampling, job)
             await self._link.running()
         finally:
             self.active -= 1
@@ -95,7 +99,7 @@ class FleetSubscriber(Subscriber):
 
 
 class FleetGenerator:
-    """One of many in a process. `run` works until it is cancelled or, once `stop` was called, nothing is in flight.
+    """One of many in a process. `run` works until it is cancelled, stopped or drained.
 
     Attributes:
         link: for faults.
@@ -108,12 +112,16 @@ class FleetGenerator:
         self.link = Link()
         self.engine = FleetEngine(context, tokenizer, self.link)
         self._process, self._started = secrets.token_hex(8), time.monotonic()
-        self._stopping = False
+        self._stopping = self._leaving = False
         self._beat = asyncio.Event()
 
     def stop(self) -> None:
-        """Take no new lease, finish what is in flight, and end."""
+        """End: the run is over, and nobody wants what there is."""
         self._stopping = True
+
+    def drain(self) -> None:
+        """Take no new lease, finish what is in flight, hand in what takes too long, and end."""
+        self._leaving = True
 
     async def run(self) -> None:
         self._client = MultiplexedClient(self._replay, self._name, self.link)
@@ -126,36 +134,49 @@ class FleetGenerator:
     async def _work(self, groups: Groups) -> None:
         running: set[asyncio.Task[None]] = set()
         try:
-            while not self._stopping or running:
+            while not self._stopping and not self._leaving:
                 free = self._recipe.generators.groups_in_flight - len(running)
-                if self.engine.version is None or (self._stopping and not running):
+                if self.engine.version is None:
                     await asyncio.sleep(IDLE_SECONDS)
-                elif free == 0 or self._stopping:
+                elif free == 0:
                     await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 else:
                     leases = await self._lease(self.engine.version, free)
-                    running |= {asyncio.create_task(groups.work(leased)) for leased in leases}
-                for task in [t for t in running if t.done()]:
-                    running.discard(task)
-                    task.result()
+                    running |= {asyncio.create_task(groups.work(leased, begun)) for leased, begun in leases}
+                take_ended(running)
+            if self._leaving:
+                await self._leave(groups, running)
         finally:
             for task in running:
                 task.cancel()
 
-    async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
+    async def _leave(self, groups: Groups, running: set[asyncio.Task[None]]) -> None:
+        """As a real generator leaves, see `actors.roles.generator`."""
+        due = time.monotonic() + (1 - HAND_IN_SHARE) * self._recipe.generators.drain_seconds
+        while running and not self._stopping and time.monotonic() < due:
+            await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            take_ended(running)
+        await groups.hand_in()
+        await self._send("deregister", {})
+
+    async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:
         try:
             body = {"version": version, "capacity": capacity}
             reply = await self._client.request("lease", body, wait_seconds=LEASE_SECONDS)
         except PeerTimeoutError as error:
             log.info("%s: %s; asking again", self._name, error)
             return []
-        return list(reply.body.get("tasks", []))
+        tasks = list(reply.body.get("tasks", []))
+        return list(zip(tasks, leased_parts(reply.arrays, tasks), strict=True))
 
-    async def _send(self, kind: str, body: dict[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
+    async def _send(
+        self, kind: str, body: dict[str, Any], arrays: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
         try:
-            await self._client.request(kind, body, arrays)
+            return (await self._client.request(kind, body, arrays)).body
         except PeerTimeoutError as error:
             log.info("%s: %s; what is lost by it will be issued again", self._name, error)
+            return {}
 
     # ---------------------------------------------------------------- who it is
 
@@ -217,6 +238,13 @@ class FleetGenerator:
             log.info("%s: %s", self._name, error)
             return ""
         return str(reply.body["services"].get("weights", ""))
+
+
+def take_ended(running: set[asyncio.Task[None]]) -> None:
+    """Forget groups that are done. Raises what broke one of them."""
+    for task in [t for t in running if t.done()]:
+        running.discard(task)
+        task.result()
 
 
 class VersionTeller:

@@ -55,6 +55,8 @@ class Host:
         match order:
             case "stop":
                 generator.stop()
+            case "drain":
+                generator.drain()
             case "kill":
                 generator.link.cut(True)
                 running.cancel()

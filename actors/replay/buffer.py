@@ -13,7 +13,8 @@ from actors.events import Event, RolloutSample, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import Head, encode_batch
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.ledger import REISSUED, Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
 from actors.replay.rewards import RewardStatistics, Verified
 from actors.transport.codec import Array
@@ -79,6 +80,7 @@ class Buffer:
         tasks: what the task numbers stand for.
         snapshot: where a run that resumes goes on, see `Ledger.snapshot`.
         vocabulary: number of the model's token ids, where it is known.
+        max_progress_bytes: most that is kept of unfinished groups.
     """
 
     def __init__(
@@ -88,16 +90,17 @@ class Buffer:
         tasks: TaskSource,
         snapshot: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        max_progress_bytes: int = 2**30,
     ) -> None:
         self.ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
-        self.group_size = group_size
-        self.tasks = tasks
+        self.group_size, self.tasks = group_size, tasks
         self.records: dict[tuple[str, int], GroupRecord] = {}
         self.vocabulary = vocabulary
         self.evaluations = Evaluations(tasks.held_out, limits)
         #: What was said last of groups that were dropped, or whose verification broke, by reason.
         self.refusals: dict[str, str] = {}
         self.rewards = RewardStatistics()
+        self.partials = Partials(max_progress_bytes)
 
     # ---------------------------------------------------------------- one request
 
@@ -123,9 +126,10 @@ class Buffer:
             case m.GroupRejected():
                 return self._with_end_of_evaluation(self._group_rejected(request))
             case m.RenewLeases():
-                if ledger := self._ledger(request.purpose):
-                    ledger.renew(request.worker, request.group_ids, now)
-                return OK
+                return Reply(renewed(request, self._ledger(request.purpose), now))
+            case m.ReportProgress():
+                ledger, samples = self._ledger(request.purpose), self._samples_of(request.purpose)
+                return Reply(self.partials.progress(request, arrays, ledger, samples, self.vocabulary, now))
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
             case m.SubmitVerdict():
@@ -161,7 +165,7 @@ class Buffer:
             held = max(request.version, version)
             for entry in self.ledger.lease(request.worker, held, request.capacity - len(tasks), now):
                 tasks += self._record("train", entry, self.group_size)
-        return Reply({"tasks": tasks}) if tasks else None
+        return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger)) if tasks else None
 
     def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
         """What a generator is told of a task; nothing where its source cannot make it."""
@@ -172,7 +176,7 @@ class Buffer:
             return []
         self.records[purpose, entry.group_id] = GroupRecord(task)
         told = {name: task[name] for name in ("key", "messages", "source")}
-        return [{"purpose": purpose, "group_id": entry.group_id, **told, "samples": samples}]
+        return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
 
     def _drop(self, purpose: m.Purpose, entry: Entry, reason: Reason, detail: str) -> None:
         self._refused(reason, detail)
@@ -188,8 +192,7 @@ class Buffer:
         record = self.records.get((request.purpose, request.group_id))
         if record is None or ledger is None:
             return LEASE_LOST
-        evaluation = self.evaluations.current
-        samples = evaluation.samples if request.purpose == "evaluate" and evaluation else self.group_size
+        samples = self._samples_of(request.purpose)
         payload = Payload.of(arrays, samples)
         if self.vocabulary is not None:
             payload.require_vocabulary(self.vocabulary)
@@ -198,7 +201,11 @@ class Buffer:
         if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
             return LEASE_LOST
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
+        self.partials.forget(request.purpose, request.group_id)
         return Reply(ACCEPTED)
+
+    def _samples_of(self, purpose: m.Purpose) -> int:
+        return self.evaluations.samples if purpose == "evaluate" else self.group_size
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self._ledger(request.purpose)
@@ -322,8 +329,8 @@ class Buffer:
         event = self.evaluations.end(self.refusals)
         if event is None:
             return ()
-        for key in [key for key in self.records if key[0] == "evaluate"]:
-            del self.records[key]
+        self.records = {key: record for key, record in self.records.items() if key[0] != "evaluate"}
+        self.partials.forget_all("evaluate")
         return (event,)
 
     # ---------------------------------------------------------------- looking
@@ -356,16 +363,17 @@ class Buffer:
             ledger.expire(now)
         return self._after_losses()
 
-    def worker_lost(self, worker: str) -> tuple[Event, ...]:
-        """Revoke everything that a worker holds which is not alive any more. Returns what happened by it."""
+    def worker_lost(self, worker: str, on_purpose: bool = False) -> tuple[Event, ...]:
+        """Revoke everything that a worker holds which is not alive any more, or leaves. Returns what happened by it."""
         for _, ledger in self._ledgers():
-            ledger.worker_lost(worker)
+            (ledger.worker_left if on_purpose else ledger.worker_lost)(worker)
         return self._after_losses()
 
     def _after_losses(self) -> tuple[Event, ...]:
         for purpose, ledger in self._ledgers():
             for group_id, reason in ledger.newly_dropped:
                 record = self.records.pop((purpose, group_id), None)
+                (self.partials.lost if reason in REISSUED else self.partials.forget)(purpose, group_id)
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")

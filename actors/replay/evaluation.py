@@ -137,6 +137,11 @@ class Evaluations:
         self._begin_next()
         return number
 
+    @property
+    def samples(self) -> int:
+        """Completions a task of the current one; 0 where there is none."""
+        return self.current.samples if self.current else 0
+
     def end(self, refusals: dict[str, str]) -> EvaluationDone | EvaluationMissing | None:
         """What came of the current one, where it is over; the next one begins."""
         event = self.current.result(refusals) if self.current else None

@@ -7,7 +7,8 @@ A *task* is a number; the task stream says which problem it stands for. Every ti
 
     state      entered by                        leaves by
     leased     lease                             group_arrived | expiry or loss of the generator -> dropped
-                                                     (lease_expired, worker_lost, at last attempts_exhausted)
+                                                     (lease_expired, worker_lost, at last attempts_exhausted;
+                                                     returned, where the generator leaves on purpose)
     generated  group_arrived                     lease_verification | expiry or loss of the verifier comes back here
     verifying  lease_verification                verdict | an attempt that would break again, or too many -> dropped
                                                      (infra_error)
@@ -32,8 +33,8 @@ is v minus the version of its oldest token, and it is bounded twice:
   and their tasks are issued again.
 
 A task may be what its generators die of. One that was lost `generation_attempts` times in a row, with its generator or
-its lease, is not issued again. On its last attempt it is the only such task of its generator, so that of many tasks
-that are lost together only the one that is at fault is given up.
+its lease and without a new token that was reported in between, is not issued again. On its last attempt it is the only
+such task of its generator, so that of many tasks that are lost together only the one that is at fault is given up.
 """
 
 from collections import Counter, deque
@@ -63,10 +64,11 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     WORKER_LOST = "worker_lost"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    RETURNED = "returned"
 
 
 #: The task itself was not at fault, so it is issued again; every other reason would only repeat itself.
-REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
+REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST, Reason.RETURNED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +213,18 @@ class Ledger:
         """
         if version not in self.batches:
             self._drop_stale(version)
-            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.group_id))[: self.limits.groups_per_batch]
+            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.task))[: self.limits.groups_per_batch]
             if len(ready) < self.limits.groups_per_batch:
                 return None
             self.batches[version] = [e.group_id for e in ready]
             for entry in ready:
                 entry.state = State.DELIVERED
         return [self.entries[group_id] for group_id in self.batches[version]]
+
+    @property
+    def next_version(self) -> int:
+        """The version of the earliest batch that a group may still come into."""
+        return max(self.version, max(self.batches, default=-1) + 1)
 
     def _drop_stale(self, version: int) -> None:
         for entry in list(self._in(State.READY)):
@@ -255,6 +262,30 @@ class Ledger:
             if entry is not None and entry.holder == worker:
                 leased = entry.state is State.LEASED
                 entry.deadline = now + (self.limits.lease_seconds if leased else self.limits.verify_lease_seconds)
+
+    def progressed(self, group_id: int, now: float) -> None:
+        """A leased group has new tokens that can be continued: its lease begins anew, and earlier losses are forgiven.
+
+        Raises:
+            KeyError: if the group_id is not in the ledger.
+        """
+        entry = self.entries[group_id]
+        entry.deadline = now + self.limits.lease_seconds
+        del self.losses[entry.task]
+
+    def worker_left(self, worker: str) -> bool:
+        """Take back everything that a generator or verifier holds, which leaves on purpose: no attempt has failed.
+
+        Returns:
+            Whether it held any.
+        """
+        held = [e for e in self.entries.values() if e.holder == worker]
+        for entry in held:
+            if entry.state is State.LEASED:
+                self.drop(entry.group_id, Reason.RETURNED)
+            else:
+                entry.state, entry.holder, entry.attempts = State.GENERATED, None, entry.attempts - 1
+        return bool(held)
 
     def expire(self, now: float) -> None:
         """Revoke what is past its deadline."""

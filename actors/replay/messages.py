@@ -1,7 +1,8 @@
 """The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`.
 
 kind                              asked by     answered by
-lease, group_arrived, …_rejected  generator    buffer
+lease, group_arrived, …_rejected, generator    buffer
+  progress
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
@@ -9,7 +10,7 @@ take_batch, trained, snapshot,    learner      buffer
   committed, evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
-  notice
+  notice, deregister
 events, members, remove_member    controller   board
 """
 
@@ -172,8 +173,19 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
+class ReportProgress(Request):
+    """A leased group has new tokens: its lease begins anew. The arrays are those of `actors.replay.progress`."""
+
+    purpose: Purpose
+    group_id: int = Field(ge=0)
+
+
+class LeaveRun(Request):
+    """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
+
+
 #: Answered by `replay.board`: what concerns the run as a whole.
-BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
+BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory | LeaveRun
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
 BufferRequest = (
     Lease
@@ -189,6 +201,7 @@ BufferRequest = (
     | Evaluate
     | EvaluationResult
     | GetStatus
+    | ReportProgress
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -213,4 +226,6 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
+    "progress": ReportProgress,
+    "deregister": LeaveRun,
 }

@@ -146,6 +146,9 @@ class ReplayService:
             if isinstance(request, m.RemoveMember):
                 log.info("%s has exited; its leases are revoked", request.name)
                 self._lost(request.name)
+            elif isinstance(request, m.LeaveRun):
+                log.info("%s leaves", request.worker)
+                self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
@@ -194,11 +197,11 @@ class ReplayService:
             self._lost(member.name)
         self._record(self._buffer.expire(now))
 
-    def _lost(self, name: str) -> None:
-        """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
-        kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
+    def _lost(self, name: str, on_purpose: bool = False) -> None:
+        """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:
+        were they kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._record(self._buffer.worker_lost(name))
+        self._record(self._buffer.worker_lost(name, on_purpose))
         gone = [w for w in self._waiting if w.request.worker == name]
         self._waiting = [w for w in self._waiting if w.request.worker != name]
         for waiting in gone:

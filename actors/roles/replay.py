@@ -58,6 +58,7 @@ class ReplayRole:
                 tasks,
                 _snapshot(context.storage),
                 vocabulary_of(context.storage.model),
+                replay.max_progress_bytes,
             ),
             Board(recipe.membership.timeout_seconds),
             self._presence.node,

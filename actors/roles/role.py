@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from actors import process
 from actors.config.recipe import Recipe
@@ -100,6 +100,15 @@ class Role(Protocol):
     def run(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+@runtime_checkable
+class Leaver(Role, Protocol):
+    """A role of which a process can leave a run that goes on."""
+
+    def drain(self) -> None:
+        """Finish or give back what there is, then return from `run`; returns at once, and may be called again."""
+        ...
 
 
 #: Where each role's class is. Its constructor takes a `RoleContext`; what it imports is imported in its own process.

@@ -41,7 +41,7 @@ def test_a_task_keeps_its_pass_rate_and_tasks_differ_as_configured() -> None:
     ],
 )
 def test_tokens_have_the_version_that_was_there_when_they_came(changes: Any, spans: Any) -> None:
-    assert spans_of(10, 3, 0.0, 10.0, changes) == spans
+    assert spans_of(10, 1.0, 3, 0.0, changes) == spans
 
 
 class Digits:
