@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from actors.commands.chaos import chaos
+from actors.commands.keys import keys
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -125,10 +126,11 @@ def check(
 
 
 def _note(recipe: "Recipe") -> None:
-    """Say what the model's chat template does that the recipe does not show."""
+    """Say what the model's chat template does that the recipe does not show, and what is open on a cluster."""
+    from actors.config.network import exposed
     from actors.tasks.checks import unexpected
 
-    for what in unexpected(recipe):
+    for what in (*unexpected(recipe), *exposed(recipe.network, recipe.ray.address is not None)):
         _say(f"note: {what}", style="dim")
 
 
@@ -142,6 +144,7 @@ def _about(recipe: Path) -> Iterator[None]:
 
 
 app.command("score")(sandbox_cli.score)
+app.command("keys")(keys)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 

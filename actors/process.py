@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,26 @@ def _hear(told: int, on_terminate: Callable[[], None]) -> None:
     while numbers := os.read(told, 100):
         for _ in range(numbers.count(signal.SIGTERM)):
             on_terminate()
+
+
+class Seldom:
+    """Logs what a peer can cause without an end: one line in so many seconds, with how many were left out."""
+
+    def __init__(
+        self, logger: logging.Logger, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger, self._seconds, self._clock = logger, seconds, clock
+        self._last, self._left_out = float("-inf"), 0
+
+    def warning(self, text: str, *arguments: object) -> None:
+        now = self._clock()
+        if now - self._last < self._seconds:
+            self._left_out += 1
+            return
+        if self._left_out:
+            text, arguments = f"{text} (and %d more like it since)", (*arguments, self._left_out)
+        self._logger.warning(text, *arguments)
+        self._last, self._left_out = now, 0
 
 
 def take_signals() -> None:

@@ -32,6 +32,7 @@ from actors.report.recorder import RunRecorder
 from actors.report.state import IDLE_SHARE, RunInfo
 from actors.roles.role import Storage, enter
 from actors.transport.client import Client
+from actors.transport.keys import ensure_token
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Controller:
         self._members: list[dict[str, Any]] = []
         resumed_at = step if checkpoint else None
         self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
-        self._server = Server(self, self._presence.node)
+        everything = recipe.network.http_token == "everything"
+        self._server = Server(self, self._presence.node, ensure_token(folder), everything)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}

@@ -7,8 +7,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
@@ -62,14 +63,32 @@ RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["r
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
 
+CONNECTIONS_REFUSED = Counter(
+    "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]
+)
 
-def serve(bind: str, port: int) -> WSGIServer:
+
+def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.
+
+    Args:
+        bind: address to listen on.
+        port: to listen on; 0 for a free one.
+        admits: whether a request may pass, by its Authorization header.
 
     Raises:
         OSError: where the port is taken.
     """
     server, _ = start_http_server(port, addr=bind)
+    served: Any = server.get_app()
+
+    def gated(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if admits(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")):
+            return cast("Iterable[bytes]", served(environ, start_response))
+        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
+        return [b"a bearer token is needed"]
+
+    server.set_app(gated)
     return server
 
 

@@ -16,6 +16,7 @@ from actors.errors import ProtocolError
 from actors.events import EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
@@ -71,6 +72,7 @@ class ReplayService:
         self._clock = clock
         self._waiting: list[Waiting] = []
         self._exported: Counter[str] = Counter()
+        self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
         self.address = self._socket.endpoint
@@ -129,7 +131,7 @@ class ReplayService:
             reply = self._answer(request, message.arrays)
         except ProtocolError as error:
             metrics.MALFORMED.inc()
-            log.warning("rejected a message: %s", error)
+            self._rejections.warning("rejected a message: %s", error)
             self._send(identity, Message("error", number, {"message": str(error)}))
             return
         if reply is not None:
@@ -220,7 +222,7 @@ class ReplayService:
             log.error("an answer is lost: %s", error)
             frames = encode(Message("error", message.id, {"message": str(error)}))
         if not self._socket.send(identity, frames):
-            log.warning("a peer does not read its answers; one %s was dropped", message.kind)
+            self._unread.warning("a peer does not read its answers; one %s was dropped", message.kind)
 
     # ---------------------------------------------------------------- metrics
 

@@ -12,7 +12,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -45,6 +45,20 @@ class Node:
     def at(self, port: int) -> str:
         """`host:port` of a server of this process, as others reach it."""
         return host_port(self.advertise, port)
+
+    def narrowed(self) -> "Node":
+        """The same place, for a server that has no keys: it listens on no other address than the advertised one.
+
+        Where that is the address of something in front of this machine, as it was.
+        """
+        if not _is_all(self.bind):
+            return self
+        try:
+            with socket.socket(family(self.advertise), socket.SOCK_STREAM) as probe:
+                probe.bind((self.advertise, 0))
+        except OSError:
+            return self
+        return replace(self, bind=self.advertise)
 
     @property
     def local(self) -> str:
