@@ -22,6 +22,7 @@ from rich.console import Console
 
 from actors.commands.chaos import chaos
 from actors.commands.keys import keys
+from actors.commands.scale import scale
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -147,6 +148,7 @@ app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
+app.command("scale")(scale)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -82,6 +82,7 @@ APPLIED = frozenset(
         "network",
         "membership",
         "ray",
+        "autoscale",
     }
 )
 _TAG = re.compile(r"\[\w+\]")

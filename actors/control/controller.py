@@ -13,13 +13,16 @@ from typing import Any
 from actors import process
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
+from actors.control.autoscaler import Autoscaler, Signals, signals_of
 from actors.control.liveness import Liveness, Seen
 from actors.control.placement import processes
 from actors.control.recording import Recording
+from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
 from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
 from actors.control.utilisation import Utilisation
+from actors.control.whereabouts import Whereabouts, forget
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
 from actors.events import GroupCounters, Phase, Restart, Tick, Unresponsive
 from actors.membership import Report, Totals
@@ -58,12 +61,16 @@ class Controller:
         self._liveness = Liveness(recipe)
         self._warned: set[str] = set()
         self._utilisation = Utilisation(time.monotonic())
+        self._scaling = Scaling(recipe, folder)
+        self._sizing = Autoscaler(recipe.autoscale) if recipe.autoscale is not None else None
         self._status: dict[str, Any] = {}
         self._members: list[dict[str, Any]] = []
         resumed_at = step if checkpoint else None
         self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
         everything = recipe.network.http_token == "everything"
         self._server = Server(self, self._presence.node, ensure_token(folder), everything)
+
+        Whereabouts(url=self._server.url).write(folder)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}
@@ -106,8 +113,8 @@ class Controller:
         self._client = Client(supervisor.replay, "controller", "controller")
         for rank in range(processes(recipe, "learner")):
             supervisor.start("learner", rank)
-        for role in ("generator", "verifier"):
-            for _ in range(processes(recipe, role)):
+        for role, count in self._scaling.wanted.items():
+            for _ in range(count):
                 supervisor.start(role)
         for started in supervisor.processes():
             if self._stopping.is_set():
@@ -123,11 +130,15 @@ class Controller:
                     if exit_.process.name == "learner":
                         return True
                     continue  # the other ranks are done before the first, which evaluates
-                self._replace(exit_)
+                if self._scaling.left(exit_.process.name):
+                    self._take_off(exit_.process.name)
+                else:
+                    self._replace(exit_)
             self._pull_events()
             self._tick()
             for name, reason in self._liveness.overdue().items():
                 self._replace(self._supervisor.end(name, reason))
+            self._scale(self._supervisor)
             self._warn()
             self._require_batches()
         return False
@@ -144,8 +155,7 @@ class Controller:
                 f"({exit_.reason}); see {self._folder}/logs/replay.log, then {what_next(self._folder)}"
             )
         fresh = self._supervisor.replace(exit_)
-        self._liveness.forget(name)
-        self._ask("remove_member", {"name": name})
+        self._take_off(name)
         reason = exit_.reason or "it ended by itself"
         if fresh is None:
             detail = f"it did not come up, and its place stays empty: {reason}"
@@ -155,6 +165,32 @@ class Controller:
         self._recording.add(Restart(role=role, member=name, reason=reason))
         # It takes a while to come up, and the run goes on meanwhile; this only logs where it does not.
         threading.Thread(target=self._await_ready, args=(fresh,), name=f"ready-{fresh.name}", daemon=True).start()
+
+    def _take_off(self, name: str) -> None:
+        self._liveness.forget(name)
+        self._ask("remove_member", {"name": name})
+
+    def _scale(self, supervisor: Supervisor) -> None:
+        """Bring the pools to the size that they are to have."""
+        wanted = self._scaling.wanted
+        if self._sizing is not None and (signals := self._signals()) is not None:
+            for pool, count in self._sizing.decide(signals, wanted, time.monotonic()).items():
+                self._scaling.want(pool, count)
+        started, late = self._scaling.step(supervisor, time.monotonic())
+        for name in late:
+            supervisor.end(name, "it did not leave in time")
+            self._scaling.left(name)
+            self._take_off(name)
+        for fresh in started:
+            threading.Thread(target=self._await_ready, args=(fresh,), name=f"ready-{fresh.name}", daemon=True).start()
+        for pool, count in self._scaling.wanted.items():
+            metrics.POOL_WANTED.labels(pool).set(count)
+
+    def _signals(self) -> Signals | None:
+        """What the autoscaler looks at; None while nothing is trained that could wait."""
+        if self._recording.state.phase.name != "training" or not self._status:
+            return None
+        return signals_of(self._recipe, self._status, self._utilisation.busy, self._members)
 
     def _await_ready(self, fresh: Supervised) -> None:
         assert self._supervisor is not None
@@ -181,6 +217,7 @@ class Controller:
             ("recording the end", lambda: self._recording.add(Phase(name=end, detail=detail))),
             ("closing the connection to the replay", lambda: self._client.close() if self._client else None),
             ("closing the run's files", self._recording.close),
+            ("taking away its address", lambda: forget(self._folder)),
             ("closing the status page", self._server.close),
         ]
         broken = []
@@ -306,7 +343,17 @@ class Controller:
             "members": {member["name"]: member for member in self._members},
             "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
             "restarts": self._supervisor.restarts if self._supervisor else 0,
+            "wanted": self._scaling.wanted,
+            "leaving": sorted(self._scaling.leaving),
         }
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Change how many processes there are to be of a pool; returns the counts of all pools.
+
+        Raises:
+            RecipeError: there is no such pool, or the count will not do.
+        """
+        return self._scaling.want(pool, count)
 
     def targets(self) -> list[dict[str, Any]]:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}

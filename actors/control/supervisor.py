@@ -68,6 +68,7 @@ class Supervisor:
         self._incarnations = 0
         self._restarted: deque[float] = deque()
         self.restarts = 0
+        self._vacant: Counter[str] = Counter()
         #: Address of the replay, which every other role is told; set once it is up.
         self.replay = ""
 
@@ -133,6 +134,7 @@ class Supervisor:
                 raise RunError(f"{dead.name} did not come up: {reason}; {self._advice(dead)}")
             log.warning("%s did not come up: %s; the run goes on without it", dead.name, reason)
             dead.process.kill()
+            self._vacant[dead.role] += 1
             return None
         if self._restarts_used_up():
             raise RunError(
@@ -167,6 +169,14 @@ class Supervisor:
 
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
+
+    def is_up(self, name: str) -> bool:
+        """Whether a process has reported that it came up."""
+        return name in self._up
+
+    def vacant(self, role: str) -> int:
+        """Places of a role that stay empty."""
+        return self._vacant[role]
 
     def stop(self, *roles: str) -> None:
         """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not.

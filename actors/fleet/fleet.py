@@ -59,8 +59,10 @@ class Fleet:
         def settled() -> bool:
             return condition() or not self._thread.is_alive()
 
-        if not until(settled, seconds, interval=0.05) or not condition():
-            raise RunError(f"waited {seconds:g} s for {what}; {self._error or f'see {self.folder}/logs'}")
+        if not until(settled, seconds, interval=0.05):
+            raise RunError(f"waited {seconds:g} s for {what}; see {self.folder}/logs")
+        if not condition():
+            raise RunError(f"the run ended before {what}: {self._error or f'see {self.folder}/logs'}")
 
     def wait_for_step(self, step: int, seconds: float) -> None:
         self.wait_for(f"step {step}", lambda: self.status["step"] >= step, seconds)

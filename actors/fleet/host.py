@@ -113,8 +113,8 @@ def serve_role(pipe: Connection, place: str, context: RoleContext, options: Mapp
         described = role.describe()
 
         def obey() -> None:
-            while receive(pipe) is not None:
-                role.stop()
+            while (order := receive(pipe)) is not None:
+                role.drain() if order[0] == "drain" else role.stop()
             os._exit(1)
 
         threading.Thread(target=obey, name="orders", daemon=True).start()

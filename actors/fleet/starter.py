@@ -57,6 +57,9 @@ class FleetProcess:
     def stop(self) -> None:
         self.place.order("stop", self.name)
 
+    def drain(self) -> None:
+        self.place.order("drain", self.name)
+
     def kill(self) -> None:
         self.place.kill(self.name)
 

@@ -67,6 +67,8 @@ CONNECTIONS_REFUSED = Counter(
     "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]
 )
 
+POOL_WANTED = Gauge("leeway_pool_size_wanted", "Processes that a pool is to have", ["role"])
+
 
 def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.

@@ -24,6 +24,7 @@ class FakeProcess:
     done: bool = False
     death: str | None = None
     stopped: bool = False
+    drained: bool = False
     killed: bool = False
 
     def describe(self, seconds: float) -> Description:
@@ -33,6 +34,10 @@ class FakeProcess:
 
     def stop(self) -> None:
         self.stopped = True
+        self.done |= self.obedient
+
+    def drain(self) -> None:
+        self.drained = True
         self.done |= self.obedient
 
     def kill(self) -> None:
