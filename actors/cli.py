@@ -77,13 +77,13 @@ def run(
     console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
-        with locked(folder), _resumable(folder):
+        with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
@@ -91,8 +91,8 @@ def run(
             found = surroundings(tree)
             folder = new_folder(tree)
             _note(tree)
-        with locked(folder), _resumable(folder):
-            show(tree, folder, None, 0, console, found, context.obj)
+        with locked(folder) as lock, _resumable(folder):
+            show(tree, folder, None, 0, console, found, context.obj, [lock])
 
 
 @contextmanager

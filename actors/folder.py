@@ -80,8 +80,10 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
+
+    It gives the lock's descriptor: a process that has it, too, keeps the lock for as long as it lives.
 
     Raises:
         RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
@@ -93,7 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         _lock(folder, descriptor)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -67,6 +67,15 @@ class Totals:
         self.generated_tokens += report.generated_tokens
         self.trained_tokens += report.trained_tokens
 
+    def plus(self, report: Report) -> "Totals":
+        """These and what another process has done."""
+        return Totals(
+            self.uptime_seconds + report.uptime_seconds,
+            self.busy_seconds + report.busy_seconds,
+            self.generated_tokens + report.generated_tokens,
+            self.trained_tokens + report.trained_tokens,
+        )
+
 
 @dataclass(slots=True)
 class Membership:
@@ -88,7 +97,9 @@ class Membership:
         member = self._alive.get(name)
         joined = member is None
         if member is None:
-            member = self._silent.pop(name, None) or self._gone.pop(name, None) or Member(name, role, now)
+            if (gone := self._gone.pop(name, None)) is not None:  # its last words may still come
+                self._replaced[name, gone.report.process] = gone
+            member = self._silent.pop(name, None) or Member(name, role, now)
             self._alive[name] = member
         if report is not None:
             self._take(member, report)
@@ -96,7 +107,10 @@ class Membership:
         return joined
 
     def _take(self, member: Member, report: Report) -> None:
-        if (earlier := self._replaced.get((member.name, report.process))) is not None:
+        key = member.name, report.process
+        if member.report == Report() and key in self._replaced:
+            member.report = self._replaced.pop(key).report  # it was taken for gone, and is back itself
+        if (earlier := self._replaced.get(key)) is not None:
             member = earlier  # the last words of a process that has a successor, come late
         elif report.process != member.report.process and member.report != Report():
             # Another process under the name of one that is gone, such as a learner that resumed.

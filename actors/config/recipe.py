@@ -53,6 +53,11 @@ class Recipe(Section):
         None, description="size generators and verifiers while the run goes on; default: as many as count says"
     )
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long a request waits for a replay that hangs: until it is killed, and another has come up (s)."""
+        return self.membership.timeout_seconds + self.controller.hang_seconds + self.controller.startup_seconds
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:

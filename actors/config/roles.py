@@ -185,8 +185,8 @@ class ControllerConfig(Section):
     restarts: int = Field(
         10,
         ge=0,
-        description="restarts of generators and verifiers within controller.restart_window_seconds before the run "
-        "gives up",
+        description="restarts of processes within controller.restart_window_seconds before the run gives up; whatever "
+        "happens to several at once counts as one",
     )
     restart_window_seconds: float = Field(
         3600.0, gt=0, description="time after which a restart counts no more: a run may take weeks (s)"
@@ -195,7 +195,7 @@ class ControllerConfig(Section):
         60.0,
         gt=0,
         description="time that a process has to come back after it was taken off the list of members for its silence, "
-        "before it is killed: a generator or verifier is then replaced, with learner or replay the run ends (s)",
+        "before it is killed and replaced (s)",
     )
     fruitless_batches: int = Field(
         50,
@@ -217,4 +217,16 @@ class ControllerConfig(Section):
         gt=0,
         description="time for a graceful shutdown after an interrupt, before the run is killed (s); 5 s less than the "
         "time until SIGKILL, which Kubernetes and Slurm set to 30 s",
+    )
+    retry_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="time after which the place of a generator or verifier that did not come up is tried again (s); it "
+        "doubles with every attempt that fails, up to 16 times of this",
+    )
+    orphan_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="a process that hears of neither replay nor controller for this long ends by itself (s); the "
+        "replay does where it hears of no controller",
     )

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,40 +21,68 @@ EVENTS_KEPT = 20_000
 
 
 class Recording:
-    """Events in the order in which they came, with the time since the run's start."""
+    """Events in the order in which they came, with the time since the run's start.
 
-    def __init__(self, recorder: RunRecorder, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        recorder: keeps them.
+        clock: seconds of a monotonic clock.
+        away_seconds: time in which nobody has recorded a run that is continued (s).
+    """
+
+    def __init__(
+        self, recorder: RunRecorder, clock: Callable[[], float] = time.monotonic, away_seconds: float = 0.0
+    ) -> None:
         self._recorder, self._clock = recorder, clock
-        self._origin = clock() - recorder.state.seconds
+        self._origin = clock() - recorder.state.seconds - away_seconds
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._count = 0
         self._lock = threading.Lock()
+        #: By the name of a board: the number of the latest event that came from it.
+        self._seen: dict[str, int] = {}
+        for event in recorder.earlier:
+            self._keep(event)
 
     @property
     def state(self) -> RunState:
         return self._recorder.state
 
-    def add(self, event: Event) -> None:
+    def seen(self, board: str) -> int:
+        """The number of the latest event of a board that is on record."""
+        return self._seen.get(board, 0)
+
+    def add(self, event: Event, origin: str = "") -> None:
         """Stamp an event and record it."""
-        event = stamped(event, self._clock() - self._origin)
+        event = stamped(event, self._clock() - self._origin, origin)
         failed = self._recorder.record(event)
+        self._keep(event)
+        for each in failed:
+            self.add(each)
+
+    def _keep(self, event: Event) -> None:
+        board, _, number = event.origin.rpartition(":")
+        if board:
+            self._seen[board] = max(self.seen(board), int(number))
         told = event.model_dump(mode="json")
         with self._lock:
             self._events.append(told)
             self._count += 1
-        for each in failed:
-            self.add(each)
 
-    def add_received(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Record events that another process sent; one that is malformed is counted and logged, and ends nothing."""
-        for fields in events:
+    def add_received(self, board: str, events: Sequence[Mapping[str, Any]], last: int) -> None:
+        """Record events of a board, the latest of which has the number `last`; those on record already are passed over.
+
+        One that is malformed is counted and logged, and ends nothing.
+        """
+        for number, fields in enumerate(events, last - len(events) + 1):
+            if number <= self.seen(board):
+                continue
             try:
                 event = EVENT.validate_python(fields)
             except ValidationError as error:
                 metrics.MALFORMED_EVENTS.inc()
                 log.warning("left out a malformed event: %s", error.errors(include_url=False)[0]["msg"])
                 continue
-            self.add(event)
+            self.add(event, f"{board}:{number}")
+        self._seen[board] = max(self.seen(board), last)
 
     def after(self, count: int) -> tuple[list[dict[str, Any]], int]:
         """The events after the first `count`, in their JSON form, and how many there are by now; from any thread."""

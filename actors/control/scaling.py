@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from actors.config.recipe import Recipe
+from actors.control.autoscaler import Autoscaler, signals_of
 from actors.control.placement import processes
 from actors.control.supervisor import Supervised
 from actors.errors import RecipeError
+from actors.observability import metrics
 from actors.report.writer import write_atomically
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,11 @@ class Scaling:
         self._lock = threading.Lock()
         self._wanted = {pool: processes(recipe, pool) for pool in POOLS} | _kept(folder)
         self._leaving: dict[str, float] = {}
+        self._sizing = Autoscaler(recipe.autoscale) if recipe.autoscale is not None else None
+
+    def count(self, role: str) -> int:
+        """How many processes there are to be of any role."""
+        return self._wanted.get(role, processes(self._recipe, role))
 
     @property
     def wanted(self) -> Mapping[str, int]:
@@ -91,6 +98,21 @@ class Scaling:
 
     # ---------------------------------------------------------------- for the controller's thread
 
+    def follow(
+        self,
+        status: Mapping[str, Any],
+        busy: Mapping[str, float],
+        members: Sequence[Mapping[str, Any]],
+        now: float,
+    ) -> None:
+        """Let the autoscaler decide, where the recipe has one; see `signals_of`."""
+        if self._sizing is None or not status:
+            return
+        for pool, count in self._sizing.decide(
+            signals_of(self._recipe, status, busy, members), self.wanted, now
+        ).items():
+            self.want(pool, count)
+
     def left(self, name: str) -> bool:
         """A process has ended; whether it was told to leave, so that nothing takes its place."""
         return self._leaving.pop(name, None) is not None
@@ -110,6 +132,8 @@ class Scaling:
             first_to_go = sorted(newest_first, key=lambda p: supervisor.is_up(p.name))
             for process in first_to_go[: max(0, surplus)]:
                 self._let_go(process, supervisor.is_up(process.name), now)
+        for pool, count in self._wanted.items():
+            metrics.POOL_WANTED.labels(pool).set(count)
         return started, [name for name, due in self._leaving.items() if now > due]
 
     def _let_go(self, process: Supervised, up: bool, now: float) -> None:

@@ -3,6 +3,7 @@
 What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
 """
 
+import socket
 import threading
 from typing import Any, Literal, Protocol
 
@@ -14,11 +15,13 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from actors.config.base import Section
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
-from actors.transport.address import Node, listen, url
+from actors.transport.address import Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
+#: Longest wait for the pages under way when it closes (s).
+CLOSE_SECONDS = 1.0
 #: Largest body of a request (bytes).
 MAX_BODY_BYTES = 2**20
 #: What whoever keeps the controller alive asks, without a token.
@@ -103,6 +106,15 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
     return app
 
 
+def _listen(node: Node, preferred: int) -> socket.socket:
+    try:
+        return listen(node, preferred or node.ports.status, "network.ports.status")
+    except RunError:
+        if not preferred:
+            raise
+        return listen(node)
+
+
 class Server:
     """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
 
@@ -111,10 +123,13 @@ class Server:
         node: where to listen.
         token: of whoever may change the run; None: nobody.
         everything: whether to look needs the token, too.
+        before: where the page was until now; it stays there if that can be.
     """
 
-    def __init__(self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False) -> None:
-        self._listener = listen(node, node.ports.status, "network.ports.status")
+    def __init__(
+        self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False, before: str = ""
+    ) -> None:
+        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
@@ -130,5 +145,5 @@ class Server:
 
     def close(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_SECONDS)
         self._listener.close()

@@ -22,6 +22,7 @@ from actors.roles.generator import HAND_IN_SHARE
 from actors.roles.groups import Groups
 from actors.roles.role import RoleContext
 from actors.tasks.templates import Renderer
+from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
@@ -102,12 +103,13 @@ class FleetGenerator:
     """One of many in a process. `run` works until it is cancelled, stopped or drained.
 
     Attributes:
+        lifeline: where the replay is.
         link: for faults.
         engine: for faults.
     """
 
     def __init__(self, context: RoleContext, renderer: Renderer, tokenizer: Any, metrics_address: str) -> None:
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self.lifeline = context.recipe, context.name, context.lifeline
         self._renderer, self._address = renderer, metrics_address
         self.link = Link()
         self.engine = FleetEngine(context, tokenizer, self.link)
@@ -124,7 +126,7 @@ class FleetGenerator:
         self._leaving = True
 
     async def run(self) -> None:
-        self._client = MultiplexedClient(self._replay, self._name, self.link)
+        self._client = MultiplexedClient(self.lifeline, self._name, self.link)
         groups = Groups(self._recipe, self._renderer, self.engine, self._send)
         try:
             await first_of(self._heartbeats(), self._subscribe(), groups.renew(), self._work(groups))
@@ -162,7 +164,7 @@ class FleetGenerator:
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:
         try:
             body = {"version": version, "capacity": capacity}
-            reply = await self._client.request("lease", body, wait_seconds=LEASE_SECONDS)
+            reply = await self._client.request("lease", body, None, LEASE_SECONDS, REPLY_SECONDS)
         except PeerTimeoutError as error:
             log.info("%s: %s; asking again", self._name, error)
             return []
@@ -233,7 +235,7 @@ class FleetGenerator:
 
     async def _publisher(self) -> str:
         try:
-            reply = await self._client.request("directory")
+            reply = await self._client.request("directory", deadline_seconds=REPLY_SECONDS)
         except (PeerTimeoutError, ProtocolError) as error:
             log.info("%s: %s", self._name, error)
             return ""

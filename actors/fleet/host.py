@@ -53,6 +53,8 @@ class Host:
             return  # it has ended meanwhile
         generator, running = self._generators[name]
         match order:
+            case "tell":
+                generator.lifeline.told(value)
             case "stop":
                 generator.stop()
             case "drain":
@@ -114,7 +116,13 @@ def serve_role(pipe: Connection, place: str, context: RoleContext, options: Mapp
 
         def obey() -> None:
             while (order := receive(pipe)) is not None:
-                role.drain() if order[0] == "drain" else role.stop()
+                what, _, value = order
+                if what == "tell":
+                    context.lifeline.told(value)
+                elif what == "drain":
+                    role.drain()
+                else:
+                    role.stop()
             os._exit(1)
 
         threading.Thread(target=obey, name="orders", daemon=True).start()

@@ -27,8 +27,9 @@ from actors.observability import metrics
 from actors.replay.batch import decode_batch
 from actors.roles.learner.held_out import await_evaluation
 from actors.roles.role import Description, RoleContext, enter
-from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.transport.codec import Message
+from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.publisher import Publisher
 from actors.weights.session import SyncClient, Tensors
 from learner import Group
@@ -73,7 +74,7 @@ class SyntheticLearner:
     """A role, see `actors.roles.role`. It knows one rank."""
 
     def __init__(self, context: RoleContext, pace: Pace) -> None:
-        self._recipe, self._replay, self._name = context.recipe, context.replay, context.name
+        self._recipe, self._replay, self._name = context.recipe, context.lifeline, context.name
         self._folder, self._resume, self._pace = context.storage.folder, context.storage.checkpoint, pace
         self._stopping = self._loaded = False
         self._version, self._weights, self._durable = 0, UNTRAINED, -1
@@ -90,10 +91,9 @@ class SyntheticLearner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
-            patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
             self._client, self._notices = (
                 open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
-                for seconds in (patience, REPLY_SECONDS)
+                for seconds in (None, REPLY_SECONDS)
             )
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -109,6 +109,7 @@ class SyntheticLearner:
             )
             open_.enter_context(closing(self._publisher))
             self._client.request("announce", {"service": "weights", "address": self._publisher.endpoint})
+            self._heartbeat.announce("weights", self._publisher.endpoint)
             self._begin()
             self._train()
 

@@ -35,6 +35,10 @@ class Relay:
         self._server = await asyncio.start_server(self._connected, host, 0)
         return endpoint(host, self._server.sockets[0].getsockname()[1])
 
+    def retarget(self, target: str) -> None:
+        """The server is elsewhere now: connections from here on go there."""
+        self._target = split(target)
+
     def cut(self, cut: bool) -> None:
         with suppress(RuntimeError):  # its process has ended, and it with it
             self._loop.call_soon_threadsafe(self._open.clear if cut else self._open.set)

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -18,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from actors.control.placement import Resources
-from actors.control.starter import Process
+from actors.control.starter import Ended, Living, Process
 from actors.errors import RunError
 from actors.fleet.host import serve_generators, serve_role
 from actors.fleet.learner import Pace
@@ -46,13 +45,16 @@ class FleetProcess:
     ended: bool = False
     reason: str | None = None
 
-    def describe(self, seconds: float) -> Description:
-        changed, deadline = self.place.changed, time.monotonic() + seconds
+    def describe(self, seconds: float) -> Description | None:
+        changed = self.place.changed
         with changed:
-            changed.wait_for(lambda: self.described or self.ended, max(0.0, deadline - time.monotonic()))
-        if self.described is None:
-            raise RunError(self.reason or f"it did not come up within {seconds:g} s")
+            changed.wait_for(lambda: self.described or self.ended, seconds)
+        if self.described is None and self.ended:
+            raise RunError(self.reason or "it has ended")
         return self.described
+
+    def tell(self, replay: str) -> None:
+        self.place.tell(self.name, replay)
 
     def stop(self) -> None:
         self.place.order("stop", self.name)
@@ -101,6 +103,12 @@ class Place:
                 self.pipe.send((order, name, value))
             except OSError:  # it is gone, and the reading thread says so
                 return
+
+    def tell(self, name: str, replay: str) -> None:
+        if self.relay is not None and replay:
+            self.relay.retarget(replay)
+            replay = self.relay.address
+        self.order("tell", name, replay)
 
     def kill(self, name: str) -> None:
         if self.shared:
@@ -196,11 +204,15 @@ class FleetStarter:
         self._all.append(place)
         return place
 
-    def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[tuple[Process, str | None]]:
+    def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
         mine = [p for p in processes if isinstance(p, FleetProcess)]
         with self._changed:
             self._changed.wait_for(lambda: sum(p.ended for p in mine) >= max(1, min(count, len(mine))), seconds)
-            return [(p, p.reason) for p in mine if p.ended]
+            return [Ended(p, p.reason) for p in mine if p.ended]
+
+    def adopt(self) -> list[Living]:
+        with self._changed:
+            return [Living(p.role, p.name, p) for place in self._all for p in place.roles.values()]
 
     def living(self, *roles: str) -> list[FleetProcess]:
         """Those of these roles that are up, by name."""

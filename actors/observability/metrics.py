@@ -62,6 +62,9 @@ HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, late
 RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
+RECOVERY = Histogram(
+    "leeway_recovery_seconds", "From a fault until work flowed again, by its kind", ["role", "fault"], buckets=FAST
+)
 
 CONNECTIONS_REFUSED = Counter(
     "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]

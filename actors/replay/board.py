@@ -16,9 +16,15 @@ EVENTS_KEPT = 20_000
 
 
 class Board:
-    """Answers requests one at a time. `members` is the run's one list of who is alive."""
+    """Answers requests one at a time. `members` is the run's one list of who is alive.
 
-    def __init__(self, timeout_seconds: float) -> None:
+    Args:
+        timeout_seconds: see `Membership`.
+        name: of this board, under which its events are numbered; another for one that begins anew.
+    """
+
+    def __init__(self, timeout_seconds: float, name: str = "") -> None:
+        self.name = name
         self.members = Membership(timeout_seconds)
         self._directory: dict[str, str] = {}
         self._events: list[Event] = []
@@ -44,8 +50,9 @@ class Board:
                 self.record(request.event)
                 return {}
             case m.Events():
-                return self._news(request.after)
+                return self._news(request.after if request.board == self.name else 0)
             case m.Beat():
+                self._directory |= {str(name): address for name, address in request.services.items()}
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
                 # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
@@ -69,7 +76,7 @@ class Board:
         if not fresh:
             return None
         last = self._events_gone + len(self._events)
-        return {"events": [event.model_dump(mode="json") for event in fresh], "last": last}
+        return {"board": self.name, "events": [event.model_dump(mode="json") for event in fresh], "last": last}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

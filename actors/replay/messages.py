@@ -14,7 +14,7 @@ heartbeat, announce, directory,   everyone     board
 events, members, remove_member    controller   board
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -137,9 +137,10 @@ class Notice(Request):
 
 
 class Events(LongPoll):
-    """All events after the one with the number `after`."""
+    """All events after the one with the number `after` on a board; all that there are, where it is another board."""
 
     after: int = Field(ge=0)
+    board: str = Field("", max_length=40)
 
 
 class GetStatus(Request):
@@ -150,6 +151,9 @@ class Beat(Request):
     """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
+    services: dict[Literal["weights", "learner"], Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, description="where services of the sender are, as `Announce` says it once"
+    )
 
 
 class Members(Request):

@@ -19,6 +19,7 @@ from actors.events import (
     Event,
     GroupCounters,
     Phase,
+    Recovered,
     Restart,
     RewardModelDone,
     RolloutSample,
@@ -41,6 +42,7 @@ KEPT_EVALUATIONS = 512
 KEPT_RESTARTS = 50
 #: Drops that say nothing of the tasks.
 NOBODYS_FAULT = ("worker_lost", "returned")
+KEPT_RECOVERIES = 1000  # of a role and kind of fault: enough for a median
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ class RunState:
         self.rates: dict[str, Series] = {}
         self.restarts = 0
         self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
+        self.last_recoveries: deque[Recovered] = deque(maxlen=KEPT_RESTARTS)
+        #: Seconds of the latest recoveries, by role and kind of fault.
+        self.recoveries: defaultdict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=KEPT_RECOVERIES))
         self.unwritten: dict[str, str] = {}
         self.first_samples: list[RolloutSample] = []
         self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
@@ -132,6 +137,9 @@ class RunState:
                 self.restarts += 1
                 self.last_restarts.append(event)
                 self.unresponsive.pop(event.member, None)
+            case Recovered():
+                self.last_recoveries.append(event)
+                self.recoveries[event.role, event.fault].append(event.recovery_seconds)
             case WriteFailed():
                 self.unwritten.pop(event.what, None)
                 if event.reason:

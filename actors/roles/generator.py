@@ -83,7 +83,7 @@ class Session:
 
     def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
         self._working: Groups | None = None

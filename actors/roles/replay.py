@@ -1,5 +1,6 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
+import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -60,7 +61,7 @@ class ReplayRole:
                 vocabulary_of(context.storage.model),
                 replay.max_progress_bytes,
             ),
-            Board(recipe.membership.timeout_seconds),
+            Board(recipe.membership.timeout_seconds, secrets.token_hex(4)),
             self._presence.node,
             replay.max_message_bytes,
             name=context.name,

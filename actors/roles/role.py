@@ -10,7 +10,7 @@ A role knows nothing of who started it. Everything it needs is in its context, w
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,6 +21,7 @@ from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.transport import keys
 from actors.transport.address import Node, bind_port, resolve
+from actors.transport.lifeline import Lifeline
 from actors.transport.sockets import use_keys
 from sandbox.gate import Token
 
@@ -54,6 +55,7 @@ class RoleContext:
         seed: of what this process samples.
         rank: of a learner among its peers.
         clock: seconds of a monotonic clock.
+        lifeline: where the replay is now; it can move, and `replay` says where it was.
     """
 
     recipe: Recipe
@@ -63,6 +65,10 @@ class RoleContext:
     seed: int = 0
     rank: int = 0
     clock: Callable[[], float] = time.monotonic
+    lifeline: Lifeline = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lifeline", Lifeline(self.replay, self.recipe.patience_seconds))
 
 
 @dataclass(frozen=True, slots=True)

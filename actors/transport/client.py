@@ -3,20 +3,20 @@
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.transport.codec import Array, Message, decode, encode
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline
 from actors.transport.sockets import DealerSocket
 
 log = logging.getLogger(__name__)
 
 #: Replies are batches of groups; the replay itself bounds what it accepts, so this only stops nonsense.
 MAX_REPLY_BYTES = 2**31
-#: A reply is due after so long (s), where whoever asks does not have more patience.
-REPLY_SECONDS = 10.0
 #: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
 POLL_SECONDS = 1.0
 
@@ -24,19 +24,24 @@ POLL_SECONDS = 1.0
 class Client:
     """One connection of one worker. Threads may share it; their requests then queue up behind each other.
 
+    A request that is not answered is sent again until its patience is at an end, to wherever the replay is by then:
+    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is.
+
     Args:
-        address: of the replay.
+        replay: its address, or the process's lifeline, which knows it.
         worker: unique name of the process.
         role: what the process is.
-        patience_seconds: a reply is due after so long, where a request says nothing else (s).
+        patience_seconds: a reply is due after so long, where a request says nothing else (s); default: the lifeline's.
     """
 
-    def __init__(self, address: str, worker: str, role: str, patience_seconds: float = REPLY_SECONDS) -> None:
-        self.address, self._patience = address, patience_seconds
+    def __init__(self, replay: str | Lifeline, worker: str, role: str, patience_seconds: float | None = None) -> None:
+        self._lifeline = replay if isinstance(replay, Lifeline) else Lifeline(replay)
+        self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._socket = DealerSocket(address, MAX_REPLY_BYTES)
+        self.address = self._lifeline.replay
+        self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
     def request(
         self,
@@ -65,8 +70,7 @@ class Client:
             body["wait_seconds"] = wait_seconds
         with self._lock:
             number = next(self._numbers)
-            self._socket.send(encode(Message(kind, number, body, arrays or {})))
-            reply = self._reply_to(kind, number, due)
+            reply = self._answered(Message(kind, number, body, arrays or {}), wait_seconds + REPLY_SECONDS, due)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -76,20 +80,43 @@ class Client:
     ) -> Message | None:
         """A long poll for work; None where there is none, or where the replay is away for a moment."""
         try:
-            reply = self.request(kind, body, wait_seconds=wait_seconds)
+            reply = self.request(kind, body, wait_seconds=wait_seconds, deadline_seconds=REPLY_SECONDS)
         except PeerTimeoutError as error:
             log.warning("%s; asking again", error)
             return None
         return reply if reply.body else None
 
-    def _reply_to(self, kind: str, number: int, seconds: float) -> Message:
+    def _answered(self, message: Message, again_seconds: float, due_seconds: float) -> Message:
+        """The reply to a message, which is sent again every so often until it is due."""
+        frames, end = encode(message), time.monotonic() + due_seconds
+        while True:
+            self._socket.send(frames)
+            left = max(0.0, end - time.monotonic())
+            if (reply := self._reply_to(message.id, min(again_seconds, left))) is not None:
+                self._lifeline.answered()
+                return reply
+            self._connect_again()
+            if left <= again_seconds:
+                raise PeerTimeoutError(
+                    f"the replay at {self.address} did not answer {message.kind} within {due_seconds:g} s"
+                )
+            log.warning("the replay at %s does not answer %s; asking again", self.address, message.kind)
+
+    def _reply_to(self, number: int, seconds: float) -> Message | None:
         while self._socket.poll(seconds):
             reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
             if reply.id == number:
                 return reply
-        # A late reply must not be taken for the answer to a later request, and an unsent request must not pile up.
-        self._socket.reconnect()
-        raise PeerTimeoutError(f"the replay at {self.address} did not answer {kind} within {seconds:g} s")
+        return None
+
+    def _connect_again(self) -> None:
+        """A late reply must not be taken for the answer to a later request, and an unsent request must not pile up."""
+        if self.address == self._lifeline.replay:
+            self._socket.reconnect()
+            return
+        self._socket.close()
+        self.address = self._lifeline.replay
+        self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
     def close(self) -> None:
         with self._lock:
@@ -100,7 +127,7 @@ class Heartbeat:
     """Reports a process to the run's list of members, from a thread of its own, and brings back who else is on it.
 
     Args:
-        address: of the replay, which keeps the list.
+        replay: which keeps the list: its address, or the process's lifeline, which knows it.
         worker: unique name of the process.
         role: what the process is.
         interval_seconds: time between two reports (s); the first leaves at once.
@@ -108,15 +135,21 @@ class Heartbeat:
     """
 
     def __init__(
-        self, address: str, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
+        self, replay: str | Lifeline, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
     ) -> None:
-        self._client = Client(address, worker, role)
+        self._client = Client(replay, worker, role)
+        self._services: dict[str, str] = {}
         self._interval, self._report = interval_seconds, report
         self._alive: Mapping[str, frozenset[str]] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def announce(self, service: str, address: str) -> None:
+        """Say with every report where a service of this process is: a replay that starts anew has to know."""
+        self._services = {**self._services, service: address}
+        self.beat_now()
 
     def beat_now(self) -> None:
         """Report without waiting for the interval to end, since something has changed; returns at once."""
@@ -137,7 +170,7 @@ class Heartbeat:
     def _beat(self) -> bool:
         """Send one report; whether it was answered in time. Nothing that goes wrong here may end the thread."""
         try:
-            body = {"report": self._report().model_dump()}
+            body = {"report": self._report().model_dump(), "services": self._services}
             reply = self._client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
                 self._alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}

@@ -27,7 +27,7 @@ class Verifier:
     """A role, see `actors.roles.role`. As many groups are scored at a time as the sandbox has workers."""
 
     def __init__(self, context: RoleContext) -> None:
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
         self._up = self._draining = False
