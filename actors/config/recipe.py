@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from actors.config.base import Section
-from actors.config.cluster import MembershipConfig, RayConfig
+from actors.config.cluster import AutoscaleConfig, MembershipConfig, RayConfig
 from actors.config.model import ModelConfig
 from actors.config.network import NetworkConfig
 from actors.config.roles import (
@@ -49,6 +49,9 @@ class Recipe(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
+    autoscale: AutoscaleConfig | None = Field(
+        None, description="size generators and verifiers while the run goes on; default: as many as count says"
+    )
 
     @property
     def patience_seconds(self) -> float:

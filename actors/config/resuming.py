@@ -84,6 +84,7 @@ APPLIED = frozenset(
         "network",
         "membership",
         "ray",
+        "autoscale",
     }
 )
 _TAG = re.compile(r"\[\w+\]")

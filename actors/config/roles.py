@@ -53,6 +53,13 @@ class SyntheticConfig(Section):
     mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
     sigma: float = Field(0.5, ge=0, description="standard deviation of the logarithm of the length")
     pass_rate: float = Field(0.5, ge=0, le=1, description="share of completions that quote the right answer")
+    lengths: Literal["lognormal", "pareto"] = Field("lognormal", description="distribution of a completion's length")
+    tail_index: float = Field(
+        1.5, gt=1, description="exponent of the Pareto tail; the smaller, the longer are the few long completions"
+    )
+    pass_rate_spread: float = Field(
+        0.0, ge=0, le=1, description="how far pass rates of tasks differ: 0 all the same, 1 always or never solved"
+    )
 
 
 class GeneratorsConfig(Section):

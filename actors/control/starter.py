@@ -46,6 +46,10 @@ class Process(Protocol):
         """Ask it to end; returns at once."""
         ...
 
+    def drain(self) -> None:
+        """Ask it to leave a run that goes on, see `Leaver`; returns at once."""
+        ...
+
     def kill(self) -> None: ...
 
 
@@ -108,6 +112,9 @@ class RayProcess:
 
     def stop(self) -> None:
         self.handle.stop.remote()
+
+    def drain(self) -> None:
+        self.handle.drain.remote()
 
     def kill(self) -> None:
         ray.kill(self.handle)

@@ -187,6 +187,8 @@ class ReportProgress(Request):
 
 class LeaveRun(Request):
     """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
+
+
 class WantedGroup(Section):
     group_id: int = Field(ge=0)
     completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)

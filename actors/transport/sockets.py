@@ -199,8 +199,8 @@ class AsyncDealerSocket:
         """The frames of the next message, whenever it comes."""
         return await self._socket.recv_multipart()
 
-    def close(self) -> None:
-        self._socket.close()
+    def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
+        self._socket.close(int(linger_seconds * 1000))
         self._context.term()
 
 

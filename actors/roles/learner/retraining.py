@@ -109,7 +109,9 @@ def retrain(plan: Plan, batches: Iterable[Batch], say: Callable[[str], None]) ->
         if step >= plan.first:
             place = plan.recorded.get(step) if plan.compared else None
             difference = trainer.difference(place) if place is not None else None
-            yield Retrained(step, statistics, dict(staleness_of(batch, version)), place is not None, difference)
+            yield Retrained(
+                step, statistics, dict(staleness_of(batch, version, oldest or 0)), place is not None, difference
+            )
     if trainer.version < plan.last:
         raise RunError(f"the journal ends with the batch of step {trainer.version}; --steps asks for {plan.last}")
 
