@@ -27,7 +27,12 @@ def ours(folder: Path, overrides: list[str]) -> None:
     """Serve a replay until standard input ends."""
     role = build("replay", RoleContext(load(RECIPE, overrides), "replay", Storage(folder)))
     print(role.describe().address, flush=True)
-    threading.Thread(target=lambda: (sys.stdin.read(), role.stop()), daemon=True).start()
+
+    def stop_at_the_end_of_input() -> None:
+        sys.stdin.read()
+        role.stop()
+
+    threading.Thread(target=stop_at_the_end_of_input, daemon=True).start()
     role.run()
 
 

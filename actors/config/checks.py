@@ -202,8 +202,17 @@ def _signal(recipe: Recipe) -> Iterator[str]:
     """What would run, and could not learn whatever the model writes."""
     if recipe.preferences is None and not any(recipe.rewards.weights.model_dump().values()):
         yield "rewards.weights: all are 0, so that every reward is 0; give rewards.weights.accuracy another weight"
-    if recipe.steps and not recipe.generators.count:
-        yield "generators.count is 0, so that nothing is ever generated; set 1 or more"
+    joining = recipe.network.joining
+    if recipe.steps and not recipe.generators.count and "generator" not in joining:
+        yield (
+            "generators.count is 0, so that nothing is ever generated; set 1 or more, or name generator in "
+            "network.joining where they join with `leeway up`"
+        )
+    if recipe.steps and not recipe.verifiers.count and "verifier" not in joining:
+        yield (
+            "verifiers.count is 0, so that nothing is ever scored; set 1 or more, or name verifier in network.joining "
+            "where they join with `leeway up`"
+        )
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:

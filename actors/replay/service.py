@@ -19,12 +19,13 @@ from actors.errors import ProtocolError
 from actors.events import EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
-from actors.replay.ledger import Reason
+from actors.replay.limits import Reason
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
@@ -79,6 +80,7 @@ class ReplayService:
         self._next_tick = -math.inf
         self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
         self._exported: Counter[str] = Counter()
+        self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
         self.address = self._socket.endpoint
@@ -166,6 +168,9 @@ class ReplayService:
                 self._lost(request.name)
             elif isinstance(request, m.Beat):
                 self._requeue(request.worker)
+            elif isinstance(request, m.LeaveRun):
+                log.info("%s leaves", request.worker)
+                self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
@@ -286,11 +291,11 @@ class ReplayService:
             metrics.DROPPED_LENGTH.labels(reason).observe(length)
         self._buffer.dropped.clear()
 
-    def _lost(self, name: str) -> None:
-        """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
-        kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
+    def _lost(self, name: str, on_purpose: bool = False) -> None:
+        """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:
+        were they kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._record(self._buffer.worker_lost(name))
+        self._record(self._buffer.worker_lost(name, on_purpose))
         for number, _, poll in self._polls.of(name):
             self._polls.remove(number)
             self._reply(poll.identity, poll.message, OK)
@@ -302,7 +307,7 @@ class ReplayService:
 
     def _refuse(self, identity: bytes, number: int, error: ProtocolError) -> None:
         metrics.MALFORMED.inc()
-        log.warning("rejected a message: %s", error)
+        self._rejections.warning("rejected a message: %s", error)
         self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _send(self, identity: bytes, message: Message) -> None:
@@ -318,7 +323,7 @@ class ReplayService:
             log.error("an answer is lost: %s", error)
             frames = encode(Message("error", message.id, {"message": str(error)}))
         if not self._socket.send(identity, frames):
-            log.warning("a peer does not read its answers; one %s was dropped", message.kind)
+            self._unread.warning("a peer does not read its answers; one %s was dropped", message.kind)
 
     # ---------------------------------------------------------------- metrics
 

@@ -14,7 +14,7 @@ from actors.models.tokenizer import vocabulary_of
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
@@ -67,6 +67,7 @@ class ReplayRole:
             vocabulary_of(context.storage.model),
             journal.past if journal else None,
             context.clock(),
+            replay.max_progress_bytes,
         )
         events = journal.events if journal else []
         if journal is not None and journal.past is not None:

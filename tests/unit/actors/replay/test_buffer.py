@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, Step
 from actors.replay import messages as m
 from actors.replay.buffer import Buffer, Reply
 from actors.replay.delivery import Delivery
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.rewards import Verified
 from actors.transport.codec import Message, parse
@@ -161,6 +162,39 @@ def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
     again = world.say("take_batch", "learner", version=0)
     assert again["groups"] == first["groups"]
     assert all((again["arrays"][name] == array).all() for name, array in first["arrays"].items())
+
+
+def test_what_a_learner_that_came_back_says_again_changes_nothing() -> None:
+    world = World()
+    learn = partial(world.say, role="learner")
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        learn("take_batch", version=version)
+        learn("trained", version=version, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    counts = world.buffer.status()
+    again = learn("take_batch", version=1)
+    learn("trained", version=1, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    assert again["groups"][0]["group_id"] == 1
+    assert world.buffer.status() == counts
+
+
+def test_a_batch_that_is_committed_is_never_made_up_of_other_groups() -> None:
+    world = World()
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        if version == 0:
+            world.say("take_batch", "learner", version=0)
+            world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=1.0)
+            world.say("committed", "learner", version=1)
+    with pytest.raises(ProtocolError, match="the batch of version 0 is committed"):
+        world.say("take_batch", "learner", version=0)
+    assert world.say("take_batch", "learner", version=1)["groups"][0]["group_id"] == 1
 
 
 def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:

@@ -19,7 +19,7 @@ from actors.replay import rows
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.transport.codec import Message
 from tests.unit.actors.replay.test_buffer import Sums, World

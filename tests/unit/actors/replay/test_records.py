@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from actors.replay import journal as journals
-from actors.replay.ledger import State
+from actors.replay.queues import State
 from tests.unit.actors.replay.test_buffer import payload
 from tests.unit.actors.replay.test_journal import Kept, Watched
 
@@ -21,9 +21,10 @@ WORKERS = st.sampled_from(["a", "b", "c"])
 INDEX = st.integers(0, 5)
 #: What happens often stands here more than once.
 KINDS = st.sampled_from(
-    ["lease", "verify", "reject", "renew", "trained", "committed", "evaluate"]
-    + 2 * ["take"]
-    + 3 * ["submit", "verdict"]
+    ["verify", "reject", "renew", "committed", "evaluate", "submit", "verdict"]
+    + 3 * ["take", "trained"]
+    + 3 * ["lease"]
+    + 9 * ["advance"]
 )
 
 
@@ -56,8 +57,12 @@ class Crashes(RuleBasedStateMachine):
         """Anything that a client may say now."""
         worker, index = draw(WORKERS), draw(INDEX)
         ledger = machine.twin.buffer.ledger
-        version = max(0, ledger.version - draw(st.integers(0, 1)))
+        version = max(0, ledger.version - draw(st.sampled_from([0, 0, 0, 0, 1])))
         kind = draw(KINDS)
+        scores = draw(st.sampled_from([(1.0, 0.0), (0.25, 1.0), (1.0, 1.0), None]))
+        if kind == "advance" and (unready := machine.groups(State.LEASED, State.GENERATED, State.VERIFYING)):
+            kind, index = "submit" if unready[0][1].state is State.LEASED else "verdict", 0
+            scores = (1.0, 0.0)
         match kind:
             case "lease":
                 body: dict[str, Any] = {"version": version, "capacity": 1 + index}
@@ -75,7 +80,6 @@ class Crashes(RuleBasedStateMachine):
                 return lambda w: w.say("lease_verification", "verifier", worker=worker, capacity=1 + index)
             case "verdict" if waiting := machine.groups(State.GENERATED, State.VERIFYING):
                 purpose, entry = waiting[index % len(waiting)]
-                scores = draw(st.sampled_from([(1.0, 0.0), (0.25, 1.0), (1.0, 1.0), None]))
                 body = {"purpose": purpose, "group_id": entry.group_id, "retryable": draw(st.booleans())}
                 body |= {"scores": scores and [{"status": "ok", "reward": r, "answer": str(r)} for r in scores]}
                 return lambda w: w.say("verdict", "verifier", worker=worker, detail="broken", **body)
@@ -97,11 +101,12 @@ class Crashes(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------- what happens
 
-    @rule(data=st.data())
-    def told(self, data: st.DataObject) -> None:
-        say = data.draw(self.requests(self))
-        expected, found = (plain_reply(say(world)) for world in (self.twin, self.kept))
-        assert found == expected
+    @rule(data=st.data(), requests=st.integers(1, 10))
+    def tick(self, data: st.DataObject, requests: int) -> None:
+        for _ in range(requests):
+            say = data.draw(self.requests(self))
+            expected, found = (plain_reply(say(world)) for world in (self.twin, self.kept))
+            assert found == expected
         self.end_tick()
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 4.0, 6.0, 11.0]))
@@ -140,5 +145,7 @@ def plain_reply(reply: Any) -> Any:
     return reply, {name: array.tobytes() for name, array in arrays.items()}
 
 
-Crashes.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Crashes.TestCase.settings = settings(
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestCrashes = pytest.mark.timeout(300)(Crashes.TestCase)
