@@ -107,6 +107,18 @@ def weight_faults(
     raise typer.Exit(not weight_faults.run(json, trials, seed))
 
 
+@app.command("generation")
+def generation(
+    json: Json = None,
+    model: Annotated[Literal["tiny", "smollm2"] | None, typer.Option(help="Only this model.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each contender.")] = 5,
+) -> None:
+    """One generator, from lease to submission, beside bare vLLM."""
+    from benchmarks import generation
+
+    raise typer.Exit(not generation.run(json, model, rounds))
+
+
 @app.command("sandbox-fuzz")
 def sandbox_fuzz(
     target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],
