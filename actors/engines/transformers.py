@@ -24,8 +24,8 @@ from actors.replay.progress import End, Partial
 from actors.weights.receiver import GlooReceiver
 from learner.model.merging import merged_weights
 
-#: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least: what a model
-#: computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
+#: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
+#: model computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
 WIDTH, MIN_ROWS = 32, 16
 
 
