@@ -120,6 +120,18 @@ def weights(
     weights.run(json, [int(count) for count in receivers.split(",")], updates, bucket_bytes)
 
 
+@app.command("generation")
+def generation(
+    json: Json = None,
+    model: Annotated[Literal["tiny", "smollm2"] | None, typer.Option(help="Only this model.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each contender.")] = 5,
+) -> None:
+    """One generator, from lease to submission, beside bare vLLM."""
+    from benchmarks import generation
+
+    raise typer.Exit(not generation.run(json, model, rounds))
+
+
 @app.command("sandbox-fuzz")
 def sandbox_fuzz(
     target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],
