@@ -159,6 +159,19 @@ def ledger(
     ledger.run(steps)
 
 
+@app.command("replay")
+def replay(
+    json: Json = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each contender runs with each size (s).")] = 10.0,
+    growth: Annotated[bool, typer.Option(help="With many clients and many groups, too.")] = True,
+    ray: Annotated[bool, typer.Option(help="Beside Ray's queue, too.")] = True,
+) -> None:
+    """Groups through the replay, beside bare pyzmq, a plain file and Ray's queue."""
+    from benchmarks import replay
+
+    replay.run(json, seconds, growth=growth, ray=ray)
+
+
 if __name__ == "__main__":
     terminal.quiet()
     sys.exit(cli.execute(app, "python -m benchmarks"))

@@ -19,6 +19,7 @@ NAMES = (
     "weight-faults",
     "sandbox-fuzz",
     "ledger",
+    "replay",
 )
 
 
