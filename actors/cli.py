@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.keys import keys
+from actors.commands.options import Overrides
 from actors.commands.replay import replay
+from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -34,11 +37,6 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -125,10 +123,11 @@ def check(
 
 
 def _note(recipe: "Recipe") -> None:
-    """Say what the model's chat template does that the recipe does not show."""
+    """Say what the model's chat template does that the recipe does not show, and what is open on a cluster."""
+    from actors.config.network import exposed
     from actors.tasks.checks import unexpected
 
-    for what in unexpected(recipe):
+    for what in (*unexpected(recipe), *exposed(recipe.network, recipe.ray.address is not None)):
         _say(f"note: {what}", style="dim")
 
 
@@ -142,6 +141,9 @@ def _about(recipe: Path) -> Iterator[None]:
 
 
 app.command("score")(sandbox_cli.score)
+app.command("keys")(keys)
+app.command("up")(up)
+app.command("replay")(replay)
 app.add_typer(sandbox_cli.app, name="sandbox")
 
 
@@ -156,9 +158,6 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(_ROOT))
     sys.argv = ["benchmarks", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
-
-
-app.command("replay")(replay)
 
 
 def version() -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: What a process may be called: its name stands in logs, paths, pages and metrics.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 #: The roles that a process can have. The driver of a run is no member of it.
 ROLES = ("controller", "replay", "generator", "verifier", "learner")
 

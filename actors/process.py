@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,26 @@ def outlive_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited
         signal.siginterrupt(number, False)
+
+
+class Seldom:
+    """Logs what a peer can cause without an end: one line in so many seconds, with how many were left out."""
+
+    def __init__(
+        self, logger: logging.Logger, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger, self._seconds, self._clock = logger, seconds, clock
+        self._last, self._left_out = float("-inf"), 0
+
+    def warning(self, text: str, *arguments: object) -> None:
+        now = self._clock()
+        if now - self._last < self._seconds:
+            self._left_out += 1
+            return
+        if self._left_out:
+            text, arguments = f"{text} (and %d more like it since)", (*arguments, self._left_out)
+        self._logger.warning(text, *arguments)
+        self._last, self._left_out = now, 0
 
 
 def take_signals() -> None:

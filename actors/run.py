@@ -13,6 +13,7 @@ from actors.control.cluster import cluster, guarded
 from actors.control.environment import Environment
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
+from actors.transport.keys import load as load_keys
 from sandbox.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,13 @@ def surroundings(recipe: Recipe) -> Environment:
 
     Raises:
         RecipeError: there is no cluster at `ray.address`.
-        RunError: the machine cannot run it; one line with every problem.
+        RunError: the machine cannot run it, one line with every problem; or there are no keys, and there should be.
     """
     found = environment.describe(recipe.ray.address)
     if problems := environment.problems(found):
         raise (RecipeError if found.refusal else RunError)("; ".join(problems))
+    if recipe.network.curve == "required" and recipe.ray.address is None:
+        load_keys()
     return found
 
 

@@ -48,7 +48,9 @@ def minibatch_order(seed: int, version: int) -> np.random.Generator:
     return np.random.default_rng((seed, version))
 
 
-def share_of(groups: Sequence[Group], config: LearnerConfig, seed: int, version: int) -> list[list[int]]:
+def share_of(
+    groups: Sequence[Group], config: LearnerConfig, seed: int, version: int, oldest_version: int | None = None
+) -> list[list[int]]:
     """What this rank reads the tokens of in the step on a batch: of every group, the indices of completions.
 
     Of the batch only rewards, lengths, masks and versions are looked at.
@@ -57,8 +59,9 @@ def share_of(groups: Sequence[Group], config: LearnerConfig, seed: int, version:
         groups: the batch.
         config, seed: of the trainer.
         version: at which the batch will be trained.
+        oldest_version: as `samples_of` has it.
     """
-    samples = samples_of(groups, config.objective)
+    samples = samples_of(groups, config.objective, oldest_version)
     place = {id(sample): (g, i) for g, group in enumerate(samples) for i, sample in enumerate(group)}
     read: set[tuple[int, int]] = set()
     for minibatch in minibatches(samples, config, minibatch_order(seed, version)):

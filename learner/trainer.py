@@ -100,14 +100,15 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
-    def share(self, groups: Sequence[Group], version: int) -> list[list[int]]:
+    def share(self, groups: Sequence[Group], version: int, oldest_version: int | None = None) -> list[list[int]]:
         """See `plan.share_of`. For any thread, also while a step is made."""
-        return share_of(groups, self.config, self.seed, version)
+        return share_of(groups, self.config, self.seed, version, oldest_version)
 
     def train_step(
         self,
         groups: Sequence[Group],
         temperature: float = 1.0,
+        oldest_version: int | None = None,
         whole: Callable[[], Sequence[Group]] | None = None,
     ) -> dict[str, float]:
         """Train on a batch of groups.
@@ -115,6 +116,7 @@ class Trainer:
         Args:
             groups: the batch. Outside of this rank's `share`, tokens and single logprobs may be anything.
             temperature: of the sampling, at which the behaviour logprobs were taken.
+            oldest_version: tokens of older versions get no weight, see `samples_of`; None: all are trained.
             whole: the batch with all of its tokens, where `groups` is not; asked for only to be saved for inspection.
 
         Returns:
@@ -128,7 +130,7 @@ class Trainer:
         start = time.perf_counter()
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
-        samples = samples_of(groups, objective)
+        samples = samples_of(groups, objective, oldest_version)
         if needs_proximal_pass(self.config):
             self._compute_proximal([s for group in samples for s in group], groups, temperature)
         records: list[TokenRecord] = []

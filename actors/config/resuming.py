@@ -49,6 +49,7 @@ APPLIED = frozenset(
         "replay.generation_attempts",
         "replay.verify_attempts",
         "replay.max_message_bytes",
+        "replay.stragglers",
         "replay.journal",
         "verifiers",
         "sandbox",

@@ -124,12 +124,23 @@ class ReplayConfig(Section):
     journal: JournalConfig = Field(
         default_factory=JournalConfig, description="what a replay that dies is brought back from"
     )
+    stragglers: Literal["drop", "wait", "mask"] = Field(
+        "drop",
+        description="what becomes of groups with tokens over replay.max_staleness, long ones for the most part. drop: "
+        "they are dropped and their tasks issued again, so that training is biased against long completions; wait: "
+        "there are none, since the learner waits rather than outrun a group; mask: they stay, and tokens over it "
+        "get no weight",
+    )
+
+    def oldest_trained(self, version: int) -> int | None:
+        """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
+        return version - self.max_staleness if self.stragglers == "mask" else None
 
 
 class VerifiersConfig(Section):
     """The pool that scores completions."""
 
-    count: int = Field(1, ge=1, description="number of verifier actors")
+    count: int = Field(1, ge=0, description="number of verifier actors")
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
     groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")

@@ -18,7 +18,7 @@ from actors.control.placement import processes
 from actors.control.recording import Recording
 from actors.control.starter import Starter
 from actors.control.status import Server
-from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
+from actors.control.supervisor import REPLACEABLE, Exit, Supervised, Supervisor, what_next
 from actors.control.utilisation import Utilisation
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
 from actors.events import GroupCounters, Phase, Restart, Tick, Unresponsive
@@ -32,6 +32,7 @@ from actors.report.recorder import RunRecorder
 from actors.report.state import IDLE_SHARE, RunInfo
 from actors.roles.role import Storage, enter
 from actors.transport.client import Client
+from actors.transport.keys import ensure_token
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Controller:
         self._members: list[dict[str, Any]] = []
         resumed_at = step if checkpoint else None
         self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
-        self._server = Server(self, self._presence.node)
+        everything = recipe.network.http_token == "everything"
+        self._server = Server(self, self._presence.node, ensure_token(folder), everything)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}
@@ -302,9 +304,15 @@ class Controller:
             "steps": self._recipe.steps,
             "replay": self._status,
             "members": {member["name"]: member for member in self._members},
+            "joined": [member["name"] for member in self._members if self._joined(member)],
             "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
             "restarts": self._supervisor.restarts if self._supervisor else 0,
         }
+
+    def _joined(self, member: Mapping[str, Any]) -> bool:
+        """Whether a generator or verifier was started by somebody else: it is counted, and never replaced."""
+        ours = {process.name for process in self._supervisor.processes()} if self._supervisor else set()
+        return member["role"] in REPLACEABLE and member["name"] not in ours
 
     def targets(self) -> list[dict[str, Any]]:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}

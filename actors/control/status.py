@@ -1,4 +1,7 @@
-"""The controller over HTTP: health, status, metrics, and where Prometheus finds every process of the run."""
+"""The controller over HTTP: health, status, metrics, and where Prometheus finds every process of the run.
+
+What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
+"""
 
 import threading
 from typing import Any, Protocol
@@ -11,9 +14,14 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from actors.deadline import until
 from actors.errors import RunError
 from actors.transport.address import Node, listen, url
+from sandbox.gate import Admits, Gate, Token
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
+#: Largest body of a request (bytes).
+MAX_BODY_BYTES = 2**20
+#: What whoever keeps the controller alive asks, without a token.
+_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 class StatusSource(Protocol):
@@ -28,8 +36,21 @@ class StatusSource(Protocol):
     def page(self) -> str: ...
 
 
-def application(run: StatusSource) -> FastAPI:
-    app = FastAPI(title="Leeway", docs_url=None, redoc_url=None)
+def admits(token: str | None, everything: bool) -> Admits:
+    """Which requests pass: without the token those that change nothing or, where it is for everything, probes alone."""
+    wanted = None if token is None else Token(token)
+
+    def admit(method: str, path: str, authorization: bytes) -> bool:
+        if path in _PROBES or (method in ("GET", "HEAD") and not everything):
+            return True
+        return wanted is not None and wanted.matches(authorization)
+
+    return admit
+
+
+def application(run: StatusSource, token: str | None, everything: bool) -> FastAPI:
+    app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -63,14 +84,23 @@ def application(run: StatusSource) -> FastAPI:
 
 
 class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it."""
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
 
-    def __init__(self, run: StatusSource, node: Node) -> None:
+    Args:
+        run: what the pages show.
+        node: where to listen.
+        token: of whoever may change the run; None: nobody.
+        everything: whether to look needs the token, too.
+    """
+
+    def __init__(self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False) -> None:
         self._listener = listen(node, node.ports.status, "network.ports.status")
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
-        self._server = uvicorn.Server(uvicorn.Config(application(run), log_level="warning", lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(application(run, token, everything), log_level="warning", lifespan="off")
+        )
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()
         if not until(lambda: self._server.started or not self._thread.is_alive(), START_SECONDS):

@@ -96,6 +96,11 @@ class Board:
             case _:
                 assert_never(request)
 
+    @property
+    def last(self) -> int:
+        """Number of the latest event."""
+        return self._events[-1][0] if self._events else 0
+
     def _news(self, after: int) -> dict[str, Any] | None:
         fresh = self._events[bisect_right(self._events, after, key=itemgetter(0)) :]
         if not fresh:

@@ -13,9 +13,11 @@ from actors.events import Event, StepDone
 from actors.replay import messages as m
 from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
+from actors.replay.delivery import Delivery, delivery
 from actors.replay.evaluation import Evaluations, TaskResult
-from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.ledger import Ledger, Reason, ReplayLimits
 from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
 from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of
 from actors.replay.rewards import Verified
 from actors.replay.shares import encode_outlines, encode_payloads
@@ -37,22 +39,15 @@ class TaskSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A group went to the learner for the first time."""
-
-    staleness: int
-    queue_age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, and what happened by it."""
+    """The answer to a request, and what happened by it; `submitted` is the longest completion of a group (tokens)."""
 
     body: Mapping[str, Any]
     arrays: Mapping[str, Array] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     delivered: tuple[Delivery, ...] = ()
     verified: tuple[Verified, ...] = ()
+    submitted: int | None = None
 
 
 ACCEPTED = {"accepted": True}
@@ -89,6 +84,8 @@ class Buffer:
     ) -> None:
         self.group_size, self.tasks, self.vocabulary = group_size, tasks, vocabulary
         self.records: dict[Key, GroupRecord] = {}
+        #: Training groups that were dropped after they were submitted: why, and tokens of the longest completion.
+        self.dropped: list[tuple[Reason, int]] = []
         if past is None:
             ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
             evaluations = Evaluations(tasks.held_out, limits)
@@ -206,7 +203,7 @@ class Buffer:
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
         accepted = Accepted(request.prompt, record.texts, payload)
         self.state.changes.accepted[request.purpose, request.group_id] = accepted
-        return Reply(ACCEPTED)
+        return Reply(ACCEPTED, submitted=payload.longest if request.purpose == "train" else None)
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self.state.ledger_of(request.purpose)
@@ -281,8 +278,9 @@ class Buffer:
         body, arrays = encode_groups(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
+        limits = self.ledger.limits
         first = tuple(
-            Delivery(request.version - entry.oldest, now - record.ready_at)
+            delivery(request.version, entry, record.payload, now - record.ready_at, limits)
             for entry, record in zip(batch, records, strict=True)
         )
         return Reply(body, arrays, delivered=first)
@@ -387,6 +385,8 @@ class Buffer:
         for purpose, ledger in self.state.ledgers():
             for group_id, reason in ledger.take_dropped():
                 record = self._forget((purpose, group_id))
+                if record is not None and record.payload is not None and purpose == "train":
+                    self.dropped.append((reason, record.payload.longest))
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")

@@ -20,7 +20,7 @@ from pydantic import Field, FiniteFloat
 
 from actors.config.base import Section
 from actors.events import EventField, Number
-from actors.membership import Report
+from actors.membership import NAME, Report
 
 Purpose = Literal["train", "evaluate"]
 #: Longest explanation that travels with a refusal (characters).
@@ -30,7 +30,7 @@ MAX_DETAIL = 500
 class Request(Section):
     """What every request carries."""
 
-    worker: str = Field(min_length=1, max_length=200, description="unique name of the sender")
+    worker: str = Field(pattern=NAME, max_length=200, description="unique name of the sender")
     role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
 
 
@@ -160,7 +160,7 @@ class Members(Request):
 class RemoveMember(Request):
     """The process called `name` has exited: its leases are revoked without waiting for the heartbeat timeout."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(pattern=NAME, max_length=200)
 
 
 class Announce(Request):

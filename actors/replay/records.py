@@ -9,13 +9,12 @@ from actors.events import RolloutSample
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import Entry, Ledger, ReplayLimits, State
+from actors.replay.ledger import READS, Ledger, ReplayLimits
 from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics
 
-#: Methods of a ledger that change nothing.
-LEDGER_READS = ("capacity", "counts", "conserved", "snapshot", "state", "to_lease", "waits")
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
 
@@ -109,7 +108,7 @@ class ReplayState:
         refusals: Refusals | None = None,
     ) -> None:
         self.changes = Changes()
-        self.ledger = recorded("train", ledger, LEDGER_READS, self._record)
+        self.ledger = recorded("train", ledger, READS, self._record)
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
@@ -122,7 +121,7 @@ class ReplayState:
         if purpose == "train":
             return self.ledger
         current = self.evaluations.current
-        return recorded("evaluate", current.ledger, LEDGER_READS, self._record) if current else None
+        return recorded("evaluate", current.ledger, READS, self._record) if current else None
 
     def ledgers(self) -> list[tuple[Purpose, Ledger]]:
         """Evaluations come first: they are short, and somebody waits for them."""
@@ -163,7 +162,8 @@ class ReplayState:
             replay(past.calls, find)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
-        ledger.limits = evaluations.limits = limits
+        ledger.adopt(limits)
+        evaluations.limits = limits
         return cls(ledger, evaluations, rewards, refusals)
 
     def begin_leases(self, now: float) -> None:

@@ -119,6 +119,7 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
         verify_lease_seconds=config.verify_lease_seconds,
         verify_attempts=config.verify_attempts,
         generation_attempts=config.generation_attempts,
+        stragglers=config.stragglers,
     )
 
 

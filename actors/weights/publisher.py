@@ -31,6 +31,7 @@ from actors.config.roles import WeightsConfig
 from actors.errors import ProtocolError, RunError
 from actors.events import WeightSync
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.transport.address import Node
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import open_router
@@ -129,6 +130,7 @@ class Publisher:
         self._epochs = 0
         self._retries = Retries()
         self._abandoned: list[AbandonedUpdate] = []
+        self._rejections = Seldom(log)
         self._sent = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -364,7 +366,7 @@ class Publisher:
                     self._handle(identity, number, parse(message, m.TO_LEARNER))
                 except ProtocolError as error:
                     metrics.WEIGHT_MALFORMED.inc()
-                    log.warning("weights: refused a message: %s", error)
+                    self._rejections.warning("weights: refused a message: %s", error)
                     self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _handle(self, identity: bytes, number: int, body: object) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from actors.errors import EngineError, PeerTimeoutError, ProtocolError
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import AsyncDealerSocket
 from actors.weights import messages as m
@@ -94,6 +95,7 @@ class Subscriber:
         self._call: asyncio.Task[bool] | None = None
         self._transfer: asyncio.Task[None] | None = None
         self._heard, self._registered = 0.0, float("-inf")
+        self._rejections = Seldom(log)
 
     async def run(self) -> None:
         """Raises EngineError where the engine is to be replaced."""
@@ -162,7 +164,7 @@ class Subscriber:
             body = parse(message, m.TO_GENERATOR)
         except ProtocolError as error:
             metrics.WEIGHT_MALFORMED.inc()
-            log.warning("weights: refused a message: %s", error)
+            self._rejections.warning("weights: refused a message: %s", error)
             if number:
                 await self._send("answer", number, {"error": str(error)})
             return

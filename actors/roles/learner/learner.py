@@ -202,8 +202,9 @@ class Learner:
             coming = batches.fetch(version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
+                oldest = recipe.replay.oldest_trained(version)
                 statistics = trainer.train_step(
-                    groups, recipe.generators.sampling.temperature, partial(batches.whole, version)
+                    groups, recipe.generators.sampling.temperature, oldest, partial(batches.whole, version)
                 )
                 seconds = time.monotonic() - start
                 self._publish()
@@ -251,7 +252,7 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = dict(staleness_of(groups, version))
+        staleness = staleness_of(groups, version, self._recipe.replay.oldest_trained(version))
         body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)

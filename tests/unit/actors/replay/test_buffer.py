@@ -1,6 +1,7 @@
 """The replay without its socket: groups, verdicts, batches, evaluations."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from actors.errors import ProtocolError, RecipeError
 from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, StepDone
 from actors.replay import messages as m
-from actors.replay.buffer import Buffer, Delivery, Reply
+from actors.replay.buffer import Buffer, Reply
+from actors.replay.delivery import Delivery
 from actors.replay.ledger import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.rewards import Verified
@@ -119,6 +121,28 @@ def test_a_group_goes_all_the_way() -> None:
     world.say("committed", "learner", version=1)
     assert world.buffer.status()["groups"]["committed"] == 1
     assert world.buffer.records == {}, "a committed group's tokens are still in memory"
+
+
+def test_what_is_late_is_counted_by_its_length() -> None:
+    dropping, masking = World(max_staleness=0), World(max_staleness=0, stragglers="mask")
+    for world in (dropping, masking):
+        (task,) = world.lease()
+        world.say(
+            "group_arrived",
+            "generator",
+            replace(payload(), span_versions=np.array([0, 1], np.int32)).arrays(),
+            purpose="train",
+            group_id=task["group_id"],
+            prompt="p",
+            texts=["a", "a"],
+        )
+        assert world.last.submitted == 3
+        world.score([1.0, 0.0])
+        batch = world.say("take_batch", "learner", version=1)
+        assert (batch is None) is (world is dropping)
+    assert masking.last.delivered == (Delivery(1, 0.0, length=3, masked_tokens=3),)
+    dropping.buffer.expire(0.0)
+    assert dropping.buffer.dropped == [("stale", 3)]
 
 
 def test_verifiers_never_see_tokens() -> None:
@@ -392,7 +416,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     assert world.last.verified == (Verified("even", (0.0, 1.0)),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
-    assert world.last.delivered == (Delivery(0, 3.0), Delivery(0, 3.0))
+    assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3))
     world.say("take_batch", "learner", version=0)
     assert not world.last.delivered, "a repeated delivery counts once"
     body: dict[str, Any] = {
