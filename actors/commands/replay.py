@@ -136,7 +136,7 @@ def _verdict(plan: "Plan", found: Sequence["Retrained"]) -> str:
     checked = [step for step in found if step.compared]
     if not checked:
         return (
-            f"steps {plan.first} to {plan.last} trained again; the run has no checkpoint of any of them to compare with"
+            f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
         )
     first = next((step for step in checked if step.difference is not None), None)
     if first is None:
