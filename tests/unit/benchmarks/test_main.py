@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("learner", "sandbox", "soak", "human-eval", "math", "learning", "logprobs", "weight-faults", "sandbox-fuzz")
+NAMES = (
+    *(
+        "learner",
+        "sandbox",
+        "soak",
+        "human-eval",
+        "math",
+        "learning",
+        "logprobs",
+        "weight-faults",
+        "overlap",
+        "recovery",
+    ),
+    "sandbox-fuzz",
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
