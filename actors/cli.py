@@ -22,7 +22,11 @@ from rich.console import Console
 
 from actors.commands.chaos import chaos
 from actors.commands.keys import keys
+from actors.commands.options import Overrides
+from actors.commands.replay import replay
 from actors.commands.scale import scale
+from actors.commands.status import status
+from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -36,11 +40,6 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -146,6 +145,8 @@ def _about(recipe: Path) -> Iterator[None]:
 
 app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
+app.command("up")(up)
+app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("scale")(scale)
@@ -162,6 +163,9 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(_ROOT))
     sys.argv = ["benchmarks", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+
+
+app.command("replay")(replay)
 
 
 def version() -> str:

@@ -5,7 +5,10 @@
     ├── PeerTimeoutError
     ├── ProtocolError
     ├── EngineError
+    ├── JournalBlockedError
     └── RunError
+        └── JournalError
+            └── JournalHeldError
     LearnerError ...                 learner/errors.py
     SandboxError ...                 sandbox/errors.py
 
@@ -51,6 +54,20 @@ class EngineError(LeewayError):
 
 class RunError(LeewayError):
     """A run cannot start or resume; the message says which part failed and where its log is."""
+
+
+class JournalBlockedError(LeewayError):
+    """The replay's journal cannot be written now, where its disk is full, say. Nothing was written, and it may go well
+    later.
+    """
+
+
+class JournalError(RunError):
+    """The replay's journal is damaged, or is of something else; the message says which."""
+
+
+class JournalHeldError(JournalError):
+    """Another process has the replay's journal open."""
 
 
 #: Every error of ours, of all three packages.

@@ -38,7 +38,7 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     seconds: float = Field(0.0, ge=0, description="time since the run's start (s); the controller stamps it")
-    origin: str = Field("", description="board of the replay and its number there; empty: the controller's own")
+    number: int = Field(0, ge=0, description="on the board of the replay; 0: it is the controller's own")
 
 
 class Phase(_Event):
@@ -135,6 +135,10 @@ class Recovered(_Event):
     recovery_seconds: float = Field(ge=0, description="from when the fault was seen until work flowed again (s)")
 
 
+#: What of `WriteFailed` stands still, with the whole run, until it can be written.
+JOURNAL = "the journal of the replay"
+
+
 class WriteFailed(_Event):
     """Something that a run keeps could not be written, or, once it is written again, can be."""
 
@@ -223,14 +227,13 @@ EventField = Annotated[Event, Field(discriminator="kind")]
 EVENT: TypeAdapter[Event] = TypeAdapter(EventField)
 
 
-def stamped(event: Event, seconds: float, origin: str = "") -> Event:
-    """The event with the time at which it happened, and where it came from.
+def stamped(event: Event, seconds: float) -> Event:
+    """The event with the time at which it happened.
 
     Args:
         seconds: time since the run's start (s).
-        origin: see the field.
     """
-    return event.model_copy(update={"seconds": seconds, "origin": origin})
+    return event.model_copy(update={"seconds": seconds})
 
 
 def merge_ticks(ticks: list[Tick]) -> Tick:

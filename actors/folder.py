@@ -20,11 +20,13 @@ from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.report.writer import lock, read_back, write_atomically
+from actors.replay.resuming import settle_journal
+from actors.report.writer import lock, read_back
+from actors.roles.replay import identity_of
 from actors.roles.verifier.preference import check_files
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import tidy
+from learner.files import tidy, write_atomically
 
 RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
@@ -135,6 +137,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     _require_same_inputs(folder, recipe)
     try:
         notes = [_set_aside(path, what, step) for path, what in damaged.items()]
+        if note := settle_journal(folder, identity_of(recipe, folder, step), recipe.replay.journal, step):
+            notes.append(note)
         if changed := resuming.changes(before, recipe):
             notes += [f"{key}: {quoted(old)} -> {quoted(new)}" for key, (old, new) in changed.items()]
             notes.append(f"these hold from step {step} on; what held until then is in {_keep(folder, recipe, step)}")

@@ -24,6 +24,16 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 ROLES = ("controller", "replay", "generator", "verifier", "learner")
 
 
+class Wait(BaseModel):
+    """A process waits for another one, or for a part of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    on: str = Field(max_length=200, description="whom it waits for")
+    what: str = Field(max_length=200, description="what that is to do")
+    seconds: float = Field(ge=0, description="for how long by now (s)")
+
+
 class Report(BaseModel):
     """What a process says of itself with every heartbeat; counters are totals since its start."""
 
@@ -40,6 +50,7 @@ class Report(BaseModel):
     trained_tokens: int = Field(0, ge=0, description="completion tokens that went into an optimizer step")
     groups_in_flight: int = Field(0, ge=0, description="groups that it works on")
     metrics: str = Field("", max_length=200, description="host:port of its /metrics, as others reach it")
+    waits: tuple[Wait, ...] = Field((), max_length=16, description="what it has waited for, for long, longest first")
 
 
 @dataclass(slots=True)

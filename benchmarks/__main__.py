@@ -127,6 +127,19 @@ def recovery(
     raise typer.Exit(not recovery.run(json, trials, seed))
 
 
+@app.command("weights")
+def weights(
+    json: Json = None,
+    receivers: Annotated[str, typer.Option(help="Numbers of receivers, separated by commas.")] = "1,2,4,8",
+    updates: Annotated[int, typer.Option(min=1, help="How many updates are measured with each number.")] = 7,
+    bucket_bytes: Annotated[int, typer.Option(min=2**10, help="Size of a bucket (bytes).")] = 64 * 2**20,
+) -> None:
+    """Updates to `transformers` engines beside a bare Gloo broadcast of the same bytes."""
+    from benchmarks import weights
+
+    weights.run(json, [int(count) for count in receivers.split(",")], updates, bucket_bytes)
+
+
 @app.command("sandbox-fuzz")
 def sandbox_fuzz(
     target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],
@@ -142,6 +155,16 @@ def sandbox_fuzz(
         raise typer.BadParameter(f"{error}; run `pip install atheris`") from error
 
     raise typer.Exit(sandbox_fuzz.run(target, seconds, saved))
+
+
+@app.command("ledger")
+def ledger(
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 100_000,
+) -> None:
+    """The replay's ledger, explored by hypothesis with a crash possible at every step."""
+    from benchmarks import ledger
+
+    ledger.run(steps)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,11 @@ class NetworkConfig(Section):
         description="what needs the run's token over HTTP: changes: all that changes something; everything: each page "
         "and /metrics too, but for /healthz and /readyz",
     )
+    joining: list[Literal["generator", "verifier"]] = Field(
+        default_factory=list,
+        description="roles of which processes may join from elsewhere, with `leeway up`; the run itself may then start "
+        "none of them (generators.count: 0)",
+    )
 
     @field_validator("bind", "advertise", mode="before")
     @classmethod
@@ -87,7 +92,7 @@ class NetworkConfig(Section):
 
 def exposed(network: NetworkConfig, in_cluster: bool) -> list[str]:
     """What others on the network could do to a run; no reason to refuse it, for a network may be one's own."""
-    if network.curve == "required" or not in_cluster:
+    if network.curve == "required" or not (in_cluster or network.joining):
         return []
     return [
         "the processes of this run trust whoever can reach them, and what they say can be read on its way; make keys "

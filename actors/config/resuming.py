@@ -49,6 +49,8 @@ APPLIED = frozenset(
         "replay.generation_attempts",
         "replay.verify_attempts",
         "replay.max_message_bytes",
+        "replay.stragglers",
+        "replay.journal",
         "replay.max_progress_bytes",
         "verifiers",
         "sandbox",

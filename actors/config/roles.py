@@ -1,8 +1,8 @@
 """The roles of a run: generators, replay, verifiers, weights, evaluation, and the controller that watches them."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
 
@@ -95,6 +95,28 @@ class GeneratorsConfig(Section):
     )
 
 
+class JournalConfig(Section):
+    """What a replay that dies is brought back from: in the run folder, under journal/."""
+
+    durability: Literal["fsync", "buffered", "off"] = Field(
+        "buffered",
+        description="when a change counts as kept, and is answered. buffered: the operating system has it, so that "
+        "the process may be killed at any moment and nothing is lost; fsync: the disk has it, so that the machine "
+        "may lose its power; off: never, and a replay that dies takes all groups since the last checkpoint with it",
+    )
+    keep: Literal["uncommitted", "all"] = Field(
+        "uncommitted",
+        description="uncommitted: groups are deleted once a checkpoint contains their step; all: every batch that was "
+        "trained is kept, so that it can be trained again; the disk then needs room for the whole run",
+    )
+
+    @model_validator(mode="after")
+    def _kept_somewhere(self) -> Self:
+        if self.keep == "all" and self.durability == "off":
+            raise ValueError("keep: all keeps batches in the journal, which durability: off leaves out; change one")
+        return self
+
+
 class ReplayConfig(Section):
     """The queue between generation and learning, and its bounds."""
 
@@ -123,6 +145,21 @@ class ReplayConfig(Section):
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
+    journal: JournalConfig = Field(
+        default_factory=JournalConfig, description="what a replay that dies is brought back from"
+    )
+    stragglers: Literal["drop", "wait", "mask"] = Field(
+        "drop",
+        description="what becomes of groups with tokens over replay.max_staleness, long ones for the most part. drop: "
+        "they are dropped and their tasks issued again, so that training is biased against long completions; wait: "
+        "there are none, since the learner waits rather than outrun a group; mask: they stay, and tokens over it "
+        "get no weight",
+    )
+
+    def oldest_trained(self, version: int) -> int | None:
+        """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
+        return version - self.max_staleness if self.stragglers == "mask" else None
+
     max_progress_bytes: int = Field(
         2**30,
         ge=0,
@@ -135,7 +172,7 @@ class ReplayConfig(Section):
 class VerifiersConfig(Section):
     """The pool that scores completions."""
 
-    count: int = Field(1, ge=1, description="number of verifier actors")
+    count: int = Field(1, ge=0, description="number of verifier actors")
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
     groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")

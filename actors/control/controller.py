@@ -35,6 +35,7 @@ from actors.report.health import warnings
 from actors.report.html import render
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.state import RunInfo
+from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.transport.keys import ensure_token
 
@@ -345,23 +346,16 @@ class Controller:
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
     def ready(self) -> bool:
-        return self._recording.state.step > 0
+        """Whether the run trains, and somebody of every pool is at work."""
+        state = self._recording.state
+        up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
+        return state.step > 0 and state.phase.name not in ENDS and up >= set(overview.POOLS)
 
     def status(self) -> dict[str, Any]:
-        state = self._recording.state
-        return {
-            "recipe": self._recipe.name,
-            "folder": str(self._folder),
-            "phase": state.phase.name,
-            "step": state.step,
-            "steps": self._recipe.steps,
-            "replay": self._watch.status,
-            "members": {member["name"]: member for member in self._watch.members},
-            "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
-            "restarts": self._supervisor.restarts if self._supervisor else 0,
-            "wanted": self._scaling.wanted,
-            "leaving": sorted(self._scaling.leaving),
-        }
+        supervised = self._supervisor.processes() if self._supervisor else ()
+        wanted = {role: self._scaling.count(role) for role in overview.POOLS}
+        shown = overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
+        return shown | {"leaving": sorted(self._scaling.leaving)}
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Change how many processes there are to be of a pool; returns the counts of all pools.

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 REPLAY_SECONDS = 5.0
 
 
-class Requests(Protocol):
+class ReplayClient(Protocol):
     """The part of a client that is needed here."""
 
     def request(self, kind: str, body: Mapping[str, Any] | None = None, *, deadline_seconds: float) -> Any: ...
@@ -34,7 +34,7 @@ class ReplayLink:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lifeline = clock, Lifeline("")
-        self.client: Requests | None = None
+        self.client: ReplayClient | None = None
         self.silent, self.up = False, False
         self._heard = clock()
 

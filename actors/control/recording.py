@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,8 +37,8 @@ class Recording:
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._count = 0
         self._lock = threading.Lock()
-        #: By the name of a board: the number of the latest event that came from it.
-        self._seen: dict[str, int] = {}
+        #: The number of the latest event that came from the replay's board.
+        self.seen = 0
         for event in recorder.earlier:
             self._keep(event)
 
@@ -46,43 +46,33 @@ class Recording:
     def state(self) -> RunState:
         return self._recorder.state
 
-    def seen(self, board: str) -> int:
-        """The number of the latest event of a board that is on record."""
-        return self._seen.get(board, 0)
-
-    def add(self, event: Event, origin: str = "") -> None:
+    def add(self, event: Event) -> None:
         """Stamp an event and record it."""
-        event = stamped(event, self._clock() - self._origin, origin)
+        event = stamped(event, self._clock() - self._origin)
         failed = self._recorder.record(event)
         self._keep(event)
         for each in failed:
             self.add(each)
 
     def _keep(self, event: Event) -> None:
-        board, _, number = event.origin.rpartition(":")
-        if board:
-            self._seen[board] = max(self.seen(board), int(number))
+        self.seen = max(self.seen, event.number)
         told = event.model_dump(mode="json")
         with self._lock:
             self._events.append(told)
             self._count += 1
 
-    def add_received(self, board: str, events: Sequence[Mapping[str, Any]], last: int) -> None:
-        """Record events of a board, the latest of which has the number `last`; those on record already are passed over.
-
-        One that is malformed is counted and logged, and ends nothing.
-        """
-        for number, fields in enumerate(events, last - len(events) + 1):
-            if number <= self.seen(board):
-                continue
+    def add_received(self, events: Iterable[Mapping[str, Any]], last: int) -> None:
+        """Record events of the replay's board, of which the latest has the number `last`. One that is malformed is
+        counted and logged, and ends nothing."""
+        for fields in events:
             try:
                 event = EVENT.validate_python(fields)
             except ValidationError as error:
                 metrics.MALFORMED_EVENTS.inc()
                 log.warning("left out a malformed event: %s", error.errors(include_url=False)[0]["msg"])
                 continue
-            self.add(event, f"{board}:{number}")
-        self._seen[board] = max(self.seen(board), last)
+            self.add(event)
+        self.seen = max(self.seen, last)
 
     def after(self, count: int) -> tuple[list[dict[str, Any]], int]:
         """The events after the first `count`, in their JSON form, and how many there are by now; from any thread."""

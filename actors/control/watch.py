@@ -17,6 +17,7 @@ from actors.control.link import REPLAY_SECONDS, ReplayLink
 from actors.control.liveness import Liveness, Seen
 from actors.control.recording import Recording
 from actors.control.recoveries import Recoveries, works
+from actors.control.since import Since
 from actors.control.supervisor import Supervisor
 from actors.control.utilisation import Utilisation
 from actors.control.wind_down import Budget
@@ -40,6 +41,7 @@ class Watch:
         recoveries: which faults are open.
         status: what the replay said last of its groups and queues.
         members: who is on its list, as it said last.
+        since: since when each pool waits for what.
     """
 
     def __init__(self, recipe: Recipe, recording: Recording, midway: bool = False) -> None:
@@ -47,11 +49,14 @@ class Watch:
         self.replay, self.recoveries = ReplayLink(), Recoveries()
         self.status: dict[str, Any] = {}
         self.members: list[dict[str, Any]] = []
+        self.since = Since()
         self._supervisor: Supervisor | None = None
         self._liveness = Liveness(recipe)
         self._utilisation = Utilisation(time.monotonic())
-        self._board = ""
         self._budget: Budget | None = None
+        self._listed: list[dict[str, Any]] = []
+        #: Processes that ended: what they said last may still be on the list, under a name that another one has now.
+        self._dead: set[str] = set()
 
     def over(self, supervisor: Supervisor) -> None:
         """Whose processes are watched."""
@@ -72,6 +77,7 @@ class Watch:
 
     def forget(self, name: str) -> None:
         """A process has exited, or was killed."""
+        self._dead |= {member["report"]["process"] for member in self._listed if member["name"] == name} - {""}
         self._liveness.forget(name)
         self._ask("remove_member", {"name": name})
 
@@ -93,10 +99,8 @@ class Watch:
 
     def pull_events(self) -> None:
         """Record what happened since the last time."""
-        seen = self._recording.seen(self._board)
-        if reply := self._ask("events", {"after": seen, "board": self._board}):
-            self._board = reply["board"]
-            self._recording.add_received(self._board, reply["events"], reply["last"])
+        if reply := self._ask("events", {"after": self._recording.seen}):
+            self._recording.add_received(reply["events"], reply["last"])
 
     def tick(self) -> None:
         """Record busy shares, rates and queues since the last tick, and who does not work."""
@@ -117,12 +121,14 @@ class Watch:
         in_flight = sum(member["report"]["groups_in_flight"] for member in self.members)
         queues = self.status["queues"] | {"generating": in_flight}
         busy = self._utilisation.busy
+        waits = overview.waits(busy, queues)
+        self.since.observe(waits, now)
         self._recording.add(
             Tick(
                 interval_seconds=self._utilisation.interval_seconds,
                 queues=queues,
                 busy=busy,
-                waits=overview.waits(busy, queues),
+                waits=waits,
                 tokens_per_second=self._utilisation.tokens_per_second,
                 groups=GroupCounters(**self.status["groups"]),
                 refusals=self.status["refusals"],
@@ -131,16 +137,19 @@ class Watch:
 
     def last_report(self, name: str) -> Report:
         """The last words of a process, which may have ended."""
-        listed = self.look() or {"members": (), "silent": ()}
-        found = (member["report"] for member in (*listed["members"], *listed["silent"]) if member["name"] == name)
-        return Report(**next(found, {}))
+        self.look()
+        return Report(**next((member["report"] for member in self._living(self._listed) if member["name"] == name), {}))
+
+    def _living(self, members: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [member for member in members if member["report"]["process"] not in self._dead]
 
     def look(self) -> Mapping[str, Any] | None:
         """Ask who is on the list of members, and take note of who came up, is silent or stuck."""
         listed = self._ask("members")
         if listed is not None:
-            self.members = list(listed["members"])
-            self._hear(listed["members"], listed["silent"])
+            self._listed = [*listed["members"], *listed["silent"]]
+            self.members = self._living(listed["members"])
+            self._hear(self.members, self._living(listed["silent"]))
         return listed
 
     def _hear(self, alive: Iterable[Mapping[str, Any]], silent: Iterable[Mapping[str, Any]]) -> None:

@@ -153,6 +153,13 @@ class Queued:
         self.job.follow(fresh, lambda: {i: len(part) for i, part in fresh().items()})
 
 
+def _swap_in(parameter: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Put a received tensor in the place of a parameter's, without a copy where it is on the same device."""
+    if parameter.shape != tensor.shape:
+        raise ValueError(f"expected {tuple(parameter.shape)}, got {tuple(tensor.shape)}")
+    parameter.data = tensor.to(parameter.device, parameter.dtype)
+
+
 class TransformersEngine(GlooReceiver):
     """Answers all waiting requests in one batch, then the next. Weights are swapped between two batches."""
 
@@ -256,7 +263,7 @@ class TransformersEngine(GlooReceiver):
         for name, tensor in weights:
             # A model folder may hold more than parameters: buffers, and the second name of a tied weight.
             if name in missing:
-                missing.pop(name).copy_(tensor)
+                _swap_in(missing.pop(name), tensor)
         if missing:
             raise RuntimeError(f"the learner's parameters do not fit: {sorted(missing)} are missing")
 

@@ -3,8 +3,10 @@
 No socket, no clock, no threads, no metrics: time is an argument, and the service does the rest.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any, assert_never
 
 from actors.events import Event
@@ -15,28 +17,54 @@ from actors.replay import messages as m
 EVENTS_KEPT = 20_000
 
 
+def first_event(events: Sequence[tuple[int, Event]], wall_seconds: float) -> int:
+    """The number of the first event after a restart: beyond all that were told, also of those that no journal has.
+
+    Args:
+        events: that the journal has.
+        wall_seconds: since the epoch; a million numbers a second are more than a run needs.
+    """
+    return max(events[-1][0] + 1 if events else 1, int(wall_seconds * 1e6))
+
+
 class Board:
     """Answers requests one at a time. `members` is the run's one list of who is alive.
 
     Args:
-        timeout_seconds: see `Membership`.
-        name: of this board, under which its events are numbered; another for one that begins anew.
+        timeout_seconds: of that list.
+        events: that were recorded before a restart, with their numbers.
+        first_event: number of the first event that this process records, beyond all that were ever told.
     """
 
-    def __init__(self, timeout_seconds: float, name: str = "") -> None:
-        self.name = name
+    def __init__(
+        self,
+        timeout_seconds: float,
+        events: Sequence[tuple[int, Event]] = (),
+        first_event: int = 1,
+    ) -> None:
         self.members = Membership(timeout_seconds)
         self._directory: dict[str, str] = {}
-        self._events: list[Event] = []
-        self._events_gone = 0
+        self._events = list(events)
+        self._next = first_event
+        self._unwritten: list[tuple[int, Event]] = []
 
     def record(self, event: Event) -> None:
         """Keep an event for whoever watches the run."""
-        self._events.append(event)
-        surplus = len(self._events) - EVENTS_KEPT
-        if surplus > 0:
-            del self._events[:surplus]
-            self._events_gone += surplus
+        numbered = self._next, event
+        self._next += 1
+        self._events.append(numbered)
+        self._unwritten.append(numbered)
+        del self._events[: max(0, len(self._events) - EVENTS_KEPT)]
+
+    @property
+    def first_event(self) -> int:
+        """Number of the oldest event that is kept."""
+        return self._events[0][0] if self._events else self._next
+
+    def take_unwritten(self) -> list[tuple[int, Event]]:
+        """The events since the last call, with their numbers."""
+        taken, self._unwritten = self._unwritten, []
+        return taken
 
     def answer(self, request: m.BoardRequest, now: float) -> Mapping[str, Any] | None:
         """The body of the reply, or None where a long poll has nothing to say yet.
@@ -50,9 +78,11 @@ class Board:
                 self.record(request.event)
                 return {}
             case m.Events():
-                return self._news(request.after if request.board == self.name else 0)
+                return self._news(request.after)
             case m.Beat():
-                self._directory |= {str(name): address for name, address in request.services.items()}
+                for service, address in request.services.items():
+                    if self._directory.addresses.get(service) != address:
+                        self._directory.announce(service, address)
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
                 # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
@@ -71,12 +101,17 @@ class Board:
             case _:
                 assert_never(request)
 
+    @property
+    def last(self) -> int:
+        """Number of the latest event."""
+        return self._events[-1][0] if self._events else 0
+
     def _news(self, after: int) -> dict[str, Any] | None:
-        fresh = self._events[max(0, after - self._events_gone) :]
+        fresh = self._events[bisect_right(self._events, after, key=itemgetter(0)) :]
         if not fresh:
             return None
-        last = self._events_gone + len(self._events)
-        return {"board": self.name, "events": [event.model_dump(mode="json") for event in fresh], "last": last}
+        told = [{**event.model_dump(mode="json"), "number": number} for number, event in fresh]
+        return {"events": told, "last": fresh[-1][0]}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -9,14 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, assert_never
 
 from actors.errors import ProtocolError, RecipeError
-from actors.events import Event, RolloutSample, StepDone
+from actors.events import Event, StepDone
 from actors.replay import messages as m
-from actors.replay.batch import Head, encode_batch
-from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import REISSUED, Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.batch import encode_batch
+from actors.replay.changes import Accepted, Key
+from actors.replay.delivery import Delivery, delivery
+from actors.replay.evaluation import Evaluations, TaskResult
+from actors.replay.ledger import Ledger
+from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
-from actors.replay.rewards import RewardStatistics, Verified
+from actors.replay.queues import Entry, State
+from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of, to_verify
+from actors.replay.rewards import Verified
+from actors.replay.shares import encode_outlines, encode_payloads
 from actors.transport.codec import Array
 
 
@@ -34,35 +40,16 @@ class TaskSource(Protocol):
     def evaluate(self, index: int) -> Mapping[str, Any]: ...
 
 
-@dataclass(slots=True)
-class GroupRecord:
-    """What is kept of a group beside its ledger entry."""
-
-    task: Mapping[str, Any]
-    prompt: str = ""
-    texts: tuple[str, ...] = ()
-    payload: Payload | None = None
-    scores: tuple[m.CompletionVerdict, ...] = ()
-    ready_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A group went to the learner for the first time."""
-
-    staleness: int
-    queue_age_seconds: float
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, and what happened by it."""
+    """The answer to a request, and what happened by it; `submitted` is the longest completion of a group (tokens)."""
 
     body: Mapping[str, Any]
     arrays: Mapping[str, Array] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     delivered: tuple[Delivery, ...] = ()
     verified: tuple[Verified, ...] = ()
+    submitted: int | None = None
 
 
 ACCEPTED = {"accepted": True}
@@ -80,7 +67,12 @@ class Buffer:
         tasks: what the task numbers stand for.
         snapshot: where a run that resumes goes on, see `Ledger.snapshot`.
         vocabulary: number of the model's token ids, where it is known.
+        past: what the journal holds, where there is one: the buffer is then as it was.
+        now: seconds of the clock; all leases of the past begin anew.
         max_progress_bytes: most that is kept of unfinished groups.
+
+    Raises:
+        JournalError: the past is not whole.
     """
 
     def __init__(
@@ -90,16 +82,23 @@ class Buffer:
         tasks: TaskSource,
         snapshot: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        past: Past | None = None,
+        now: float = 0.0,
         max_progress_bytes: int = 2**30,
     ) -> None:
-        self.ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
-        self.group_size, self.tasks = group_size, tasks
-        self.records: dict[tuple[str, int], GroupRecord] = {}
-        self.vocabulary = vocabulary
-        self.evaluations = Evaluations(tasks.held_out, limits)
-        #: What was said last of groups that were dropped, or whose verification broke, by reason.
-        self.refusals: dict[str, str] = {}
-        self.rewards = RewardStatistics()
+        self.group_size, self.tasks, self.vocabulary = group_size, tasks, vocabulary
+        self.records: dict[Key, GroupRecord] = {}
+        #: Training groups that were dropped after they were submitted: why, and tokens of the longest completion.
+        self.dropped: list[tuple[Reason, int]] = []
+        if past is None:
+            ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
+            evaluations = Evaluations(tasks.held_out, limits)
+            self.state = ReplayState(ledger, evaluations)
+        else:
+            self.state = ReplayState.restored(past, limits)
+            self.records = self.state.records(past, self._task, now)
+            self.state.begin_leases(now)
+        self.ledger, self.evaluations = self.state.ledger, self.state.evaluations
         self.partials = Partials(max_progress_bytes)
 
     # ---------------------------------------------------------------- one request
@@ -126,9 +125,9 @@ class Buffer:
             case m.GroupRejected():
                 return self._with_end_of_evaluation(self._group_rejected(request))
             case m.RenewLeases():
-                return Reply(renewed(request, self._ledger(request.purpose), now))
+                return Reply(renewed(request, self.state.ledger_of(request.purpose), now))
             case m.ReportProgress():
-                ledger, samples = self._ledger(request.purpose), self._samples_of(request.purpose)
+                ledger, samples = self.state.ledger_of(request.purpose), self._samples_of(request.purpose)
                 return Reply(self.partials.progress(request, arrays, ledger, samples, self.vocabulary, now))
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
@@ -141,15 +140,18 @@ class Buffer:
             case m.TakeSnapshot():
                 return Reply({"snapshot": self.ledger.snapshot(request.version)})
             case m.Committed():
-                for group_id in self.ledger.commit(request.version):
-                    del self.records["train", group_id]
+                self.commit(request.version)
                 return OK
             case m.Evaluate():
-                return Reply({"evaluation": self.evaluations.add(request)})
+                number = self.evaluations.add(request.name, request.version, request.samples)
+                ended = self.evaluations.ended(number)
+                return Reply({"evaluation": number}, events=(ended,) if ended else ())
             case m.EvaluationResult():
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
                 return Reply(self.status())
+            case m.TakePayloads():
+                return Reply(*encode_payloads(request, self.ledger.batches, self.records))
             case _:
                 assert_never(request)
 
@@ -157,8 +159,8 @@ class Buffer:
 
     def _lease(self, request: m.Lease, now: float, version: int) -> Reply | None:
         tasks: list[dict[str, Any]] = []
-        if evaluation := self.evaluations.current:
-            for entry in evaluation.lease(request.worker, request.capacity, now):
+        if (evaluation := self.evaluations.current) and (ledger := self.state.ledger_of("evaluate")):
+            for entry in ledger.lease(request.worker, 0, request.capacity, now):
                 tasks += self._record("evaluate", entry, evaluation.samples)
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll waited.
@@ -170,7 +172,7 @@ class Buffer:
     def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
         """What a generator is told of a task; nothing where its source cannot make it."""
         try:
-            task = self.tasks.train(entry.task) if purpose == "train" else self.tasks.evaluate(entry.task)
+            task = self._task(purpose, entry.task)
         except RecipeError as error:
             self._drop(purpose, entry, Reason.MALFORMED, str(error))
             return []
@@ -178,17 +180,20 @@ class Buffer:
         told = {name: task[name] for name in ("key", "messages", "source")}
         return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
 
+    def _task(self, purpose: m.Purpose, number: int) -> Mapping[str, Any]:
+        return self.tasks.train(number) if purpose == "train" else self.tasks.evaluate(number)
+
     def _drop(self, purpose: m.Purpose, entry: Entry, reason: Reason, detail: str) -> None:
         self._refused(reason, detail)
-        if ledger := self._ledger(purpose):
+        if ledger := self.state.ledger_of(purpose):
             ledger.drop(entry.group_id, reason)
 
     def _refused(self, reason: Reason, detail: str) -> None:
         if detail:
-            self.refusals[str(reason)] = detail[: m.MAX_DETAIL]
+            self.state.refusals.note(str(reason), detail[: m.MAX_DETAIL])
 
     def _group_arrived(self, request: m.GroupArrived, arrays: Mapping[str, Array]) -> Reply:
-        ledger = self._ledger(request.purpose)
+        ledger = self.state.ledger_of(request.purpose)
         record = self.records.get((request.purpose, request.group_id))
         if record is None or ledger is None:
             return LEASE_LOST
@@ -202,13 +207,15 @@ class Buffer:
             return LEASE_LOST
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
         self.partials.forget(request.purpose, request.group_id)
-        return Reply(ACCEPTED)
+        accepted = Accepted(request.prompt, record.texts, payload)
+        self.state.changes.accepted[request.purpose, request.group_id] = accepted
+        return Reply(ACCEPTED, submitted=payload.longest if request.purpose == "train" else None)
 
     def _samples_of(self, purpose: m.Purpose) -> int:
         return self.evaluations.samples if purpose == "evaluate" else self.group_size
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
-        ledger = self._ledger(request.purpose)
+        ledger = self.state.ledger_of(request.purpose)
         entry = ledger.entries.get(request.group_id) if ledger else None
         if ledger is None or entry is None or entry.holder != request.worker:
             return LEASE_LOST
@@ -219,26 +226,10 @@ class Buffer:
 
     def _lease_verification(self, request: m.LeaseVerification, now: float) -> Reply | None:
         groups: list[dict[str, Any]] = []
-        for purpose, ledger in self._ledgers():
+        for purpose, ledger in self.state.ledgers():
             for entry in ledger.lease_verification(request.worker, request.capacity - len(groups), now):
-                groups.append(self._to_verify(purpose, entry))
+                groups.append(to_verify(purpose, entry.group_id, self.records[purpose, entry.group_id]))
         return Reply({"groups": groups}) if groups else None
-
-    def _to_verify(self, purpose: m.Purpose, entry: Entry) -> dict[str, Any]:
-        record = self.records[purpose, entry.group_id]
-        assert record.payload is not None
-        return {
-            "purpose": purpose,
-            "group_id": entry.group_id,
-            "verifier": record.task["verifier"],
-            "reference": record.task["reference"],
-            "source": record.task["source"],
-            "prompt": record.prompt,
-            "messages": record.task["messages"],
-            "texts": list(record.texts),
-            "truncated": record.payload.truncated.tolist(),
-            "lengths": record.payload.lengths.tolist(),
-        }
 
     def _verdict(self, request: m.SubmitVerdict, now: float) -> Reply:
         record = self.records.get((request.purpose, request.group_id))
@@ -249,75 +240,75 @@ class Buffer:
             raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
         if scores is None:
             self._refused(Reason.INFRA_ERROR, request.detail)
-        if request.purpose == "evaluate":
-            if evaluation := self.evaluations.current:
-                tokens = int(record.payload.lengths.sum())
-                evaluation.verdict(request.group_id, scores, tokens, request.retryable)
-            return Reply(ACCEPTED)
+        ledger = self.state.ledger_of(request.purpose)
         rewards = None if scores is None else [s.reward for s in scores]
-        taken = self.ledger.verdict(request.group_id, rewards, request.retryable)
-        if not taken or scores is None:
+        if ledger is None or not ledger.verdict(request.group_id, rewards, request.retryable) or scores is None:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
             return Reply(ACCEPTED)
         record.scores, record.ready_at = tuple(scores), now
+        self.state.changes.scores[request.purpose, request.group_id] = record.scores
+        if request.purpose == "evaluate":
+            return Reply(ACCEPTED)
         verified = Verified(record.task["source"], tuple(s.reward for s in scores))
-        self.rewards.groups.append(verified)
+        self.state.rewards.add(verified.source, verified.rewards)
         return Reply(ACCEPTED, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
         again = request.version in self.ledger.batches
+        if not again and request.version < self.ledger.version:
+            raise ProtocolError(
+                f"the batch of version {request.version} is committed, and its groups are gone: a newer checkpoint "
+                "than the learner's was durable; put it back in its place"
+            )
         batch = self.ledger.take_batch(request.version)
         if batch is None:
             return None
+        self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
-        body, arrays = encode_batch(map(_delivered, batch, records))
+        encode_groups = encode_outlines if request.outlines else encode_batch
+        body, arrays = encode_groups(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
-        delivered = tuple(
-            Delivery(request.version - entry.oldest, now - record.ready_at)
+        limits = self.ledger.limits
+        first = tuple(
+            delivery(request.version, entry, record.payload, now - record.ready_at, limits)
             for entry, record in zip(batch, records, strict=True)
         )
-        return Reply(body, arrays, delivered=delivered)
+        return Reply(body, arrays, delivered=first)
 
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
             raise ProtocolError(f"the batch of version {request.version} was never delivered")
-        again = request.version < self.ledger.version
+        first = request.version >= self.ledger.version
         self.ledger.trained(request.version)
-        if again:
+        if (rewards := self.state.rewards.step(request.version)) is None:
             return OK
         step = StepDone(
             step=request.version + 1,
             version=request.version + 1,
-            statistics=request.statistics | self.rewards.take(),
+            statistics=request.statistics | rewards,
             staleness=request.staleness,
             step_seconds=request.step_seconds,
         )
-        return Reply({}, events=(step, *self._samples(self.ledger.batches[request.version][0])))
+        group_id = self.ledger.batches[request.version][0]
+        samples = samples_of(self.records["train", group_id], self.ledger.entries[group_id]) if first else ()
+        return Reply({}, events=(step, *samples))
 
-    def _samples(self, group_id: int) -> list[RolloutSample]:
-        """The best and the worst completion of a group, for people to read."""
-        record, entry = self.records["train", group_id], self.ledger.entries[group_id]
-        if record.payload is None or not record.scores:
-            return []
-        order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
-        return [
-            RolloutSample(
-                task_key=record.task["key"],
-                prompt=record.prompt,
-                response=record.texts[i],
-                reward=record.scores[i].reward,
-                parts=record.scores[i].parts,
-                version_min=entry.oldest,
-                version_max=entry.newest,
-                truncated=bool(record.payload.truncated[i]),
-                verdict_status=record.scores[i].status,
-                source=record.task["source"],
-            )
-            for i in dict.fromkeys((order[-1], order[0]))
-        ]
+    def commit(self, version: int) -> None:
+        """A checkpoint that contains every step below `version` is durable."""
+        heads = {
+            v: [delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
+            for v, group_ids in self.ledger.batches.items()
+            if v < version
+        }
+        self.ledger.commit(version)
+        self.state.rewards.commit(version)
+        for v in sorted(heads.keys() - self.ledger.batches.keys()):
+            self.state.changes.committed[v] = heads[v]
+            for head in heads[v]:
+                del self.records["train", head.group_id]
 
     # ---------------------------------------------------------------- evaluation
 
@@ -326,12 +317,27 @@ class Buffer:
 
     def _end_of_evaluation(self) -> tuple[Event, ...]:
         """What came of the evaluation under way, where it is over."""
-        event = self.evaluations.end(self.refusals)
-        if event is None:
+        current = self.evaluations.current
+        if current is None or (scored := current.scored()) is None:
             return ()
-        self.records = {key: record for key, record in self.records.items() if key[0] != "evaluate"}
+        outcomes = {entry.group_id: self._outcome(entry.group_id) for entry in scored}
+        event = current.result(outcomes, self.state.refusals.said)
+        self.evaluations.end(event.model_dump(mode="json"))
+        for key in [key for key in self.records if key[0] == "evaluate"]:
+            self._forget(key)
         self.partials.forget_all("evaluate")
         return (event,)
+
+    def _outcome(self, group_id: int) -> TaskResult:
+        record = self.records["evaluate", group_id]
+        assert record.payload is not None
+        return TaskResult(record.scores, int(record.payload.lengths.sum()))
+
+    def _forget(self, key: Key) -> GroupRecord | None:
+        record = self.records.pop(key, None)
+        if record is not None and record.payload is not None:
+            self.state.changes.forget(key)
+        return record
 
     # ---------------------------------------------------------------- looking
 
@@ -352,49 +358,35 @@ class Buffer:
                 "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
             },
             "evaluating": self.evaluations.current.name if self.evaluations.current else None,
-            "refusals": dict(self.refusals),
+            "refusals": dict(self.state.refusals.said),
         }
 
     # ---------------------------------------------------------------- time
 
     def expire(self, now: float) -> tuple[Event, ...]:
         """Revoke leases past their deadline, and forget the payloads of dropped groups. Returns what happened by it."""
-        for _, ledger in self._ledgers():
+        for _, ledger in self.state.ledgers():
             ledger.expire(now)
         return self._after_losses()
 
     def worker_lost(self, worker: str, on_purpose: bool = False) -> tuple[Event, ...]:
         """Revoke everything that a worker holds which is not alive any more, or leaves. Returns what happened by it."""
-        for _, ledger in self._ledgers():
+        for _, ledger in self.state.ledgers():
             (ledger.worker_left if on_purpose else ledger.worker_lost)(worker)
         return self._after_losses()
 
     def _after_losses(self) -> tuple[Event, ...]:
-        for purpose, ledger in self._ledgers():
-            for group_id, reason in ledger.newly_dropped:
-                record = self.records.pop((purpose, group_id), None)
+        for purpose, ledger in self.state.ledgers():
+            for group_id, reason in ledger.take_dropped():
+                record = self._forget((purpose, group_id))
                 (self.partials.lost if reason in REISSUED else self.partials.forget)(purpose, group_id)
+                if record is not None and record.payload is not None and purpose == "train":
+                    self.dropped.append((reason, record.payload.longest))
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
                 elif reason is Reason.INFRA_ERROR:
-                    self.refusals.setdefault(str(reason), "the verifiers, or their leases, were lost; see their logs")
-            ledger.newly_dropped.clear()
+                    self.state.refusals.note_first(
+                        str(reason), "the verifiers, or their leases, were lost; see their logs"
+                    )
         return self._end_of_evaluation()
-
-    def _ledger(self, purpose: m.Purpose) -> Ledger | None:
-        if purpose == "train":
-            return self.ledger
-        return self.evaluations.current.ledger if self.evaluations.current else None
-
-    def _ledgers(self) -> list[tuple[m.Purpose, Ledger]]:
-        training: tuple[m.Purpose, Ledger] = ("train", self.ledger)
-        current = self.evaluations.current
-        return [("evaluate", current.ledger), training] if current else [training]
-
-
-def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
-    assert record.payload is not None
-    parts = [score.parts for score in record.scores]
-    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
-    return head, record.payload

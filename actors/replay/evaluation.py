@@ -4,14 +4,21 @@ A held-out task that cannot be answered or verified is left out, and counted by 
 be a second copy of one that counts already.
 """
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from actors.events import EvaluationDone, EvaluationMissing
-from actors.replay.ledger import REISSUED, Entry, Ledger, ReplayLimits, State
-from actors.replay.messages import CompletionVerdict, Evaluate
+from actors.replay.ledger import Ledger
+from actors.replay.limits import REISSUED, ReplayLimits
+from actors.replay.messages import CompletionVerdict
+from actors.replay.queues import Entry, State
+
+Ended = EvaluationDone | EvaluationMissing
+_ENDED: TypeAdapter[Ended] = TypeAdapter(Ended)
 
 #: Evaluations have disjoint group_ids, so that a group that comes late is never taken for one of the next evaluation.
 GROUP_IDS = 2**32
@@ -27,6 +34,14 @@ class TaskResult:
     tokens: int
 
 
+class Asked(NamedTuple):
+    """What the learner has asked for."""
+
+    name: str
+    version: int
+    samples: int
+
+
 @dataclass(slots=True)
 class Evaluation:
     """Tasks 0 … tasks-1 of the held-out set, `samples` completions each."""
@@ -36,10 +51,9 @@ class Evaluation:
     tasks: int
     samples: int
     ledger: Ledger
-    outcomes: dict[int, TaskResult] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, number: int, request: Evaluate, tasks: int, limits: ReplayLimits) -> "Evaluation":
+    def start(cls, number: int, asked: Asked, tasks: int, limits: ReplayLimits) -> "Evaluation":
         once = ReplayLimits(
             max_staleness=0,
             groups_per_batch=tasks,
@@ -51,17 +65,7 @@ class Evaluation:
             tasks=tasks,
         )
         ledger = Ledger(once, first_group_id=number * GROUP_IDS)
-        return cls(request.name, request.version, tasks, request.samples, ledger)
-
-    def lease(self, worker: str, capacity: int, now: float) -> list[Entry]:
-        return self.ledger.lease(worker, 0, capacity, now)
-
-    def verdict(
-        self, group_id: int, scores: Sequence[CompletionVerdict] | None, tokens: int, retryable: bool = True
-    ) -> None:
-        rewards = None if scores is None else [s.reward for s in scores]
-        if self.ledger.verdict(group_id, rewards, retryable) and scores is not None:
-            self.outcomes[group_id] = TaskResult(scores, tokens)
+        return cls(asked.name, asked.version, tasks, asked.samples, ledger)
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -71,8 +75,9 @@ class Evaluation:
     def progress(self) -> int:
         """A number that grows with every task that is answered, scored or left out."""
         counts = self.ledger.counts()
-        answered = sum(counts[state] for state in (State.GENERATED, State.VERIFYING, State.READY))
-        return answered + len(self.outcomes) + 2 * sum(self.left_out.values())
+        return (
+            counts[State.GENERATED] + counts[State.VERIFYING] + 2 * (counts[State.READY] + sum(self.left_out.values()))
+        )
 
     def waits_for(self) -> str:
         """Whom the tasks that are not scored yet wait for, as text."""
@@ -80,28 +85,32 @@ class Evaluation:
         for entry in self.ledger.entries.values():
             if entry.state is not State.READY:
                 waiting[entry.holder or "a verifier that is free"] += 1
-        if unasked := self.tasks - self.ledger.cursor + len(self.ledger.pending):
+        if unasked := self.ledger.tasks.left():
             waiting["a generator that is free"] += unasked
         return ", ".join(f"{who} ({n} of {self.tasks} held-out tasks)" for who, n in waiting.most_common())
 
-    def result(self, refusals: dict[str, str]) -> EvaluationDone | EvaluationMissing | None:
-        """The event that ends the evaluation, once every task is scored or left out.
+    def scored(self) -> list[Entry] | None:
+        """The tasks that were scored, once every task is scored or left out."""
+        ready = self.ledger.groups.states[State.READY]
+        if len(ready) + sum(self.left_out.values()) < self.tasks:
+            return None
+        return [ready[group_id] for group_id in sorted(ready)]
+
+    def result(self, outcomes: Mapping[int, TaskResult], refusals: Mapping[str, str]) -> Ended:
+        """The event that ends the evaluation.
 
         Args:
+            outcomes: of every task that was scored, by group_id.
             refusals: what was said last of what was refused, by reason.
         """
-        entries = [entry for entry in self.ledger.entries.values() if entry.state is State.READY]
-        if len(entries) + sum(self.left_out.values()) < self.tasks:
-            return None
-        if not entries:
+        if not outcomes:
             why = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
             said = "; ".join(refusals[reason] for reason in self.left_out if reason in refusals)
             text = f"none of the {self.tasks} held-out tasks could be scored ({why})" + (f": {said}" if said else "")
             return EvaluationMissing(version=self.version, name=self.name, reason=text)
-        return self._done(entries)
+        return self._done(list(outcomes.values()), [self.ledger.entries[group_id] for group_id in outcomes])
 
-    def _done(self, entries: Sequence[Entry]) -> EvaluationDone:
-        outcomes = [self.outcomes[entry.group_id] for entry in entries]
+    def _done(self, outcomes: Sequence[TaskResult], entries: Sequence[Entry]) -> EvaluationDone:
         scores = [score for outcome in outcomes for score in outcome.scores]
         formats = [s.parts["format"] for s in scores if "format" in s.parts]
         return EvaluationDone(
@@ -124,37 +133,46 @@ class Evaluations:
 
     def __init__(self, tasks: int, limits: ReplayLimits) -> None:
         self.current: Evaluation | None = None
-        self._tasks, self._limits = tasks, limits
-        self._waiting: deque[tuple[int, Evaluate]] = deque()
+        self.limits = limits
+        self._tasks = tasks
+        self._asked: list[Asked] = []
         self._running = -1
-        self._ended: dict[int, EvaluationDone | EvaluationMissing] = {}
-        self._asked = 0
+        self._ended: dict[int, Ended] = {}
 
-    def add(self, request: Evaluate) -> int:
-        """Begin, or queue, one; returns its number."""
-        number, self._asked = self._asked, self._asked + 1
-        self._waiting.append((number, request))
+    def add(self, name: str, version: int, samples: int) -> int:
+        """Begin, or queue, one; returns its number. Asked again, by a learner that was replaced, it is the same one,
+        unless that has no result."""
+        asked = Asked(name, version, samples)
+        for number, before in enumerate(self._asked):
+            if before == asked and not isinstance(self._ended.get(number), EvaluationMissing):
+                return number
+        self._asked.append(asked)
         self._begin_next()
-        return number
+        return len(self._asked) - 1
 
     @property
     def samples(self) -> int:
         """Completions a task of the current one; 0 where there is none."""
         return self.current.samples if self.current else 0
 
-    def end(self, refusals: dict[str, str]) -> EvaluationDone | EvaluationMissing | None:
-        """What came of the current one, where it is over; the next one begins."""
-        event = self.current.result(refusals) if self.current else None
-        if event is not None:
-            self._ended[self._running] = event
-            self.current = None
-            self._begin_next()
-        return event
+    def end(self, event: Mapping[str, Any]) -> None:
+        """The current one is over; the next one begins.
+
+        Args:
+            event: what came of it, in its JSON form.
+        """
+        self._ended[self._running] = _ENDED.validate_python(event)
+        self.current = None
+        self._begin_next()
 
     def _begin_next(self) -> None:
-        if self.current is None and self._waiting:
-            self._running, request = self._waiting.popleft()
-            self.current = Evaluation.start(self._running, request, self._tasks, self._limits)
+        if self.current is None and self._running + 1 < len(self._asked):
+            self._running += 1
+            self.current = Evaluation.start(self._running, self._asked[self._running], self._tasks, self.limits)
+
+    def ended(self, number: int) -> Ended | None:
+        """What came of an evaluation that is over."""
+        return self._ended.get(number)
 
     def standing(self, number: int) -> dict[str, Any]:
         """`result` or `missing` of an evaluation that is over; else its `progress`, a number that changes whenever
@@ -167,6 +185,30 @@ class Evaluations:
         if self.current is None:
             return {"missing": f"there is no evaluation {number}"}
         return {"progress": [self._running, self.current.progress()], "waits_for": self.current.waits_for()}
+
+    # ---------------------------------------------------------------- the journal
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as MessagePack can hold it; `restored` takes it back."""
+        return {
+            "tasks": self._tasks,
+            "asked": [list(asked) for asked in self._asked],
+            "running": self._running,
+            "ended": {number: event.model_dump(mode="json") for number, event in self._ended.items()},
+            "current": self.current.ledger.state() if self.current else None,
+        }
+
+    @classmethod
+    def restored(cls, limits: ReplayLimits, state: Mapping[str, Any]) -> "Evaluations":
+        """The evaluations that `state` was taken of."""
+        self = cls(state["tasks"], limits)
+        self._asked = [Asked(*asked) for asked in state["asked"]]
+        self._running = state["running"]
+        self._ended = {number: _ENDED.validate_python(event) for number, event in state["ended"].items()}
+        if state["current"] is not None:
+            self.current = Evaluation.start(self._running, self._asked[self._running], state["tasks"], limits)
+            self.current.ledger = Ledger.restored(self.current.ledger.limits, state["current"])
+        return self
 
 
 def _right(score: CompletionVerdict) -> float:

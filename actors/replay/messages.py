@@ -6,8 +6,9 @@ lease, group_arrived, …_rejected, generator    buffer
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
-take_batch, trained, snapshot,    learner      buffer
-  committed, evaluate, …_result
+take_batch, take_payloads,        learner      buffer
+  trained, snapshot, committed,
+  evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
   notice, deregister
@@ -97,6 +98,7 @@ class SubmitVerdict(Request):
 
 class TakeBatch(LongPoll):
     version: int = Field(ge=0)
+    outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
 class Trained(Request):
@@ -137,10 +139,9 @@ class Notice(Request):
 
 
 class Events(LongPoll):
-    """All events after the one with the number `after` on a board; all that there are, where it is another board."""
+    """All events after the one with the number `after`."""
 
     after: int = Field(ge=0)
-    board: str = Field("", max_length=40)
 
 
 class GetStatus(Request):
@@ -188,6 +189,18 @@ class LeaveRun(Request):
     """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
 
 
+class WantedGroup(Section):
+    group_id: int = Field(ge=0)
+    completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)
+
+
+class TakePayloads(Request):
+    """The payloads of some completions of the batch of `version`, see `replay.shares`."""
+
+    version: int = Field(ge=0)
+    groups: list[WantedGroup] = Field(min_length=1, max_length=65_536)
+
+
 #: Answered by `replay.board`: what concerns the run as a whole.
 BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory | LeaveRun
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
@@ -206,6 +219,7 @@ BufferRequest = (
     | EvaluationResult
     | GetStatus
     | ReportProgress
+    | TakePayloads
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -232,4 +246,5 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "directory": Directory,
     "progress": ReportProgress,
     "deregister": LeaveRun,
+    "take_payloads": TakePayloads,
 }

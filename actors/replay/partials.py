@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.errors import ProtocolError
-from actors.replay.ledger import Ledger, State
+from actors.replay.ledger import Ledger
 from actors.replay.messages import RenewLeases, ReportProgress
 from actors.replay.progress import NOTHING, End, Partial, decode_progress, encode_progress
+from actors.replay.queues import State
 from actors.transport.codec import Array
 
 Key = tuple[str, int]

@@ -8,7 +8,7 @@ state of a run and returns a warning or None. A check never ends a run.
 from dataclasses import dataclass
 from math import sqrt
 
-from actors.events import EvaluationDone
+from actors.events import JOURNAL, EvaluationDone
 from actors.observability import thresholds
 from actors.report import advice
 from actors.report import statistics as names
@@ -76,10 +76,16 @@ def _unwritten(state: RunState) -> list[HealthWarning]:
         HealthWarning(
             f"unwritten {what}",
             f"Could not write {what}: {reason}.",
-            f"Make room in {state.info.folder}, or let it be written: the run goes on, but what is missing is lost.",
+            f"Make room in {state.info.folder}, or let it be written: {_meanwhile(what)}.",
         )
         for what, reason in state.unwritten.items()
     ]
+
+
+def _meanwhile(what: str) -> str:
+    if what == JOURNAL:
+        return "the run stands still until then, and nothing is lost"
+    return "the run goes on, but what is missing is lost"
 
 
 def _unresponsive(state: RunState) -> HealthWarning | None:

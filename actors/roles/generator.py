@@ -238,6 +238,10 @@ class VersionReporter:
         self._engine, self._heartbeat = engine, heartbeat
         self.workers = engine.workers
 
+    @property
+    def version(self) -> int | None:
+        return self._engine.version
+
     async def open_group(self, info: dict[str, Any]) -> None:
         await self._engine.open_group(info)
 

@@ -1,17 +1,20 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
-import secrets
 import threading
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from actors import process
+from actors.config.recipe import Recipe
 from actors.config.roles import ReplayConfig
 from actors.errors import RunError
 from actors.models.tokenizer import vocabulary_of
-from actors.replay.board import Board
+from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.journal import FOLDER, Identity, Journal
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
@@ -46,27 +49,43 @@ def _plain(task: Task) -> dict[str, Any]:
 
 
 class ReplayRole:
-    """`run` serves until `stop` is called; a run that resumes starts at the position that its checkpoint holds."""
+    """`run` serves until `stop` is called. It goes on where the journal in the run folder ends; without one a run that
+    resumes starts at the position that its checkpoint holds.
+    """
 
     def __init__(self, context: RoleContext) -> None:
         recipe, replay = context.recipe, context.recipe.replay
         self._presence = enter(recipe, context.storage.folder, context.name)
         tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
+        snapshot = _snapshot(context.storage)
+        journal = _journal(recipe, context.storage.folder, snapshot)
+        buffer = Buffer(
+            limits_of(replay),
+            replay.group_size,
+            tasks,
+            snapshot,
+            vocabulary_of(context.storage.model),
+            journal.past if journal else None,
+            context.clock(),
+            replay.max_progress_bytes,
+        )
+        events = journal.events if journal else []
+        if journal is not None and journal.past is not None:
+            journal.retain(buffer.records)
+            if snapshot is not None:
+                buffer.commit(snapshot["version"])
+        board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
+        for name, role in buffer.state.holders():
+            board.members.heard(name, role, context.clock())  # or else it is taken off, and its leases are revoked
         self._service = ReplayService(
-            Buffer(
-                limits_of(replay),
-                replay.group_size,
-                tasks,
-                _snapshot(context.storage),
-                vocabulary_of(context.storage.model),
-                replay.max_progress_bytes,
-            ),
-            Board(recipe.membership.timeout_seconds, secrets.token_hex(4)),
+            buffer,
+            board,
             self._presence.node,
             replay.max_message_bytes,
             name=context.name,
             metrics_address=self._presence.metrics,
             clock=context.clock,
+            journal=journal,
         )
         self._service.start()
         self._stopping = threading.Event()
@@ -101,7 +120,20 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
         verify_lease_seconds=config.verify_lease_seconds,
         verify_attempts=config.verify_attempts,
         generation_attempts=config.generation_attempts,
+        stragglers=config.stragglers,
     )
+
+
+def identity_of(recipe: Recipe, folder: Path, version: int) -> Identity:
+    """What the journal of a run is of, which begins or resumes at `version`."""
+    return Identity(folder.name, recipe.replay.group_size, limits_of(recipe.replay), version)
+
+
+def _journal(recipe: Recipe, folder: Path, snapshot: Mapping[str, Any] | None) -> Journal | None:
+    config = recipe.replay.journal
+    if config.durability == "off":
+        return None
+    return Journal(folder / FOLDER, identity_of(recipe, folder, snapshot["version"] if snapshot else 0), config)
 
 
 def _snapshot(storage: Storage) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ from actors.config.network import exposed
 from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.transport import keys
-from actors.transport.address import Node, bind_port, resolve
+from actors.transport.address import Node, bind_port, is_elsewhere, resolve
 from actors.transport.lifeline import Lifeline
 from actors.transport.sockets import use_keys
 from sandbox.gate import Token
@@ -99,7 +99,7 @@ def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
     Raises:
         RunError: no address, no port or no keys are to be had; the message names the key.
     """
-    in_cluster = recipe.ray.address is not None
+    in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
     node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)
     for warning in exposed(recipe.network, in_cluster):

@@ -188,6 +188,15 @@ def endpoint(host: str, port: int) -> str:
     return f"tcp://{host_port(host, port)}"
 
 
+def is_elsewhere(endpoint: str) -> bool:
+    """Whether an endpoint, of a literal address or a name, may be on another machine."""
+    host, _ = split(endpoint)
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
 def url(host: str, port: int) -> str:
     """The address of an HTTP server."""
     return f"http://{host_port(host, port)}/"

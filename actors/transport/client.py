@@ -5,10 +5,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
+from actors.observability.waits import waiting
 from actors.transport.codec import Array, Message, decode, encode
 from actors.transport.lifeline import REPLY_SECONDS, Lifeline
 from actors.transport.sockets import DealerSocket
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 MAX_REPLY_BYTES = 2**31
 #: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
 POLL_SECONDS = 1.0
+#: A replay that cannot change anything now, since its disk is full, is asked again after so long (s).
+BUSY_SECONDS = 0.5
 
 
 class Client:
@@ -60,6 +64,9 @@ class Client:
             wait_seconds: how long the replay may hold a long poll back (s).
             deadline_seconds: the reply is due this long after that (s); by default the client's patience.
 
+        A replay that can take nothing in for a while, since its disk is full, is asked again for as long as it says so;
+        where `deadline_seconds` is given, only until then.
+
         Raises:
             PeerTimeoutError: where none comes.
             ProtocolError: where the replay refuses the request.
@@ -68,9 +75,14 @@ class Client:
         body = {**(body or {}), **self._sender}
         if wait_seconds:
             body["wait_seconds"] = wait_seconds
-        with self._lock:
-            number = next(self._numbers)
-            reply = self._answered(Message(kind, number, body, arrays or {}), wait_seconds + REPLY_SECONDS, due)
+        ask = Message(kind, 0, body, arrays or {})
+        until = None if deadline_seconds is None else time.monotonic() + due
+        reply = self._answer_to(ask, wait_seconds, due)
+        while reply.kind == "busy":  # it was answered, so patience begins anew
+            if until is not None and time.monotonic() > until:
+                raise PeerTimeoutError(f"the replay at {self.address} could not {kind}: {reply.body.get('message')}")
+            time.sleep(BUSY_SECONDS)
+            reply = self._answer_to(ask, wait_seconds, due)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -86,21 +98,24 @@ class Client:
             return None
         return reply if reply.body else None
 
-    def _answered(self, message: Message, again_seconds: float, due_seconds: float) -> Message:
-        """The reply to a message, which is sent again every so often until it is due."""
-        frames, end = encode(message), time.monotonic() + due_seconds
-        while True:
-            self._socket.send(frames)
-            left = max(0.0, end - time.monotonic())
-            if (reply := self._reply_to(message.id, min(again_seconds, left))) is not None:
-                self._lifeline.answered()
-                return reply
-            self._connect_again()
-            if left <= again_seconds:
-                raise PeerTimeoutError(
-                    f"the replay at {self.address} did not answer {message.kind} within {due_seconds:g} s"
-                )
-            log.warning("the replay at %s does not answer %s; asking again", self.address, message.kind)
+    def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
+        """The reply to a request, which is sent again every so often until it is due."""
+        with self._lock, waiting("replay", request.kind):
+            number = next(self._numbers)
+            frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
+            again_seconds = wait_seconds + REPLY_SECONDS
+            while True:
+                self._socket.send(frames)
+                left = max(0.0, end - time.monotonic())
+                if (reply := self._reply_to(number, min(again_seconds, left))) is not None:
+                    self._lifeline.answered()
+                    return reply
+                self._connect_again()
+                if left <= again_seconds:
+                    raise PeerTimeoutError(
+                        f"the replay at {self.address} did not answer {request.kind} within {due_seconds:g} s"
+                    )
+                log.warning("the replay at %s does not answer %s; asking again", self.address, request.kind)
 
     def _reply_to(self, number: int, seconds: float) -> Message | None:
         while self._socket.poll(seconds):

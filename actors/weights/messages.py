@@ -22,6 +22,7 @@ class Register(Section):
 
     name: str = Field(pattern=NAME, max_length=200, description="unique name of the generator")
     workers: int = Field(ge=1, le=4096, description="ranks that it has in a broadcast group")
+    version: int | None = Field(None, ge=0, description="policy version that it holds; null: no weights yet")
 
 
 class Deregister(Section):

@@ -7,6 +7,11 @@ group of its own; a generator that comes, goes or misses a deadline starts a new
     registered, and fallen off the list                       is skipped; once back, it gets what it missed
     failed in an update                                       is evicted, and told to register anew; see `retries`
     in an update that another one broke                       is told to give it up, and is in the next
+    holds a newer version, of the learner before              keeps it until the learner has passed it
+
+A learner that came back from a checkpoint trains the same batches again. The versions that it makes are those that the
+generators hold already: bit-identical on CPUs, on GPUs the same but for the rounding of their kernels. To send them
+once more would only age the completions under way, whose logprobs are those of the weights that sampled them.
 """
 
 import itertools
@@ -156,8 +161,8 @@ class Publisher:
             return self._sent.wait_for(lambda: self._everyone_has(version), deadline_seconds)
 
     def _everyone_has(self, version: int) -> bool:
-        held = [member.version for member in self._living()]
-        return bool(held) and all(v is not None and v >= version for v in held)
+        members = self._living()
+        return bool(members) and all(_has(member, version) for member in members)
 
     def _check(self) -> None:
         if not self._thread.is_alive():
@@ -185,7 +190,7 @@ class Publisher:
                 members = self._living()
                 self._note_changes(frozenset(member.name for member in members))
                 newest = self._newest
-                behind = [member.name for member in members if newest and member.version != newest.version]
+                behind = [member.name for member in members if newest and not _has(member, newest.version)]
                 chosen = self._retries.choose(behind, time.monotonic())
                 if newest and chosen:
                     self._sync(newest, [member for member in members if member.name in chosen])
@@ -371,8 +376,9 @@ class Publisher:
             case m.Register():
                 known = self._members.get(body.name)
                 if known is None or known.identity != identity:
-                    self._members[body.name] = WeightReceiver(identity, body.name, body.workers, time.monotonic())
-                    log.info("weights: %s registered", body.name)
+                    registered = WeightReceiver(identity, body.name, body.workers, time.monotonic(), body.version)
+                    self._members[body.name] = registered
+                    log.info("weights: %s registered, with version %s", body.name, body.version)
             case m.Deregister():
                 known = self._members.get(body.name)
                 if known is not None and known.identity == identity:
@@ -382,3 +388,8 @@ class Publisher:
                 member, waiting = self._members.get(body.name), self._answers.get(number)
                 if waiting is not None and member is not None and member.identity == identity:
                     waiting.put(body)
+
+
+def _has(member: WeightReceiver, version: int) -> bool:
+    """Whether a generator needs `version` no more."""
+    return member.version is not None and member.version >= version

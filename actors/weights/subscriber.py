@@ -36,12 +36,16 @@ STEPS = {
 
 
 class Receiver(Protocol):
-    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group.
+    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group, `version`
+    the policy version that it holds, None before the first.
 
     Any of its calls may be cancelled; `abort_update` then brings it back to where it was.
     """
 
     workers: int
+
+    @property
+    def version(self) -> int | None: ...
 
     async def open_group(self, info: dict[str, Any]) -> None:
         """Join the broadcast group of a new epoch."""
@@ -143,7 +147,8 @@ class Subscriber:
     async def _register(self) -> None:
         self._registered = time.monotonic()
         try:
-            await self._send("register", 0, {"workers": self._receiver.workers})
+            held = {"workers": self._receiver.workers, "version": self._receiver.version}
+            await self._send("register", 0, held)
         except PeerTimeoutError as error:
             log.info("weights: %s", error)  # a learner that is gone; the next has another address
 

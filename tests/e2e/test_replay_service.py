@@ -21,7 +21,7 @@ from actors.events import EVENT, Phase, StepDone
 from actors.observability import metrics
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import RoleContext, Storage, build
 from actors.transport.address import resolve

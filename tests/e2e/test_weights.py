@@ -83,8 +83,14 @@ class Generator:
     """A subscriber with a stub, in the test's event loop."""
 
     def __init__(self, address: str, name: str, engine: StubEngine | None = None) -> None:
-        self.receiver = engine or StubEngine()
+        self._name, self.receiver = name, engine or StubEngine()
         self._subscriber = Subscriber(address, name, self.receiver, DEADLINE_SECONDS)
+        self._task = asyncio.create_task(self._subscriber.run())
+
+    async def follow(self, address: str) -> None:
+        """Subscribe to another learner, as a generator does whose directory names one."""
+        await self.leave()
+        self._subscriber = Subscriber(address, self._name, self.receiver, DEADLINE_SECONDS)
         self._task = asyncio.create_task(self._subscriber.run())
 
     async def leave(self) -> None:
@@ -117,18 +123,17 @@ def with_publisher(
     scenario: Any, alive: set[str] | None = None, address: str | None = None, bucket_bytes: int = 4096
 ) -> None:
     """Run the scenario; `alive` is the list of members, of which a and b are unless it is given."""
-    listed = {"a", "b"} if alive is None else alive
+    asyncio.run(publishing_to(scenario, {"a", "b"} if alive is None else alive, address, bucket_bytes))
 
-    async def run() -> None:
-        config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
-        node = resolve(NetworkConfig(advertise=address), in_cluster=False)
-        publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
-        try:
-            await scenario(publishing)
-        finally:
-            await asyncio.to_thread(publishing.close)
 
-    asyncio.run(run())
+async def publishing_to(scenario: Any, listed: set[str], address: str | None = None, bucket_bytes: int = 4096) -> None:
+    config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
+    node = resolve(NetworkConfig(advertise=address), in_cluster=False)
+    publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
+    try:
+        await scenario(publishing)
+    finally:
+        await asyncio.to_thread(publishing.close)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -205,6 +210,32 @@ def test_a_generator_that_is_back_on_the_list_gets_what_it_missed() -> None:
         await second.leave()
 
     with_publisher(scenario, alive)
+
+
+@pytest.mark.parametrize("back_at", [3, 5])
+def test_what_generators_hold_already_a_learner_that_came_back_does_not_send_again(back_at: int) -> None:
+    """It resumes from an earlier version, at another address, and its epochs begin anew."""
+
+    async def scenario(publishing: Publisher) -> None:
+        ahead = Generator(publishing.endpoint, "a")
+        publishing.publish(5, tensors(5))
+        await reached(publishing, 5)
+
+        async def again(restarted: Publisher) -> None:
+            await ahead.follow(restarted.endpoint)
+            restarted.publish(back_at, tensors(back_at))
+            await reached(restarted, back_at)
+            fresh = Generator(restarted.endpoint, "b")
+            await arrive(lambda: holds(fresh, back_at))
+            assert holds(ahead, 5), "it was set back"
+            restarted.publish(6, tensors(6))
+            await both(restarted, ahead, fresh, 6)
+            await ahead.leave()
+            await fresh.leave()
+
+        await publishing_to(again, {"a", "b"})
+
+    with_publisher(scenario)
 
 
 @pytest.mark.parametrize("stop", STOPS)

@@ -9,19 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 NAMES = (
-    *(
-        "learner",
-        "sandbox",
-        "soak",
-        "human-eval",
-        "math",
-        "learning",
-        "logprobs",
-        "weight-faults",
-        "overlap",
-        "recovery",
-    ),
+    "learner",
+    "sandbox",
+    "soak",
+    "human-eval",
+    "math",
+    "learning",
+    "logprobs",
+    "weight-faults",
+    "overlap",
+    "recovery",
+    "weights",
     "sandbox-fuzz",
+    "ledger",
 )
 
 

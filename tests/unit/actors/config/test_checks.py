@@ -110,12 +110,17 @@ def test_the_positions_of_a_local_model_bound_prompt_and_completion(tmp_path: Pa
     assert found(*free, "tasks.max_prompt_tokens=52") == []
 
 
-def test_scaled_positions_and_a_window_that_is_off_bound_nothing(tmp_path: Path) -> None:
+def test_positions_that_are_not_scaled_bound_as_transformers_5_writes_them(tmp_path: Path) -> None:
+    here = model(tmp_path / "model", max_position_embeddings=100, rope_parameters={"rope_type": "default"})
+    assert "max_position_embeddings" in found(here)[0]
+
+
+def test_scaled_positions_and_a_sliding_window_bound_nothing(tmp_path: Path) -> None:
     scaled = model(tmp_path / "a", max_position_embeddings=100, rope_scaling={"factor": 4})
     assert found(scaled) == []
-    window = {"sliding_window": 64, "max_position_embeddings": 4096}
-    assert found(model(tmp_path / "b", **window, use_sliding_window=False)) == []
-    assert "sliding_window" in found(model(tmp_path / "c", **window))[0]
+    by_kind = {"max_position_embeddings": 100, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}
+    assert found(model(tmp_path / "b", **by_kind)) == []
+    assert found(model(tmp_path / "c", sliding_window=64, max_position_embeddings=4096)) == []
 
 
 def test_the_synthetic_engine_runs_no_model_and_has_no_bound() -> None:

@@ -272,7 +272,7 @@ def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPa
     def ask(kind: str, body: Any = None) -> Any:
         reply = honest(kind, body)
         return (
-            {"board": "b", "events": [{"kind": "nonsense"}, {"kind": "phase", "name": "training"}], "last": 2}
+            {"events": [{"kind": "nonsense"}, {"kind": "phase", "name": "training"}], "last": 2}
             if (kind == "events" and body["after"] == 0)
             else reply
         )

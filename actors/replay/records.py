@@ -1,0 +1,224 @@
+"""What the replay keeps of its groups, and the state of it that its journal brings back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from actors.errors import JournalError
+from actors.events import RolloutSample
+from actors.replay.batch import Head
+from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
+from actors.replay.evaluation import Evaluations
+from actors.replay.ledger import READS, Ledger
+from actors.replay.limits import ReplayLimits
+from actors.replay.messages import CompletionVerdict, Purpose
+from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
+from actors.replay.rewards import RewardStatistics
+
+#: States of a group that has its rewards.
+SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
+
+
+@dataclass(slots=True)
+class GroupRecord:
+    """What is kept of a group beside its ledger entry."""
+
+    task: Mapping[str, Any]
+    prompt: str = ""
+    texts: tuple[str, ...] = ()
+    payload: Payload | None = None
+    scores: tuple[CompletionVerdict, ...] = ()
+    ready_at: float = 0.0
+
+
+def to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str, Any]:
+    """What a verifier is told of a group."""
+    assert record.payload is not None
+    return {
+        "purpose": purpose,
+        "group_id": group_id,
+        "verifier": record.task["verifier"],
+        "reference": record.task["reference"],
+        "source": record.task["source"],
+        "prompt": record.prompt,
+        "messages": record.task["messages"],
+        "texts": list(record.texts),
+        "truncated": record.payload.truncated.tolist(),
+        "lengths": record.payload.lengths.tolist(),
+    }
+
+
+def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
+    """What the learner gets of a group."""
+    assert record.payload is not None
+    parts = [score.parts for score in record.scores]
+    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
+    return head, record.payload
+
+
+def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:
+    """The best and the worst completion of a group, for people to read."""
+    if record.payload is None or not record.scores:
+        return []
+    order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
+    return [
+        RolloutSample(
+            task_key=record.task["key"],
+            prompt=record.prompt,
+            response=record.texts[i],
+            reward=record.scores[i].reward,
+            parts=record.scores[i].parts,
+            version_min=entry.oldest,
+            version_max=entry.newest,
+            truncated=bool(record.payload.truncated[i]),
+            verdict_status=record.scores[i].status,
+            source=record.task["source"],
+        )
+        for i in dict.fromkeys((order[-1], order[0]))
+    ]
+
+
+@dataclass(slots=True)
+class Refusals:
+    """What was said last of groups that were dropped, or whose verification broke, by reason."""
+
+    said: dict[str, str] = field(default_factory=dict)
+
+    def note(self, reason: str, detail: str) -> None:
+        self.said[reason] = detail
+
+    def note_first(self, reason: str, detail: str) -> None:
+        """Unless something was said of it already."""
+        self.said.setdefault(reason, detail)
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.said)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a journal holds.
+
+    Attributes:
+        limits: that held when it was written.
+        state: of `ReplayState`, at some moment.
+        calls: that were carried out since.
+        accepted: what was submitted of a group. Raises JournalError where it is not there.
+        scores: that a group was given. Raises JournalError where they are not there.
+    """
+
+    limits: ReplayLimits
+    state: Mapping[str, Any]
+    calls: list[Call]
+    accepted: Callable[[Key], Accepted]
+    scores: Callable[[Key], tuple[CompletionVerdict, ...]]
+
+
+class ReplayState:
+    """The state machines behind the replay. Every call that changes one of them is in `changes`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        evaluations: Evaluations,
+        rewards: RewardStatistics | None = None,
+        refusals: Refusals | None = None,
+    ) -> None:
+        self.changes = Changes()
+        self.ledger = recorded("train", ledger, READS, self._record)
+        self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
+        self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
+        self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
+
+    def _record(self, call: Call) -> None:
+        self.changes.calls.append(call)
+
+    def ledger_of(self, purpose: Purpose) -> Ledger | None:
+        """The ledger that groups of a purpose are in; None where no evaluation is under way."""
+        if purpose == "train":
+            return self.ledger
+        current = self.evaluations.current
+        return recorded("evaluate", current.ledger, READS, self._record) if current else None
+
+    def ledgers(self) -> list[tuple[Purpose, Ledger]]:
+        """Evaluations come first: they are short, and somebody waits for them."""
+        purposes: tuple[Purpose, ...] = ("evaluate", "train")
+        return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
+
+    def take_changes(self) -> Changes:
+        """What has changed since the last call."""
+        taken, self.changes = self.changes, Changes()
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as MessagePack can hold it."""
+        return {
+            "train": self.ledger.state(),
+            "evaluations": self.evaluations.state(),
+            "rewards": self.rewards.state(),
+            "refusals": self.refusals.state(),
+        }
+
+    @classmethod
+    def restored(cls, past: Past, limits: ReplayLimits) -> Self:
+        """The state that a journal holds, from here on under `limits`.
+
+        Raises:
+            JournalError: its calls cannot be carried out again.
+        """
+        found = past.state
+        ledger = Ledger.restored(past.limits, found["train"])
+        evaluations = Evaluations.restored(past.limits, found["evaluations"])
+        rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
+        targets = {"train": ledger, "evaluations": evaluations, "rewards": rewards, "refusals": refusals}
+
+        def find(name: str) -> object:
+            return evaluations.current.ledger if name == "evaluate" and evaluations.current else targets[name]
+
+        try:
+            replay(past.calls, find)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
+        ledger.adopt(limits)
+        evaluations.limits = limits
+        return cls(ledger, evaluations, rewards, refusals)
+
+    def begin_leases(self, now: float) -> None:
+        """Let every lease begin anew: the clock is another one, or nobody could renew."""
+        for _, ledger in self.ledgers():
+            ledger.renew_all(now)
+
+    def holders(self) -> set[tuple[str, Literal["generator", "verifier"]]]:
+        """Who holds leases."""
+        return {
+            (entry.holder, "generator" if entry.state is State.LEASED else "verifier")
+            for _, ledger in self.ledgers()
+            for entry in ledger.entries.values()
+            if entry.holder is not None
+        }
+
+    def records(
+        self, past: Past, task: Callable[[Purpose, int], Mapping[str, Any]], now: float
+    ) -> dict[Key, GroupRecord]:
+        """What is kept beside the entries of all ledgers.
+
+        Args:
+            past: what the journal holds of them.
+            task: what a task number stands for.
+            now: when they became ready, for all that is known.
+
+        Raises:
+            JournalError: where that is not whole.
+        """
+        found: dict[Key, GroupRecord] = {}
+        for purpose, ledger in self.ledgers():
+            for entry in ledger.entries.values():
+                key = purpose, entry.group_id
+                record = found[key] = GroupRecord(task(purpose, entry.task))
+                if entry.state is not State.LEASED:
+                    accepted = past.accepted(key)
+                    record.prompt, record.texts, record.payload = accepted.prompt, accepted.texts, accepted.payload
+                if entry.state in SCORED:
+                    record.scores, record.ready_at = past.scores(key), now
+        return found

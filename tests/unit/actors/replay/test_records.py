@@ -1,0 +1,151 @@
+"""The state that the journal brings back: a replay that crashes at any moment is as one that never did."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from actors.replay import journal as journals
+from actors.replay.queues import State
+from tests.unit.actors.replay.test_buffer import payload
+from tests.unit.actors.replay.test_journal import Kept, Watched
+
+Say = Callable[[Watched], Any]
+WORKERS = st.sampled_from(["a", "b", "c"])
+INDEX = st.integers(0, 5)
+#: What happens often stands here more than once.
+KINDS = st.sampled_from(
+    ["verify", "reject", "renew", "committed", "evaluate", "submit", "verdict"]
+    + 3 * ["take", "trained"]
+    + 3 * ["lease"]
+    + 9 * ["advance"]
+)
+
+
+class Crashes(RuleBasedStateMachine):
+    """One world with a journal and its twin without, which are told the same and never crash alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.twin, self.kept = Watched(), Kept(self.folder)
+        self.now = 0.0
+
+    def teardown(self) -> None:
+        self.kept.journal.close()
+        shutil.rmtree(self.folder)
+
+    def groups(self, *states: State) -> list[tuple[Any, Any]]:
+        return [
+            (purpose, entry)
+            for purpose, ledger in self.twin.buffer.state.ledgers()
+            for entry in ledger.entries.values()
+            if entry.state in states
+        ]
+
+    # -------------------------------------------------------------------- what clients say
+
+    @st.composite
+    @staticmethod
+    def requests(draw: st.DrawFn, machine: "Crashes") -> Say:
+        """Anything that a client may say now."""
+        worker, index = draw(WORKERS), draw(INDEX)
+        ledger = machine.twin.buffer.ledger
+        version = max(0, ledger.version - draw(st.sampled_from([0, 0, 0, 0, 1])))
+        kind = draw(KINDS)
+        scores = draw(st.sampled_from([(1.0, 0.0), (0.25, 1.0), (1.0, 1.0), None]))
+        if kind == "advance" and (unready := machine.groups(State.LEASED, State.GENERATED, State.VERIFYING)):
+            kind, index = "submit" if unready[0][1].state is State.LEASED else "verdict", 0
+            scores = (1.0, 0.0)
+        match kind:
+            case "lease":
+                body: dict[str, Any] = {"version": version, "capacity": 1 + index}
+                return lambda w: w.say("lease", "generator", worker=worker, **body)
+            case "submit" if leased := machine.groups(State.LEASED):
+                purpose, entry = leased[index % len(leased)]
+                body = {"purpose": purpose, "group_id": entry.group_id, "prompt": f"p{index}", "texts": ["a", "b"]}
+                arrays = payload(version).arrays()
+                return lambda w: w.say("group_arrived", "generator", arrays, worker=worker, **body)
+            case "reject" if leased := machine.groups(State.LEASED):
+                purpose, entry = leased[index % len(leased)]
+                body = {"purpose": purpose, "group_id": entry.group_id, "reason": "overlong", "detail": "too long"}
+                return lambda w: w.say("group_rejected", "generator", worker=entry.holder, **body)
+            case "verify":
+                return lambda w: w.say("lease_verification", "verifier", worker=worker, capacity=1 + index)
+            case "verdict" if waiting := machine.groups(State.GENERATED, State.VERIFYING):
+                purpose, entry = waiting[index % len(waiting)]
+                body = {"purpose": purpose, "group_id": entry.group_id, "retryable": draw(st.booleans())}
+                body |= {"scores": scores and [{"status": "ok", "reward": r, "answer": str(r)} for r in scores]}
+                return lambda w: w.say("verdict", "verifier", worker=worker, detail="broken", **body)
+            case "renew" if held := machine.groups(State.LEASED, State.VERIFYING):
+                purpose, entry = held[index % len(held)]
+                body = {"worker": entry.holder, "purpose": purpose, "group_ids": [entry.group_id]}
+                return lambda w: w.say("renew", "generator", **body)
+            case "take":
+                return lambda w: w.say("take_batch", "learner", version=version)
+            case "trained" if version in ledger.batches:
+                body = {"version": version, "statistics": {"loss": 0.5}, "staleness": {0: 6}, "step_seconds": 1.0}
+                return lambda w: w.say("trained", "learner", **body)
+            case "committed":
+                return lambda w: w.say("committed", "learner", version=version)
+            case "evaluate":
+                body = {"name": f"step {version}", "version": version, "samples": 2}
+                return lambda w: w.say("evaluate", "learner", **body)
+        return lambda w: w.say("status", "controller")
+
+    # -------------------------------------------------------------------- what happens
+
+    @rule(data=st.data(), requests=st.integers(1, 10))
+    def tick(self, data: st.DataObject, requests: int) -> None:
+        for _ in range(requests):
+            say = data.draw(self.requests(self))
+            expected, found = (plain_reply(say(world)) for world in (self.twin, self.kept))
+            assert found == expected
+        self.end_tick()
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 4.0, 6.0, 11.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.end_tick()
+
+    @rule(worker=WORKERS)
+    def worker_lost(self, worker: str) -> None:
+        for world in (self.twin, self.kept):
+            world.record(world.buffer.worker_lost(worker))
+        self.end_tick()
+
+    def end_tick(self) -> None:
+        for world in (self.twin, self.kept):
+            world.now = self.now
+            world.end_tick()
+
+    @rule(data=st.data(), requests=st.integers(0, 3))
+    def crash(self, data: st.DataObject, requests: int) -> None:
+        """What was said since the last tick was answered to nobody."""
+        for _ in range(requests):
+            data.draw(self.requests(self))(self.kept)
+        self.kept.crash()
+        self.twin.buffer.state.begin_leases(self.now)
+        assert self.kept.contents() == self.twin.contents()
+
+    @precondition(lambda self: self.kept.journal._state_bytes)
+    @rule()
+    def state_is_due(self) -> None:
+        self.kept.journal._call_bytes = 2 * journals.STATE_BYTES
+
+
+def plain_reply(reply: Any) -> Any:
+    arrays = {} if reply is None else reply.pop("arrays")
+    return reply, {name: array.tobytes() for name, array in arrays.items()}
+
+
+Crashes.TestCase.settings = settings(
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestCrashes = pytest.mark.timeout(300)(Crashes.TestCase)
