@@ -81,8 +81,8 @@ def measure(name: str, pace: Pace, changes: dict[str, Any]) -> Measured:
         begin = Throughput(folder).steps()[-1][0]
         fleet.wait_for_step(WARM_UP + MEASURED, PATIENCE_SECONDS)
         steps = Throughput(folder).steps()
-        groups = fleet.status["replay"]["groups"]
         fleet.end()
+        groups = fleet.last_counters()
     stale = groups["dropped"].get("stale", 0) / groups["issued"]
     return Measured(name, Throughput(folder).between(begin, steps[-1][0]), stale)
 
