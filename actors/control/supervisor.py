@@ -283,14 +283,6 @@ class Supervisor:
         if late := [m.name for m in members if id(m.process) not in ended]:
             log.warning("%s did not end within %g s and will be killed", ", ".join(sorted(late)), seconds)
 
-    def is_up(self, name: str) -> bool:
-        """Whether a process has come up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now."""
-        return self.vacancies.count(role)
-
     def processes(self) -> Sequence[Supervised]:
         """Those under supervision now."""
         return tuple(self._processes.values())

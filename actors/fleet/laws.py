@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.fleet.learner import NOTES, UNTRAINED, trained_on
-from actors.replay.ledger import REISSUED
+from actors.replay.limits import REISSUED
 
 Note = Mapping[str, Any]
 
