@@ -32,7 +32,7 @@ def chaos(
     recipe = fleet_recipe(folder, [("generators.count", generators), ("verifiers.count", verifiers)])
     outcome = unleash(recipe, folder, folder / "models", Pace(), 60 * minutes, seed)
     played = ", ".join(f"{role} {kind} {count}" for (role, kind), count in sorted(outcome.faults.items()))
-    console.print(f"faults: {played or 'none'}; {outcome.restarts} restarts", soft_wrap=True)
+    console.print(f"faults: {played or 'none'}; {outcome.controllers} controllers", soft_wrap=True)
     console.print(f"{outcome.steps} steps in {outcome.seconds:.0f} s; groups: {outcome.groups}", soft_wrap=True)
     for law in outcome.broken:
         console.print(f"broken: {law}", style="red", soft_wrap=True, markup=False)

@@ -23,7 +23,7 @@ from actors.control.placement import processes
 from actors.control.supervisor import Supervised
 from actors.errors import RecipeError
 from actors.observability import metrics
-from actors.report.writer import write_atomically
+from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +132,8 @@ class Scaling:
             first_to_go = sorted(newest_first, key=lambda p: supervisor.is_up(p.name))
             for process in first_to_go[: max(0, surplus)]:
                 self._let_go(process, supervisor.is_up(process.name), now)
-        for pool, count in self._wanted.items():
-            metrics.POOL_WANTED.labels(pool).set(count)
+        for pool in POOLS:
+            metrics.POOL_WANTED.labels(pool).set(self._wanted[pool])
         return started, [name for name, due in self._leaving.items() if now > due]
 
     def _let_go(self, process: Supervised, up: bool, now: float) -> None:

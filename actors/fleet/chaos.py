@@ -4,16 +4,16 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from actors.config.recipe import Recipe
 from actors.fleet.faults import SLOW, Fault, schedule
 from actors.fleet.fleet import STARTUP_SECONDS, Fleet, running
 from actors.fleet.laws import broken, notes_of
 from actors.fleet.learner import Pace
-from actors.fleet.starter import FleetProcess
 
 #: After the last fault the run has so long to get on (s), by so many steps.
 CALM_SECONDS, CALM_STEPS = 60.0, 3
@@ -26,8 +26,8 @@ class Aftermath:
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: float = 0.0
     steps: int = 0
-    restarts: int = 0
-    groups: dict[str, object] = field(default_factory=dict)
+    controllers: int = 0
+    groups: dict[str, Any] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
 
@@ -43,14 +43,12 @@ def unleash(recipe: Recipe, folder: Path, models: Path, pace: Pace, seconds: flo
         began = time.monotonic()
         play(fleet, schedule(seed, seconds), outcome.faults)
         fleet.sleep_until(began + seconds)
-        fleet.wait_for_step(fleet.status["step"] + CALM_STEPS, CALM_SECONDS)
+        fleet.wait_for_step(fleet.step + CALM_STEPS, CALM_SECONDS)
         outcome.seconds = time.monotonic() - began
         fleet.end()
-        status = fleet.status
-        outcome.steps, outcome.restarts, outcome.groups = status["step"], status["restarts"], status["replay"]["groups"]
-        outcome.broken = broken(
-            notes_of(folder), status["replay"], fleet.snapshot(), bound=recipe.replay.max_staleness
-        ) + [f"processes: {left} is left" for left in fleet.left()]
+        outcome.steps, outcome.controllers, outcome.groups = fleet.step, fleet.controllers, fleet.last_counters()
+        laws = broken(notes_of(folder), outcome.groups, fleet.snapshot(), bound=recipe.replay.max_staleness)
+        outcome.broken = laws + [f"processes: {left} is left" for left in fleet.left()]
     return outcome
 
 
@@ -68,8 +66,7 @@ def play(fleet: Fleet, faults: list[Fault], played: Counter[tuple[str, str]]) ->
     for fault in faults:
         undo(fault.seconds)
         fleet.sleep_until(began + fault.seconds)
-        living = fleet.starter.living(fault.role)
-        if living:
+        if living := victims(fleet, fault.role):
             action = inflict(living[int(fault.pick * len(living))], fault)
             heapq.heappush(undoing, (fault.seconds + fault.lasts, next(order), action))
             played[fault.role, fault.kind] += 1
@@ -77,7 +74,24 @@ def play(fleet: Fleet, faults: list[Fault], played: Counter[tuple[str, str]]) ->
         heapq.heappop(undoing)[2]()
 
 
-def inflict(process: FleetProcess, fault: Fault) -> Callable[[], None]:
+class Victim(Protocol):
+    """What faults befall."""
+
+    def kill(self) -> None: ...
+
+    def suspend(self, suspended: bool) -> None: ...
+
+    def cut(self, cut: bool) -> None: ...
+
+    def slow(self, speed: float) -> None: ...
+
+
+def victims(fleet: Fleet, role: str) -> Sequence[Victim]:
+    """The processes of a role that are up, in the order of their names."""
+    return [fleet.head] if role == "controller" else fleet.starter.up(role)
+
+
+def inflict(process: Victim, fault: Fault) -> Callable[[], None]:
     """Let a fault happen to a process; returns what undoes it."""
     match fault.kind:
         case "kill":

@@ -11,6 +11,9 @@ Kind = Literal["kill", "suspend", "cut", "slow"]
 FAULTS: Mapping[str, tuple[float, tuple[Kind, ...]]] = {
     "generator": (1.0, ("kill", "suspend", "cut", "slow")),
     "verifier": (10.0, ("kill", "suspend", "cut")),
+    "learner": (30.0, ("kill", "suspend", "cut")),
+    "replay": (30.0, ("kill", "suspend")),
+    "controller": (40.0, ("kill",)),
 }
 #: Shortest and longest time that a fault other than a kill lasts (s): below and above the heartbeat timeout.
 LASTS_SECONDS = (1.0, 12.0)

@@ -259,6 +259,10 @@ class VersionTeller:
         self.receive_update, self.received = self._engine.receive_update, self._engine.received
         self.abort_update = self._engine.abort_update
 
+    @property
+    def version(self) -> int | None:
+        return self._engine.version
+
     async def finish_update(self, version: int) -> float:
         pause = await self._engine.finish_update(version)
         self._generator.beat_now()

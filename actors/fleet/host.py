@@ -121,7 +121,7 @@ def serve_role(pipe: Connection, place: str, context: RoleContext, options: Mapp
                     context.lifeline.told(value)
                 elif what == "drain":
                     role.drain()
-                else:
+                elif what == "stop":
                     role.stop()
             os._exit(1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.fleet.learner import NOTES, UNTRAINED, trained_on
-from actors.replay.ledger import REISSUED
+from actors.replay.limits import REISSUED
 
 Note = Mapping[str, Any]
 
@@ -33,12 +33,12 @@ def notes_of(folder: Path) -> list[Note]:
     return notes
 
 
-def broken(notes: Iterable[Note], status: Mapping[str, Any], snapshot: Mapping[str, Any], bound: int) -> list[str]:
+def broken(notes: Iterable[Note], groups: Mapping[str, Any], snapshot: Mapping[str, Any], bound: int) -> list[str]:
     """Every law that does not hold, in words; empty where all do.
 
     Args:
         notes: of the learners.
-        status: the last answer of the replay to `status`.
+        groups: the ledger's counters at the end, see `GroupCounters`.
         snapshot: the replay's position in the newest checkpoint.
         bound: `replay.max_staleness`.
     """
@@ -47,7 +47,7 @@ def broken(notes: Iterable[Note], status: Mapping[str, Any], snapshot: Mapping[s
     trained = [note for note in notes if "trained" in note]
     history = {note["trained"]: note for note in trained if note["trained"] < committed}
     return [
-        *_conservation(status),
+        *_conservation(groups),
         *_tasks(snapshot, sum(len(note["groups"]) for note in history.values())),
         *_once(history, committed),
         *_staleness(trained, bound),
@@ -56,11 +56,10 @@ def broken(notes: Iterable[Note], status: Mapping[str, Any], snapshot: Mapping[s
     ]
 
 
-def _conservation(status: Mapping[str, Any]) -> Iterator[str]:
-    groups = status["groups"]
+def _conservation(groups: Mapping[str, Any]) -> Iterator[str]:
     states = ("in_flight", "ready", "delivered", "trained", "committed")
     found = sum(groups[state] for state in states) + sum(groups["dropped"].values())
-    if not status["conserved"] or found != groups["issued"]:
+    if found != groups["issued"]:
         yield f"conservation: {groups['issued']} groups were issued, and {found} are accounted for: {groups}"
 
 

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from actors.control.placement import Resources
-from actors.control.starter import Ended, Living, Process
+from actors.control.starter import Ended, Process
 from actors.errors import RunError
 from actors.fleet.host import serve_generators, serve_role
 from actors.fleet.learner import Pace
@@ -31,7 +31,11 @@ PLACES: Mapping[str, str] = CLASSES | {
     "learner": "actors.fleet.learner:SyntheticLearner",
 }
 #: What is imported once, in the server that all processes are forked from.
-PRELOADED = ["transformers.models.auto.tokenization_auto", *(place.partition(":")[0] for place in PLACES.values())]
+PRELOADED = [
+    "transformers.models.auto.tokenization_auto",
+    "actors.fleet.desk",
+    *(place.partition(":")[0] for place in PLACES.values()),
+]
 
 
 @dataclass(eq=False)
@@ -153,6 +157,15 @@ class Place:
         role.ended, role.reason = True, reason
 
 
+def spawn(name: str, main: Any, *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Start a process whose `main` gets one end of a pipe, and the arguments; the other end is returned."""
+    ours, theirs = _FORK.Pipe()
+    child = _FORK.Process(target=main, args=(theirs, *arguments), name=name, daemon=True)
+    child.start()
+    theirs.close()
+    return child, ours
+
+
 class FleetStarter:
     """See the module's docstring.
 
@@ -196,11 +209,8 @@ class FleetStarter:
         return host
 
     def _spawn(self, name: str, main: Any, *arguments: Any) -> Place:
-        ours, theirs = _FORK.Pipe()
-        child = _FORK.Process(target=main, args=(theirs, *arguments), name=name, daemon=True)
-        child.start()
-        theirs.close()
-        place = Place(child, ours, self._changed, shared=main is serve_generators)
+        child, pipe = spawn(name, main, *arguments)
+        place = Place(child, pipe, self._changed, shared=main is serve_generators)
         self._all.append(place)
         return place
 
@@ -210,15 +220,14 @@ class FleetStarter:
             self._changed.wait_for(lambda: sum(p.ended for p in mine) >= max(1, min(count, len(mine))), seconds)
             return [Ended(p, p.reason) for p in mine if p.ended]
 
-    def adopt(self) -> list[Living]:
+    def living(self) -> list[FleetProcess]:
+        """All that have not ended."""
         with self._changed:
-            return [Living(p.role, p.name, p) for place in self._all for p in place.roles.values()]
+            return [p for place in self._all for p in place.roles.values()]
 
-    def living(self, *roles: str) -> list[FleetProcess]:
-        """Those of these roles that are up, by name."""
-        with self._changed:
-            found = [p for place in self._all for p in place.roles.values() if p.role in roles and p.described]
-        return sorted(found, key=lambda p: p.name)
+    def up(self, role: str) -> list[FleetProcess]:
+        """Those of a role that have come up, by name."""
+        return sorted((p for p in self.living() if p.role == role and p.described), key=lambda p: p.name)
 
     def close(self) -> list[str]:
         """End whatever is left; the names of processes other than hosts that had not ended before."""

@@ -189,13 +189,15 @@ def busy(role: str) -> Iterator[None]:
         BUSY.leave(role)
 
 
+_STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
 def _begin() -> None:
     """What tells this process from others; a fork is another one."""
     global _STARTED, _PROCESS
     _STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
 
 
-_begin()
 os.register_at_fork(after_in_child=_begin)
 #: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}

@@ -255,7 +255,7 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = dict(staleness_of(groups, version, self._recipe.replay.oldest_trained(version) or 0))
+        staleness = staleness_of(groups, version, self._recipe.replay.oldest_trained(version))
         body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)
