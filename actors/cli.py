@@ -146,6 +146,7 @@ def _about(recipe: Path) -> Iterator[None]:
 app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
 app.command("up")(up)
+app.command("replay")(replay)
 app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
@@ -163,9 +164,6 @@ def bench(context: typer.Context) -> None:
     sys.path.insert(0, str(_ROOT))
     sys.argv = ["benchmarks", *context.args]
     runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
-
-
-app.command("replay")(replay)
 
 
 def version() -> str:

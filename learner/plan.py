@@ -59,7 +59,7 @@ def share_of(
         groups: the batch.
         config, seed: of the trainer.
         version: at which the batch will be trained.
-        oldest_version: see `samples_of`.
+        oldest_version: as `samples_of` has it.
     """
     samples = samples_of(groups, config.objective, oldest_version)
     place = {id(sample): (g, i) for g, group in enumerate(samples) for i, sample in enumerate(group)}

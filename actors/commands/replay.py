@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from actors.commands.options import Overrides
 from actors.errors import RecipeError, RunError
 from sandbox.terminal import lasting
 
@@ -27,10 +28,7 @@ Statistics = Mapping[str, float]
 def replay(
     run: Annotated[Path, typer.Argument(help="Folder of a run that kept its batches (replay.journal.keep: all).")],
     steps: Annotated[str, typer.Option(metavar="FIRST:LAST", help="Steps to train again; all by default.")] = ":",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("-s", "--set", metavar="KEY=VALUE", help="Another setting of the learner; may be repeated."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train steps of a run again, bit by bit as they were, or with other settings of the learner."""
     from actors.folder import locked
@@ -138,7 +136,7 @@ def _verdict(plan: "Plan", found: Sequence["Retrained"]) -> str:
     checked = [step for step in found if step.compared]
     if not checked:
         return (
-            f"steps {plan.first} to {plan.last} trained again; the run has no checkpoint of any of them to compare with"
+            f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
         )
     first = next((step for step in checked if step.difference is not None), None)
     if first is None:

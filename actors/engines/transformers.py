@@ -24,6 +24,10 @@ from actors.replay.progress import End, Partial
 from actors.weights.receiver import GlooReceiver
 from learner.model.merging import merged_weights
 
+#: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
+#: model computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
+WIDTH, MIN_ROWS = 32, 16
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
@@ -43,10 +47,14 @@ class Batch:
         sampling: how tokens are sampled.
         ends: token ids that end a completion.
         version: policy version that the model holds.
+        width: that prompts are padded to (tokens), where they are not longer.
     """
 
-    def __init__(self, rows: Sequence[BatchRow], sampling: SamplingConfig, ends: Sequence[int], version: int) -> None:
+    def __init__(
+        self, rows: Sequence[BatchRow], sampling: SamplingConfig, ends: Sequence[int], version: int, width: int = 0
+    ) -> None:
         self.rows, self.ends, self._version = rows, list(ends), version
+        self.width = max(width, *(len(row.prompt) for row in rows))
         self.sampler = RowSampler(sampling, [row.seed for row in rows], [row.skipped for row in rows])
 
     def parts(self, first: int, count: int) -> list[Partial]:
@@ -70,7 +78,7 @@ def run_batch(model: Any, batch: Batch, pad: int) -> None:
     Raises:
         GenerationStoppedError: it was given up.
     """
-    width = max(len(row.prompt) for row in batch.rows)
+    width = batch.width
     ids = torch.tensor([[pad] * (width - len(row.prompt)) + list(row.prompt) for row in batch.rows])
     mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in batch.rows])
     with _recipe_alone(model):
@@ -131,6 +139,17 @@ class Queued:
     job: Job
     done: "asyncio.Future[None]"
 
+    @property
+    def width(self) -> int:
+        """Width that its prompts are padded to, which follows from the group alone; 0 without a seed: it may be any."""
+        longest = len(self.prompt) + max(len(self.job.begun[i]) for i in self.left)
+        return 0 if self.job.seed is None else (longest // WIDTH + 1) * WIDTH  # always padded, never without a mask
+
+    @property
+    def kind(self) -> tuple[SamplingConfig, int]:
+        """Whoever has the same may be in one batch."""
+        return self.sampling, self.width
+
     def rows(self, seeds: random.Random) -> list[BatchRow]:
         """What is left of each completion; those without a seed get one of `seeds`."""
         begun, seed = self.job.begun, self.job.seed
@@ -161,7 +180,7 @@ def _swap_in(parameter: torch.Tensor, tensor: torch.Tensor) -> None:
 
 
 class TransformersEngine(GlooReceiver):
-    """Answers all waiting requests in one batch, then the next. Weights are swapped between two batches."""
+    """Answers all waiting requests of a kind in one batch, then the next. Weights are swapped between two batches."""
 
     def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
         super().__init__()
@@ -213,9 +232,9 @@ class TransformersEngine(GlooReceiver):
     async def _serve(self) -> None:
         while True:
             await self._wake.wait()
-            sampling = self._waiting[0].sampling
-            together = [w for w in self._waiting if w.sampling == sampling]
-            self._waiting = [w for w in self._waiting if w.sampling != sampling]
+            kind = self._waiting[0].kind
+            together = [w for w in self._waiting if w.kind == kind]
+            self._waiting = [w for w in self._waiting if w.kind != kind]
             if not self._waiting:
                 self._wake.clear()
             try:
@@ -233,7 +252,10 @@ class TransformersEngine(GlooReceiver):
     def _batch_of(self, together: Sequence["Queued"]) -> Batch:
         """One batch of all rows of those who wait, each of whom can see how far it is."""
         rows = [row for waiting in together for row in waiting.rows(self._seeds)]
-        batch = self._batch = Batch(rows, together[0].sampling, self._ends, self.version or 0)
+        sampling, width = together[0].kind
+        if width:
+            rows += rows[:1] * (MIN_ROWS - len(rows))
+        batch = self._batch = Batch(rows, sampling, self._ends, self.version or 0, width)
         first = 0
         for waiting in together:
             waiting.follow(batch, first)

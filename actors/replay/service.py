@@ -30,7 +30,7 @@ from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
 from actors.transport.address import Node
-from actors.transport.codec import Array, Message, decode, encode, parse
+from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class ReplayService:
             taken += sum(map(len, received[1]))
             self._take(*received)
 
-    def _take(self, identity: bytes, frames: list[bytes]) -> None:
+    def _take(self, identity: bytes, frames: list[Frame]) -> None:
         number = 0
         try:
             message = decode(frames, self._max_bytes)
@@ -250,8 +250,9 @@ class ReplayService:
         if reply.delivered:
             self._delivered(reply.delivered)
         for group in reply.verified:
+            rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
-                metrics.REWARD.labels(group.source).observe(reward)
+                rewards.observe(reward)
 
     def _delivered(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -86,7 +86,7 @@ class Session:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
-        self._working: Groups | None = None
+        self.working: Groups | None = None
         self._left = False
         self.stopping = self.leaving = False
 
@@ -101,7 +101,7 @@ class Session:
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()
             log.info("the engine is up")
-            groups = self._working = Groups(self._recipe, renderer, engine, self._request)
+            groups = self.working = Groups(self._recipe, renderer, engine, self._request)
             try:
                 await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
@@ -113,9 +113,13 @@ class Session:
             for client in (self._leases, self._groups):
                 client.close()
 
+    def tell_version(self) -> None:
+        """Let the replay know the engine's version at once: what it may lease depends on it."""
+        self._heartbeat.beat_now()
+
     def _report(self) -> Report:
         """Called by the heartbeat's thread, which goes on where the event loop does not."""
-        if (groups := self._working) is None:
+        if (groups := self.working) is None:
             return metrics.report("generator", self._presence.metrics, ready=False)
         unanswered = time.monotonic() - groups.answered
         return metrics.report(

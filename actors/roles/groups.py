@@ -93,7 +93,7 @@ class Groups:
         self._recipe, self._renderer, self.engine, self._send = recipe, renderer, engine, send
         self._held: dict[tuple[str, int], GroupInFlight] = {}
         self._sampled = (0, 0)
-        self._finished = 0
+        self.finished = 0
         self.answered = time.monotonic()
 
     async def work(self, leased: dict[str, Any], begun: Sequence[Partial] = ()) -> None:
@@ -110,7 +110,7 @@ class Groups:
             log.info("%s group %d is given up: its lease is over", *key)
         finally:
             del self._held[key]
-            self._finished += 1
+            self.finished += 1
 
     def _seed(self, leased: Mapping[str, Any]) -> int | None:
         """What the group is sampled with: the same wherever and whenever the task is leased at this version."""
@@ -137,7 +137,7 @@ class Groups:
         await self._report(held for held in list(self._held.values()) if sum(held.job.lengths()) > sum(held.known))
 
     async def _renew(self) -> None:
-        sampled = (self._finished, sum(sum(held.job.lengths()) for held in self._held.values()))
+        sampled = (self.finished, sum(sum(held.job.lengths()) for held in self._held.values()))
         moved, self._sampled = sampled != self._sampled, sampled
         advanced = [held.lease for held in self._held.values() if held.advanced(moved)]
         for purpose in PURPOSES:

@@ -62,9 +62,9 @@ class World:
 
     def works(self) -> None:
         """Give the engine weights, and wait until it works on everything that there is."""
-        assert until(lambda: self.session._working is not None, 60)
-        assert self.session._working is not None
-        self.session._working.engine.version = 0
+        assert until(lambda: self.session.working is not None, 60)
+        assert self.session.working is not None
+        self.session.working.engine.version = 0
         assert until(lambda: self.counts()["in_flight"] == 4, 30), self.counts()
 
     def counts(self) -> Any:
@@ -108,7 +108,7 @@ def test_what_cannot_be_finished_is_handed_in_and_continued(worlds: Any) -> None
         "generators.drain_seconds=4",
     )
     world.works()
-    jobs = [held.job for held in world.session._working._held.values()]
+    jobs = [held.job for held in world.session.working._held.values()]
     assert until(lambda: all(min(job.lengths()) > 0 for job in jobs), 30)
     world.session.leaving = True
     assert until(lambda: bool(world.ended), 30)

@@ -12,7 +12,7 @@ from actors.replay.shares import decode_outlines, fill, request_of
 from actors.transport.client import POLL_SECONDS, Client
 from learner import Group
 
-#: Of a batch of a version, and the oldest version that is trained, the completions of each group that a rank reads.
+#: Of a batch of a version, of which tokens from a version on are trained, what a rank reads.
 Share = Callable[[list[Group], int, int | None], list[list[int]]]
 
 
@@ -31,7 +31,7 @@ class Batches:
         self, recipe: Recipe, client: Client, executor: Executor, share: Share, stopped: Callable[[], bool]
     ) -> None:
         self._steps, self._group_size, self._several = recipe.steps, recipe.replay.group_size, recipe.learner.ranks > 1
-        self._oldest = recipe.replay.oldest_trained
+        self._oldest_trained = recipe.replay.oldest_trained
         self._client, self._executor, self._share, self._stopped = client, executor, share, stopped
 
     def fetch(self, version: int) -> "Future[list[Group] | None]":
@@ -66,14 +66,14 @@ class Batches:
 
     def _take_share(self, version: int, outlines: list[Group]) -> list[Group] | None:
         """The batch with the payloads that this rank reads; None where the replay is away for a moment."""
-        share = self._share(outlines, version, self._oldest(version))
+        share = self._share(outlines, version, self._oldest_trained(version))
         if not any(share):
             return outlines
         found = self._client.poll("take_payloads", request_of(version, outlines, share), wait_seconds=0.0)
         return fill(outlines, share, found.arrays) if found else None
 
 
-def staleness_of(groups: Iterable[Group], version: int, oldest: int = 0) -> Counter[int]:
-    """Tokens that count by how many versions they are older than `version`; those from before `oldest` do not."""
+def staleness_of(groups: Iterable[Group], version: int, oldest: int | None) -> dict[int, int]:
+    """Trained tokens by how many versions older than `version` they are; those older than `oldest` are not trained."""
     versions = (v for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist())
-    return Counter(int(version - v) for v in versions if v >= oldest)
+    return dict(Counter(int(version - v) for v in versions if v >= (oldest or 0)))

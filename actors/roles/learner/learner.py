@@ -27,8 +27,7 @@ from actors.roles.learner.sft import cold_start
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
-from actors.transport.lifeline import REPLY_SECONDS
+from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import CheckpointError, Group, LearnerConfig, Trainer
@@ -52,7 +51,7 @@ class Learner:
 
     def __init__(self, context: RoleContext) -> None:
         assert context.storage.model is not None
-        self._recipe, self._replay, self._model = context.recipe, context.lifeline, context.storage.model
+        self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
         self._stopping = self._loaded = self._evaluated = False
@@ -70,10 +69,11 @@ class Learner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
-            # What the publisher's thread tells must not hold up the weights where the replay is away.
+            # Of a replay that is away for longer the controller says that it hangs; the others ask it again anyway.
+            patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
             self._client, self._batches, self._notices = (
                 open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
-                for seconds in (None, None, REPLY_SECONDS)
+                for seconds in (patience, REPLY_SECONDS, REPLY_SECONDS)
             )
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -83,7 +83,6 @@ class Learner:
                 open_.enter_context(closing(self._publisher))
                 address = self._publisher.endpoint
                 self._client.request("announce", {"service": "weights", "address": address})
-                self._heartbeat.announce("weights", address)
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             open_.callback(self.stop)  # also where the run broke: the fetcher would ask on
@@ -203,11 +202,9 @@ class Learner:
             coming = batches.fetch(version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
+                oldest = recipe.replay.oldest_trained(version)
                 statistics = trainer.train_step(
-                    groups,
-                    recipe.generators.sampling.temperature,
-                    recipe.replay.oldest_trained(version),
-                    partial(batches.whole, version),
+                    groups, recipe.generators.sampling.temperature, oldest, partial(batches.whole, version)
                 )
                 seconds = time.monotonic() - start
                 self._publish()
@@ -255,7 +252,7 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = dict(staleness_of(groups, version, self._recipe.replay.oldest_trained(version) or 0))
+        staleness = staleness_of(groups, version, self._recipe.replay.oldest_trained(version))
         body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)

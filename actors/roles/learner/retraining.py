@@ -103,15 +103,12 @@ def retrain(plan: Plan, batches: Iterable[Batch], say: Callable[[str], None]) ->
             era = plan.era(step)
             trainer = _with_settings(trainer, era.recipe)
         batch = [group_of(head, payload) for head, payload in groups]
-        recipe = era.recipe
-        oldest = recipe.replay.oldest_trained(version)
-        statistics = trainer.train_step(batch, recipe.generators.sampling.temperature, oldest)
+        oldest = era.recipe.replay.oldest_trained(version)
+        statistics = trainer.train_step(batch, era.recipe.generators.sampling.temperature, oldest)
         if step >= plan.first:
             place = plan.recorded.get(step) if plan.compared else None
             difference = trainer.difference(place) if place is not None else None
-            yield Retrained(
-                step, statistics, dict(staleness_of(batch, version, oldest or 0)), place is not None, difference
-            )
+            yield Retrained(step, statistics, staleness_of(batch, version, oldest), place is not None, difference)
     if trainer.version < plan.last:
         raise RunError(f"the journal ends with the batch of step {trainer.version}; --steps asks for {plan.last}")
 

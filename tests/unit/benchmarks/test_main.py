@@ -22,6 +22,7 @@ NAMES = (
     "weights",
     "sandbox-fuzz",
     "ledger",
+    "replay",
 )
 
 

@@ -136,6 +136,28 @@ def test_a_completion_is_continued_as_it_would_have_gone_on(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_seed_decides_a_completion_whatever_is_generated_beside_it(tmp_path: Path, dtype: Any) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=64, layers=2, heads=2), tmp_path, 0)
+    sampling = SamplingConfig(max_tokens=16)
+
+    async def scenario() -> None:
+        engine = TransformersEngine(GeneratorsConfig(dtype=dtype), model, AutoTokenizer.from_pretrained(model), seed=0)
+        await engine.start()
+        try:
+            groups = [engine.generate(list(range(5, 7 + n)), 3, sampling, Job(3, seed=10 * n)) for n in range(20)]
+            among = await asyncio.wait_for(asyncio.gather(*groups), 60)
+            for n in (0, 7, 19):
+                alone = await engine.generate(list(range(5, 7 + n)), 3, sampling, Job(3, seed=10 * n))
+                for one, other in zip(alone, among[n], strict=True):
+                    assert one.tokens.tolist() == other.tokens.tolist()
+                    np.testing.assert_array_equal(one.logprobs, other.logprobs)
+        finally:
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
 def test_what_there_is_can_be_seen_while_it_grows_and_the_end_does_not_wait_for_the_rest(tmp_path: Path) -> None:
     model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
 
