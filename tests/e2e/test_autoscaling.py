@@ -83,8 +83,9 @@ def cluster(tmp_path: Path) -> Iterator[None]:
             "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         }
-        started = subprocess.run(command, env=os.environ | changed, capture_output=True, text=True, timeout=100)
-        assert started.returncode == 0, started.stdout + started.stderr
+        with (tmp_path / "start.log").open("w") as said:  # its daemons would keep a pipe open
+            started = subprocess.run(command, env=os.environ | changed, stdout=said, stderr=said, timeout=200)
+        assert started.returncode == 0, (tmp_path / "start.log").read_text()
         ray.init(address=f"127.0.0.1:{port}", namespace="autoscaling", log_to_driver=False, logging_level="ERROR")
         yield
         ray.shutdown()
