@@ -18,6 +18,7 @@ from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.waits import waiting
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
@@ -183,8 +184,9 @@ class Learner:
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
         """Raises RunError where the condition, which itself waits a little, does not come true in time."""
-        if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
-            raise RunError(f"waited {seconds:g} s for {what}")
+        with waiting(what.partition(";")[0], "to get on"):
+            if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
+                raise RunError(f"waited {seconds:g} s for {what}")
 
     # ---------------------------------------------------------------- the loop
 
@@ -308,13 +310,14 @@ class Learner:
         number = self._client.request("evaluate", body).body["evaluation"]
         if wait:
             self._phase("evaluation", name)
-            await_evaluation(
-                lambda kind, body: self._client.request(kind, body).body,
-                number,
-                name,
-                self._recipe.evaluation.stall_seconds,
-                stopped=lambda: self._stopping,
-            )
+            with waiting("generators and verifiers", f"the evaluation {name!r}"):
+                await_evaluation(
+                    lambda kind, body: self._client.request(kind, body).body,
+                    number,
+                    name,
+                    self._recipe.evaluation.stall_seconds,
+                    stopped=lambda: self._stopping,
+                )
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
