@@ -295,9 +295,10 @@ def _with_held() -> list[Growth]:
 
 def throughput_table(rows: Sequence[Row]) -> Table:
     """Rates of all contenders, with their share of bare pyzmq's."""
-    table = Table(box=box.SIMPLE_HEAD, title="Groups from generator through verifier to learner")
+    title = "Groups from generator to learner; CPU ms: of the server, for one group"
+    table = Table(box=box.SIMPLE_HEAD, title=title, collapse_padding=True, pad_edge=False)
     for head in ("", "groups/s", "MB/s", "of bare", "CPU ms", "p50 ms", "p99 ms"):
-        table.add_column(head, justify="right" if head else "left")
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for size in dict.fromkeys(row.size for row in rows):
         table.add_row(f"[bold]{size}")
         ofsize = [row for row in rows if row.size == size]
