@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.chaos import chaos
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
 from actors.commands.replay import replay
+from actors.commands.scale import scale
+from actors.commands.status import status
 from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
@@ -73,13 +76,13 @@ def run(
     console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
-        with locked(folder), _resumable(folder):
+        with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
@@ -87,8 +90,8 @@ def run(
             found = surroundings(tree)
             folder = new_folder(tree)
             _note(tree)
-        with locked(folder), _resumable(folder):
-            show(tree, folder, None, 0, console, found, context.obj)
+        with locked(folder) as lock, _resumable(folder):
+            show(tree, folder, None, 0, console, found, context.obj, [lock])
 
 
 @contextmanager
@@ -144,7 +147,10 @@ app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
 app.command("up")(up)
 app.command("replay")(replay)
+app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
+app.command("chaos")(chaos)
+app.command("scale")(scale)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from actors.config import checks as config_checks
 from actors.config import resuming
-from actors.config.loading import dump, load
+from actors.config.loading import RECIPE, dump, load
 from actors.config.recipe import Recipe
 from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
@@ -28,7 +28,6 @@ from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
 from learner.files import tidy, write_atomically
 
-RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
 LOCK = "run.lock"
 CHECKPOINTS = "checkpoints"
@@ -82,8 +81,10 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
+
+    It gives the lock's descriptor: a process that has it, too, keeps the lock for as long as it lives.
 
     Raises:
         RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
@@ -95,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         _lock(folder, descriptor)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -135,9 +135,7 @@ def _verdict(plan: "Plan", found: Sequence["Retrained"]) -> str:
         return f"steps {plan.first} to {plan.last} with other settings"
     checked = [step for step in found if step.compared]
     if not checked:
-        return (
-            f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
-        )
+        return f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
     first = next((step for step in checked if step.difference is not None), None)
     if first is None:
         return f"bit-identical to the checkpoints of the steps {', '.join(str(step.step) for step in checked)}"

@@ -3,21 +3,25 @@
 What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
 """
 
+import socket
 import threading
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from actors.config.base import Section
 from actors.deadline import until
-from actors.errors import RunError
-from actors.transport.address import Node, listen, url
+from actors.errors import RecipeError, RunError
+from actors.transport.address import Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
+#: Longest wait for the pages under way when it closes (s).
+CLOSE_SECONDS = 1.0
 #: Largest body of a request (bytes).
 MAX_BODY_BYTES = 2**20
 #: What whoever keeps the controller alive asks, without a token.
@@ -34,6 +38,17 @@ class StatusSource(Protocol):
     def targets(self) -> list[dict[str, Any]]: ...
 
     def page(self) -> str: ...
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Raises RecipeError where there is no such pool, or the count will not do."""
+        ...
+
+
+class Scale(Section):
+    """How many processes there are to be of a pool."""
+
+    pool: Literal["generator", "verifier"]
+    count: int
 
 
 def admits(token: str | None, everything: bool) -> Admits:
@@ -67,6 +82,14 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
     def status() -> dict[str, Any]:
         return run.status()
 
+    @app.post("/scale")
+    def scale(wanted: Scale) -> JSONResponse:
+        """Change the size of a pool; answers with the sizes of all pools."""
+        try:
+            return JSONResponse(run.scale(wanted.pool, wanted.count))
+        except RecipeError as error:
+            return JSONResponse({"detail": str(error)}, status_code=400)
+
     @app.get("/targets")
     def targets() -> list[dict[str, Any]]:
         """Prometheus HTTP service discovery."""
@@ -83,6 +106,15 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
     return app
 
 
+def _listen(node: Node, preferred: int) -> socket.socket:
+    try:
+        return listen(node, preferred or node.ports.status, "network.ports.status")
+    except RunError:
+        if not preferred:
+            raise
+        return listen(node)
+
+
 class Server:
     """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
 
@@ -91,10 +123,13 @@ class Server:
         node: where to listen.
         token: of whoever may change the run; None: nobody.
         everything: whether to look needs the token, too.
+        before: where the page was until now; it stays there if that can be.
     """
 
-    def __init__(self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False) -> None:
-        self._listener = listen(node, node.ports.status, "network.ports.status")
+    def __init__(
+        self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False, before: str = ""
+    ) -> None:
+        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
@@ -110,5 +145,5 @@ class Server:
 
     def close(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_SECONDS)
         self._listener.close()

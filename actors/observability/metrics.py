@@ -3,6 +3,7 @@
 Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
 """
 
+import os
 import secrets
 import threading
 import time
@@ -16,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from actors.membership import Report
+from actors.observability.waits import long_waits
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
@@ -64,7 +66,7 @@ STEP = Histogram("leeway_step_seconds", "One optimizer step", buckets=FAST)
 BATCH_WAIT = Counter("leeway_learner_wait_seconds", "Time in which the learner waited for a batch")
 STATISTIC = Gauge("leeway_step_statistic", "Statistics of the latest optimizer step", ["name"])
 HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation")
-RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
+RESTARTS = Counter("leeway_restarts", "Processes replaced", ["role"])
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
 SUBMITTED_LENGTH = Histogram(
@@ -96,6 +98,9 @@ def length_label(tokens: int) -> str:
 
 #: All labels of a length.
 LENGTH_LABELS = (*map(str, LENGTHS), "+Inf")
+RECOVERY = Histogram(
+    "leeway_recovery_seconds", "From a fault until work flowed again, by its kind", ["role", "fault"], buckets=FAST
+)
 
 JOURNAL_WRITE = Histogram("leeway_journal_write_seconds", "One transaction of the replay's journal", buckets=FAST)
 JOURNAL_BYTES = Counter("leeway_journal_written_bytes", "Bytes of groups, calls and events written to the journal")
@@ -106,6 +111,8 @@ JOURNAL_BLOCKED = Gauge("leeway_journal_blocked", "1 while the journal cannot be
 CONNECTIONS_REFUSED = Counter(
     "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]
 )
+
+POOL_WANTED = Gauge("leeway_pool_size_wanted", "Processes that a pool is to have", ["role"])
 
 
 def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
@@ -182,8 +189,16 @@ def busy(role: str) -> Iterator[None]:
         BUSY.leave(role)
 
 
-_STARTED = time.monotonic()
-_PROCESS = secrets.token_hex(8)
+_STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+def _begin() -> None:
+    """What tells this process from others; a fork is another one."""
+    global _STARTED, _PROCESS
+    _STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_begin)
 #: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 
@@ -204,6 +219,7 @@ def report(
         trained_tokens=int(_total(TRAINED_TOKENS)),
         groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
         metrics=address,
+        waits=long_waits(),
     )
 
 

@@ -1,7 +1,8 @@
 """The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`.
 
 kind                              asked by     answered by
-lease, group_arrived, …_rejected  generator    buffer
+lease, group_arrived, …_rejected, generator    buffer
+  progress
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
@@ -10,7 +11,7 @@ take_batch, take_payloads,        learner      buffer
   evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
-  notice
+  notice, deregister
 events, members, remove_member    controller   board
 """
 
@@ -151,6 +152,9 @@ class Beat(Request):
     """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
+    services: dict[Literal["weights", "learner"], Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, description="where services of the sender are, as `Announce` says it once"
+    )
 
 
 class Members(Request):
@@ -174,6 +178,17 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
+class ReportProgress(Request):
+    """A leased group has new tokens: its lease begins anew. The arrays are those of `actors.replay.progress`."""
+
+    purpose: Purpose
+    group_id: int = Field(ge=0)
+
+
+class LeaveRun(Request):
+    """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
+
+
 class WantedGroup(Section):
     group_id: int = Field(ge=0)
     completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)
@@ -187,7 +202,7 @@ class TakePayloads(Request):
 
 
 #: Answered by `replay.board`: what concerns the run as a whole.
-BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
+BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory | LeaveRun
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
 BufferRequest = (
     Lease
@@ -203,6 +218,7 @@ BufferRequest = (
     | Evaluate
     | EvaluationResult
     | GetStatus
+    | ReportProgress
     | TakePayloads
 )
 AnyRequest = BoardRequest | BufferRequest
@@ -228,5 +244,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
+    "progress": ReportProgress,
+    "deregister": LeaveRun,
     "take_payloads": TakePayloads,
 }

@@ -181,8 +181,8 @@ def _payloads(share: Share, arrays: Mapping[str, Array]) -> Iterator[Payload]:
     for key, array in arrays.items():
         position, _, name = key.partition(".")
         own.setdefault(position, {})[name] = array
-    for position, chosen in enumerate(filter(None, share)):
-        yield Payload.of(own.get(str(position), {}), len(chosen))
+    for number, chosen in enumerate(filter(None, share)):
+        yield Payload.of(own.get(str(number), {}), len(chosen))
 
 
 def _filled(group: Group, chosen: Sequence[int], payload: Payload) -> Group:
