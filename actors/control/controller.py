@@ -319,8 +319,15 @@ class Controller:
                 f"{sum(dropped.values())} groups were dropped in a row without one batch coming together "
                 f"({advice.by_reason(dropped)}), which ends the run by controller.fruitless_batches: "
                 f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)} Then "
-                f"{what_next(self._folder)}"
+                f"{what_next(self._folder)}{self._how_to_keep(state.step)}"
             )
+
+    def _how_to_keep(self, step: int) -> str:
+        """How to get a model out of a run that has nothing left to learn from: its checkpoint has all steps."""
+        if not step:
+            return ""
+        keep = f"leeway run --resume {self._folder} -s steps={step}"
+        return f"; where it has learned enough, `{keep}` evaluates and exports what it has learned"
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 

@@ -9,7 +9,8 @@ import pytest
 from tests.e2e.conftest import Run
 from tests.e2e.test_run import nothing_left, usable
 
-pytestmark = pytest.mark.e2e
+#: A minute and a half on two cores that have nothing else to do.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 #: Role, how its process is called, and what is waited for before the next one dies. A generator's successor takes
 #: longest to come up, so that it does that while others die.
