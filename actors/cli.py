@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.chaos import chaos
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
+from actors.commands.replay import replay
+from actors.commands.scale import scale
 from actors.commands.status import status
 from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
@@ -143,8 +146,11 @@ def _about(recipe: Path) -> Iterator[None]:
 app.command("score")(sandbox_cli.score)
 app.command("keys")(keys)
 app.command("up")(up)
+app.command("replay")(replay)
 app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
+app.command("chaos")(chaos)
+app.command("scale")(scale)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -107,6 +107,26 @@ def weight_faults(
     raise typer.Exit(not weight_faults.run(json, trials, seed))
 
 
+@app.command("overlap")
+def overlap(json: Json = None) -> None:
+    """Throughput of 200 synthetic generators as a share of its bound, beside the same system without any overlap."""
+    from benchmarks import overlap
+
+    overlap.run(json)
+
+
+@app.command("recovery")
+def recovery(
+    json: Json = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many of each role and kind of fault.")] = 20,
+    seed: Annotated[int, typer.Option(help="Which processes are hit.")] = 0,
+) -> None:
+    """Time until a synthetic fleet is as fast as before, after each kind of fault."""
+    from benchmarks import recovery
+
+    raise typer.Exit(not recovery.run(json, trials, seed))
+
+
 @app.command("weights")
 def weights(
     json: Json = None,
@@ -118,6 +138,18 @@ def weights(
     from benchmarks import weights
 
     weights.run(json, [int(count) for count in receivers.split(",")], updates, bucket_bytes)
+
+
+@app.command("generation")
+def generation(
+    json: Json = None,
+    model: Annotated[Literal["tiny", "smollm2"] | None, typer.Option(help="Only this model.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each contender.")] = 5,
+) -> None:
+    """One generator, from lease to submission, beside bare vLLM."""
+    from benchmarks import generation
+
+    raise typer.Exit(not generation.run(json, model, rounds))
 
 
 @app.command("sandbox-fuzz")
@@ -145,6 +177,19 @@ def ledger(
     from benchmarks import ledger
 
     ledger.run(steps)
+
+
+@app.command("replay")
+def replay(
+    json: Json = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each contender runs with each size (s).")] = 10.0,
+    growth: Annotated[bool, typer.Option(help="With many clients and many groups, too.")] = True,
+    ray: Annotated[bool, typer.Option(help="Beside Ray's queue, too.")] = True,
+) -> None:
+    """Groups through the replay, beside bare pyzmq, a plain file and Ray's queue."""
+    from benchmarks import replay
+
+    replay.run(json, seconds, growth=growth, ray=ray)
 
 
 if __name__ == "__main__":

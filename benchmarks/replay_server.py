@@ -27,12 +27,17 @@ def ours(folder: Path, overrides: list[str]) -> None:
     """Serve a replay until standard input ends."""
     role = build("replay", RoleContext(load(RECIPE, overrides), "replay", Storage(folder)))
     print(role.describe().address, flush=True)
-    threading.Thread(target=lambda: (sys.stdin.read(), role.stop()), daemon=True).start()
+
+    def stop_at_the_end_of_input() -> None:
+        sys.stdin.read()
+        role.stop()
+
+    threading.Thread(target=stop_at_the_end_of_input, daemon=True).start()
     role.run()
 
 
 def raw() -> None:
-    """Receive and send whole messages, and nothing else: what pyzmq alone can do."""
+    """Receive and send whole messages, without a copy, and nothing else: what pyzmq alone can do."""
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.SNDHWM, 0)
@@ -44,12 +49,12 @@ def raw() -> None:
     while True:
         if sys.stdin.fileno() in dict(poller.poll()):
             break
-        identity, kind, *frames = socket.recv_multipart()
-        if kind == REMEMBER:
-            answers[frames[0]] = frames[1:]
+        identity, kind, *frames = socket.recv_multipart(copy=False)
+        if kind.bytes == REMEMBER:
+            answers[frames[0].bytes] = [frame.bytes for frame in frames[1:]]
             socket.send_multipart([identity, kind])
         else:
-            socket.send_multipart([identity, *answers[kind]])
+            socket.send_multipart([identity, *answers[kind.bytes]], copy=False)
     socket.close(0)
     context.term()
 

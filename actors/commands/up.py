@@ -47,11 +47,11 @@ def up(
     from actors.control.cluster import guarded
     from actors.folder import CHECKPOINTS, RECIPE, locked
     from actors.models import prepare
-    from actors.report.writer import write_atomically
     from actors.roles.role import RoleContext, Storage
     from actors.roles.up import Alone, StuckError
     from actors.run import surroundings
     from learner.extra import checkpoints, damage
+    from learner.files import write_atomically
 
     tree = load(recipe, overrides or ())
     _require(tree.learner.ranks, role, join, rank)

@@ -51,6 +51,7 @@ APPLIED = frozenset(
         "replay.max_message_bytes",
         "replay.stragglers",
         "replay.journal",
+        "replay.max_progress_bytes",
         "verifiers",
         "sandbox",
         "learner.ranks",
@@ -83,6 +84,7 @@ APPLIED = frozenset(
         "network",
         "membership",
         "ray",
+        "autoscale",
     }
 )
 _TAG = re.compile(r"\[\w+\]")

@@ -53,6 +53,13 @@ class SyntheticConfig(Section):
     mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
     sigma: float = Field(0.5, ge=0, description="standard deviation of the logarithm of the length")
     pass_rate: float = Field(0.5, ge=0, le=1, description="share of completions that quote the right answer")
+    lengths: Literal["lognormal", "pareto"] = Field("lognormal", description="distribution of a completion's length")
+    tail_index: float = Field(
+        1.5, gt=1, description="exponent of the Pareto tail; the smaller, the longer are the few long completions"
+    )
+    pass_rate_spread: float = Field(
+        0.0, ge=0, le=1, description="how far pass rates of tasks differ: 0 all the same, 1 always or never solved"
+    )
 
 
 class GeneratorsConfig(Section):
@@ -69,6 +76,23 @@ class GeneratorsConfig(Section):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are sampled")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="the vLLM engine")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
+    progress_tokens: int = Field(
+        512,
+        ge=1,
+        description="a completion's new tokens are reported once there are so many, so that another generator can "
+        "continue it where this one is lost (tokens)",
+    )
+    drain_seconds: float = Field(
+        25.0,
+        gt=0,
+        description="a generator that is told to leave, by SIGTERM or by the run, has so long to finish what it works "
+        "on and to hand in the rest (s); 5 s less than the time until SIGKILL, which Kubernetes sets to 30 s",
+    )
+    seeded: bool | None = Field(
+        None,
+        description="sample each completion with a seed of its own, which follows from run, task, version and its "
+        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+    )
 
 
 class JournalConfig(Section):
@@ -105,7 +129,7 @@ class ReplayConfig(Section):
     lease_seconds: float = Field(
         120.0,
         gt=0,
-        description="a task is issued again when its generator has not said for this long that it works on it (s)",
+        description="a task is issued again when its generator has not said for this long that it has a new token (s)",
     )
     generation_attempts: int = Field(
         3,
@@ -135,6 +159,14 @@ class ReplayConfig(Section):
     def oldest_trained(self, version: int) -> int | None:
         """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
         return version - self.max_staleness if self.stragglers == "mask" else None
+
+    max_progress_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**30,
+        description="most that is kept in memory of unfinished groups, for generators that continue them; what is "
+        "reported beyond it is not kept, and is generated again where its generator is lost (bytes)",
+    )
 
 
 class VerifiersConfig(Section):

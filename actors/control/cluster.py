@@ -21,7 +21,7 @@ from actors.control import environment, reaper
 from actors.control.environment import Environment
 from actors.control.placement import processes, resources
 from actors.errors import RunError
-from actors.report.writer import write_atomically
+from learner.files import write_atomically
 from sandbox.interrupts import Interrupts
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ with the record of the run where it ends.
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from actors import process
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
 from actors.control import overview
-from actors.control.placement import processes
 from actors.control.recording import Recording
+from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
 from actors.control.supervisor import POOLED, Exit, Supervised, Supervisor, what_next
@@ -86,6 +86,7 @@ class Controller:
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
         self._watch = Watch(recipe, self._recording, midway)
         known = whereabouts(folder) if midway else None
+        self._scaling = Scaling(recipe, folder)
         everything, before = recipe.network.http_token == "everything", known.url if known else ""
         self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
@@ -138,7 +139,7 @@ class Controller:
             return
         self._found_replay(described.address)
         for role in ("learner", "generator", "verifier"):
-            supervisor.fill(role, processes(self._recipe, role))
+            supervisor.fill(role, self._scaling.count(role))
         for started in supervisor.processes():
             if supervisor.wait_ready(started, self._stopping.is_set) is None:
                 return
@@ -152,7 +153,7 @@ class Controller:
         supervisor.replay = known.replay if known else ""
         log.warning("adopted: %s", ", ".join(p.name for p in supervisor.adopt()) or "nobody")
         for role in ("replay", "learner", "generator", "verifier"):
-            fresh = supervisor.fill(role, processes(self._recipe, role))
+            fresh = supervisor.fill(role, self._scaling.count(role))
             if role == "replay":
                 (replay,) = fresh or [p for p in supervisor.processes() if p.role == role]
                 if not supervisor.replay and (described := supervisor.wait_ready(replay, self._stopping.is_set)):
@@ -179,16 +180,32 @@ class Controller:
                         self._watch.note(self._watch.recoveries.works("learner", time.monotonic()))
                         return True
                     continue  # the other ranks are done before the first, which evaluates
-                self._replace(exit_)
+                self._ended(exit_)
             self._keep_in_touch()
             self._watch.pull_events()
             self._watch.tick()
             for name, reason in self._watch.overdue().items():
-                self._replace(self._supervisor.end(name, reason))
+                self._ended(self._supervisor.end(name, reason))
             self._try_vacancies()
+            self._scale(self._supervisor)
             self._warn()
             self._require_batches()
         return False
+
+    def _ended(self, exit_: Exit) -> None:
+        if self._scaling.left(exit_.process.name):
+            self._watch.forget(exit_.process.name)
+        else:
+            self._replace(exit_)
+
+    def _scale(self, supervisor: Supervisor) -> None:
+        """Bring the pools to the size that they are to have."""
+        if self._recording.state.phase.name == "training":  # else there is no batch that the learner could wait for
+            self._scaling.follow(self._watch.status, self._watch.busy, self._watch.members, time.monotonic())
+        started, late = self._scaling.step(supervisor, time.monotonic())
+        for name in late:
+            self._ended(supervisor.end(name, "it did not leave in time"))
+        self._expect(started)
 
     def _replace(self, exit_: Exit) -> None:
         """Raises RunError where no other process can take the place."""
@@ -214,11 +231,15 @@ class Controller:
         self._restarted(role, name, reason)
         self._take_place(account, fresh)
 
-    def _take_place(self, name: str, fresh: Iterable[Supervised]) -> None:
+    def _take_place(self, name: str, fresh: Collection[Supervised]) -> None:
+        self._expect(fresh)
         for started in fresh:
             if started.role in POOLED:
                 self._watch.recoveries.replaced(name, started.name)
-            # It takes a while to come up, and the run goes on meanwhile; this only logs where it does not.
+
+    def _expect(self, fresh: Collection[Supervised]) -> None:
+        """They take a while to come up, and the run goes on meanwhile; this only logs where they do not."""
+        for started in fresh:
             threading.Thread(
                 target=self._await_ready, args=(started,), name=f"ready-{started.name}", daemon=True
             ).start()
@@ -339,8 +360,17 @@ class Controller:
 
     def status(self) -> dict[str, Any]:
         supervised = self._supervisor.processes() if self._supervisor else ()
-        wanted = {role: processes(self._recipe, role) for role in overview.POOLS}
-        return overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
+        wanted = {role: self._scaling.count(role) for role in overview.POOLS}
+        shown = overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
+        return shown | {"leaving": sorted(self._scaling.leaving)}
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Change how many processes there are to be of a pool; returns the counts of all pools.
+
+        Raises:
+            RecipeError: there is no such pool, or the count will not do.
+        """
+        return self._scaling.want(pool, count)
 
     def targets(self) -> list[dict[str, Any]]:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}

@@ -16,7 +16,7 @@ from actors.control.placement import Resources
 from actors.control.root_cause import in_one_line
 from actors.errors import ERRORS, RecipeError, RunError
 from actors.roles.orphan import when_orphaned
-from actors.roles.role import CLASSES, Description, Role, RoleContext, build
+from actors.roles.role import CLASSES, Description, Leaver, Role, RoleContext, build
 from learner.errors import LearnerError
 
 #: Calls that an actor takes at a time: its work, one that waits for its end, and those that return at once.
@@ -44,6 +44,10 @@ class Process(Protocol):
 
     def stop(self) -> None:
         """Ask it to end; returns at once."""
+        ...
+
+    def drain(self) -> None:
+        """Ask it to leave a run that goes on, see `Leaver`; returns at once."""
         ...
 
     def kill(self) -> None: ...
@@ -109,6 +113,9 @@ class RayProcess:
     def stop(self) -> None:
         self.handle.stop.remote()
 
+    def drain(self) -> None:
+        self.handle.drain.remote()
+
     def kill(self) -> None:
         ray.kill(self.handle)
 
@@ -173,7 +180,8 @@ def actor_class(role: str) -> type[Role]:
 
     class Actor:
         def __init__(self, context: RoleContext) -> None:
-            process.outlive_signals()
+            self._role: Role | None = None
+            process.outlive_signals(self.drain)
             process.take_signals()
             process.print_to_log(context.storage.folder, context.name)
             self._lifeline, self._work = context.lifeline, Once(self._run)
@@ -182,20 +190,29 @@ def actor_class(role: str) -> type[Role]:
             when_orphaned(context.lifeline, controller.orphan_seconds, self._role.stop, controller.stop_seconds)
 
         def describe(self) -> Description:
-            return self._role.describe()
+            return self._built().describe()
 
         def run(self) -> None:
             self._work()
 
         def _run(self) -> None:
             process.take_signals()
-            self._role.run()
+            self._built().run()
 
         def tell(self, replay: str) -> None:
             self._lifeline.told(replay)
 
         def stop(self) -> None:
-            self._role.stop()
+            self._built().stop()
+
+        def drain(self) -> None:
+            """SIGTERM: a node is taken away. Whose death would end the run, or who is not there yet, stays."""
+            if isinstance(self._role, Leaver):
+                self._role.drain()
+
+        def _built(self) -> Role:
+            assert self._role is not None
+            return self._role
 
     Actor.__name__ = Actor.__qualname__ = CLASSES[role].rpartition(":")[2]
     return Actor

@@ -5,15 +5,16 @@ What changes something needs the run's token (`actors.transport.keys`), and with
 
 import socket
 import threading
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from actors.config.base import Section
 from actors.deadline import until
-from actors.errors import RunError
+from actors.errors import RecipeError, RunError
 from actors.transport.address import Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
 
@@ -37,6 +38,17 @@ class StatusSource(Protocol):
     def targets(self) -> list[dict[str, Any]]: ...
 
     def page(self) -> str: ...
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Raises RecipeError where there is no such pool, or the count will not do."""
+        ...
+
+
+class Scale(Section):
+    """How many processes there are to be of a pool."""
+
+    pool: Literal["generator", "verifier"]
+    count: int
 
 
 def admits(token: str | None, everything: bool) -> Admits:
@@ -69,6 +81,14 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
     @app.get("/status")
     def status() -> dict[str, Any]:
         return run.status()
+
+    @app.post("/scale")
+    def scale(wanted: Scale) -> JSONResponse:
+        """Change the size of a pool; answers with the sizes of all pools."""
+        try:
+            return JSONResponse(run.scale(wanted.pool, wanted.count))
+        except RecipeError as error:
+            return JSONResponse({"detail": str(error)}, status_code=400)
 
     @app.get("/targets")
     def targets() -> list[dict[str, Any]]:

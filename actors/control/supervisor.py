@@ -225,6 +225,14 @@ class Supervisor:
         self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
         return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
 
+    def is_up(self, name: str) -> bool:
+        """Whether a process has reported that it came up."""
+        return name in self._processes and self._processes[name].up
+
+    def vacant(self, role: str) -> int:
+        """Places of a role that stay empty for now, and are tried again."""
+        return self.vacancies.count(role)
+
     def try_vacancies(self) -> dict[str, Supervised]:
         """Start those whose place was empty for long enough, by the name of who had it last."""
         found = {}
@@ -260,6 +268,14 @@ class Supervisor:
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
 
+    def is_up(self, name: str) -> bool:
+        """Whether a process has reported that it came up."""
+        return name in self._processes and self._processes[name].up
+
+    def vacant(self, role: str) -> int:
+        """Places of a role that stay empty for now, and are tried again."""
+        return self.vacancies.count(role)
+
     def stop(self, *roles: str, seconds: float | None = None) -> None:
         """Ask the processes of some roles to end, wait, and kill whoever has not.
 
@@ -285,14 +301,6 @@ class Supervisor:
         ended = {id(e.process) for e in self._starter.ended([m.process for m in members], len(members), seconds)}
         if late := [m.name for m in members if id(m.process) not in ended]:
             log.warning("%s did not end within %g s and will be killed", ", ".join(sorted(late)), seconds)
-
-    def is_up(self, name: str) -> bool:
-        """Whether a process has come up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now."""
-        return self.vacancies.count(role)
 
     def processes(self) -> Sequence[Supervised]:
         """Those under supervision now."""

@@ -66,6 +66,11 @@ class Watch:
         """From now on nobody is judged, and every wait counts: the driver kills a controller that takes too long."""
         self._budget = budget
 
+    @property
+    def busy(self) -> Mapping[str, float]:
+        """Share of the last interval in which each role worked."""
+        return self._utilisation.busy
+
     def overdue(self) -> dict[str, str]:
         """The processes whose time is up, and why."""
         return self._liveness.overdue()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from actors.report.writer import write_atomically
+from learner.files import write_atomically
 
 FILE = "controller.json"
 

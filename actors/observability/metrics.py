@@ -3,6 +3,7 @@
 Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
 """
 
+import os
 import secrets
 import threading
 import time
@@ -111,6 +112,8 @@ CONNECTIONS_REFUSED = Counter(
     "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]
 )
 
+POOL_WANTED = Gauge("leeway_pool_size_wanted", "Processes that a pool is to have", ["role"])
+
 
 def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.
@@ -186,8 +189,16 @@ def busy(role: str) -> Iterator[None]:
         BUSY.leave(role)
 
 
-_STARTED = time.monotonic()
-_PROCESS = secrets.token_hex(8)
+_STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+def _begin() -> None:
+    """What tells this process from others; a fork is another one."""
+    global _STARTED, _PROCESS
+    _STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_begin)
 #: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 

@@ -89,6 +89,8 @@ class Board:
                 return self._roll(now)
             case m.RemoveMember():
                 return {"removed": self.members.remove(request.name)}
+            case m.LeaveRun():
+                return {"removed": self.members.remove(request.worker)}
             case m.Announce():
                 self._directory[request.service] = request.address
                 return {}

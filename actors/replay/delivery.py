@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry
 

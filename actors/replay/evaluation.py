@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from actors.events import EvaluationDone, EvaluationMissing
-from actors.replay.ledger import REISSUED, Ledger, ReplayLimits
+from actors.replay.ledger import Ledger
+from actors.replay.limits import REISSUED, ReplayLimits
 from actors.replay.messages import CompletionVerdict
 from actors.replay.queues import Entry, State
 
@@ -148,6 +149,11 @@ class Evaluations:
         self._asked.append(asked)
         self._begin_next()
         return len(self._asked) - 1
+
+    @property
+    def samples(self) -> int:
+        """Completions a task of the current one; 0 where there is none."""
+        return self.current.samples if self.current else 0
 
     def end(self, event: Mapping[str, Any]) -> None:
         """The current one is over; the next one begins.

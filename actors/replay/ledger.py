@@ -7,7 +7,8 @@ A *task* is a number; the task stream says which problem it stands for. Every ti
 
     state      entered by                        leaves by
     leased     lease                             group_arrived | expiry or loss of the generator -> dropped
-                                                     (lease_expired, worker_lost, at last attempts_exhausted)
+                                                     (lease_expired, worker_lost, at last attempts_exhausted;
+                                                     returned, where the generator leaves on purpose)
     generated  group_arrived                     lease_verification | expiry or loss of the verifier comes back here
     verifying  lease_verification                verdict | an attempt that would break again, or too many -> dropped
                                                      (infra_error)
@@ -45,45 +46,11 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
+from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.queues import Entry, Queues, State
 from actors.replay.task_numbers import TaskNumbers
-
-
-class Reason(StrEnum):
-    """Why a group was dropped."""
-
-    STALE = "stale"
-    ZERO_VARIANCE = "zero_variance"
-    INFRA_ERROR = "infra_error"
-    MALFORMED = "malformed"
-    OVERLONG = "overlong"
-    LEASE_EXPIRED = "lease_expired"
-    WORKER_LOST = "worker_lost"
-    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-
-
-#: The task itself was not at fault, so it is issued again; every other reason would only repeat itself.
-REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayLimits:
-    """The bounds that the ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
-    them by default.
-    """
-
-    max_staleness: int
-    groups_per_batch: int
-    drop_zero_variance: bool = True
-    lease_seconds: float = 120.0
-    verify_lease_seconds: float = 30.0
-    verify_attempts: int = 3
-    generation_attempts: int = 3
-    tasks: int | None = None
-    stragglers: Literal["drop", "wait", "mask"] = "drop"
 
 
 @dataclass(slots=True)
@@ -94,7 +61,8 @@ class Ledger:
 
     Attributes:
         groups: in queues by state. Leases are equally long, so that the order of leases is that of their deadlines.
-        ready: heap of (version that decides whether it is stale, group_id) of what is ready.
+        ready: heap of (version that decides whether it is stale, task, group_id) of what is ready. The order of tasks,
+            unlike that of group_ids, does not depend on who is how fast.
         tasks: which of them is issued next.
     """
 
@@ -107,7 +75,7 @@ class Ledger:
     committed: int = 0
     dropped: Counter[Reason] = field(default_factory=Counter)
     groups: Queues = field(default_factory=Queues)
-    ready: list[tuple[int, int]] = field(default_factory=list)
+    ready: list[tuple[int, int, int]] = field(default_factory=list)
     tasks: TaskNumbers = field(init=False)
     batches: dict[int, list[int]] = field(default_factory=dict)
     newly_dropped: list[tuple[int, Reason]] = field(default_factory=list)
@@ -179,15 +147,18 @@ class Ledger:
         else:
             entry.rewards = tuple(rewards)
             self.groups.move(entry, State.READY)
-            heapq.heappush(self.ready, (self._decisive(entry), group_id))
+            heapq.heappush(self.ready, self._rank(entry))
         return True
 
     def _verification_broke(self, entry: Entry, retryable: bool = True) -> None:
         if not retryable or entry.attempts >= self.limits.verify_attempts:
             self._drop(entry, Reason.INFRA_ERROR)
         else:
-            self.groups.move(entry, State.GENERATED)
-            self.groups.put_in_front(entry)  # none has waited longer
+            self._wait_for_another(entry)
+
+    def _wait_for_another(self, entry: Entry) -> None:
+        self.groups.move(entry, State.GENERATED)
+        self.groups.put_in_front(entry)  # none has waited longer
 
     # ---------------------------------------------------------------- learner
 
@@ -206,6 +177,11 @@ class Ledger:
                 self.groups.move(entry, State.DELIVERED)
             self.batches[version] = [entry.group_id for entry in batch]
         return [self.entries[group_id] for group_id in self.batches[version]]
+
+    @property
+    def next_version(self) -> int:
+        """The version of the earliest batch that a group may still come into."""
+        return max(self.version, max(self.batches, default=-1) + 1)
 
     def to_take(self, version: int) -> bool:
         """Whether `take_batch` is worth a call: whether there is a batch, or something to drop, or to object to."""
@@ -227,10 +203,11 @@ class Ledger:
         return False
 
     def _oldest_ready(self) -> Entry:
-        return self.entries[heapq.heappop(self.ready)[1]]
+        return self.entries[heapq.heappop(self.ready)[-1]]
 
-    def _decisive(self, entry: Entry) -> int:
-        return entry.newest if self.limits.stragglers == "mask" else entry.oldest
+    def _rank(self, entry: Entry) -> tuple[int, int, int]:
+        decisive = entry.newest if self.limits.stragglers == "mask" else entry.oldest
+        return decisive, entry.task, entry.group_id
 
     def _first_is_stale(self, version: int) -> bool:
         return bool(self.ready) and version - self.ready[0][0] > self.limits.max_staleness
@@ -270,6 +247,27 @@ class Ledger:
         for entry in (*states[State.LEASED].values(), *states[State.VERIFYING].values()):
             self._renew(entry, now)
 
+    def progressed(self, group_id: int, now: float) -> None:
+        """A leased group has new tokens that can be continued: its lease begins anew, and earlier losses are forgiven.
+
+        Raises:
+            KeyError: if the group_id is not in the ledger.
+        """
+        entry = self.entries[group_id]
+        self._renew(entry, now)
+        self.tasks.done(entry.task)
+
+    def worker_left(self, worker: str) -> bool:
+        """Take back what somebody holds who leaves on purpose, as no failed attempt; whether there was any."""
+        held = self.groups.held_by(worker)
+        for entry in held:
+            if entry.state is State.LEASED:
+                self._drop(entry, Reason.RETURNED)
+            else:
+                entry.attempts -= 1
+                self._wait_for_another(entry)
+        return bool(held)
+
     def _renew(self, entry: Entry, now: float) -> None:
         leased = entry.state is State.LEASED
         seconds = self.limits.lease_seconds if leased else self.limits.verify_lease_seconds
@@ -302,7 +300,7 @@ class Ledger:
             KeyError: if the group_id is not in the ledger.
         """
         if (entry := self.entries[group_id]).state is State.READY:
-            self.ready.remove((self._decisive(entry), group_id))
+            self.ready.remove(self._rank(entry))
             heapq.heapify(self.ready)
         self._drop(entry, Reason(reason))
 
@@ -380,7 +378,7 @@ class Ledger:
     def adopt(self, limits: ReplayLimits) -> None:
         """Keep other bounds from now on; `renew_all` comes next."""
         self.limits, self.tasks.attempts = limits, limits.generation_attempts
-        self.ready = sorted((self._decisive(e), e.group_id) for e in self.groups.states[State.READY].values())
+        self.ready = sorted(map(self._rank, self.groups.states[State.READY].values()))
 
     @classmethod
     def restored(cls, limits: ReplayLimits, state: Mapping[str, Any]) -> "Ledger":
@@ -388,7 +386,7 @@ class Ledger:
         ledger = cls(limits, **dict(zip(NUMBERS, state["numbers"], strict=True)))
         ledger.dropped.update({Reason(reason): count for reason, count in state["dropped"].items()})
         ledger.groups = Queues.restored(state["groups"])
-        ledger.ready = [(version, group_id) for version, group_id in state["ready"]]
+        ledger.ready = [(version, task, group_id) for version, task, group_id in state["ready"]]
         ledger.tasks.restore(state["tasks"])
         ledger.batches = {version: list(group_ids) for version, group_ids in state["batches"].items()}
         ledger.newly_dropped = [(group_id, Reason(reason)) for group_id, reason in state["newly_dropped"]]

@@ -1,15 +1,17 @@
 """The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`.
 
 kind                              asked by     answered by
-lease, group_arrived, …_rejected  generator    buffer
+lease, group_arrived, …_rejected, generator    buffer
+  progress
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
-take_batch, trained, snapshot,    learner      buffer
-  committed, evaluate, …_result
+take_batch, take_payloads,        learner      buffer
+  trained, snapshot, committed,
+  evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
-  notice
+  notice, deregister
 events, members, remove_member    controller   board
 """
 
@@ -96,6 +98,7 @@ class SubmitVerdict(Request):
 
 class TakeBatch(LongPoll):
     version: int = Field(ge=0)
+    outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
 class Trained(Request):
@@ -175,8 +178,31 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
+class ReportProgress(Request):
+    """A leased group has new tokens: its lease begins anew. The arrays are those of `actors.replay.progress`."""
+
+    purpose: Purpose
+    group_id: int = Field(ge=0)
+
+
+class LeaveRun(Request):
+    """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
+
+
+class WantedGroup(Section):
+    group_id: int = Field(ge=0)
+    completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)
+
+
+class TakePayloads(Request):
+    """The payloads of some completions of the batch of `version`, see `replay.shares`."""
+
+    version: int = Field(ge=0)
+    groups: list[WantedGroup] = Field(min_length=1, max_length=65_536)
+
+
 #: Answered by `replay.board`: what concerns the run as a whole.
-BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
+BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory | LeaveRun
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
 BufferRequest = (
     Lease
@@ -192,6 +218,8 @@ BufferRequest = (
     | Evaluate
     | EvaluationResult
     | GetStatus
+    | ReportProgress
+    | TakePayloads
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -216,4 +244,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
+    "progress": ReportProgress,
+    "deregister": LeaveRun,
+    "take_payloads": TakePayloads,
 }

@@ -6,9 +6,11 @@ from typing import Any, Literal, Self
 
 from actors.errors import JournalError
 from actors.events import RolloutSample
+from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import READS, Ledger, ReplayLimits
+from actors.replay.ledger import READS, Ledger
+from actors.replay.limits import ReplayLimits
 from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
@@ -28,6 +30,31 @@ class GroupRecord:
     payload: Payload | None = None
     scores: tuple[CompletionVerdict, ...] = ()
     ready_at: float = 0.0
+
+
+def to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str, Any]:
+    """What a verifier is told of a group."""
+    assert record.payload is not None
+    return {
+        "purpose": purpose,
+        "group_id": group_id,
+        "verifier": record.task["verifier"],
+        "reference": record.task["reference"],
+        "source": record.task["source"],
+        "prompt": record.prompt,
+        "messages": record.task["messages"],
+        "texts": list(record.texts),
+        "truncated": record.payload.truncated.tolist(),
+        "lengths": record.payload.lengths.tolist(),
+    }
+
+
+def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
+    """What the learner gets of a group."""
+    assert record.payload is not None
+    parts = [score.parts for score in record.scores]
+    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
+    return head, record.payload
 
 
 def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:

@@ -25,12 +25,12 @@ from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
-from actors.replay.ledger import Reason
+from actors.replay.limits import Reason
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
 from actors.transport.address import Node
-from actors.transport.codec import Array, Message, decode, encode, parse
+from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class ReplayService:
             taken += sum(map(len, received[1]))
             self._take(*received)
 
-    def _take(self, identity: bytes, frames: list[bytes]) -> None:
+    def _take(self, identity: bytes, frames: list[Frame]) -> None:
         number = 0
         try:
             message = decode(frames, self._max_bytes)
@@ -168,6 +168,9 @@ class ReplayService:
                 self._lost(request.name)
             elif isinstance(request, m.Beat):
                 self._requeue(request.worker)
+            elif isinstance(request, m.LeaveRun):
+                log.info("%s leaves", request.worker)
+                self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
@@ -247,8 +250,9 @@ class ReplayService:
         if reply.delivered:
             self._delivered(reply.delivered)
         for group in reply.verified:
+            rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
-                metrics.REWARD.labels(group.source).observe(reward)
+                rewards.observe(reward)
 
     def _delivered(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -287,11 +291,11 @@ class ReplayService:
             metrics.DROPPED_LENGTH.labels(reason).observe(length)
         self._buffer.dropped.clear()
 
-    def _lost(self, name: str) -> None:
-        """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
-        kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
+    def _lost(self, name: str, on_purpose: bool = False) -> None:
+        """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:
+        were they kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._record(self._buffer.worker_lost(name))
+        self._record(self._buffer.worker_lost(name, on_purpose))
         for number, _, poll in self._polls.of(name):
             self._polls.remove(number)
             self._reply(poll.identity, poll.message, OK)

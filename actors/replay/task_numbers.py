@@ -1,8 +1,8 @@
 """Which task is issued next: those that are to be issued again, and then the stream's.
 
-A task may be what its generators die of. One that was lost `attempts` times in a row, with its generator or its lease,
-is not issued again. On its last attempt it is a *suspect*: no generator gets a second one, so that of many tasks that
-are lost together only the one that is at fault is given up.
+A task may be what its generators die of. One that was lost `attempts` times in a row, with its generator or its lease
+and without a new token that was reported in between, is not issued again. On its last attempt it is a *suspect*: no
+generator gets a second one, so that of many tasks that are lost together only the one that is at fault is given up.
 """
 
 import sys

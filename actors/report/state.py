@@ -40,6 +40,8 @@ FIRST_SAMPLES = 4
 LAST_SAMPLES = 8
 KEPT_EVALUATIONS = 512
 KEPT_RESTARTS = 50
+#: Drops that say nothing of the tasks.
+NOBODYS_FAULT = ("worker_lost", "returned")
 KEPT_RECOVERIES = 1000  # of a role and kind of fault: enough for a median
 
 
@@ -270,7 +272,7 @@ class RunState:
         """Groups dropped since a batch came together last, by reason; those that were lost with a worker aside."""
         before = self._at_last_batch.dropped
         since = {reason: count - before.get(reason, 0) for reason, count in self.groups.dropped.items()}
-        return {reason: count for reason, count in since.items() if count > 0 and reason != "worker_lost"}
+        return {reason: count for reason, count in since.items() if count > 0 and reason not in NOBODYS_FAULT}
 
     @property
     def samples(self) -> list[RolloutSample]:

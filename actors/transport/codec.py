@@ -4,6 +4,7 @@ frame 0    {"schema": 1, "kind": str, "id": int, "body": {...}, "arrays": [[name
 frame 1..  the arrays in that order, little-endian, C-contiguous
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,10 +21,18 @@ DTYPES: dict[str, np.dtype[Any]] = {"<i4": np.dtype("<i4"), "<f4": np.dtype("<f4
 #: Enough for a batch of groups with a dozen arrays each; a header that claims more is not ours.
 MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 2
+#: Most values in a header, where each list and map counts as `CONTAINER_VALUES` more: an empty map is one byte on the
+#: wire and a hundred in memory, and takes its time. Twenty thousand events with all their statistics are half of it.
+MAX_VALUES = 2**22
+CONTAINER_VALUES = 8
 #: Longest explanation of what is wrong with a message (characters).
 MAX_REFUSAL = 300
+#: Arrays from this size on travel from their own memory, and stay in that of the message that they came in (bytes).
+ZERO_COPY_BYTES = 65_536
 
 Array = npt.NDArray[Any]
+#: Part of a message on the wire.
+Frame = bytes | memoryview
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -37,15 +46,16 @@ class Message:
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
-def encode(message: Message) -> list[bytes]:
-    """The frames of a message.
+def encode(message: Message) -> list[Frame]:
+    """The frames of a message. Large ones are the memory of its arrays, which must not change any more.
 
     A lone surrogate, half of an emoji say, is no text that UTF-8 can hold: a question mark travels in its place.
 
     Raises:
         ProtocolError: for what the wire does not carry: an array of another dtype, an integer over 64 bits, an object.
     """
-    specs, frames = [], []
+    specs: list[Any] = []
+    frames: list[Frame] = []
     for name, array in message.arrays.items():
         dtype = array.dtype.newbyteorder("<").str
         if dtype not in DTYPES:
@@ -53,7 +63,8 @@ def encode(message: Message) -> list[bytes]:
                 f"{message.kind}: array {name} has dtype {array.dtype}; the wire carries {list(DTYPES)}"
             )
         specs.append([name, dtype, list(array.shape)])
-        frames.append(np.ascontiguousarray(array, DTYPES[dtype]).tobytes())
+        plain = np.ascontiguousarray(array, DTYPES[dtype])
+        frames.append(plain.reshape(-1).view(np.uint8).data if plain.nbytes >= ZERO_COPY_BYTES else plain.tobytes())
     header = {"schema": SCHEMA, "kind": message.kind, "id": message.id, "body": message.body, "arrays": specs}
     try:
         return [msgpack.packb(header, unicode_errors="replace"), *frames]
@@ -61,7 +72,7 @@ def encode(message: Message) -> list[bytes]:
         raise ProtocolError(f"{message.kind}: its body cannot be written as MessagePack ({error})") from error
 
 
-def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
+def decode(frames: Sequence[Frame], max_bytes: int) -> Message:
     """The message in `frames`; its arrays are read-only views.
 
     Raises:
@@ -73,7 +84,14 @@ def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
             f"a message of {size} bytes in {len(frames)} frames; at most {max_bytes} bytes are accepted"
         )
     try:
-        header = msgpack.unpackb(frames[0], strict_map_key=False)
+        header = msgpack.unpackb(
+            frames[0],
+            strict_map_key=False,
+            object_hook=(budget := _Budget()).spend,
+            list_hook=budget.spend,
+            max_array_len=MAX_VALUES,
+            max_map_len=MAX_VALUES,
+        )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise _refused(f"the header is not MessagePack: {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
@@ -108,13 +126,26 @@ def parse(message: Message, kinds: Mapping[str, type[Body]]) -> Body:
         raise _refused(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
+class _Budget:
+    """Counts the values of a header while it is unpacked."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def spend(self, container: Any) -> Any:
+        self._left -= CONTAINER_VALUES + len(container)
+        if self._left < 0:
+            raise ValueError(f"more than {MAX_VALUES} values")
+        return container
+
+
 def _refused(why: str) -> ProtocolError:
     """It quotes what a peer chose, and goes into a log and back to the peer: one line, and a short one."""
     short = why if len(why) <= MAX_REFUSAL else f"{why[:MAX_REFUSAL]}..."
     return ProtocolError("".join(c if c.isprintable() else "?" for c in short))
 
 
-def _array(kind: str, spec: Any, frame: bytes) -> tuple[str, Array]:
+def _array(kind: str, spec: Any, frame: Frame) -> tuple[str, Array]:
     match spec:
         case [str(name), str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= MAX_DIMENSIONS:
             pass
@@ -122,7 +153,6 @@ def _array(kind: str, spec: Any, frame: bytes) -> tuple[str, Array]:
             raise _refused(f"{kind}: {str(spec)[:80]} does not describe an array")
     if not all(type(n) is int and 0 <= n < 2**31 for n in shape):
         raise _refused(f"{kind}: array {name} has the shape {shape}")
-    count = int(np.prod(shape, dtype=np.int64)) if shape else 1
-    if count * DTYPES[dtype].itemsize != len(frame):
+    if math.prod(shape) * DTYPES[dtype].itemsize != len(frame):
         raise _refused(f"{kind}: array {name} of {shape} {dtype} cannot have {len(frame)} bytes")
     return name, np.frombuffer(frame, DTYPES[dtype]).reshape(shape)

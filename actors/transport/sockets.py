@@ -16,6 +16,7 @@ import zmq.asyncio
 from actors.errors import PeerTimeoutError, RunError
 from actors.transport.address import Node, bind_port, endpoint
 from actors.transport.admission import DOMAIN, Admission, Limits
+from actors.transport.codec import ZERO_COPY_BYTES, Frame
 from actors.transport.keys import Keys
 
 #: Longest wait for room in a client's queue, which is full only where its server has not read for long (s).
@@ -79,18 +80,18 @@ class RouterSocket:
         """Wait for a message; whether there is one."""
         return bool(self._socket.poll(int(seconds * 1000)))
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
+    def receive(self) -> tuple[bytes, list[Frame]] | None:
         """The sender's identity and the frames of the next message; None where none is waiting."""
         try:
-            identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        return identity, frames
+        return identity.bytes, list(map(_received, frames))
 
-    def send(self, identity: bytes, frames: Sequence[bytes]) -> bool:
+    def send(self, identity: bytes, frames: Sequence[Frame]) -> bool:
         """Send without waiting; False where the peer does not read. What goes to a peer that is gone is lost."""
         try:
-            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK)
+            self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
@@ -144,14 +145,14 @@ class DealerSocket:
         socket.connect(self._endpoint)
         return socket
 
-    def send(self, frames: Sequence[bytes]) -> None:
+    def send(self, frames: Sequence[Frame]) -> None:
         """Queue a message.
 
         Raises:
             PeerTimeoutError: where the queue stays full.
         """
         try:
-            self._socket.send_multipart(frames)
+            self._socket.send_multipart(frames, copy=False)
         except zmq.Again as error:
             raise PeerTimeoutError(f"{self._endpoint} has read nothing for {SEND_SECONDS:g} s") from error
 
@@ -159,9 +160,9 @@ class DealerSocket:
         """Wait for a message; whether there is one."""
         return bool(self._socket.poll(int(seconds * 1000)))
 
-    def receive(self) -> list[bytes]:
+    def receive(self) -> list[Frame]:
         """The frames of the next message; call it after `poll`."""
-        return self._socket.recv_multipart()
+        return list(map(_received, self._socket.recv_multipart(copy=False)))
 
     def reconnect(self) -> None:
         """Forget whatever was not sent or not received yet."""
@@ -184,7 +185,7 @@ class AsyncDealerSocket:
         _identify(self._socket)
         self._socket.connect(endpoint)
 
-    async def send(self, frames: Sequence[bytes]) -> None:
+    async def send(self, frames: Sequence[Frame]) -> None:
         """Queue a message.
 
         Raises:
@@ -199,9 +200,14 @@ class AsyncDealerSocket:
         """The frames of the next message, whenever it comes."""
         return await self._socket.recv_multipart()
 
-    def close(self) -> None:
-        self._socket.close()
+    def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
+        self._socket.close(int(linger_seconds * 1000))
         self._context.term()
+
+
+def _received(frame: zmq.Frame) -> Frame:
+    """A large frame stays where it is; a small one would hold the memory of others that came with it."""
+    return frame.buffer.toreadonly() if len(frame) >= ZERO_COPY_BYTES else frame.bytes
 
 
 def _limit(socket: "zmq.Socket[Any]", max_bytes: int, linger_seconds: float) -> None:

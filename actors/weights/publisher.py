@@ -92,6 +92,7 @@ class Publisher:
         timeout_seconds: the list's; for so long a generator that has just registered need not be on it yet (s).
         on_sync: called with the event after each update, in the thread that sends.
         merging: how generators merge the snapshots, where these are adapters alone.
+        transport: what carries the bytes; by default that of `config.backend`.
     """
 
     def __init__(
@@ -104,10 +105,11 @@ class Publisher:
         timeout_seconds: float,
         on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
+        transport: Callable[..., Transport] | None = None,
     ) -> None:
         self._config, self._on_sync = config, on_sync
         self._connect = partial(
-            TRANSPORTS[config.backend],
+            transport or TRANSPORTS[config.backend],
             node=node,
             dtype=dtype,
             bucket_bytes=config.bucket_bytes,

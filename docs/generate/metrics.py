@@ -43,6 +43,7 @@ PROCESSES = {
     "sandbox/": "verifier",
     "actors/roles/learner/": "learner",
     "actors/weights/publisher.py": "learner",
+    "actors/fleet/learner.py": "learner",
 }
 INTROS = {
     EVERY: "",

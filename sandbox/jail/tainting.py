@@ -66,13 +66,10 @@ class Taint:
 
     def _at(self, span: tuple[int | None, ...]) -> Iterator[ast.AST]:
         for node in self._nodes:
-            if isinstance(node, ast.expr | ast.stmt) and span == (
-                node.lineno,
-                node.end_lineno,
-                node.col_offset,
-                node.end_col_offset,
-            ):
-                yield node
+            if isinstance(node, ast.expr | ast.stmt):
+                place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+                if place == span:
+                    yield node
 
     def _of_program(self, node: ast.AST) -> bool:
         for part in ast.walk(node):
@@ -103,10 +100,8 @@ class Taint:
                 yield from _parameters(parameters)
             case ast.Try(body=body, handlers=handlers) if any(map(self._of_program, body)):
                 yield from (one.name for one in handlers if one.name)
-            case ast.Return(value=ast.expr() as value) | ast.Yield(value=ast.expr() as value) if self._of_program(
-                value
-            ):
-                yield from self._enclosing(node)
+            case ast.Return(value=ast.expr() as value) | ast.Yield(value=ast.expr() as value):
+                yield from self._enclosing(node) if self._of_program(value) else ()
 
     def _given(self, function: ast.expr) -> Iterator[str]:
         """What may hold the program's objects once they were given to a function: its parameters, or its owner."""

@@ -12,7 +12,7 @@ from actors.membership import Report
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer, Reply
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.transport.address import resolve
 from actors.transport.client import Client

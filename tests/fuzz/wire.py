@@ -12,7 +12,7 @@ from actors.errors import ProtocolError
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.transport.codec import Message, decode, encode, parse
 from actors.weights import messages as weights
 

@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFail
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
-from actors.replay.batch import decode_batch
+from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
@@ -199,21 +199,26 @@ class Learner:
         """Each step trains on the batch of its version; a thread waits for it, so that commits and stopping go on."""
         recipe, trainer = self._recipe, self._trainer
         self._phase("training", f"{recipe.steps} steps")
-        coming = self._fetch(trainer.version)
+        batches = Batches(recipe, self._batches, self._fetcher, trainer.share, lambda: self._stopping)
+        coming = batches.fetch(trainer.version)
         while trainer.version < recipe.steps:  # a stop ends it below, where all ranks hear of it
-            groups = self._await_batch(coming)
+            groups = batches.wait(coming, self._checkpoints.settle)
             if not self._all_ranks_have(groups):
                 break
             assert groups is not None
             version = trainer.version
+            coming = batches.fetch(version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
-                oldest = recipe.replay.oldest_trained(version)
-                statistics = trainer.train_step(groups, recipe.generators.sampling.temperature, oldest)
+                statistics = trainer.train_step(
+                    groups,
+                    recipe.generators.sampling.temperature,
+                    recipe.replay.oldest_trained(version),
+                    partial(batches.whole, version),
+                )
                 seconds = time.monotonic() - start
                 self._publish()
             self._report(version, groups, statistics, seconds)
-            coming = self._fetch(trainer.version)
             self._after_step(trainer.version)
         self._phase("saving", "the checkpoint")
         self._save_what_is_not_durable()
@@ -250,29 +255,6 @@ class Learner:
 
     # ---------------------------------------------------------------- batches
 
-    def _fetch(self, version: int) -> "Future[list[Group] | None]":
-        return self._fetcher.submit(self._take, version)
-
-    def _take(self, version: int) -> list[Group] | None:
-        """The batch of `version`, however long it takes; None once the run is being stopped."""
-        while not self._stopping and version < self._recipe.steps:
-            batch = self._batches.poll("take_batch", {"version": version})
-            if batch:
-                return decode_batch(batch.body, batch.arrays, self._recipe.replay.group_size)
-        return None
-
-    def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
-        start = time.monotonic()
-        with waiting("the replay", "a full batch"):
-            while not coming.done() and not self._stopping:
-                self._checkpoints.settle()
-                try:
-                    coming.result(POLL_SECONDS)
-                except TimeoutError:
-                    continue
-        metrics.BATCH_WAIT.inc(time.monotonic() - start)
-        return coming.result(POLL_SECONDS) if not self._stopping else None
-
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
         return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner.ranks
@@ -280,10 +262,8 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        oldest = self._recipe.replay.oldest_trained(version) or 0
-        versions = (v for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist())
-        staleness = Counter(int(version - v) for v in versions if v >= oldest)
-        body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
+        staleness = staleness_of(groups, version, self._recipe.replay.oldest_trained(version))
+        body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)
         metrics.TRAINED_TOKENS.inc(statistics["tokens"])

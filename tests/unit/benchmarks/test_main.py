@@ -17,8 +17,12 @@ NAMES = (
     "learning",
     "logprobs",
     "weight-faults",
+    "overlap",
+    "recovery",
+    "weights",
     "sandbox-fuzz",
     "ledger",
+    "replay",
 )
 
 

@@ -68,6 +68,8 @@ def test_the_recipes_are_right(name: str) -> None:
         (["replay.group_size=1"], "replay.group_size is 1"),
         (["rewards.weights={accuracy: 0, format: 0}"], "rewards.weights: all are 0"),
         (["generators.count=0"], "generators.count is 0"),
+        (["generators.count=0", "network.joining=[verifier]"], "generators.count is 0"),
+        (["verifiers.count=0"], "verifiers.count is 0"),
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
@@ -79,6 +81,11 @@ def test_what_is_wrong_is_named_with_its_key(overrides: list[str], says: str) ->
     problem, *_ = found(*overrides)
     assert says in problem
     assert "\n" not in problem
+
+
+def test_a_run_that_others_join_need_not_start_any_itself() -> None:
+    joined = ["generators.count=0", "verifiers.count=0", "network.joining=[generator, verifier]"]
+    assert found(*joined) == []
 
 
 def test_every_problem_is_named() -> None:

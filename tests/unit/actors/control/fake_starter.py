@@ -26,6 +26,7 @@ class FakeProcess:
     refused: bool = False
     told: list[str] = field(default_factory=list)
     stopped: bool = False
+    drained: bool = False
     killed: bool = False
 
     def describe(self, seconds: float) -> Description | None:
@@ -38,6 +39,10 @@ class FakeProcess:
 
     def stop(self) -> None:
         self.stopped = True
+        self.done |= self.obedient
+
+    def drain(self) -> None:
+        self.drained = True
         self.done |= self.obedient
 
     def kill(self) -> None:

@@ -156,6 +156,17 @@ def test_a_dead_generator_is_replaced_and_taken_off_the_list(life: Life) -> None
     client.close()
 
 
+def test_a_pool_is_scaled_up_and_down_while_the_run_goes_on(life: Life) -> None:
+    assert life.controller.scale("generator", 3) == {"generator": 3, "verifier": 1}
+    assert len(life.starter.wait_for("generator", 3)) == 3
+    life.controller.scale("generator", 1)
+    assert until(lambda: sum(p.drained for p in life.starter.of("generator")) == 2, SECONDS)
+    assert until(lambda: not life.controller.status()["leaving"], SECONDS)
+    assert life.controller.status()["wanted"] == {"generator": 1, "verifier": 1}
+    life.controller.stop()
+    assert [e for e in life.end() if e["kind"] == "restart"] == []
+
+
 def test_a_dead_learner_starts_again_and_the_run_goes_on(life: Life) -> None:
     with closing(up(life, "learner")):
         life.starter.of("learner")[0].die("its process was killed, or crashed")

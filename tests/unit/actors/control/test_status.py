@@ -11,7 +11,7 @@ import pytest
 
 from actors.config.network import NetworkConfig, PortsConfig
 from actors.control.status import MAX_BODY_BYTES, Server
-from actors.errors import RunError
+from actors.errors import RecipeError, RunError
 from actors.transport.address import resolve
 
 
@@ -29,6 +29,11 @@ class Source:
 
     def page(self) -> str:
         return "<html>a run</html>"
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        if count > 8:
+            raise RecipeError(f"{count} is too many")
+        return {pool: count}
 
 
 @pytest.fixture

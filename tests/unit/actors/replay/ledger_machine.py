@@ -9,7 +9,8 @@ import msgpack
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.replay.ledger import Ledger, Reason, ReplayLimits
+from actors.replay.ledger import Ledger
+from actors.replay.limits import Reason, ReplayLimits
 from actors.replay.queues import UNREADY, State
 
 WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])

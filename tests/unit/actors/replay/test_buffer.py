@@ -13,7 +13,7 @@ from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, Step
 from actors.replay import messages as m
 from actors.replay.buffer import Buffer, Reply
 from actors.replay.delivery import Delivery
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.rewards import Verified
 from actors.transport.codec import Message, parse

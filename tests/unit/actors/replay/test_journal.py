@@ -19,7 +19,7 @@ from actors.replay import rows
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.transport.codec import Message
 from tests.unit.actors.replay.test_buffer import Sums, World
@@ -211,11 +211,11 @@ def test_a_learner_that_comes_back_gets_the_same_batches_and_its_steps_replace_t
     steps = [e for e in world.contents()["events"] if e["kind"] == "step"]
     world.crash()
     world.say("trained", "learner", version=2, statistics={}, staleness={}, step_seconds=1.0)
-    assert world.last.events == (), "whoever lost the answer asks again, and nothing new has happened"
+    assert not world.last.events, "whoever lost the answer asks again, and nothing new has happened"
     for version in range(1, 3):
         again = world.train(version)
         assert again["groups"] == batches[version]["groups"]
-        (step,) = world.last.events
+        step = world.last.events[0]
         assert step.model_dump(mode="json") == steps[version], "with the rewards of the first time"
     assert world.buffer.status()["groups"]["trained"] == 6
     world.step(3)

@@ -2,7 +2,8 @@
 
 from hypothesis import settings
 
-from actors.replay.ledger import Ledger, Reason, ReplayLimits
+from actors.replay.ledger import Ledger
+from actors.replay.limits import Reason, ReplayLimits
 from actors.replay.queues import State
 from tests.unit.actors.replay.ledger_machine import LedgerMachine
 

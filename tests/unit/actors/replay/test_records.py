@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from actors.replay import journal as journals
-from actors.replay.ledger import State
+from actors.replay.queues import State
 from tests.unit.actors.replay.test_buffer import payload
 from tests.unit.actors.replay.test_journal import Kept, Watched
 

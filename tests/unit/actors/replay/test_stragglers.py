@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from actors.observability.metrics import length_label
-from actors.replay.ledger import Ledger, Reason, ReplayLimits
+from actors.replay.ledger import Ledger
+from actors.replay.limits import Reason, ReplayLimits
 
 Rule = Literal["drop", "wait", "mask"]
 STALENESS, BATCH, TASKS = 2, 8, 2400

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.config.network import NetworkConfig
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.transport.address import resolve
 from actors.transport.client import Client

@@ -13,7 +13,7 @@ from actors.deadline import until
 from actors.errors import EngineError, RunError
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles import role as roles
 from actors.roles import up
