@@ -185,7 +185,8 @@ class Controller:
             self._watch.pull_events()
             self._watch.tick()
             for name, reason in self._watch.overdue().items():
-                self._ended(self._supervisor.end(name, reason))
+                if name in self._watch.overdue():  # the ranks of a learner are replaced together, and may be by now
+                    self._ended(self._supervisor.end(name, reason))
             self._try_vacancies()
             self._scale(self._supervisor)
             self._warn()
