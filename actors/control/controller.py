@@ -357,7 +357,8 @@ class Controller:
         """Whether the run trains, and somebody of every pool is at work."""
         state = self._recording.state
         up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
-        return state.step > 0 and state.phase.name not in ENDS and up >= set(overview.POOLS)
+        wanted = {role for role in overview.POOLS if self._scaling.count(role)}
+        return state.step > 0 and state.phase.name not in ENDS and up >= wanted
 
     def status(self) -> dict[str, Any]:
         supervised = self._supervisor.processes() if self._supervisor else ()
