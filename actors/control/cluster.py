@@ -21,7 +21,6 @@ from actors.control import environment, reaper
 from actors.control.environment import Environment
 from actors.control.placement import processes, resources
 from actors.errors import RunError
-from actors.transport import keys
 from sandbox.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
@@ -58,8 +57,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     )
     assert watcher.stdin is not None
     os.set_inheritable(watcher.stdin.fileno(), False)
-    # wherever HOME and the current directory of its processes are
-    changed = environment.variables(found, folder) | {reaper.MARK: run, keys.FOLDER: str(keys.folder())}
+    changed = environment.variables(found, folder) | environment.place_of_keys() | {reaper.MARK: run}
     try:
         with _environ(changed):
             yield Guard(folder, watcher.stdin.close)

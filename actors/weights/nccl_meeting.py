@@ -1,4 +1,4 @@
-"""How the ranks of an NCCL group meet: its id as digits in a store, and nobody calls NCCL before all are there.
+"""How the ranks of an NCCL group meet: its id as raw bytes in a store, and nobody calls NCCL before all are there.
 
 vLLM would put a pickled object into the store, which whoever reaches it can replace. And NCCL itself waits for ever for
 a rank that does not come, where a store has a deadline.
@@ -32,8 +32,8 @@ def meet(store: TCPStore, made: bytes | None, world_size: int, deadline_seconds:
     """The id that the first rank, which gives it, has made; returns once all ranks have called this."""
     deadline = timedelta(seconds=deadline_seconds)
     if made is not None:
-        store.set(_ID, made.hex())
+        store.set(_ID, made)  # type: ignore[arg-type] # the stubs know text alone
     if store.add(_COUNT, 1) == world_size:
         store.set(_ALL, "")
     store.wait([_ID, _ALL], deadline)
-    return bytes.fromhex(store.get(_ID).decode("ascii"))
+    return bytes(store.get(_ID))
