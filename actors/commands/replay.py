@@ -85,8 +85,8 @@ def _plan(folder: Path, first: int, last: int, overrides: Sequence[str]) -> "Pla
 def _eras(folder: Path, first: int, overrides: Sequence[str]) -> list["Era"]:
     """What held when: a run that was resumed with other settings has kept the earlier ones. Overrides hold from the
     first step that is asked for."""
+    from actors.config.loading import RECIPE
     from actors.config.what_if import what_if
-    from actors.folder import RECIPE
     from actors.roles.learner.retraining import Era
 
     ends = {int(path.stem.rpartition("-")[2]): path for path in folder.glob("recipe-until-*.yaml")}
@@ -135,9 +135,7 @@ def _verdict(plan: "Plan", found: Sequence["Retrained"]) -> str:
         return f"steps {plan.first} to {plan.last} with other settings"
     checked = [step for step in found if step.compared]
     if not checked:
-        return (
-            f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
-        )
+        return f"steps {plan.first} to {plan.last} trained again; the run has a checkpoint of none to compare them with"
     first = next((step for step in checked if step.difference is not None), None)
     if first is None:
         return f"bit-identical to the checkpoints of the steps {', '.join(str(step.step) for step in checked)}"

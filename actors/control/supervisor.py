@@ -33,6 +33,7 @@ from actors.control.root_cause import last_error
 from actors.control.starter import Process, Starter
 from actors.deadline import until
 from actors.errors import RunError
+from actors.observability.waits import waiting
 from actors.roles.role import Description, RoleContext, Storage
 from actors.transport.address import split
 from learner.extra import checkpoints, damage
@@ -156,7 +157,9 @@ class Supervisor:
             return bool(found) or stopped()
 
         try:
-            if not until(described, seconds, interval=0.0):
+            with waiting(process.name, "to come up"):
+                up = until(described, seconds, interval=0.0)
+            if not up:
                 raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")
         except RunError as error:
             raise RunError(f"{process.name} did not start: {error}; see {self._log(process)}") from error
@@ -222,6 +225,14 @@ class Supervisor:
         self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
         return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
 
+    def is_up(self, name: str) -> bool:
+        """Whether a process has reported that it came up."""
+        return name in self._processes and self._processes[name].up
+
+    def vacant(self, role: str) -> int:
+        """Places of a role that stay empty for now, and are tried again."""
+        return self.vacancies.count(role)
+
     def try_vacancies(self) -> dict[str, Supervised]:
         """Start those whose place was empty for long enough, by the name of who had it last."""
         found = {}
@@ -256,14 +267,6 @@ class Supervisor:
 
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
-
-    def is_up(self, name: str) -> bool:
-        """Whether a process has reported that it came up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now, and are tried again."""
-        return self.vacancies.count(role)
 
     def stop(self, *roles: str, seconds: float | None = None) -> None:
         """Ask the processes of some roles to end, wait, and kill whoever has not.

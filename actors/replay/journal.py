@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from actors.config.roles import JournalConfig
@@ -32,7 +33,6 @@ from actors.replay.messages import CompletionVerdict
 from actors.replay.payload import Payload
 from actors.replay.records import Past
 from actors.replay.rows import Connect, Rows, connect
-from actors.transport.codec import Message, decode, encode
 
 FOLDER = "journal"
 #: What the names of journals begin with that were put aside.
@@ -266,8 +266,9 @@ def _batch(rows: Rows, version: int) -> list[tuple[Head, Payload]]:
 def _group(rows: Rows, key: int) -> Accepted:
     data = _required(rows, "groups", key)
     with _Parsing(rows, f"group {key}"):
-        prompt, texts, *frames = _unpacked(data)
-        return Accepted(prompt, tuple(texts), Payload.of(decode(frames, len(data)).arrays, len(texts)))
+        prompt, texts, packed = _unpacked(data)
+        arrays = {name: np.frombuffer(content, dtype) for name, dtype, content in packed}
+        return Accepted(prompt, tuple(texts), Payload.of(arrays, len(texts)))
 
 
 def _identity(rows: Rows, packed: bytes) -> Identity:
@@ -298,8 +299,10 @@ class _Parsing:
 
 def _contents(changes: Changes, events: Sequence[tuple[int, Event]]) -> Iterator[tuple[str, int, bytes]]:
     for key, group in changes.accepted.items():
-        frames = encode(Message("group", 0, {}, group.payload.arrays()))
-        yield "groups", _row(key), _packed([group.prompt, group.texts, *frames])
+        arrays = [
+            [name, a.dtype.str, np.ascontiguousarray(a).data.cast("B")] for name, a in group.payload.arrays().items()
+        ]
+        yield "groups", _row(key), msgpack.packb([group.prompt, group.texts, arrays])
     for key, scores in changes.scores.items():
         yield "scores", _row(key), _packed([score.model_dump() for score in scores])
     for number, event in events:
@@ -313,6 +316,7 @@ def _row(key: Key) -> int:
 
 
 def _packed(value: Any) -> bytes:
+    """Texts of messages are whole; what else is told may hold half a surrogate pair, which costs time to look for."""
     return bytes(msgpack.packb(value, unicode_errors="surrogatepass"))
 
 

@@ -23,10 +23,12 @@ from actors.errors import JournalBlockedError, JournalError, JournalHeldError
 FILE, MARK = "journal.db", "last"
 SCHEMA = 1
 APPLICATION = 0x4C656577
-PAGE_BYTES = 16_384
+#: SQLite's largest. Groups are of kilobytes to megabytes: with 16 KiB a large one costs half as much again.
+PAGE_BYTES = 65_536
 #: What a connection may keep in memory (KiB).
-CACHE_KIB = 16_384
-#: The log goes into the file once it has so many pages, and is not kept longer than that (pages).
+CACHE_KIB = 65_536
+#: The log goes into the file once it has so many pages (256 MiB), and is not kept longer than that. Most groups are
+#: committed and deleted before, and their pages are then written once and not twice.
 LOG_PAGES = 4096
 #: How long another process may have the file, which perhaps is about to end (s).
 LOCK_SECONDS = 10.0
@@ -214,10 +216,7 @@ class Rows:
         self._close_mark()
 
     def damaged(self, what: str) -> JournalError:
-        return JournalError(
-            f"{self._folder}: the journal of the replay is damaged: {what}. `leeway run --resume` puts it aside and "
-            "begins at the newest checkpoint"
-        )
+        return JournalError(f"{self._folder}: the journal of the replay is damaged: {what}")
 
     def _checked(self, table: str, key: int, data: object, checksum: object) -> bytes:
         if not isinstance(data, bytes) or checksum != _checksum(table, key, data):

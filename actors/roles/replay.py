@@ -1,5 +1,6 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 from actors import process
 from actors.config.recipe import Recipe
 from actors.config.roles import ReplayConfig
-from actors.errors import RunError
+from actors.errors import JournalError, JournalHeldError, RunError
 from actors.models.tokenizer import vocabulary_of
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
@@ -19,6 +20,8 @@ from actors.replay.service import ReplayService
 from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
 from learner.extra import read_extra
+
+log = logging.getLogger(__name__)
 
 #: How often `run` looks whether it is to stop (s).
 WATCH_SECONDS = 0.2
@@ -54,34 +57,20 @@ class ReplayRole:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        recipe, replay = context.recipe, context.recipe.replay
+        recipe = context.recipe
         self._presence = enter(recipe, context.storage.folder, context.name)
-        tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
-        snapshot = _snapshot(context.storage)
-        journal = _journal(recipe, context.storage.folder, snapshot)
-        buffer = Buffer(
-            limits_of(replay),
-            replay.group_size,
-            tasks,
-            snapshot,
-            vocabulary_of(context.storage.model),
-            journal.past if journal else None,
-            context.clock(),
-            replay.max_progress_bytes,
-        )
-        events = journal.events if journal else []
-        if journal is not None and journal.past is not None:
-            journal.retain(buffer.records)
-            if snapshot is not None:
-                buffer.commit(snapshot["version"])
-        board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
-        for name, role in buffer.state.holders():
-            board.members.heard(name, role, context.clock())  # or else it is taken off, and its leases are revoked
+        try:
+            buffer, board, journal = brought_back(context)
+        except JournalHeldError:
+            raise
+        except JournalError as error:
+            advice = f"`leeway run --resume {context.storage.folder}` puts it aside and begins at the newest checkpoint"
+            raise JournalError(f"{error}; {advice}") from error
         self._service = ReplayService(
             buffer,
             board,
             self._presence.node,
-            replay.max_message_bytes,
+            recipe.replay.max_message_bytes,
             name=context.name,
             metrics_address=self._presence.metrics,
             clock=context.clock,
@@ -110,6 +99,33 @@ class ReplayRole:
         self._service.stop()
 
 
+def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
+    """Buffer and board as the journal in the run folder has them; without one, as the run's checkpoint or a new run
+    begins.
+
+    Raises:
+        JournalError: the journal is damaged or of something else, or another process has it.
+    """
+    recipe, folder, now = context.recipe, context.storage.folder, context.clock()
+    snapshot, config = _snapshot(context.storage), recipe.replay.journal
+    version = snapshot["version"] if snapshot else 0
+    identity = identity_of(recipe, folder, version)
+    journal = None if config.durability == "off" else Journal(folder / FOLDER, identity, config)
+    past, events = (journal.past, journal.events) if journal else (None, [])
+    tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
+    vocabulary = vocabulary_of(context.storage.model)
+    kept = recipe.replay.max_progress_bytes
+    buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept)
+    board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
+    if journal is not None and past is not None:
+        journal.retain(buffer.records)
+        buffer.commit(version)  # what the checkpoint contains, also where nobody was told any more that it is durable
+        log.info("%d groups are back from the journal", len(buffer.records))
+    for name, role in buffer.state.holders():
+        board.members.heard(name, role, now)  # whoever does not come back is taken off, and loses its leases
+    return buffer, board, journal
+
+
 def limits_of(config: ReplayConfig) -> ReplayLimits:
     """The bounds that the ledger keeps, as the recipe sets them."""
     return ReplayLimits(
@@ -127,13 +143,6 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
 def identity_of(recipe: Recipe, folder: Path, version: int) -> Identity:
     """What the journal of a run is of, which begins or resumes at `version`."""
     return Identity(folder.name, recipe.replay.group_size, limits_of(recipe.replay), version)
-
-
-def _journal(recipe: Recipe, folder: Path, snapshot: Mapping[str, Any] | None) -> Journal | None:
-    config = recipe.replay.journal
-    if config.durability == "off":
-        return None
-    return Journal(folder / FOLDER, identity_of(recipe, folder, snapshot["version"] if snapshot else 0), config)
 
 
 def _snapshot(storage: Storage) -> Mapping[str, Any] | None:

@@ -65,6 +65,12 @@ class Replay:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
+    def crash(self) -> None:
+        """A moment later, so that it is in the middle of something."""
+        time.sleep(0.05)
+        self.kill()
+        self.start()
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait(10)
@@ -148,7 +154,7 @@ def test_a_replay_that_is_killed_loses_no_group_and_delivers_the_same_batches(re
 
     for version in range(STEPS):
         if version in kills:
-            killed.append(threading.Thread(target=lambda: (time.sleep(0.05), replay.kill(), replay.start())))
+            killed.append(threading.Thread(target=replay.crash))
             killed[-1].start()
         delivered.append(taken(version))
         statistics = {"version": version, "statistics": {}, "staleness": {0: 6}, "step_seconds": 0.1}

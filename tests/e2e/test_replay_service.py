@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 import threading
 import time
 import urllib.request
@@ -15,12 +16,15 @@ import zmq
 
 from actors.config.loading import load
 from actors.config.network import NetworkConfig, PortsConfig
+from actors.config.roles import JournalConfig
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import EVENT, Phase, StepDone
 from actors.observability import metrics
+from actors.replay import rows
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
+from actors.replay.journal import Identity, Journal
 from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import RoleContext, Storage, build
@@ -268,6 +272,49 @@ def test_a_client_outlives_a_restart_of_the_replay() -> None:
 
     assert until(answered, 10)
     second.stop()
+
+
+def test_while_the_disk_is_full_whoever_changes_nothing_is_answered_and_the_others_wait(tmp_path: Path) -> None:
+    made: list[sqlite3.Connection] = []
+
+    def connect(path: str) -> sqlite3.Connection:
+        made.append(rows.connect(path))
+        return made[-1]
+
+    limits = ReplayLimits(max_staleness=0, groups_per_batch=1)
+    journal = Journal(tmp_path, Identity("run", 2, limits), JournalConfig(), connect)
+    node = resolve(NetworkConfig(), in_cluster=False)
+    replay = ReplayService(Buffer(limits, 2, Sums()), Board(20.0), node, 2**24, journal=journal)
+    pages = made[0].execute("PRAGMA page_count").fetchone()[0]
+    made[0].execute(f"PRAGMA max_page_count = {pages}")
+    replay.start()
+    generator, controller = client(replay, "generator"), client(replay, "controller")
+    answers: list[Any] = []
+
+    def work() -> None:
+        (task,) = generator.request("lease", {"version": 0, "capacity": 1}).body["tasks"]
+        body = {"purpose": "train", "group_id": task["group_id"], "prompt": "p" * 200_000, "texts": ["a", "b"]}
+        answers.append(generator.request("group_arrived", body, payload().arrays()).body)
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+
+    def told() -> bool:
+        events = controller.request("events", {"after": 0}).body.get("events", ())
+        return [event["reason"] != "" for event in events][:1] == [True]
+
+    assert until(told, 10)
+    with pytest.raises(PeerTimeoutError, match="full"):
+        controller.request("remove_member", {"name": "generator-9"}, deadline_seconds=0.1)
+    assert controller.request("status").body["conserved"]
+    assert controller.request("members").body["members"]
+    assert not answers and working.is_alive()
+    made[0].execute("PRAGMA max_page_count = 100000")
+    working.join(30)
+    assert answers == [{"accepted": True}]
+    events = controller.request("events", {"after": 0}).body["events"]
+    assert [event["reason"] != "" for event in events] == [True, False]
+    replay.stop()
 
 
 def test_the_role_serves_until_it_is_told_to_stop_and_resumes_from_a_checkpoint(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ class Life:
         model.mkdir()
         (model / "config.json").write_text("{}")
         overrides = [f"model={{kind: folder, path: {model}}}", "controller.stop_seconds=1", "controller.restarts=1"]
+        # few tasks, so that a replay is up at once
+        overrides += ["tasks.sources=[{source: addition, digits: 1}]", "tasks.held_out=8", "tasks.development=0"]
+        overrides.append("cold_start=null")
         self.starter, self.folder = starter, folder
         self.controller = Controller(
             load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05", *more]), folder, folder, None, 0, starter

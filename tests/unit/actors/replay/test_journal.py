@@ -211,11 +211,11 @@ def test_a_learner_that_comes_back_gets_the_same_batches_and_its_steps_replace_t
     steps = [e for e in world.contents()["events"] if e["kind"] == "step"]
     world.crash()
     world.say("trained", "learner", version=2, statistics={}, staleness={}, step_seconds=1.0)
-    assert world.last.events == (), "whoever lost the answer asks again, and nothing new has happened"
+    assert not world.last.events, "whoever lost the answer asks again, and nothing new has happened"
     for version in range(1, 3):
         again = world.train(version)
         assert again["groups"] == batches[version]["groups"]
-        (step,) = world.last.events
+        step = world.last.events[0]
         assert step.model_dump(mode="json") == steps[version], "with the rewards of the first time"
     assert world.buffer.status()["groups"]["trained"] == 6
     world.step(3)

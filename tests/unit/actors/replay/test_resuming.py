@@ -1,6 +1,7 @@
 """Whether a run that resumes goes on with its journal."""
 
 import dataclasses
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ def test_a_damaged_journal_is_put_aside_by_name(world: Kept) -> None:
 
 
 def test_a_group_that_is_missing_is_noticed_before_the_run_begins(world: Kept) -> None:
-    with rows.Rows(world.folder, "FULL") as opened, opened.transaction():
-        opened.delete("groups", [5])
+    connection = sqlite3.connect(world.folder / rows.FILE)
+    connection.execute("DELETE FROM groups WHERE key = 5")
+    connection.commit()
+    connection.close()
     assert "row 5 of groups is missing" in settle(world, 3)
 
 

@@ -109,3 +109,18 @@ def test_a_refusal_quotes_little_and_is_one_line(long: str) -> None:
         with pytest.raises(ProtocolError) as found:
             call()
         assert len(str(found.value)) < 400 and str(found.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdd" + (2**23).to_bytes(4, "big") + b"\x80" * 2**23,
+        b"\xdd" + (2**23).to_bytes(4, "big") + b"\xc0" * 2**23,
+        b"".join(b"\xdd" + (2**23).to_bytes(4, "big") for _ in range(400)) + b"\xc0" * 2**23,
+        b"\xdc\xff\xff" + (b"\xdc\x00\x80" + b"\x90" * 128) * 65535,
+    ],
+    ids=["maps", "nothings", "claims", "lists"],
+)
+def test_a_header_that_would_fill_the_memory_is_refused(bomb: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not MessagePack"):
+        decode([bomb], 2**28)
