@@ -20,6 +20,7 @@ NAMES = (
     "overlap",
     "recovery",
     "weights",
+    "generation",
     "sandbox-fuzz",
     "ledger",
     "replay",
