@@ -225,6 +225,14 @@ class Supervisor:
         self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
         return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
 
+    def is_up(self, name: str) -> bool:
+        """Whether a process has reported that it came up."""
+        return name in self._processes and self._processes[name].up
+
+    def vacant(self, role: str) -> int:
+        """Places of a role that stay empty for now, and are tried again."""
+        return self.vacancies.count(role)
+
     def try_vacancies(self) -> dict[str, Supervised]:
         """Start those whose place was empty for long enough, by the name of who had it last."""
         found = {}
