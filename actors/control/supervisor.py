@@ -225,14 +225,6 @@ class Supervisor:
         self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
         return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
 
-    def is_up(self, name: str) -> bool:
-        """Whether a process has reported that it came up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now, and are tried again."""
-        return self.vacancies.count(role)
-
     def try_vacancies(self) -> dict[str, Supervised]:
         """Start those whose place was empty for long enough, by the name of who had it last."""
         found = {}
@@ -267,14 +259,6 @@ class Supervisor:
 
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
-
-    def is_up(self, name: str) -> bool:
-        """Whether a process has reported that it came up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now, and are tried again."""
-        return self.vacancies.count(role)
 
     def stop(self, *roles: str, seconds: float | None = None) -> None:
         """Ask the processes of some roles to end, wait, and kill whoever has not.
