@@ -178,7 +178,7 @@ def _write(
     text = f"# Steps {plan.first} to {plan.last} of {plan.folder.name}, trained again\n\n{_verdict(plan, found)}\n\n"
     text += f"Other settings:\n\n{settings}\nA pair is run → replay; one number stands for both.\n\n{rows}"
     (place / "report.md").write_text(text, encoding="utf-8")
-    with (place / "steps.jsonl").open("w", encoding="utf-8") as file:
+    with (place / "statistics.jsonl").open("w", encoding="utf-8") as file:
         for step in found:
             values = {"run": original.get(step.step), "replay": step.statistics, "staleness": step.staleness}
             file.write(json.dumps({"step": step.step, **values}) + "\n")

@@ -71,5 +71,5 @@ def test_the_report_has_the_runs_statistics_beside_the_new_ones(changed_twice: P
     again = command._write(plan, found, {}, [])
     text = (place / "report.md").read_text()
     assert "learner.epochs=9" in text and "| 1 | 0.5 |" in text and "| 2 | 1.5 → 0.5 |" in text
-    assert len((place / "steps.jsonl").read_text().splitlines()) == 2
+    assert len((place / "statistics.jsonl").read_text().splitlines()) == 2
     assert again != place and again.parent == changed_twice / "replays"
