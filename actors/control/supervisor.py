@@ -260,14 +260,6 @@ class Supervisor:
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
 
-    def is_up(self, name: str) -> bool:
-        """Whether a process has reported that it came up."""
-        return name in self._processes and self._processes[name].up
-
-    def vacant(self, role: str) -> int:
-        """Places of a role that stay empty for now, and are tried again."""
-        return self.vacancies.count(role)
-
     def stop(self, *roles: str, seconds: float | None = None) -> None:
         """Ask the processes of some roles to end, wait, and kill whoever has not.
 

@@ -26,6 +26,8 @@ from actors.transport.address import listen, resolve
 
 pytestmark = pytest.mark.e2e
 
+#: Ray's own command, whose agents do not import the dashboard: see `control.cluster`.
+START = "import sys; sys.modules['ray.dashboard.optional_deps'] = None; from ray.scripts.scripts import main; main()"
 #: Longest wait for nodes to come or to go (s).
 SECONDS = 110.0
 EMPTY_LISTS = (
@@ -68,7 +70,7 @@ def cluster(tmp_path: Path) -> Iterator[None]:
     with guarded(environment.describe(None)) as guard:
         (tmp_path / "fake.yaml").write_text(json.dumps(configuration(port)))
         command = [
-            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head"),
+            *(sys.executable, "-c", START, "start", "--head"),
             *(f"--port={port}", "--num-cpus=0", f"--object-store-memory={80 * 2**20}", "--disable-usage-stats"),
             *(
                 "--include-dashboard=false",
