@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from actors.commands.scale import newest
 from actors.errors import RecipeError, RunError
 
 #: Longest wait for the controller's answer (s).
@@ -28,6 +29,8 @@ def status(
 ) -> None:
     """Show what a run does and what it waits for: pools, versions, queues, stuck calls, faults and recoveries.
 
+    Where `network.http_token` is for everything, it needs the run's token, as `leeway scale` does.
+
     The exit code is 0 for a run that is alive or has finished, and 1 for one that has failed, was interrupted, or
     cannot be reached.
     """
@@ -37,7 +40,7 @@ def status(
     from actors.report.live import live
     from sandbox.terminal import lasting
 
-    console, where = lasting(Console()), run or str(_newest(Path("runs")))
+    console, where = lasting(Console()), run or str(newest(Path("runs")))
     if not watch:
         told = _told(where)
         if told is None:
@@ -54,14 +57,6 @@ def status(
     console.print(_ended(where), highlight=False, markup=False, soft_wrap=True)
 
 
-def _newest(runs: Path) -> Path:
-    """The run folder that was written last."""
-    folders = [path.parent for path in runs.glob("*/recipe.yaml")]
-    if not folders:
-        raise RecipeError(f"there is no run folder in {runs}; name one, or the URL of a run's status page")
-    return max(folders, key=lambda folder: folder.stat().st_mtime)
-
-
 def _told(where: str) -> dict[str, Any] | None:
     """What the controller of a run says; None where the run in this folder is over.
 
@@ -70,7 +65,7 @@ def _told(where: str) -> dict[str, Any] | None:
         RunError: the controller does not answer.
     """
     if where.startswith(("http://", "https://")):
-        return _asked(where, f"no controller answers at {where}")
+        return _asked(where, None, f"no controller answers at {where}")
     from actors.config.loading import RECIPE
     from actors.control.whereabouts import whereabouts
 
@@ -82,13 +77,18 @@ def _told(where: str) -> dict[str, Any] | None:
         return None
     return _asked(
         found.url,
+        folder,
         f"{where}: the controller at {found.url} does not answer: it is being replaced, hangs, is on a machine that "
         f"this one does not reach, or the run was killed; see {folder}/logs/controller.log",
     )
 
 
-def _asked(url: str, refusal: str) -> dict[str, Any]:
-    request = urllib.request.Request(f"{url.rstrip('/')}/status", headers={"Accept": "application/json"})
+def _asked(url: str, folder: Path | None, refusal: str) -> dict[str, Any]:
+    from actors.transport.keys import read_token
+
+    token = read_token(folder)
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             told: dict[str, Any] = json.load(response)
