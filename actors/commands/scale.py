@@ -47,7 +47,7 @@ def newest(runs: Path) -> Path:
     """The run folder that was begun last. Raises RecipeError where there is none."""
     folders = [path for path in runs.iterdir() if (path / "recipe.yaml").is_file()] if runs.is_dir() else []
     if not folders:
-        raise RecipeError(f"there is no run in {runs}; name a run folder with --run")
+        raise RecipeError(f"there is no run in {runs}; name a run folder")
     return max(folders, key=lambda path: (path / "recipe.yaml").stat().st_mtime)
 
 

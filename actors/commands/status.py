@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from actors.commands.scale import newest
 from actors.errors import RecipeError, RunError
 
 #: Longest wait for the controller's answer (s).
@@ -28,6 +29,8 @@ def status(
 ) -> None:
     """Show what a run does and what it waits for: pools, versions, queues, stuck calls, faults and recoveries.
 
+    Where `network.http_token` is for everything, it needs the run's token, as `leeway scale` does.
+
     The exit code is 0 for a run that is alive or has finished, and 1 for one that has failed, was interrupted, or
     cannot be reached.
     """
@@ -37,7 +40,7 @@ def status(
     from actors.report.live import live
     from sandbox.terminal import lasting
 
-    console, where = lasting(Console()), run or str(_newest(Path("runs")))
+    console, where = lasting(Console()), run or str(newest(Path("runs")))
     if not watch:
         told = _told(where)
         if told is None:
@@ -54,14 +57,6 @@ def status(
     console.print(_ended(where), highlight=False, markup=False, soft_wrap=True)
 
 
-def _newest(runs: Path) -> Path:
-    """The run folder that was written last."""
-    folders = [path.parent for path in runs.glob("*/recipe.yaml")]
-    if not folders:
-        raise RecipeError(f"there is no run folder in {runs}; name one, or the URL of a run's status page")
-    return max(folders, key=lambda folder: folder.stat().st_mtime)
-
-
 def _told(where: str) -> dict[str, Any] | None:
     """What the controller of a run says; None where the run in this folder is over.
 
@@ -69,12 +64,10 @@ def _told(where: str) -> dict[str, Any] | None:
         RecipeError: there is no such run.
         RunError: the controller does not answer.
     """
+    if where.startswith(("http://", "https://")):
+        return _asked(where, None, f"no controller answers at {where}")
     from actors.config.loading import RECIPE
     from actors.control.whereabouts import whereabouts
-    from actors.transport.keys import read_token
-
-    if where.startswith(("http://", "https://")):
-        return _asked(where, read_token(), f"no controller answers at {where}")
 
     folder = Path(where).absolute()
     if not (folder / RECIPE).exists():
@@ -84,14 +77,17 @@ def _told(where: str) -> dict[str, Any] | None:
         return None
     return _asked(
         found.url,
-        read_token(folder),
+        folder,
         f"{where}: the controller at {found.url} does not answer: it is being replaced, hangs, is on a machine that "
         f"this one does not reach, or the run was killed; see {folder}/logs/controller.log",
     )
 
 
-def _asked(url: str, token: str | None, refusal: str) -> dict[str, Any]:
-    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+def _asked(url: str, folder: Path | None, refusal: str) -> dict[str, Any]:
+    from actors.transport.keys import read_token
+
+    token = read_token(folder)
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:

@@ -46,9 +46,14 @@ class Recording:
     def state(self) -> RunState:
         return self._recorder.state
 
+    @property
+    def seconds(self) -> float:
+        """Time since the run's start (s)."""
+        return self._clock() - self._origin
+
     def add(self, event: Event) -> None:
         """Stamp an event and record it."""
-        event = stamped(event, self._clock() - self._origin)
+        event = stamped(event, self.seconds)
         failed = self._recorder.record(event)
         self._keep(event)
         for each in failed:

@@ -9,6 +9,7 @@ replay ──events, status, members──▶ Watch ──▶ Recording   (what 
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.config.recipe import Recipe
@@ -114,8 +115,7 @@ class Watch:
         self.status = dict(status)
         totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
         if self._midway:
-            self._utilisation, self._midway = Utilisation(now, totals), False
-            return
+            self._utilisation, self._midway = self._since_last_tick(totals, now), False
         present = {member["role"] for member in self.members}
         self._utilisation.are_back(_reports(self.members))
         self._utilisation.observe(totals, now, absent=totals.keys() - present)
@@ -135,6 +135,14 @@ class Watch:
                 refusals=self.status["refusals"],
             )
         )
+
+    def _since_last_tick(self, totals: dict[str, Totals], now: float) -> Utilisation:
+        """What the controller before knew: what was generated since its last tick on record is not lost."""
+        state = self._recording.state
+        known = min(round(state.generated - state.generated_before), totals["generator"].generated_tokens)
+        before = totals | {"generator": replace(totals["generator"], generated_tokens=known)}
+        told = state.tick.seconds if state.tick else 0.0
+        return Utilisation(now - max(self._recording.seconds - told, self._recipe.controller.interval_seconds), before)
 
     def last_report(self, name: str) -> Report:
         """The last words of a process, which may have ended."""

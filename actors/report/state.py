@@ -99,6 +99,8 @@ class RunState:
         self._recent_ticks: deque[Tick] = deque()
         self.tick_seconds = 0.0
         self.generated = 0.0
+        #: What of it was generated before the run resumed last, by processes that are gone.
+        self.generated_before = 0.0
         self.busy_seconds: defaultdict[str, float] = defaultdict(float)
         self.busy: dict[str, Series] = {}
         self.queues: dict[str, Series] = {}
@@ -202,6 +204,7 @@ class RunState:
         self.rewind(step)
         self.unresponsive.clear()
         self._settled_staleness = self.staleness.copy()
+        self.generated_before = self.generated
         self.unwritten.clear()
 
     @property

@@ -56,4 +56,4 @@ def test_who_falls_silent_recovers_by_being_heard_of_and_who_is_killed_for_it_by
     ],
 )
 def test_work_flows_through_a_process(role: str, report: dict[str, object], expected: bool) -> None:
-    assert works(Seen(role, role, 0.0, Report(**report))) is expected  # type: ignore[arg-type]
+    assert works(Seen(role, role, 0.0, Report(**report))) is expected

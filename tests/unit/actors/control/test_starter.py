@@ -20,7 +20,12 @@ def test_the_first_call_works_and_a_later_one_waits_for_its_end() -> None:
     first = threading.Thread(target=once)
     first.start()
     assert begun.wait(30)
-    second = threading.Thread(target=lambda: (once(), done.append("second")))
+
+    def wait_for_it() -> None:
+        once()
+        done.append("second")
+
+    second = threading.Thread(target=wait_for_it)
     second.start()
     assert done == []
     end.set()

@@ -114,9 +114,9 @@ def test_all_ranks_of_a_learner_start_again_from_the_newest_checkpoint_that_is_w
         watched.came_up(process.name)
     newest = checkpoint(tmp_path, 4)
     (tmp_path / "checkpoints" / "step-000008").mkdir()  # without what says that it is whole
-    both = []
-    for process in starter.started:
-        process.die("its process was killed, or crashed")
+    both: list[Exit] = []
+    for rank in starter.started:
+        rank.die("its process was killed, or crashed")
     while len(both) < 2:
         both += watched.exited(1)
     assert [p.name for p in watched.replace(both[0])] == ["learner", "learner-rank-1"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.control.utilisation import POOLS, Utilisation
-from actors.membership import Totals
+from actors.membership import Report, Totals
 
 
 def totals(**generator: float) -> dict[str, Totals]:
@@ -51,3 +51,18 @@ def test_rates_times_intervals_add_up_to_all_tokens(looks: list[tuple[int, float
         seen.observe(totals(generated_tokens=tokens), now)
         counted += seen.tokens_per_second["generation"] * seen.interval_seconds
     assert counted == pytest.approx(tokens)
+
+
+def test_a_list_that_was_lost_makes_no_leap_and_loses_nothing_of_those_who_come_back() -> None:
+    def report(process: str, tokens: int) -> Report:
+        return Report(process=process, uptime_seconds=float(tokens), generated_tokens=tokens)
+
+    seen = Utilisation(0.0)
+    seen.observe(totals(generated_tokens=1000), 1.0)
+    seen.list_was_lost([("g-1", "generator", report("a", 700)), ("g-2", "generator", report("b", 300))])
+    seen.are_back([("g-1", "generator", report("a", 720))])
+    seen.observe(totals(generated_tokens=720), 2.0)
+    assert seen.tokens_per_second["generation"] == 20
+    seen.are_back([("g-1", "generator", report("a", 720)), ("g-2", "generator", report("c", 5))])
+    seen.observe(totals(generated_tokens=725), 3.0)
+    assert seen.tokens_per_second["generation"] == 5, "another process began at nothing"
