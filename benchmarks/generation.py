@@ -40,7 +40,7 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 STARTUP_SECONDS = 600.0
 ROUND_SECONDS = 600.0
 #: How often it is looked whether all groups of a round are submitted (s).
-WATCH_SECONDS = 0.005
+WATCH_SECONDS = 0.02
 TARGET = 0.95
 
 

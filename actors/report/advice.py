@@ -9,7 +9,7 @@ _BY_REASON = {
     "infra_error": "verification breaks, and the answers are not at fault: read logs/verifier-*.log",
     "overlong": "prompts are too long: raise tasks.max_prompt_tokens, or leave them out of tasks.sources",
     "malformed": "what the engine returns cannot be trained on: read logs/generator-*.log",
-    "lease_expired": "an engine, or its generator, did not answer for replay.lease_seconds: read logs/generator-*.log",
+    "lease_expired": "a group had no new token for replay.lease_seconds: read logs/generator-*.log",
     "attempts_exhausted": "their generators were lost with them, replay.generation_attempts times in a row: read "
     "logs/generator-*.log",
 }
