@@ -79,6 +79,7 @@ def cluster(tmp_path: Path) -> Iterator[None]:
             ),
         ]
         changed = {
+            "RAY_AUTH_MODE": "disabled",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",
