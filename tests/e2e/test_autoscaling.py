@@ -1,6 +1,7 @@
 """Pools that grow and shrink take nodes along: Ray's real autoscaler, on nodes that are processes of this machine."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def configuration(port: int) -> dict[str, Any]:
         "cluster_name": "fake",
         "max_workers": 4,
         "provider": {
-            "type": "fake_multinode",
+            # By its module: for the name `fake_multinode` Ray reads a file of defaults that its wheel lacks.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
@@ -93,7 +96,7 @@ def cluster(tmp_path: Path) -> Iterator[None]:
             if started.returncode == 0:
                 break
         assert started.returncode == 0, log.read_text()
-        ray.init(address=f"127.0.0.1:{port}", namespace="autoscaling", log_to_driver=False, logging_level="ERROR")
+        ray.init(address=f"127.0.0.1:{port}", namespace="autoscaling", log_to_driver=False, logging_level=logging.ERROR)
         yield
         ray.shutdown()
 
