@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from actors.config import checks as config_checks
 from actors.config import resuming
-from actors.config.loading import RECIPE, dump, load
+from actors.config.loading import RECIPE as RECIPE
+from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
 from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted

@@ -69,10 +69,12 @@ def _told(where: str) -> dict[str, Any] | None:
         RecipeError: there is no such run.
         RunError: the controller does not answer.
     """
-    if where.startswith(("http://", "https://")):
-        return _asked(where, f"no controller answers at {where}")
     from actors.config.loading import RECIPE
     from actors.control.whereabouts import whereabouts
+    from actors.transport.keys import read_token
+
+    if where.startswith(("http://", "https://")):
+        return _asked(where, read_token(), f"no controller answers at {where}")
 
     folder = Path(where).absolute()
     if not (folder / RECIPE).exists():
@@ -82,13 +84,15 @@ def _told(where: str) -> dict[str, Any] | None:
         return None
     return _asked(
         found.url,
+        read_token(folder),
         f"{where}: the controller at {found.url} does not answer: it is being replaced, hangs, is on a machine that "
         f"this one does not reach, or the run was killed; see {folder}/logs/controller.log",
     )
 
 
-def _asked(url: str, refusal: str) -> dict[str, Any]:
-    request = urllib.request.Request(f"{url.rstrip('/')}/status", headers={"Accept": "application/json"})
+def _asked(url: str, token: str | None, refusal: str) -> dict[str, Any]:
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             told: dict[str, Any] = json.load(response)

@@ -24,7 +24,7 @@ from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
-from actors.roles.learner.sft import cold_start
+from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
@@ -95,7 +95,11 @@ class Learner:
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             require_length(recipe, self._trainer.policy.longest)
             self._loaded = True
-            self._start()
+            try:
+                self._start()
+            except ColdStartStoppedError as error:
+                log.info("%s", error)
+                return
             self._train()
             leave()
 
@@ -155,7 +159,8 @@ class Learner:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
             stream = TaskStream(recipe.tasks, recipe.seed)
             with metrics.busy("learner"):
-                cold_start(recipe, trainer, self._model, stream, lambda text: self._phase("cold start", text))
+                say, stopped = (lambda text: self._phase("cold start", text)), (lambda: self._stopping)
+                cold_start(recipe, trainer, self._model, stream, say, stopped)
             self._checkpoints.begin(trainer.version)
         metrics.LEARNER_VERSION.set(trainer.version)
         self._phase("starting", "the generators are coming up")

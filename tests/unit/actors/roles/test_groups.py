@@ -202,8 +202,10 @@ class GrowingEngine(ScriptedEngine):
         self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
     ) -> list[SampledCompletion]:
         assert job is not None
-        number, parts = len(self.jobs), lambda: part(self.grown.get(number, 0))
-        job.follow(lambda: {0: parts(), 1: NOTHING}, lambda: {0: len(parts()), 1: 0})
+        number = len(self.jobs)
+        job.follow(
+            lambda: {0: part(self.grown.get(number, 0)), 1: NOTHING}, lambda: {0: self.grown.get(number, 0), 1: 0}
+        )
         answer = await super().generate(prompt, samples, sampling, job)
         await self.finish.wait()
         return answer

@@ -112,6 +112,26 @@ def test_a_refusal_quotes_little_and_is_one_line(long: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(40_000, dtype=np.int32),
+        np.arange(80_000, dtype=np.int32)[::2],
+        np.arange(40_000, dtype=np.int32).reshape(200, 200),
+        np.arange(40_000, dtype=np.int32).reshape(200, 200).T,
+        np.arange(40_000, dtype=">i4"),
+    ],
+    ids=["plain", "strided", "matrix", "transposed", "big-endian"],
+)
+def test_a_large_array_travels_from_its_own_memory_and_stays_in_its_message(array: np.ndarray) -> None:
+    frames = encode(Message("k", 1, {}, {"a": array}))
+    if array.flags.c_contiguous and array.dtype == np.int32:
+        assert np.shares_memory(np.frombuffer(frames[1], np.uint8), array)
+    found = decode(frames, 2**20).arrays["a"]
+    np.testing.assert_array_equal(found, array)
+    assert np.shares_memory(found, np.frombuffer(frames[1], np.uint8))
+
+
+@pytest.mark.parametrize(
     "bomb",
     [
         b"\xdd" + (2**23).to_bytes(4, "big") + b"\x80" * 2**23,
