@@ -20,6 +20,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from actors.commands.chaos import chaos
+from actors.commands.keys import keys
+from actors.commands.options import Overrides
+from actors.commands.replay import replay
+from actors.commands.scale import scale
+from actors.commands.status import status
+from actors.commands.up import up
 from actors.errors import ERRORS, RecipeError, exit_code
 from sandbox import cli as sandbox_cli
 from sandbox.interrupts import INTERRUPTED, Interrupts
@@ -33,11 +40,6 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).resolve().parent.parent
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a key, as in learner.threads=2; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -74,13 +76,13 @@ def run(
     console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
-        with locked(folder), _resumable(folder):
+        with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
             for note in run_.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj)
+            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:
         assert recipe is not None
         tree = load(recipe, overrides or ())
@@ -88,8 +90,8 @@ def run(
             found = surroundings(tree)
             folder = new_folder(tree)
             _note(tree)
-        with locked(folder), _resumable(folder):
-            show(tree, folder, None, 0, console, found, context.obj)
+        with locked(folder) as lock, _resumable(folder):
+            show(tree, folder, None, 0, console, found, context.obj, [lock])
 
 
 @contextmanager
@@ -124,10 +126,11 @@ def check(
 
 
 def _note(recipe: "Recipe") -> None:
-    """Say what the model's chat template does that the recipe does not show."""
+    """Say what the model's chat template does that the recipe does not show, and what is open on a cluster."""
+    from actors.config.network import exposed
     from actors.tasks.checks import unexpected
 
-    for what in unexpected(recipe):
+    for what in (*unexpected(recipe), *exposed(recipe.network, recipe.ray.address is not None)):
         _say(f"note: {what}", style="dim")
 
 
@@ -141,7 +144,13 @@ def _about(recipe: Path) -> Iterator[None]:
 
 
 app.command("score")(sandbox_cli.score)
+app.command("keys")(keys)
+app.command("up")(up)
+app.command("replay")(replay)
+app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
+app.command("chaos")(chaos)
+app.command("scale")(scale)
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

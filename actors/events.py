@@ -38,6 +38,7 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     seconds: float = Field(0.0, ge=0, description="time since the run's start (s); the controller stamps it")
+    number: int = Field(0, ge=0, description="on the board of the replay; 0: it is the controller's own")
 
 
 class Phase(_Event):
@@ -119,9 +120,19 @@ class Restart(_Event):
     """A process of the run was replaced."""
 
     kind: Literal["restart"] = "restart"
-    role: str = Field(description="generator, verifier, learner, replay")
+    role: str = Field(description="generator, verifier, learner, replay, controller")
     member: str = Field(description="name of the process")
     reason: HostileText = Field(description="why it was replaced")
+
+
+class Recovered(_Event):
+    """Work flows again after a fault."""
+
+    kind: Literal["recovered"] = "recovered"
+    role: str = Field(description="generator, verifier, learner, replay, controller")
+    member: str = Field(description="name of the process that was at fault; another one may have its place now")
+    fault: str = Field(description="died: it ended; hung: it was killed; silent, stuck: it got on by itself")
+    recovery_seconds: float = Field(ge=0, description="from when the fault was seen until work flowed again (s)")
 
 
 #: What of `WriteFailed` stands still, with the whole run, until it can be written.
@@ -140,7 +151,7 @@ class Unresponsive(_Event):
     """A process stopped working without having ended, or is back.
 
     silent: it reports no more; stuck: it reports, and gets nowhere; back: neither any more; lost: it died before it had
-    come up, and nothing takes its place.
+    come up, and its place is empty until it is tried again.
     """
 
     kind: Literal["unresponsive"] = "unresponsive"
@@ -205,6 +216,7 @@ Event = (
     | EvaluationMissing
     | WeightSync
     | Restart
+    | Recovered
     | Unresponsive
     | WriteFailed
     | Tick

@@ -21,12 +21,12 @@ from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
 from actors.replay.resuming import settle_journal
-from actors.report.writer import lock, read_back, write_atomically
+from actors.report.writer import lock, read_back
 from actors.roles.replay import identity_of
 from actors.roles.verifier.preference import check_files
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import tidy
+from learner.files import tidy, write_atomically
 
 RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
@@ -82,8 +82,10 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
+
+    It gives the lock's descriptor: a process that has it, too, keeps the lock for as long as it lives.
 
     Raises:
         RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
@@ -95,7 +97,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         _lock(folder, descriptor)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -18,8 +18,20 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: What a process may be called: its name stands in logs, paths, pages and metrics.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 #: The roles that a process can have. The driver of a run is no member of it.
 ROLES = ("controller", "replay", "generator", "verifier", "learner")
+
+
+class Wait(BaseModel):
+    """A process waits for another one, or for a part of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    on: str = Field(max_length=200, description="whom it waits for")
+    what: str = Field(max_length=200, description="what that is to do")
+    seconds: float = Field(ge=0, description="for how long by now (s)")
 
 
 class Report(BaseModel):
@@ -38,6 +50,7 @@ class Report(BaseModel):
     trained_tokens: int = Field(0, ge=0, description="completion tokens that went into an optimizer step")
     groups_in_flight: int = Field(0, ge=0, description="groups that it works on")
     metrics: str = Field("", max_length=200, description="host:port of its /metrics, as others reach it")
+    waits: tuple[Wait, ...] = Field((), max_length=16, description="what it has waited for, for long, longest first")
 
 
 @dataclass(slots=True)
@@ -65,6 +78,15 @@ class Totals:
         self.generated_tokens += report.generated_tokens
         self.trained_tokens += report.trained_tokens
 
+    def plus(self, report: Report) -> "Totals":
+        """These and what another process has done."""
+        return Totals(
+            self.uptime_seconds + report.uptime_seconds,
+            self.busy_seconds + report.busy_seconds,
+            self.generated_tokens + report.generated_tokens,
+            self.trained_tokens + report.trained_tokens,
+        )
+
 
 @dataclass(slots=True)
 class Membership:
@@ -86,7 +108,9 @@ class Membership:
         member = self._alive.get(name)
         joined = member is None
         if member is None:
-            member = self._silent.pop(name, None) or self._gone.pop(name, None) or Member(name, role, now)
+            if (gone := self._gone.pop(name, None)) is not None:  # its last words may still come
+                self._replaced[name, gone.report.process] = gone
+            member = self._silent.pop(name, None) or Member(name, role, now)
             self._alive[name] = member
         if report is not None:
             self._take(member, report)
@@ -94,7 +118,10 @@ class Membership:
         return joined
 
     def _take(self, member: Member, report: Report) -> None:
-        if (earlier := self._replaced.get((member.name, report.process))) is not None:
+        key = member.name, report.process
+        if member.report == Report() and key in self._replaced:
+            member.report = self._replaced.pop(key).report  # it was taken for gone, and is back itself
+        if (earlier := self._replaced.get(key)) is not None:
             member = earlier  # the last words of a process that has a successor, come late
         elif report.process != member.report.process and member.report != Report():
             # Another process under the name of one that is gone, such as a learner that resumed.

@@ -107,6 +107,51 @@ def weight_faults(
     raise typer.Exit(not weight_faults.run(json, trials, seed))
 
 
+@app.command("overlap")
+def overlap(json: Json = None) -> None:
+    """Throughput of 200 synthetic generators as a share of its bound, beside the same system without any overlap."""
+    from benchmarks import overlap
+
+    overlap.run(json)
+
+
+@app.command("recovery")
+def recovery(
+    json: Json = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many of each role and kind of fault.")] = 20,
+    seed: Annotated[int, typer.Option(help="Which processes are hit.")] = 0,
+) -> None:
+    """Time until a synthetic fleet is as fast as before, after each kind of fault."""
+    from benchmarks import recovery
+
+    raise typer.Exit(not recovery.run(json, trials, seed))
+
+
+@app.command("weights")
+def weights(
+    json: Json = None,
+    receivers: Annotated[str, typer.Option(help="Numbers of receivers, separated by commas.")] = "1,2,4,8",
+    updates: Annotated[int, typer.Option(min=1, help="How many updates are measured with each number.")] = 7,
+    bucket_bytes: Annotated[int, typer.Option(min=2**10, help="Size of a bucket (bytes).")] = 64 * 2**20,
+) -> None:
+    """Updates to `transformers` engines beside a bare Gloo broadcast of the same bytes."""
+    from benchmarks import weights
+
+    weights.run(json, [int(count) for count in receivers.split(",")], updates, bucket_bytes)
+
+
+@app.command("generation")
+def generation(
+    json: Json = None,
+    model: Annotated[Literal["tiny", "smollm2"] | None, typer.Option(help="Only this model.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each contender.")] = 5,
+) -> None:
+    """One generator, from lease to submission, beside bare vLLM."""
+    from benchmarks import generation
+
+    raise typer.Exit(not generation.run(json, model, rounds))
+
+
 @app.command("sandbox-fuzz")
 def sandbox_fuzz(
     target: Annotated[Literal["values", "http"], typer.Argument(help="What is fuzzed.")],
@@ -122,6 +167,29 @@ def sandbox_fuzz(
         raise typer.BadParameter(f"{error}; run `pip install atheris`") from error
 
     raise typer.Exit(sandbox_fuzz.run(target, seconds, saved))
+
+
+@app.command("ledger")
+def ledger(
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")] = 100_000,
+) -> None:
+    """The replay's ledger, explored by hypothesis with a crash possible at every step."""
+    from benchmarks import ledger
+
+    ledger.run(steps)
+
+
+@app.command("replay")
+def replay(
+    json: Json = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each contender runs with each size (s).")] = 10.0,
+    growth: Annotated[bool, typer.Option(help="With many clients and many groups, too.")] = True,
+    ray: Annotated[bool, typer.Option(help="Beside Ray's queue, too.")] = True,
+) -> None:
+    """Groups through the replay, beside bare pyzmq, a plain file and Ray's queue."""
+    from benchmarks import replay
+
+    replay.run(json, seconds, growth=growth, ray=ray)
 
 
 if __name__ == "__main__":

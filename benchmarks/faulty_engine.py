@@ -33,6 +33,10 @@ class FaultyReceiver:
         self._engine, self.workers = engine, engine.workers
         self.armed: tuple[str, int] | None = None
 
+    @property
+    def version(self) -> int | None:
+        return self._engine.version
+
     def _reached(self, step: str) -> None:
         if self.armed is not None and self.armed[0] == step:
             number, self.armed = self.armed[1], None

@@ -89,6 +89,15 @@ def save_groups(groups: Sequence[Group], file: Path) -> None:
     )
 
 
+def save_for_inspection(groups: Sequence[Group], file: Path) -> str:
+    """Write groups, if that is possible; returns where they are, for a message about something else."""
+    try:
+        save_groups(groups, file)
+    except OSError as error:  # which must not hide why the run ends
+        return f"no file, since {file} cannot be written ({error.strerror})"
+    return str(file)
+
+
 def _mask_of(completion: Completion) -> LossMask:
     return np.ones(len(completion.tokens), np.uint8) if completion.loss_mask is None else completion.loss_mask
 

@@ -6,10 +6,12 @@ the folder is whole or absent, and earlier checkpoints are untouched.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,38 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
             f"{folder} does not fit this model and configuration, or is damaged: {_cause(error)[-500:]}"
         ) from error
     return meta
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of a state from a checkpoint: the first tensor that differs, and the largest distance of any two numbers."""
+
+    name: str
+    largest: float
+
+
+def difference(folder: Path, state: Mapping[str, Any], parts: Collection[str]) -> Difference | None:
+    """How the tensors in some parts of a state differ from those of a checkpoint; None where none does.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    mine = {name: state[name] for name in state if name in parts}
+    theirs = copy.deepcopy(mine)
+    load(folder, theirs)
+    pairs = zip(_tensors(mine), _tensors(theirs), strict=True)
+    different = [(name, a, b) for (name, a), (_, b) in pairs if not torch.equal(a, b)]
+    if not different:
+        return None
+    return Difference(different[0][0], max(float((a - b).abs().max()) for _, a, b in different))
+
+
+def _tensors(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for key, value in tree.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{name}{key}", value.detach()
+        elif isinstance(value, Mapping):
+            yield from _tensors(value, f"{name}{key}.")
 
 
 def prune(parent: Path, keep_last: int) -> None:

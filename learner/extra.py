@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from learner.errors import CheckpointError
+from learner.files import write_atomically
 
 META = "learner.json"
 #: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.
@@ -51,6 +53,19 @@ def read_extra(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} is not a checkpoint ({error}); name a folder that Trainer.save wrote"
         ) from error
+
+
+def update_extra(folder: Path, extra: Mapping[str, Any]) -> None:
+    """Add to what is stored beside the tensors of a checkpoint, atomically.
+
+    Raises:
+        CheckpointError: if `folder` is no checkpoint, or cannot be written; it is as before then.
+    """
+    before = read_extra(folder)
+    try:
+        write_atomically(folder / META, json.dumps({**read_meta(folder), "extra": {**before, **extra}}))
+    except OSError as error:
+        raise CheckpointError(f"could not write {folder / META}: {error}") from error
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

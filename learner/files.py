@@ -1,4 +1,4 @@
-"""Folders that are whole or absent: written beside their place, made durable, and renamed."""
+"""Files and folders that are whole or absent: written beside their place, made durable, and renamed."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ def replace_folder(staging: Path, folder: Path) -> None:
     _sync(folder.parent)
     if retired is not None:
         shutil.rmtree(retired)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8; after a crash the file holds either the old or the new text.
+
+    Raises:
+        OSError: it cannot be written; the file holds the old text.
+    """
+    draft = staging_of(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def tidy(parent: Path) -> None:

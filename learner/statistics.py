@@ -127,6 +127,7 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
     # the current version and still not on policy, so only completions without an older token are compared.
     oldest = torch.zeros(len(x.lengths), dtype=x.age.dtype, device=x.age.device)
     oldest.scatter_reduce_(0, x.sequence, x.age, "amax")
+    current = oldest == 0 if x.whole is None else (oldest == 0) & x.whole
     log_ratio = x.logp.detach() - old_logprobs(x, o)
     if o.loss == "gspo":
         log_ratio = sequence_mean(log_ratio, x.sequence, x.lengths)[x.sequence]
@@ -140,7 +141,7 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
         age=array(x.age),
         weight=array(torch.ones_like(x.age) if weights is None else weights),
         kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
-        comparable=(array(oldest[x.sequence]) == 0) & comparable,
+        comparable=(array(current[x.sequence]) > 0) & comparable,
     )
 
 

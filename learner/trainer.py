@@ -8,19 +8,18 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from learner import checkpoint
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
-from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of, token_quantities
-from learner.batch import Group, save_groups, validate_groups
+from learner.algorithms.samples import Sample, minibatches, samples_of, token_quantities
+from learner.batch import Group, save_for_inspection, validate_groups
 from learner.config import LearnerConfig
 from learner.diagnosis import diagnose_non_finite
 from learner.distributed import ranks
@@ -37,9 +36,10 @@ from learner.model.adapters import (
 )
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
-from learner.model.packing import DUMMY, Packed, Segment, assign_micro_batches, pack, plan_micro_batches
+from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
+from learner.plan import micro_batches_of, minibatch_order, needs_proximal_pass, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
 from learner.statistics import (
     TokenRecord,
@@ -100,12 +100,24 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
-    def train_step(self, groups: Sequence[Group], temperature: float = 1.0) -> dict[str, float]:
+    def share(self, groups: Sequence[Group], version: int, oldest_version: int | None = None) -> list[list[int]]:
+        """See `plan.share_of`. For any thread, also while a step is made."""
+        return share_of(groups, self.config, self.seed, version, oldest_version)
+
+    def train_step(
+        self,
+        groups: Sequence[Group],
+        temperature: float = 1.0,
+        oldest_version: int | None = None,
+        whole: Callable[[], Sequence[Group]] | None = None,
+    ) -> dict[str, float]:
         """Train on a batch of groups.
 
         Args:
-            groups: the batch.
+            groups: the batch. Outside of this rank's `share`, tokens and single logprobs may be anything.
             temperature: of the sampling, at which the behaviour logprobs were taken.
+            oldest_version: tokens of older versions get no weight, see `samples_of`; None: all are trained.
+            whole: the batch with all of its tokens, where `groups` is not; asked for only to be saved for inspection.
 
         Returns:
             `statistics.STATISTICS`, by name.
@@ -118,16 +130,16 @@ class Trainer:
         start = time.perf_counter()
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
-        samples = samples_of(groups, objective)
-        if self._needs_proximal_pass:
+        samples = samples_of(groups, objective, oldest_version)
+        if needs_proximal_pass(self.config):
             self._compute_proximal([s for group in samples for s in group], groups, temperature)
         records: list[TokenRecord] = []
-        generator = np.random.default_rng((self.seed, self.version))
+        generator = minibatch_order(self.seed, self.version)
         steps = [
             self._optimizer_step(minibatch, groups, temperature, records, first=index == 0)
             for index, minibatch in enumerate(minibatches(samples, self.config, generator))
         ]
-        self._stop_when_not_finite(steps, groups)
+        self._stop_when_not_finite(steps, whole or (lambda: groups))
         self.version += 1
         every = self.config.objective.reference_refresh_steps
         if every and self.version % every == 0:
@@ -151,7 +163,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
-        plan = self._plan(samples, groups)
+        plan = micro_batches_of(samples, groups, self.config)
         init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed, start = 0.0, 0, len(records)
@@ -186,27 +198,6 @@ class Trainer:
             "fed_tokens": float(fed),
         }
 
-    def _plan(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[list[Segment]]:
-        """This rank's micro-batches of a minibatch."""
-        plan = plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens)
-        return assign_micro_batches(plan, ranks.rank(), ranks.world_size())
-
-    def _segments(self, samples: Sequence[Sample], groups: Sequence[Group]) -> list[Segment]:
-        """What has to go through the model, by prompt; completions that cannot have a gradient are not among it."""
-        by_prompt: dict[int, list[int]] = {}
-        for index, sample in enumerate(samples):
-            if has_gradient(sample, self.config.objective):
-                by_prompt.setdefault(sample.prompt, []).append(index)
-        return [
-            Segment(
-                groups[prompt].prompt,
-                tuple(samples[i].completion.tokens for i in indices),
-                tuple(indices),
-                tuple(samples[i].completion.loss_mask for i in indices),
-            )
-            for prompt, indices in by_prompt.items()
-        ]
-
     def _score(
         self, packed: Packed, samples: Sequence[Sample], temperature: float, trained: bool = True
     ) -> TokenQuantities:
@@ -221,16 +212,12 @@ class Trainer:
 
     # -- proximal and reference policies ----------------------------------------------------------------------------
 
-    @property
-    def _needs_proximal_pass(self) -> bool:
-        o = self.config.objective
-        several = self.config.minibatches > 1 or self.config.epochs > 1
-        return several and (o.old_policy == "proximal" or o.correction != "none")
-
     def _compute_proximal(self, samples: Sequence[Sample], groups: Sequence[Group], temperature: float) -> None:
         """Logprobs of the policy as it is before the first optimizer step, for the samples this step may train."""
         # Which rank will train a sample in which minibatch is not known yet, so every rank scores all of them.
-        for part in plan_micro_batches(self._segments(samples, groups), self.config.micro_batch_tokens):
+        for part in plan_micro_batches(
+            segments_of(samples, groups, self.config.objective), self.config.micro_batch_tokens
+        ):
             packed = pack(part, self.device)
             with torch.no_grad():
                 logp, _ = self.policy(packed, temperature)
@@ -263,25 +250,22 @@ class Trainer:
         """TFLOP/s of the devices of all ranks."""
         return ranks.world_size() * peak_teraflops(self.device, DTYPES[self.config.dtype])
 
-    def _stop_when_not_finite(self, steps: Sequence[Mapping[str, float]], groups: Sequence[Group]) -> None:
+    def _stop_when_not_finite(self, steps: Sequence[Mapping[str, float]], whole: Callable[[], Sequence[Group]]) -> None:
         for step in steps:
             self._non_finite_in_a_row = self._non_finite_in_a_row + 1 if step["non_finite"] else 0
-        if self._non_finite_in_a_row < self.config.max_non_finite_steps:
-            return
-        where = "a file that rank 0 names"
-        if ranks.rank() == 0:
-            folder = self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-inspection-")
-            file = Path(folder, f"batch-version-{self.version}.npz")
-            where = str(file)
-            try:
-                save_groups(groups, file)
-            except OSError as error:  # which must not hide why the run ends
-                where = f"no file, since {file} cannot be written ({error.strerror})"
-        raise NonFiniteError(
-            f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is in "
-            f"{where} (learner.batch.load_groups reads it). Version {self.version}: {self._diagnosis}. Look at its "
-            "logprobs and rewards, lower the learning rate, and resume from the last checkpoint."
-        )
+        if self._non_finite_in_a_row >= self.config.max_non_finite_steps:
+            where = self._save_for_inspection(whole)
+            raise NonFiniteError(
+                f"{self._non_finite_in_a_row} optimizer steps in a row had a non-finite loss or gradient; the batch is "
+                f"in {where} (learner.batch.load_groups reads it). Version {self.version}: {self._diagnosis}. Look at "
+                "its logprobs and rewards, lower the learning rate, and resume from the last checkpoint."
+            )
+
+    def _save_for_inspection(self, whole: Callable[[], Sequence[Group]]) -> str:
+        if ranks.rank() != 0:
+            return "a file that rank 0 names"
+        folder = self.config.inspection_folder or tempfile.mkdtemp(prefix="leeway-inspection-")
+        return save_for_inspection(whole(), Path(folder, f"batch-version-{self.version}.npz"))
 
     # -- weights out ------------------------------------------------------------------------------------------------
 
@@ -328,11 +312,20 @@ class Trainer:
 
     def save_async(self, folder: Path, extra: Mapping[str, Any]) -> Future[None]:
         """As `save`, but only the copy is made now; the future is done when the checkpoint is durable."""
-        meta = {"version": self.version, "seed": self.seed, "extra": dict(extra)}
+        meta = {
+            "version": self.version,
+            "seed": self.seed,
+            "threads": torch.get_num_threads(),
+            "non_finite_in_a_row": self._non_finite_in_a_row,
+            "extra": dict(extra),
+        }
         return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Resume from a checkpoint, bit-identical on CPUs. Settings, also the optimizer's, are those of this trainer.
+        """Resume from a checkpoint. Settings, also the optimizer's, are those of this trainer.
+
+        On CPUs of one kind, with as many threads and ranks as before, every step from here on is bit-identical to what
+        it would have been without the interruption. On GPUs sums are taken in an order that varies.
 
         Returns:
             The `extra` that was saved with it.
@@ -346,10 +339,19 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         self.version = meta["version"]
+        self._non_finite_in_a_row = meta.get("non_finite_in_a_row", 0)  # absent in those of earlier releases
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.scheduler = schedule(self.optimizer, self.config.optimizer, state["scheduler"]["last_epoch"])
         torch.set_rng_state(state["rng"])
         return dict(meta["extra"])
+
+    def difference(self, folder: Path) -> checkpoint.Difference | None:
+        """How weights, moments and reference differ from those of a checkpoint; None where they are bit-identical.
+
+        Raises:
+            CheckpointError: as `load`.
+        """
+        return checkpoint.difference(Path(folder), self._state(), ("model", "reference", "optimizer"))
 
     def _state(self) -> dict[str, Any]:
         """State tensors; loading writes the model's (and the reference's) in place."""

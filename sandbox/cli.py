@@ -25,6 +25,7 @@ from sandbox.interrupts import INTERRUPTED, Interrupts
 from sandbox.offline import ScoredLine, score_lines
 from sandbox.pool import Pool
 from sandbox.programs.runner import NO_SCRATCH
+from sandbox.secret_files import read_secret, require_word
 from sandbox.terminal import lasting
 
 TOKEN_VARIABLE = "LEEWAY_SANDBOX_TOKEN"
@@ -52,10 +53,13 @@ def serve(
     config: ConfigOption = None,
     workers: WorkersOption = None,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Requests worked on at once; more get 503.")] = 64,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token, which nobody else can read; default: the variable.")
+    ] = None,
 ) -> None:
     """Serve POST /run_code (as SandboxFusion does), POST /verify and GET /metrics.
 
-    Clients send the token in LEEWAY_SANDBOX_TOKEN as a bearer token.
+    Clients send the token in --token-file, or in LEEWAY_SANDBOX_TOKEN, as a bearer token.
     Without one, only a loopback address is served.
     """
     with _exit_codes(), ExitStack() as stack:
@@ -65,10 +69,12 @@ def serve(
         from sandbox.server import make_app
 
         loaded = settings.load(config, workers)
-        token = _token()
+        token = _token(token_file)
         addresses = listening.resolve(host, port)
         if token is None and not all(address.is_loopback for address in addresses):
-            raise InputError(f"set {TOKEN_VARIABLE} to serve {host}: without a token only loopback is served")
+            raise InputError(
+                f"set {TOKEN_VARIABLE} or --token-file to serve {host}: without a token only loopback is served"
+            )
         sockets = [stack.enter_context(made) for made in listening.bind(addresses)]
         pool = stack.enter_context(Pool(loaded.sandbox, loaded.rewards))
         _announce(pool)
@@ -236,11 +242,11 @@ def _must_not_be_input(out: Path | None, file: Path) -> None:
             raise InputError(f"{out} is the input; write to another file")
 
 
-def _token() -> str | None:
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise InputError(f"{TOKEN_VARIABLE} may hold printable ASCII characters without spaces only")
-    return token
+def _token(file: Path | None) -> str | None:
+    if file is not None:
+        return read_secret(file)
+    given = os.environ.get(TOKEN_VARIABLE)
+    return require_word(given, TOKEN_VARIABLE) if given else None
 
 
 @contextlib.contextmanager

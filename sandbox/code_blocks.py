@@ -53,7 +53,8 @@ def last_program(response: str, entry: str = "") -> str | None:
             return None
     programs = [block.text for block in found if block.python or (not block.tag and _acts(block.text))]
     programs = programs or [block.text for block in found if not block.tag]
-    defining = [text for text in programs if entry and _defines(text, entry)]
+    # Parsed only where there is a choice.
+    defining = [text for text in programs if entry and len(programs) > 1 and _defines(text, entry)]
     return next(reversed(defining or programs), None)
 
 

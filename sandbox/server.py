@@ -6,10 +6,8 @@ The application is made by `make_app` around a pool whose life is the caller's b
 from __future__ import annotations
 
 import base64
-import hmac
 import os
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -20,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.config import MIB, SandboxConfig
 from sandbox.errors import FilesError, SandboxError
+from sandbox.gate import Admits, Gate, Token
 from sandbox.pool import Pool
 from sandbox.programs.outcome import Outcome
 from sandbox.verdict import Status, Submission, Verdict
@@ -34,10 +33,6 @@ Language = Literal[
     "lua", "R", "perl", "D_ut", "ruby", "scala", "julia", "pytest", "junit", "kotlin_script", "jest", "verilog",
     "python_gpu", "lean", "swift", "racket",
 ]  # fmt: skip
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class RunRequest(BaseModel):
@@ -170,8 +165,13 @@ def make_app(
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         return JSONResponse({"detail": problems}, status_code=422)
 
-    app.add_middleware(_Gate, token=token, max_body_bytes=max_body_bytes)
+    app.add_middleware(Gate, admits=_admits(token), max_body_bytes=max_body_bytes)
     return app
+
+
+def _admits(token: str | None) -> Admits:
+    wanted = None if token is None else Token(token)
+    return lambda _, path, given: wanted is None or path in _OPEN_PATHS or wanted.matches(given)
 
 
 class _slot:  # noqa: N801 - used as a function
@@ -258,63 +258,3 @@ def _result(outcome: Outcome) -> RunResult:
         stdout=outcome.stdout.decode("utf-8", "replace"),
         stderr=outcome.stderr.decode("utf-8", "replace"),
     )
-
-
-class _Gate:
-    """ASGI middleware: checks the token before a byte of the body is read, and counts the body while it arrives."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], token: str | None, max_body_bytes: int) -> None:
-        self._app = app
-        self._token = None if token is None else f"Bearer {token}".encode()
-        self._max_body_bytes = max_body_bytes
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        given = headers.get(b"authorization", b"")
-        if self._token and scope["path"] not in _OPEN_PATHS and not hmac.compare_digest(given, self._token):
-            await _refuse(send, 401, "a bearer token is needed", [(b"www-authenticate", b"Bearer")])
-            return
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:20]) > self._max_body_bytes:
-            await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
-            return
-        body = await self._body(receive)
-        if body is None:
-            await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
-            return
-        await self._app(scope, _replay(body, receive), send)
-
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body, or None if it is too long; a chunked one declares no length."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return bytes(body)
-            body += message.get("body", b"")
-            if len(body) > self._max_body_bytes:
-                return None
-            if not message.get("more_body", False):
-                return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    sent = False
-
-    async def replayed() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
-async def _refuse(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    plain = [(b"content-type", b"text/plain"), *(headers or [])]
-    await send({"type": "http.response.start", "status": status, "headers": plain})
-    await send({"type": "http.response.body", "body": text.encode()})

@@ -179,12 +179,16 @@ def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
             found = _configuration(folder)
         except (OSError, ValueError):
             return  # which `_model` says
-        positions, window = found.get("max_position_embeddings"), found.get("sliding_window")
+        positions = found.get("max_position_embeddings")
         # scaled positions reach further, by rules that each kind of scaling has of its own
-        if isinstance(positions, int) and not found.get("rope_scaling") and not found.get("rope_parameters"):
+        if isinstance(positions, int) and not _scales(found):
             yield f"max_position_embeddings of {folder}", positions
-        if isinstance(window, int) and found.get("use_sliding_window", True):
-            yield f"sliding_window of {folder}, over which packed sequences cannot be trained,", window
+
+
+def _scales(found: dict[str, Any]) -> bool:
+    """Whether the positions are scaled, by what transformers writes since version 5, or before it."""
+    rope = found.get("rope_parameters") or found.get("rope_scaling")
+    return bool(rope) and not (isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "default")
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -198,8 +202,17 @@ def _signal(recipe: Recipe) -> Iterator[str]:
     """What would run, and could not learn whatever the model writes."""
     if recipe.preferences is None and not any(recipe.rewards.weights.model_dump().values()):
         yield "rewards.weights: all are 0, so that every reward is 0; give rewards.weights.accuracy another weight"
-    if recipe.steps and not recipe.generators.count:
-        yield "generators.count is 0, so that nothing is ever generated; set 1 or more"
+    joining = recipe.network.joining
+    if recipe.steps and not recipe.generators.count and "generator" not in joining:
+        yield (
+            "generators.count is 0, so that nothing is ever generated; set 1 or more, or name generator in "
+            "network.joining where they join with `leeway up`"
+        )
+    if recipe.steps and not recipe.verifiers.count and "verifier" not in joining:
+        yield (
+            "verifiers.count is 0, so that nothing is ever scored; set 1 or more, or name verifier in network.joining "
+            "where they join with `leeway up`"
+        )
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:

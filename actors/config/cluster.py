@@ -35,3 +35,31 @@ class MembershipConfig(Section):
         if self.timeout_seconds < 3 * self.heartbeat_seconds:
             raise ValueError("timeout_seconds must be at least three times heartbeat_seconds")
         return self
+
+
+class PoolBounds(Section):
+    """How far the autoscaler may go with a pool."""
+
+    min: int = Field(1, ge=1, description="fewest processes of the pool")
+    max: int = Field(1, ge=1, description="most processes of the pool")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PoolBounds":
+        if self.min > self.max:
+            raise ValueError("min is larger than max")
+        return self
+
+
+class AutoscaleConfig(Section):
+    """Sizes the pools while the run goes on; the rule stands in actors/control/autoscaler.py."""
+
+    generators: PoolBounds = Field(default_factory=PoolBounds, description="how many generators there may be")
+    verifiers: PoolBounds = Field(default_factory=PoolBounds, description="how many verifiers there may be")
+    hold_seconds: float = Field(
+        60.0, ge=0, description="a pool is changed only where the rule has said so for this long (s)"
+    )
+    cooldown_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="time after a change in which a pool is left alone; longer than a process takes to come up (s)",
+    )

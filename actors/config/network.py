@@ -1,7 +1,7 @@
 """How the processes of a run reach each other."""
 
 import ipaddress
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,6 +41,21 @@ class NetworkConfig(Section):
         "machine, in a cluster each node's own address",
     )
     ports: PortsConfig = Field(default_factory=PortsConfig, description="fixed ports")
+    curve: Literal["off", "required"] = Field(
+        "off",
+        description="required: the messages of all processes are encrypted, and only clients whose key is listed "
+        "connect; every process finds its keys, see `leeway keys`; off: for a run on one machine",
+    )
+    http_token: Literal["changes", "everything"] = Field(
+        "changes",
+        description="what needs the run's token over HTTP: changes: all that changes something; everything: each page "
+        "and /metrics too, but for /healthz and /readyz",
+    )
+    joining: list[Literal["generator", "verifier"]] = Field(
+        default_factory=list,
+        description="roles of which processes may join from elsewhere, with `leeway up`; the run itself may then start "
+        "none of them (generators.count: 0)",
+    )
 
     @field_validator("bind", "advertise", mode="before")
     @classmethod
@@ -73,3 +88,13 @@ class NetworkConfig(Section):
                 "::, or to an address of the same family"
             )
         return self
+
+
+def exposed(network: NetworkConfig, in_cluster: bool) -> list[str]:
+    """What others on the network could do to a run; no reason to refuse it, for a network may be one's own."""
+    if network.curve == "required" or not (in_cluster or network.joining):
+        return []
+    return [
+        "the processes of this run trust whoever can reach them, and what they say can be read on its way; make keys "
+        "with `leeway keys`, and set network.curve: required"
+    ]

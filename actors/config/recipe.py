@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from actors.config.base import Section
-from actors.config.cluster import MembershipConfig, RayConfig
+from actors.config.cluster import AutoscaleConfig, MembershipConfig, RayConfig
 from actors.config.model import ModelConfig
 from actors.config.network import NetworkConfig
 from actors.config.roles import (
@@ -49,6 +49,14 @@ class Recipe(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
+    autoscale: AutoscaleConfig | None = Field(
+        None, description="size generators and verifiers while the run goes on; default: as many as count says"
+    )
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a request waits for a replay that hangs: until it is killed, and another has come up (s)."""
+        return self.membership.timeout_seconds + self.controller.hang_seconds + self.controller.startup_seconds
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -86,6 +94,12 @@ class Recipe(Section):
         own = self.evaluation.sampling
         longest = own.max_tokens or self.generators.sampling.max_tokens
         return SamplingConfig(temperature=own.temperature, top_p=own.top_p, max_tokens=longest)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether each completion is sampled with a seed of its own."""
+        chosen = self.generators.seeded
+        return self.replay.max_staleness == 0 if chosen is None else chosen
 
     @property
     def cpus(self) -> float:

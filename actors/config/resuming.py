@@ -49,7 +49,9 @@ APPLIED = frozenset(
         "replay.generation_attempts",
         "replay.verify_attempts",
         "replay.max_message_bytes",
+        "replay.stragglers",
         "replay.journal",
+        "replay.max_progress_bytes",
         "verifiers",
         "sandbox",
         "learner.ranks",
@@ -82,6 +84,7 @@ APPLIED = frozenset(
         "network",
         "membership",
         "ray",
+        "autoscale",
     }
 )
 _TAG = re.compile(r"\[\w+\]")

@@ -53,6 +53,13 @@ class SyntheticConfig(Section):
     mean_tokens: float = Field(64.0, gt=0, description="mean length of a completion (tokens)")
     sigma: float = Field(0.5, ge=0, description="standard deviation of the logarithm of the length")
     pass_rate: float = Field(0.5, ge=0, le=1, description="share of completions that quote the right answer")
+    lengths: Literal["lognormal", "pareto"] = Field("lognormal", description="distribution of a completion's length")
+    tail_index: float = Field(
+        1.5, gt=1, description="exponent of the Pareto tail; the smaller, the longer are the few long completions"
+    )
+    pass_rate_spread: float = Field(
+        0.0, ge=0, le=1, description="how far pass rates of tasks differ: 0 all the same, 1 always or never solved"
+    )
 
 
 class GeneratorsConfig(Section):
@@ -69,6 +76,23 @@ class GeneratorsConfig(Section):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how training completions are sampled")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="the vLLM engine")
     synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig, description="the synthetic engine")
+    progress_tokens: int = Field(
+        512,
+        ge=1,
+        description="a completion's new tokens are reported once there are so many, so that another generator can "
+        "continue it where this one is lost (tokens)",
+    )
+    drain_seconds: float = Field(
+        25.0,
+        gt=0,
+        description="a generator that is told to leave, by SIGTERM or by the run, has so long to finish what it works "
+        "on and to hand in the rest (s); 5 s less than the time until SIGKILL, which Kubernetes sets to 30 s",
+    )
+    seeded: bool | None = Field(
+        None,
+        description="sample each completion with a seed of its own, which follows from run, task, version and its "
+        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+    )
 
 
 class JournalConfig(Section):
@@ -105,7 +129,7 @@ class ReplayConfig(Section):
     lease_seconds: float = Field(
         120.0,
         gt=0,
-        description="a task is issued again when its generator has not said for this long that it works on it (s)",
+        description="a task is issued again when its generator has not said for this long that it has a new token (s)",
     )
     generation_attempts: int = Field(
         3,
@@ -124,12 +148,31 @@ class ReplayConfig(Section):
     journal: JournalConfig = Field(
         default_factory=JournalConfig, description="what a replay that dies is brought back from"
     )
+    stragglers: Literal["drop", "wait", "mask"] = Field(
+        "drop",
+        description="what becomes of groups with tokens over replay.max_staleness, long ones for the most part. drop: "
+        "they are dropped and their tasks issued again, so that training is biased against long completions; wait: "
+        "there are none, since the learner waits rather than outrun a group; mask: they stay, and tokens over it "
+        "get no weight",
+    )
+
+    def oldest_trained(self, version: int) -> int | None:
+        """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
+        return version - self.max_staleness if self.stragglers == "mask" else None
+
+    max_progress_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**30,
+        description="most that is kept in memory of unfinished groups, for generators that continue them; what is "
+        "reported beyond it is not kept, and is generated again where its generator is lost (bytes)",
+    )
 
 
 class VerifiersConfig(Section):
     """The pool that scores completions."""
 
-    count: int = Field(1, ge=1, description="number of verifier actors")
+    count: int = Field(1, ge=0, description="number of verifier actors")
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
     groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")
@@ -179,8 +222,8 @@ class ControllerConfig(Section):
     restarts: int = Field(
         10,
         ge=0,
-        description="restarts of generators and verifiers within controller.restart_window_seconds before the run "
-        "gives up",
+        description="restarts of processes within controller.restart_window_seconds before the run gives up; whatever "
+        "happens to several at once counts as one",
     )
     restart_window_seconds: float = Field(
         3600.0, gt=0, description="time after which a restart counts no more: a run may take weeks (s)"
@@ -189,7 +232,7 @@ class ControllerConfig(Section):
         60.0,
         gt=0,
         description="time that a process has to come back after it was taken off the list of members for its silence, "
-        "before it is killed: a generator or verifier is then replaced, with learner or replay the run ends (s)",
+        "before it is killed and replaced (s)",
     )
     fruitless_batches: int = Field(
         50,
@@ -211,4 +254,16 @@ class ControllerConfig(Section):
         gt=0,
         description="time for a graceful shutdown after an interrupt, before the run is killed (s); 5 s less than the "
         "time until SIGKILL, which Kubernetes and Slurm set to 30 s",
+    )
+    retry_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="time after which the place of a generator or verifier that did not come up is tried again (s); it "
+        "doubles with every attempt that fails, up to 16 times of this",
+    )
+    orphan_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="a process that hears of neither replay nor controller for this long ends by itself (s); the "
+        "replay does where it hears of no controller",
     )

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,13 @@ from actors.control import environment, reaper
 from actors.control.environment import Environment
 from actors.control.placement import processes, resources
 from actors.errors import RunError
+from learner.files import write_atomically
 from sandbox.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
 
+#: The file of a run folder that has the name of the run's namespace in Ray clusters.
+NAMESPACE = "namespace"
 #: How often it is looked whether this process has left its cluster, and what it then has to do it in (s).
 LEAVING_SECONDS = 0.3
 
@@ -43,8 +46,14 @@ class Guard:
 
 
 @contextmanager
-def guarded(found: Environment) -> Iterator[Guard]:
-    """A mark on all that this process starts, variables that suit the machine, and a reaper that ends them with it."""
+def guarded(found: Environment, keep: Sequence[int] = ()) -> Iterator[Guard]:
+    """A mark on all that this process starts, variables that suit the machine, and a reaper that ends them with it.
+
+    Args:
+        found: what the machine is like.
+        keep: descriptors that the reaper has, too: a lock that goes with them lasts until nothing of the run is left,
+            however this process ends.
+    """
     run = secrets.token_hex(8)
     folder = environment.temporary_folder()
     environment.write_token(folder)
@@ -52,6 +61,7 @@ def guarded(found: Environment) -> Iterator[Guard]:
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", reaper.__file__, run, str(folder)],
         stdin=subprocess.PIPE,
+        pass_fds=tuple(keep),
         start_new_session=True,
         env=inherited,
     )
@@ -89,13 +99,19 @@ def _environ(changed: Mapping[str, str | None]) -> Iterator[None]:
 
 
 @contextmanager
-def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[None]:
-    """Join the recipe's Ray cluster, or start a small one that ends with this process."""
+def cluster(recipe: Recipe, folder: Path, guard: Guard, interrupts: Interrupts) -> Iterator[None]:
+    """Join the recipe's Ray cluster, or start a small one that ends with this process.
+
+    What the run starts there has names in a namespace of its run folder, and is ended by them: in the end, and, where
+    an earlier process of the run could not do that, in the beginning.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+    from actors.control.starter import end_all
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "namespace": _namespace(folder)}
     if recipe.ray.address:
         options["address"] = recipe.ray.address
     else:
@@ -116,11 +132,23 @@ def cluster(recipe: Recipe, guard: Guard, interrupts: Interrupts) -> Iterator[No
     try:
         if not recipe.ray.address:
             require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+        else:
+            end_all()
         yield
     finally:
-        if not recipe.ray.address:
+        if recipe.ray.address:
+            end_all()
+        else:
             threading.Thread(target=_end_cluster, args=(ray, guard), name="cluster-end", daemon=True).start()
         ray.shutdown()
+
+
+def _namespace(folder: Path) -> str:
+    """A name that only this run folder has, also where another machine has a folder of the same path."""
+    path = folder / NAMESPACE
+    if not path.exists():
+        write_atomically(path, f"leeway-{secrets.token_hex(8)}")
+    return path.read_text()
 
 
 def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:

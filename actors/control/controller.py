@@ -1,67 +1,94 @@
 """The controller: starts the pools, watches and replaces their processes, records the run, serves HTTP, ends it all.
 
 run:  start replay ─▶ learner ─▶ generators, verifiers ─▶ watch until the learner is done ─▶ wind down
+
+A controller that takes the place of one that died adopts the processes that live, starts what is missing, and goes on
+with the record of the run where it ends.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actors import process
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
-from actors.control.liveness import Liveness, Seen
-from actors.control.placement import processes
+from actors.control import overview
 from actors.control.recording import Recording
+from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
-from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
-from actors.control.utilisation import Utilisation
-from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.events import GroupCounters, Phase, Restart, Tick, Unresponsive
-from actors.membership import Report, Totals
+from actors.control.supervisor import POOLED, Exit, Supervised, Supervisor, what_next
+from actors.control.watch import Watch
+from actors.control.whereabouts import Whereabouts, forget, whereabouts
+from actors.control.wind_down import Budget, carry_out
+from actors.errors import RunError
+from actors.events import Phase, Restart, Unresponsive
 from actors.models import prepare
 from actors.observability import metrics
 from actors.report import advice
 from actors.report.health import warnings
 from actors.report.html import render
-from actors.report.recorder import RunRecorder
-from actors.report.state import IDLE_SHARE, RunInfo
+from actors.report.recorder import BEGINNING, RunRecorder
+from actors.report.state import RunInfo
+from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
-from actors.transport.client import Client
+from actors.transport.keys import ensure_token
 
 log = logging.getLogger(__name__)
 
-#: Longest wait for the replay to say how things are (s); the next look comes soon.
-REPLAY_SECONDS = 5.0
+#: The processes are told that they have a controller so many times within `controller.orphan_seconds`.
+WORDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The controller whose place this one takes.
+
+    Attributes:
+        fault: died or hung.
+        reason: in a few words.
+        seen: when that was seen (s since 1970, since another process has seen it).
+    """
+
+    fault: str
+    reason: str
+    seen: float
 
 
 class Controller:
     """`run` is the whole life of a run; the other methods may be called meanwhile, from other threads."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, models: Path, checkpoint: Path | None, step: int, starter: Starter
+        self,
+        recipe: Recipe,
+        folder: Path,
+        models: Path,
+        checkpoint: Path | None,
+        step: int,
+        starter: Starter,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
         self._presence = enter(recipe, folder, "controller")
         self._stopping = threading.Event()
-        self._starter = starter
+        self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
-        self._client: Client | None = None
-        self._seen = 0
-        self._winding_down = self._replay_silent = False
-        self._replay_heard = time.monotonic()
-        self._liveness = Liveness(recipe)
+        self._coming: list[str] = []
+        self._told = 0.0
         self._warned: set[str] = set()
-        self._utilisation = Utilisation(time.monotonic())
-        self._status: dict[str, Any] = {}
-        self._members: list[dict[str, Any]] = []
-        resumed_at = step if checkpoint else None
-        self._recording = Recording(RunRecorder(run_info(recipe, folder), resumed_at=resumed_at))
-        self._server = Server(self, self._presence.node)
+        resumed_at, midway = step if checkpoint else None, predecessor is not None
+        recorder = RunRecorder(run_info(recipe, folder), resumed_at, continued=midway)
+        self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
+        self._watch = Watch(recipe, self._recording, midway)
+        known = whereabouts(folder) if midway else None
+        self._scaling = Scaling(recipe, folder)
+        everything, before = recipe.network.http_token == "everything", known.url if known else ""
+        self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
     def describe(self) -> dict[str, Any]:
         return {"url": self._server.url}
@@ -84,9 +111,10 @@ class Controller:
         """
         end, detail = "failed", ""
         try:
-            self._recording.add(Phase(name="starting", detail="preparing the model"))
+            if self._predecessor is None:
+                self._recording.add(BEGINNING)
             self._start()
-            end = "finished" if self._watch() else "interrupted"
+            end = "finished" if self._until_done() else "interrupted"
         except Exception as error:
             detail = str(error) or type(error).__name__
             raise
@@ -98,68 +126,142 @@ class Controller:
     def _start(self) -> None:
         recipe = self._recipe
         model = prepare(recipe.model, self._models, recipe.seed)
-        supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint), self._starter)
-        self._supervisor = supervisor
-        supervisor.replay = supervisor.wait_ready(supervisor.start("replay")).address
-        self._client = Client(supervisor.replay, "controller", "controller")
-        for rank in range(processes(recipe, "learner")):
-            supervisor.start("learner", rank)
-        for role in ("generator", "verifier"):
-            for _ in range(processes(recipe, role)):
-                supervisor.start(role)
-        for started in supervisor.processes():
-            if self._stopping.is_set():
-                return
-            supervisor.wait_ready(started)
+        self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint), self._starter)
+        self._watch.over(self._supervisor)
+        if self._predecessor is None:
+            self._begin(self._supervisor)
+        else:
+            self._take_over(self._supervisor, self._predecessor)
 
-    def _watch(self) -> bool:
+    def _begin(self, supervisor: Supervisor) -> None:
+        (replay,) = supervisor.fill("replay", 1)
+        if (described := supervisor.wait_ready(replay, self._stopping.is_set)) is None:
+            return
+        self._found_replay(described.address)
+        for role in ("learner", "generator", "verifier"):
+            supervisor.fill(role, self._scaling.count(role))
+        for started in supervisor.processes():
+            if supervisor.wait_ready(started, self._stopping.is_set) is None:
+                return
+
+    def _take_over(self, supervisor: Supervisor, predecessor: Predecessor) -> None:
+        """Adopt what lives, and start what is missing. Nothing is waited for: whoever hangs is found as ever."""
+        now = time.monotonic() - (time.time() - predecessor.seen)
+        self._watch.recoveries.seen("controller", "controller", predecessor.fault, now)
+        self._restarted("controller", "controller", predecessor.reason)
+        known = whereabouts(self._folder)
+        supervisor.replay = known.replay if known else ""
+        log.warning("adopted: %s", ", ".join(p.name for p in supervisor.adopt()) or "nobody")
+        for role in ("replay", "learner", "generator", "verifier"):
+            fresh = supervisor.fill(role, self._scaling.count(role))
+            if role == "replay":
+                (replay,) = fresh or [p for p in supervisor.processes() if p.role == role]
+                if not supervisor.replay and (described := supervisor.wait_ready(replay, self._stopping.is_set)):
+                    supervisor.replay = described.address
+                self._watch.replay.found(supervisor.replay)
+                if fresh:
+                    self._watch.lost_replay()
+            for started in fresh:
+                self._watch.recoveries.seen(role, started.name if role in POOLED else role, "died", now)
+                self._restarted(role, started.name, "it ended while there was no controller")
+                self._take_place(started.name, [started])
+
+    def _restarted(self, role: str, name: str, reason: str) -> None:
+        metrics.RESTARTS.labels(role).inc()
+        self._recording.add(Restart(role=role, member=name, reason=reason))
+
+    def _until_done(self) -> bool:
         """Until the learner is done (True) or a stop is asked for (False)."""
         assert self._supervisor is not None
         while not self._stopping.is_set():
             for exit_ in self._supervisor.exited(self._recipe.controller.interval_seconds):
                 if exit_.process.role == "learner" and exit_.reason is None:
                     if exit_.process.name == "learner":
+                        self._watch.note(self._watch.recoveries.works("learner", time.monotonic()))
                         return True
                     continue  # the other ranks are done before the first, which evaluates
-                self._replace(exit_)
-            self._pull_events()
-            self._tick()
-            for name, reason in self._liveness.overdue().items():
-                self._replace(self._supervisor.end(name, reason))
+                self._ended(exit_)
+            self._keep_in_touch()
+            self._watch.pull_events()
+            self._watch.tick()
+            for name, reason in self._watch.overdue().items():
+                self._ended(self._supervisor.end(name, reason))
+            self._try_vacancies()
+            self._scale(self._supervisor)
             self._warn()
             self._require_batches()
         return False
+
+    def _ended(self, exit_: Exit) -> None:
+        if self._scaling.left(exit_.process.name):
+            self._watch.forget(exit_.process.name)
+        else:
+            self._replace(exit_)
+
+    def _scale(self, supervisor: Supervisor) -> None:
+        """Bring the pools to the size that they are to have."""
+        if self._recording.state.phase.name == "training":  # else there is no batch that the learner could wait for
+            self._scaling.follow(self._watch.status, self._watch.busy, self._watch.members, time.monotonic())
+        started, late = self._scaling.step(supervisor, time.monotonic())
+        for name in late:
+            self._ended(supervisor.end(name, "it did not leave in time"))
+        self._expect(started)
 
     def _replace(self, exit_: Exit) -> None:
         """Raises RunError where no other process can take the place."""
         assert self._supervisor is not None
         name, role = exit_.process.name, exit_.process.role
-        self._look()  # whether it came up may be known by its last report alone
-        if role == "learner" and self._replay_silent:
-            silent = time.monotonic() - self._replay_heard
-            raise RunError(
-                f"the replay hangs: it has not answered for {silent:.0f} s, and the learner ended over it "
-                f"({exit_.reason}); see {self._folder}/logs/replay.log, then {what_next(self._folder)}"
-            )
+        account = name if role in POOLED else role  # the ranks of a learner are replaced together
+        self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
+        if role == "replay":
+            self._watch.lost_replay()
+        if self._watch.last_report(name).ready:  # it may have come up and ended between two looks
+            self._supervisor.was_up(exit_.process)
         fresh = self._supervisor.replace(exit_)
-        self._liveness.forget(name)
-        self._ask("remove_member", {"name": name})
         reason = exit_.reason or "it ended by itself"
-        if fresh is None:
-            detail = f"it did not come up, and its place stays empty: {reason}"
+        if not fresh:
+            self._watch.forget(name)
+            if role == "learner":  # they were, by another one's exit
+                return
+            detail = f"it did not come up, and its place stays empty for now: {reason}"
             self._recording.add(Unresponsive(role=role, member=name, state="lost", detail=detail))
             return
-        metrics.RESTARTS.labels(role).inc()
-        self._recording.add(Restart(role=role, member=name, reason=reason))
-        # It takes a while to come up, and the run goes on meanwhile; this only logs where it does not.
-        threading.Thread(target=self._await_ready, args=(fresh,), name=f"ready-{fresh.name}", daemon=True).start()
+        for gone in {name} | {started.name for started in fresh if started.role == "learner"}:
+            self._watch.forget(gone)
+        self._restarted(role, name, reason)
+        self._take_place(account, fresh)
+
+    def _take_place(self, name: str, fresh: Collection[Supervised]) -> None:
+        self._expect(fresh)
+        for started in fresh:
+            if started.role in POOLED:
+                self._watch.recoveries.replaced(name, started.name)
+
+    def _expect(self, fresh: Collection[Supervised]) -> None:
+        """They take a while to come up, and the run goes on meanwhile; this only logs where they do not."""
+        for started in fresh:
+            threading.Thread(
+                target=self._await_ready, args=(started,), name=f"ready-{started.name}", daemon=True
+            ).start()
 
     def _await_ready(self, fresh: Supervised) -> None:
         assert self._supervisor is not None
         try:
-            self._supervisor.wait_ready(fresh)
+            described = self._supervisor.wait_ready(fresh, self._stopping.is_set)
         except RunError as error:
             log.warning("%s", error)
+            return
+        if fresh.role == "replay" and described is not None:
+            self._coming.append(described.address)  # which the thread that watches takes from there
+
+    def _try_vacancies(self) -> None:
+        assert self._supervisor is not None
+        for name, started in self._supervisor.try_vacancies().items():
+            log.info("the place of %s is tried again, by %s", name, started.name)
+            self._recording.add(
+                Unresponsive(role=started.role, member=name, state="back", detail=f"{started.name} takes its place")
+            )
+            self._take_place(name, [started])
 
     def _wind_down(self, end: str, detail: str) -> list[str]:
         """Graceful shutdown; a step that fails is logged, and the next one is taken all the same.
@@ -167,98 +269,52 @@ class Controller:
         Returns:
             What failed, in words; empty where nothing did.
         """
-        self._winding_down = True
-        stop = self._supervisor.stop if self._supervisor is not None else lambda *_: None
-        steps: list[tuple[str, Callable[[], object]]] = [
-            ("stopping the learner", lambda: stop("learner")),
-            ("taking over its last events", self._pull_events),
-            ("stopping generators and verifiers", lambda: stop("generator", "verifier")),
-            ("taking over their last events", self._pull_events),
-            ("reading the last counters", self._tick),
-            ("stopping the replay", lambda: stop("replay")),
+        budget = Budget(self._recipe.controller.wind_down_seconds)
+        self._watch.wind_down(budget)
+
+        def stop(share: float, *roles: str) -> None:
+            if self._supervisor is not None:
+                self._supervisor.stop(*roles, seconds=budget.until(share))
+
+        return carry_out(
+            ("stopping the learner", lambda: stop(0.6, "learner")),
+            ("taking over its last events", self._watch.pull_events),
+            ("stopping generators and verifiers", lambda: stop(0.8, "generator", "verifier")),
+            ("taking over their last events", self._watch.pull_events),
+            ("reading the last counters", self._watch.tick),
+            ("stopping the replay", lambda: stop(0.9, "replay")),
             ("recording the end", lambda: self._recording.add(Phase(name=end, detail=detail))),
-            ("closing the connection to the replay", lambda: self._client.close() if self._client else None),
+            ("closing the connection to the replay", self._watch.replay.close),
             ("closing the run's files", self._recording.close),
+            ("taking away its address", lambda: forget(self._folder)),
             ("closing the status page", self._server.close),
-        ]
-        broken = []
-        for name, step in steps:
-            try:
-                step()
-            except Exception as error:
-                log.exception("winding down: %s failed", name)
-                broken.append(f"{name} failed: {type(error).__name__}: {error}")
-        return broken
-
-    # ---------------------------------------------------------------- what the replay says
-
-    def _ask(self, kind: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
-        """A request to the replay; None where there is none yet, or where it does not answer now."""
-        if self._client is None or (self._winding_down and self._replay_silent):
-            return None
-        try:
-            reply = self._client.request(kind, body, deadline_seconds=REPLAY_SECONDS).body
-            self._replay_silent, self._replay_heard = False, time.monotonic()
-            return reply
-        except (PeerTimeoutError, ProtocolError) as error:
-            # While winding down every wait counts: the driver kills a controller that takes too long.
-            self._replay_silent = isinstance(error, PeerTimeoutError)
-            log.warning("%s", error)
-            return None
-
-    def _pull_events(self) -> None:
-        reply = self._ask("events", {"after": self._seen})
-        if reply:
-            self._recording.add_received(reply["events"])
-            self._seen = reply["last"]
-
-    def _tick(self) -> None:
-        """Record busy shares, rates and queues since the last tick, and who does not work."""
-        # A replay that did not answer the first is not asked the second.
-        if (status := self._ask("status")) is None or (listed := self._look()) is None:
-            self._hear([], [])
-            return
-        self._status = dict(status)
-        totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
-        present = {member["role"] for member in self._members}
-        self._utilisation.observe(totals, time.monotonic(), absent=totals.keys() - present)
-        in_flight = sum(member["report"]["groups_in_flight"] for member in self._members)
-        queues = self._status["queues"] | {"generating": in_flight}
-        busy = self._utilisation.busy
-        self._recording.add(
-            Tick(
-                interval_seconds=self._utilisation.interval_seconds,
-                queues=queues,
-                busy=busy,
-                waits=waits(busy, queues),
-                tokens_per_second=self._utilisation.tokens_per_second,
-                groups=GroupCounters(**self._status["groups"]),
-                refusals=self._status["refusals"],
-            )
         )
 
-    def _look(self) -> Mapping[str, Any] | None:
-        """Ask who is on the list of members, and take note of who came up, is silent or stuck."""
-        listed = self._ask("members")
-        if listed is not None:
-            self._members = list(listed["members"])
-            self._hear(listed["members"], listed["silent"])
-        return listed
+    def _found_replay(self, address: str) -> None:
+        assert self._supervisor is not None
+        moved = address != self._supervisor.replay
+        self._supervisor.replay = address
+        self._watch.replay.found(address)
+        self._supervisor.came_up("replay")
+        if moved:
+            self._say_where()
+            self._supervisor.tell_all()
 
-    def _hear(self, alive: Iterable[Mapping[str, Any]], silent: Iterable[Mapping[str, Any]]) -> None:
-        if self._supervisor is None or self._winding_down:
-            return
-        supervised = {process.name for process in self._supervisor.processes()}
-        there, away = ([_seen(m) for m in members if m["name"] in supervised] for members in (alive, silent))
-        unanswered = time.monotonic() - self._replay_heard
-        if self._replay_silent and unanswered > self._recipe.membership.timeout_seconds:
-            away.append(Seen("replay", "replay", unanswered, Report(ready=True)))
-        for event in self._liveness.observe(there, away):
-            log.warning("%s is %s: %s", event.member, event.state, event.detail)
-            self._recording.add(event)
-        for seen in there:
-            if seen.report.ready:
-                self._supervisor.came_up(seen.name)
+    def _keep_in_touch(self) -> None:
+        """Take up a replay that has come up again, and let everybody know that there is a controller."""
+        assert self._supervisor is not None
+        while self._coming:
+            self._found_replay(self._coming.pop())
+        if time.monotonic() - self._told > self._recipe.controller.orphan_seconds / WORDS:
+            self._told = time.monotonic()
+            self._supervisor.tell_all()
+
+    def _say_where(self) -> None:
+        replay = self._supervisor.replay if self._supervisor else ""
+        try:
+            Whereabouts(url=self._server.url, replay=replay).write(self._folder)
+        except OSError as error:
+            log.warning("the run folder does not say where its controller is: %s", error)
 
     # ---------------------------------------------------------------- what is wrong with the run
 
@@ -290,49 +346,31 @@ class Controller:
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
     def ready(self) -> bool:
-        return self._recording.state.step > 0
+        """Whether the run trains, and somebody of every pool is at work."""
+        state = self._recording.state
+        up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
+        return state.step > 0 and state.phase.name not in ENDS and up >= set(overview.POOLS)
 
     def status(self) -> dict[str, Any]:
-        state = self._recording.state
-        return {
-            "recipe": self._recipe.name,
-            "folder": str(self._folder),
-            "phase": state.phase.name,
-            "step": state.step,
-            "steps": self._recipe.steps,
-            "replay": self._status,
-            "members": {member["name"]: member for member in self._members},
-            "unresponsive": {name: event.detail for name, event in tuple(state.unresponsive.items())},
-            "restarts": self._supervisor.restarts if self._supervisor else 0,
-        }
+        supervised = self._supervisor.processes() if self._supervisor else ()
+        wanted = {role: self._scaling.count(role) for role in overview.POOLS}
+        shown = overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
+        return shown | {"leaving": sorted(self._scaling.leaving)}
+
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Change how many processes there are to be of a pool; returns the counts of all pools.
+
+        Raises:
+            RecipeError: there is no such pool, or the count will not do.
+        """
+        return self._scaling.want(pool, count)
 
     def targets(self) -> list[dict[str, Any]]:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}
-        return [
-            {"targets": [member["report"]["metrics"]], "labels": self._labels(member["role"], member["name"])}
-            for member in (own, *self._members)
-            if member["report"]["metrics"]
-        ]
-
-    def _labels(self, role: str, name: str) -> dict[str, str]:
-        return {"role": role, "member": name, "run": self._folder.name}
+        return overview.targets((own, *self._watch.members), self._folder.name)
 
     def page(self) -> str:
         return render(self._recording.state)
-
-
-def _seen(member: Mapping[str, Any]) -> Seen:
-    return Seen(member["name"], member["role"], member["silent_seconds"], Report(**member["report"]))
-
-
-def waits(busy: Mapping[str, float], queues: Mapping[str, int]) -> dict[str, str]:
-    """What each pool that did little waits for."""
-    reasons = {
-        "generator": "the learner (staleness bound)" if queues["ready"] else "weights or tasks",
-        "verifier": "" if queues["generated"] else "completions",
-        "learner": "a full batch",
-    }
-    return {role: reason for role, reason in reasons.items() if reason and busy[role] < IDLE_SHARE}
 
 
 def run_info(recipe: Recipe, folder: Path) -> RunInfo:

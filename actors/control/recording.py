@@ -21,14 +21,26 @@ EVENTS_KEPT = 20_000
 
 
 class Recording:
-    """Events in the order in which they came, with the time since the run's start."""
+    """Events in the order in which they came, with the time since the run's start.
 
-    def __init__(self, recorder: RunRecorder, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        recorder: keeps them.
+        clock: seconds of a monotonic clock.
+        away_seconds: time in which nobody has recorded a run that is continued (s).
+    """
+
+    def __init__(
+        self, recorder: RunRecorder, clock: Callable[[], float] = time.monotonic, away_seconds: float = 0.0
+    ) -> None:
         self._recorder, self._clock = recorder, clock
-        self._origin = clock() - recorder.state.seconds
+        self._origin = clock() - recorder.state.seconds - away_seconds
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self._count = 0
         self._lock = threading.Lock()
+        #: The number of the latest event that came from the replay's board.
+        self.seen = 0
+        for event in recorder.earlier:
+            self._keep(event)
 
     @property
     def state(self) -> RunState:
@@ -38,15 +50,20 @@ class Recording:
         """Stamp an event and record it."""
         event = stamped(event, self._clock() - self._origin)
         failed = self._recorder.record(event)
+        self._keep(event)
+        for each in failed:
+            self.add(each)
+
+    def _keep(self, event: Event) -> None:
+        self.seen = max(self.seen, event.number)
         told = event.model_dump(mode="json")
         with self._lock:
             self._events.append(told)
             self._count += 1
-        for each in failed:
-            self.add(each)
 
-    def add_received(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Record events that another process sent; one that is malformed is counted and logged, and ends nothing."""
+    def add_received(self, events: Iterable[Mapping[str, Any]], last: int) -> None:
+        """Record events of the replay's board, of which the latest has the number `last`. One that is malformed is
+        counted and logged, and ends nothing."""
         for fields in events:
             try:
                 event = EVENT.validate_python(fields)
@@ -55,6 +72,7 @@ class Recording:
                 log.warning("left out a malformed event: %s", error.errors(include_url=False)[0]["msg"])
                 continue
             self.add(event)
+        self.seen = max(self.seen, last)
 
     def after(self, count: int) -> tuple[list[dict[str, Any]], int]:
         """The events after the first `count`, in their JSON form, and how many there are by now; from any thread."""

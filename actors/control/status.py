@@ -1,19 +1,31 @@
-"""The controller over HTTP: health, status, metrics, and where Prometheus finds every process of the run."""
+"""The controller over HTTP: health, status, metrics, and where Prometheus finds every process of the run.
 
+What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
+"""
+
+import socket
 import threading
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from actors.config.base import Section
 from actors.deadline import until
-from actors.errors import RunError
-from actors.transport.address import Node, listen, url
+from actors.errors import RecipeError, RunError
+from actors.transport.address import Node, listen, split, url
+from sandbox.gate import Admits, Gate, Token
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
+#: Longest wait for the pages under way when it closes (s).
+CLOSE_SECONDS = 1.0
+#: Largest body of a request (bytes).
+MAX_BODY_BYTES = 2**20
+#: What whoever keeps the controller alive asks, without a token.
+_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 class StatusSource(Protocol):
@@ -27,9 +39,33 @@ class StatusSource(Protocol):
 
     def page(self) -> str: ...
 
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        """Raises RecipeError where there is no such pool, or the count will not do."""
+        ...
 
-def application(run: StatusSource) -> FastAPI:
-    app = FastAPI(title="Leeway", docs_url=None, redoc_url=None)
+
+class Scale(Section):
+    """How many processes there are to be of a pool."""
+
+    pool: Literal["generator", "verifier"]
+    count: int
+
+
+def admits(token: str | None, everything: bool) -> Admits:
+    """Which requests pass: without the token those that change nothing or, where it is for everything, probes alone."""
+    wanted = None if token is None else Token(token)
+
+    def admit(method: str, path: str, authorization: bytes) -> bool:
+        if path in _PROBES or (method in ("GET", "HEAD") and not everything):
+            return True
+        return wanted is not None and wanted.matches(authorization)
+
+    return admit
+
+
+def application(run: StatusSource, token: str | None, everything: bool) -> FastAPI:
+    app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -45,6 +81,14 @@ def application(run: StatusSource) -> FastAPI:
     @app.get("/status")
     def status() -> dict[str, Any]:
         return run.status()
+
+    @app.post("/scale")
+    def scale(wanted: Scale) -> JSONResponse:
+        """Change the size of a pool; answers with the sizes of all pools."""
+        try:
+            return JSONResponse(run.scale(wanted.pool, wanted.count))
+        except RecipeError as error:
+            return JSONResponse({"detail": str(error)}, status_code=400)
 
     @app.get("/targets")
     def targets() -> list[dict[str, Any]]:
@@ -62,15 +106,36 @@ def application(run: StatusSource) -> FastAPI:
     return app
 
 
-class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it."""
+def _listen(node: Node, preferred: int) -> socket.socket:
+    try:
+        return listen(node, preferred or node.ports.status, "network.ports.status")
+    except RunError:
+        if not preferred:
+            raise
+        return listen(node)
 
-    def __init__(self, run: StatusSource, node: Node) -> None:
-        self._listener = listen(node, node.ports.status, "network.ports.status")
+
+class Server:
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
+
+    Args:
+        run: what the pages show.
+        node: where to listen.
+        token: of whoever may change the run; None: nobody.
+        everything: whether to look needs the token, too.
+        before: where the page was until now; it stays there if that can be.
+    """
+
+    def __init__(
+        self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False, before: str = ""
+    ) -> None:
+        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
-        self._server = uvicorn.Server(uvicorn.Config(application(run), log_level="warning", lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(application(run, token, everything), log_level="warning", lifespan="off")
+        )
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()
         if not until(lambda: self._server.started or not self._thread.is_alive(), START_SECONDS):
@@ -80,5 +145,5 @@ class Server:
 
     def close(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_SECONDS)
         self._listener.close()

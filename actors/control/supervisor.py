@@ -1,117 +1,189 @@
 """The processes of a run: started, watched, replaced where one dies, ended.
 
-    wanted ──start──▶ starting ──came_up──▶ up ──exited, end──▶ replaced, or the run ends
+    wanted ──start──▶ starting ──came_up──▶ up ──exited, end──▶ replaced
                           │                  └──stop──────────▶ ended by itself, or killed after `stop_seconds`
-                          └─exited, end──▶ the run ends, or one more attempt, or its place stays empty
+                          └─exited, end──▶ the run ends, or one more attempt, or its place stays empty for a while
 
-Generators and verifiers hold nothing that the replay does not hand out again, so another one takes the place of each
-that dies, `controller.restarts` times within `controller.restart_window_seconds`. Learner and replay hold the run's
-state: their death ends it.
+Whoever dies is replaced, `controller.restarts` times within `controller.restart_window_seconds` (control.restarts says
+what counts):
 
-Who dies *before it came up* would most likely die again. Where none of its role ever came up, the recipe or the machine
-is at fault, and the run ends at once. Later one more attempt is made, since what a dead process held (memory of a GPU,
-a port) may not be free yet; after it the run goes on with those of the role that are left, or ends where there is none.
+    generator, verifier   by another one: they hold nothing that the replay does not hand out again.
+    replay                at the same address, where that can be had; its journal in the run folder makes it whole.
+    learner               all of its ranks, which meet in collectives, from the newest whole checkpoint.
+
+A learner or replay that *refuses* to go on (a checkpoint that cannot be written, losses that are no numbers) would do
+so again, and ends the run. Who dies *before it came up* would most likely die again, too. Where none of its role ever
+came up, the recipe or the machine is at fault, and the run ends at once. Later one more attempt is made, since what a
+dead process held (memory of a GPU, a port) may not be free yet; after it the run goes on with those of the role that
+are left, and tries again later, or ends where there is none.
 """
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.config.recipe import Recipe
-from actors.control.placement import resources
+from actors.control.placement import processes, resources
+from actors.control.restarts import Restarts, Vacancies
 from actors.control.root_cause import last_error
 from actors.control.starter import Process, Starter
+from actors.deadline import until
 from actors.errors import RunError
 from actors.roles.role import Description, RoleContext, Storage
-from learner.extra import checkpoints
+from actors.transport.address import split
+from learner.extra import checkpoints, damage
 
 log = logging.getLogger(__name__)
 
-#: The roles in whose place another process can go on.
-REPLACEABLE = frozenset({"generator", "verifier"})
+#: The roles of which there may be several, under names of their own. The others are one service each.
+POOLED = frozenset({"generator", "verifier"})
 #: Processes of a role that may die in a row before one has come up, once an earlier one had.
 START_ATTEMPTS = 2
+#: How long one look takes whether a process has come up, or the run is to stop (s).
+LOOK_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Supervised:
-    """One process under supervision."""
+    """One process under supervision.
+
+    Attributes:
+        started: moment of the supervisor's clock.
+        up: whether it has reported that it came up.
+    """
 
     role: str
     name: str
     process: Process
+    started: float = 0.0
+    up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A process that has ended; `reason` is None where its work was done. One that `hung` was killed for it."""
+    """A process that has ended; `reason` is None where its work was done. One that `hung` was killed for it, and one
+    that `refused` ended by an error that another in its place would meet as well."""
 
     process: Supervised
     reason: str | None
     hung: bool = False
+    refused: bool = False
 
 
 class Supervisor:
-    """All processes of one run. Not for several threads, but for `wait_ready`."""
+    """All processes of one run. Not for several threads, but for `wait_ready`.
+
+    Attributes:
+        replay: address of the replay, which every other role is told; set once it is up.
+        restarts: processes that were replaced.
+        vacancies: places that stay empty for now.
+    """
 
     def __init__(
         self, recipe: Recipe, storage: Storage, starter: Starter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._recipe, self._storage, self._starter, self._clock = recipe, storage, starter, clock
         self._processes: dict[str, Supervised] = {}
-        self._up: dict[str, str] = {}
+        self._ever_up: set[str] = set()
         self._failed_starts: Counter[str] = Counter()
         self._incarnations = 0
-        self._restarted: deque[float] = deque()
+        self._incidents = Restarts(recipe, clock)
+        self.vacancies = Vacancies(recipe.controller.retry_seconds, clock)
         self.restarts = 0
-        #: Address of the replay, which every other role is told; set once it is up.
         self.replay = ""
+
+    def adopt(self) -> list[Supervised]:
+        """Take over what an earlier controller of this run has started and has not ended. Of two processes under one
+        name the later one counts."""
+        self._incarnations = _incarnations(self._storage.folder / "logs")
+        for found in self._starter.adopt():
+            if (earlier := self._processes.pop(found.name, None)) is not None:
+                earlier.process.kill()
+            self._processes[found.name] = Supervised(found.role, found.name, found.process, self._clock())
+        return list(self._processes.values())
+
+    def fill(self, role: str, count: int) -> list[Supervised]:
+        """Start what is missing of a role; where ranks of the learner are, all of them start anew."""
+        there = [p for p in self._processes.values() if p.role == role]
+        if role == "learner":
+            return [] if len(there) == count else self._start_learner()
+        return [self.start(role) for _ in range(count - len(there))]
 
     def start(self, role: str, rank: int = 0) -> Supervised:
         """Start one more process of a role; returns before it is up."""
         self._incarnations += 1
         context = RoleContext(
-            recipe=self._recipe,
+            recipe=self._recipe if role != "replay" else self._at_its_address(),
             name=name_of(role, rank, self._incarnations),
             storage=self._storage,
-            replay=self.replay,
+            replay="" if role == "replay" else self.replay,
             seed=self._recipe.seed * 1000 + self._incarnations,
             rank=rank,
         )
         process = self._starter.start(role, context, resources(self._recipe, role))
-        started = self._processes[context.name] = Supervised(role, context.name, process)
+        started = self._processes[context.name] = Supervised(role, context.name, process, self._clock())
         return started
 
-    def wait_ready(self, process: Supervised) -> Description:
-        """Wait until a process is up.
+    def _at_its_address(self) -> Recipe:
+        """The recipe with the port of the replay's first start, unless it could not be had again just now."""
+        if not self.replay or self._failed_starts["replay"]:
+            return self._recipe
+        network = self._recipe.network
+        ports = network.ports.model_copy(update={"replay": split(self.replay)[1]})
+        return self._recipe.model_copy(update={"network": network.model_copy(update={"ports": ports})})
+
+    def _start_learner(self) -> list[Supervised]:
+        """All ranks, in the place of those that are left."""
+        for name in [p.name for p in self._processes.values() if p.role == "learner"]:
+            self._processes.pop(name).process.kill()
+        return [self.start("learner", rank) for rank in range(processes(self._recipe, "learner"))]
+
+    def wait_ready(self, process: Supervised, stopped: Callable[[], bool] = lambda: False) -> Description | None:
+        """Wait until a process is up; None where the run is being stopped meanwhile.
 
         Raises:
             RunError: it did not come up within `controller.startup_seconds`.
         """
         seconds = self._recipe.controller.startup_seconds
+        found: list[Description] = []
+
+        def described() -> bool:
+            found.extend(filter(None, [process.process.describe(min(LOOK_SECONDS, seconds))]))
+            return bool(found) or stopped()
+
         try:
-            return process.process.describe(seconds)
+            if not until(described, seconds, interval=0.0):
+                raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")
         except RunError as error:
             raise RunError(f"{process.name} did not start: {error}; see {self._log(process)}") from error
+        return found[0] if found else None
 
     def exited(self, seconds: float) -> list[Exit]:
         """Wait up to `seconds` for a process to end; those that have are under supervision no more."""
         by_process = {id(p.process): p for p in self._processes.values()}
-        ended = self._starter.ended([p.process for p in self._processes.values()], 1, seconds)
-        exits = [Exit(by_process[id(process)], self._why(by_process[id(process)], reason)) for process, reason in ended]
-        for exit_ in exits:
-            del self._processes[exit_.process.name]
+        exits = []
+        for ended in self._starter.ended([p.process for p in self._processes.values()], 1, seconds):
+            process = by_process[id(ended.process)]
+            exits.append(Exit(process, self._why(process, ended.reason), refused=ended.refused))
+            del self._processes[process.name]
         return exits
 
     def came_up(self, name: str) -> None:
         """A process has reported that it came up, with all that it loads."""
-        if name not in self._up and (process := self._processes.get(name)) is not None:
-            self._up[name] = process.role
+        if (process := self._processes.get(name)) is not None:
+            self.was_up(process)
+
+    def was_up(self, process: Supervised) -> None:
+        """The same of one that may have ended since."""
+        if not process.up:
+            process.up = True
+            self._ever_up.add(process.role)
             self._failed_starts[process.role] = 0
+            self.vacancies.filled(process.name)
 
     def end(self, name: str, reason: str) -> Exit:
         """Kill a process that lives, but does not work any more."""
@@ -119,45 +191,62 @@ class Supervisor:
         hung.process.kill()
         return Exit(hung, reason, hung=True)
 
-    def replace(self, exit_: Exit) -> Supervised | None:
-        """Start another process in the place of one that has exited; None where its place stays empty.
+    def replace(self, exit_: Exit) -> list[Supervised]:
+        """Start another process in the place of one that has exited; none where its place stays empty for now, or has
+        been taken already: the ranks of a learner are replaced together.
 
         Raises:
-            RunError: the role holds the run's state, none of the role comes up, or the restarts are used up.
+            RunError: none of the role comes up, another would do no better, or the restarts are used up.
         """
         dead, reason = exit_.process, exit_.reason or "it ended by itself"
-        if dead.role not in REPLACEABLE:
-            raise RunError(f"the {dead.name} {'hangs' if exit_.hung else 'died'}: {reason}; {self._advice(dead)}")
-        if dead.name not in self._up and self._never_comes_up(dead.role):
+        if dead.name in self._processes:
+            return []
+        dead.process.kill()  # its `run` may have raised in a process that lives on, and holds what it reserved
+        if exit_.refused and dead.role not in POOLED:
+            raise RunError(f"the {dead.name} gave up: {reason}; {self._advice(dead)}")
+        if not dead.up and self._never_comes_up(dead.role):
             if not self._left(dead.role):
                 raise RunError(f"{dead.name} did not come up: {reason}; {self._advice(dead)}")
-            log.warning("%s did not come up: %s; the run goes on without it", dead.name, reason)
-            dead.process.kill()
-            return None
-        if self._restarts_used_up():
+            log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
+            self.vacancies.add(dead.role, dead.name)
+            return []
+        if self._incidents.used_up(dead.started):
             raise RunError(
-                f"{dead.name} died ({reason}) after {len(self._restarted)} restarts within "
-                f"{self._recipe.controller.restart_window_seconds:g} s; {self._advice(dead)}, or raise "
+                f"{dead.name} {'hangs' if exit_.hung else 'died'} ({reason}) after {self._incidents.count} restarts "
+                f"within {self._recipe.controller.restart_window_seconds:g} s; {self._advice(dead)}, or raise "
                 "controller.restarts"
             )
-        self._restarted.append(self._clock())
         self.restarts += 1
-        dead.process.kill()  # its `run` may have raised in a process that lives on, and holds what it reserved
-        return self.start(dead.role)
+        if dead.role in POOLED:
+            return [self.start(dead.role)]
+        self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
+        return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
+
+    def try_vacancies(self) -> dict[str, Supervised]:
+        """Start those whose place was empty for long enough, by the name of who had it last."""
+        found = {}
+        for place in self.vacancies.due():
+            found[place.name] = self.start(place.role)
+            self.vacancies.tried(place, found[place.name].name)
+        return found
+
+    def _newest_checkpoint(self) -> Path | None:
+        """The newest one that is whole; where the run has written none, what it began from."""
+        found = reversed(checkpoints(self._storage.folder / "checkpoints").values())
+        return next((path for path in found if damage(path) is None), self._storage.checkpoint)
 
     def _never_comes_up(self, role: str) -> bool:
         self._failed_starts[role] += 1
-        return role not in self._up.values() or self._failed_starts[role] >= START_ATTEMPTS
+        return role not in self._ever_up or self._failed_starts[role] >= START_ATTEMPTS
 
     def _left(self, role: str) -> bool:
         """Whether a process of a role is up."""
-        return any(process.role == role and name in self._up for name, process in self._processes.items())
+        return any(process.role == role and process.up for process in self._processes.values())
 
-    def _restarts_used_up(self) -> bool:
-        window = self._recipe.controller.restart_window_seconds
-        while self._restarted and self._clock() - self._restarted[0] > window:
-            self._restarted.popleft()
-        return len(self._restarted) >= self._recipe.controller.restarts
+    def tell_all(self) -> None:
+        """Let every process know that it has a controller, and where the replay is."""
+        for process in self._processes.values():
+            process.process.tell(self.replay)
 
     def _why(self, ended: Supervised, reason: str | None) -> str | None:
         """Why a process ended; where its error only points to another one, that one, from its log."""
@@ -168,8 +257,12 @@ class Supervisor:
     def _advice(self, dead: Supervised) -> str:
         return f"see {self._log(dead)}, then {what_next(self._storage.folder)}"
 
-    def stop(self, *roles: str) -> None:
-        """Ask the processes of some roles to end, wait for `controller.stop_seconds`, and kill whoever has not.
+    def stop(self, *roles: str, seconds: float | None = None) -> None:
+        """Ask the processes of some roles to end, wait, and kill whoever has not.
+
+        Args:
+            roles: of the processes.
+            seconds: longest wait (s); at most, and by default, `controller.stop_seconds`.
 
         Raises:
             Exception: the first that stopping one of them raised, once all have been stopped.
@@ -182,11 +275,11 @@ class Supervisor:
             with ExitStack() as asking:
                 for member in members:
                     asking.callback(member.process.stop)
-            self._wait_ended(members)
+            longest = self._recipe.controller.stop_seconds
+            self._wait_ended(members, longest if seconds is None else min(seconds, longest))
 
-    def _wait_ended(self, members: Sequence[Supervised]) -> None:
-        seconds = self._recipe.controller.stop_seconds
-        ended = {id(process) for process, _ in self._starter.ended([m.process for m in members], len(members), seconds)}
+    def _wait_ended(self, members: Sequence[Supervised], seconds: float) -> None:
+        ended = {id(e.process) for e in self._starter.ended([m.process for m in members], len(members), seconds)}
         if late := [m.name for m in members if id(m.process) not in ended]:
             log.warning("%s did not end within %g s and will be killed", ", ".join(sorted(late)), seconds)
 
@@ -210,6 +303,12 @@ def name_of(role: str, rank: int, incarnation: int) -> str:
 
     Learner and replay are one service each, whoever serves it; generators and verifiers come and go.
     """
-    if role in REPLACEABLE:
+    if role in POOLED:
         return f"{role}-{incarnation}"
     return role if rank == 0 else f"{role}-rank-{rank}"
+
+
+def _incarnations(logs: Path) -> int:
+    """The highest number in the name of any process that has left a log."""
+    numbers = (path.stem.rpartition("-")[2] for path in logs.glob("*.log"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)

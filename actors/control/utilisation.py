@@ -1,9 +1,9 @@
 """How busy the pools were and how fast, from the totals that heartbeats carry. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from actors.membership import Totals
+from actors.membership import Report, Totals
 
 #: The pools whose work is shown.
 POOLS = ("generator", "verifier", "learner")
@@ -16,9 +16,28 @@ class Utilisation:
 
     _moment: float
     _totals: Mapping[str, Totals] = field(default_factory=dict)
+    #: The last reports that the list of members had before it was lost, by name.
+    _before_loss: dict[str, tuple[str, Report]] = field(default_factory=dict)
     _busy: dict[str, float] = field(default_factory=lambda: dict.fromkeys(POOLS, 0.0))
     interval_seconds: float = 0.0
     tokens_per_second: dict[str, float] = field(default_factory=dict)
+
+    def list_was_lost(self, members: Iterable[tuple[str, str, Report]]) -> None:
+        """The list of members begins anew, and its totals with it: those who come back count from where they were.
+
+        Args:
+            members: name, role and last report of each.
+        """
+        self._totals = {}
+        self._before_loss = {name: (role, report) for name, role, report in members}
+
+    def are_back(self, members: Iterable[tuple[str, str, Report]]) -> None:
+        """The members that are on the list now; to be called before their totals are observed."""
+        for name, _, report in members:
+            role, before = self._before_loss.get(name, ("", report))
+            if role and before.process == report.process:
+                del self._before_loss[name]
+                self._totals = {**self._totals, role: self._totals.get(role, Totals()).plus(before)}
 
     def observe(self, totals: Mapping[str, Totals], now: float, absent: Collection[str] = ()) -> None:
         """Take in the totals of a moment.

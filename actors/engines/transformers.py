@@ -1,61 +1,121 @@
 """Generation with `transformers`, for machines without vLLM and for the learner's own cold-start checks."""
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import SampledCompletion, require_fit
+from actors.engines.protocol import Job, SampledCompletion, require_fit
+from actors.engines.sampler import RowSampler
 from actors.engines.tokens import end_tokens
 from actors.errors import EngineError
 from actors.observability import metrics
+from actors.replay.progress import End, Partial
 from actors.weights.receiver import GlooReceiver
 from learner.model.merging import merged_weights
 
+#: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
+#: model computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
+WIDTH, MIN_ROWS = 32, 16
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One completion of a batch: the prompt, with what the completion has already; and how many tokens it may get."""
+
+    prompt: Sequence[int]
+    most: int
+    seed: int
+    skipped: int = 0
+
+
+class Batch:
+    """Completions that are generated together. `part` may be asked meanwhile, from another thread.
+
+    Args:
+        rows: one a completion.
+        sampling: how tokens are sampled.
+        ends: token ids that end a completion.
+        version: policy version that the model holds.
+        width: that prompts are padded to (tokens), where they are not longer.
+    """
+
+    def __init__(
+        self, rows: Sequence[BatchRow], sampling: SamplingConfig, ends: Sequence[int], version: int, width: int = 0
+    ) -> None:
+        self.rows, self.ends, self._version = rows, list(ends), version
+        self.width = max(width, *(len(row.prompt) for row in rows))
+        self.sampler = RowSampler(sampling, [row.seed for row in rows], [row.skipped for row in rows])
+
+    def parts(self, first: int, count: int) -> list[Partial]:
+        """What there is of some rows."""
+        tokens, logprobs = self.sampler.sampled()
+        return [self._part(i, tokens[i], logprobs[i]) for i in range(first, first + count)]
+
+    def _part(self, row: int, tokens: npt.NDArray[np.int32], logprobs: npt.NDArray[np.float32]) -> Partial:
+        most = min(len(tokens), self.rows[row].most)
+        ended = np.isin(tokens[:most], self.ends)
+        length = int(ended.argmax()) + 1 if ended.any() else most
+        end = End.STOPPED if ended.any() else End.TRUNCATED if length == self.rows[row].most else End.RUNNING
+        spans = ((self._version, length),) if length else ()
+        return Partial(tokens[:length], logprobs[:length], spans, end)
+
 
 @torch.no_grad()
+def run_batch(model: Any, batch: Batch, pad: int) -> None:
+    """Generate a batch, left-padded with `pad`.
+
+    Raises:
+        GenerationStoppedError: it was given up.
+    """
+    width = batch.width
+    ids = torch.tensor([[pad] * (width - len(row.prompt)) + list(row.prompt) for row in batch.rows])
+    mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in batch.rows])
+    with _recipe_alone(model):
+        model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            do_sample=False,  # the sampler does
+            max_new_tokens=max(row.most for row in batch.rows),
+            eos_token_id=batch.ends,
+            pad_token_id=pad,
+            logits_processor=LogitsProcessorList([batch.sampler]),
+        )
+
+
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], sampling: SamplingConfig, ends: list[int], version: int
 ) -> list[SampledCompletion]:
-    """One completion of each prompt, in one left-padded batch.
+    """One completion of each prompt, from torch's random state.
 
     Args:
         model: a causal language model, on any device.
         tokenizer: its tokenizer.
         prompts: token ids of each prompt; they need not have the same length.
-        sampling: how tokens are sampled.
+        sampling: how completions are sampled.
         ends: token ids that end a completion.
         version: policy version that the model holds, for the completions' spans.
     """
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    with _recipe_alone(model):
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            max_new_tokens=sampling.max_tokens,
-            eos_token_id=ends,
-            pad_token_id=pad,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
-    sampled = output.sequences[:, width:]
-    logprobs = [s.float().log_softmax(-1).gather(1, sampled[:, i : i + 1]) for i, s in enumerate(output.scores)]
-    scores = torch.cat(logprobs, 1).cpu().numpy()
-    return [_cut(tokenizer, row, score, ends, version) for row, score in zip(sampled.tolist(), scores, strict=True)]
+    seeds = torch.randint(2**62, (len(prompts),)).tolist()
+    rows = [BatchRow(prompt, sampling.max_tokens, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    batch = Batch(rows, sampling, ends, version)
+    run_batch(model, batch, padding(tokenizer, ends))
+    return [SampledCompletion.of(part, tokenizer) for part in batch.parts(0, len(rows))]
+
+
+def padding(tokenizer: Any, ends: Sequence[int]) -> int:
+    """A token id that stands where there is no token."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0])
 
 
 @contextmanager
@@ -69,23 +129,67 @@ def _recipe_alone(model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-def _cut(tokenizer: Any, row: list[int], scores: Any, ends: list[int], version: int) -> SampledCompletion:
-    length = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
-    truncated = row[length - 1] not in ends
-    tokens = np.asarray(row[:length], np.int32)
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
-    return SampledCompletion(tokens, scores[:length].astype(np.float32), ((version, length),), truncated, text)
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A group that waits for its batch, or for the end of it; completions `left` are not complete yet."""
+
+    prompt: list[int]
+    left: Sequence[int]
+    sampling: SamplingConfig
+    job: Job
+    done: "asyncio.Future[None]"
+
+    @property
+    def width(self) -> int:
+        """Width that its prompts are padded to, which follows from the group alone; 0 without a seed: it may be any."""
+        longest = len(self.prompt) + max(len(self.job.begun[i]) for i in self.left)
+        return 0 if self.job.seed is None else (longest // WIDTH + 1) * WIDTH  # always padded, never without a mask
+
+    @property
+    def kind(self) -> tuple[SamplingConfig, int]:
+        """Whoever has the same may be in one batch."""
+        return self.sampling, self.width
+
+    def rows(self, seeds: random.Random) -> list[BatchRow]:
+        """What is left of each completion; those without a seed get one of `seeds`."""
+        begun, seed = self.job.begun, self.job.seed
+        return [
+            BatchRow(
+                [*self.prompt, *begun[i].tokens.tolist()],
+                self.sampling.max_tokens - len(begun[i]),
+                seeds.getrandbits(62) if seed is None else seed + i,
+                len(begun[i]),
+            )
+            for i in self.left
+        ]
+
+    def follow(self, batch: Batch, first: int) -> None:
+        """Let the job see its rows in a batch, which begin at `first`."""
+
+        def fresh() -> dict[int, Partial]:
+            return dict(zip(self.left, batch.parts(first, len(self.left)), strict=True))
+
+        self.job.follow(fresh, lambda: {i: len(part) for i, part in fresh().items()})
+
+
+def _swap_in(parameter: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Put a received tensor in the place of a parameter's, without a copy where it is on the same device."""
+    if parameter.shape != tensor.shape:
+        raise ValueError(f"expected {tuple(parameter.shape)}, got {tuple(tensor.shape)}")
+    parameter.data = tensor.to(parameter.device, parameter.dtype)
 
 
 class TransformersEngine(GlooReceiver):
-    """Answers all waiting requests in one batch, then the next. Weights are swapped between two batches."""
+    """Answers all waiting requests of a kind in one batch, then the next. Weights are swapped between two batches."""
 
     def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
         super().__init__()
         self._config, self._path, self._tokenizer = config, model, tokenizer
         self._ends = end_tokens(model, tokenizer)
-        self._seed = seed
-        self._waiting: list[tuple[list[int], int, SamplingConfig, asyncio.Future[list[SampledCompletion]]]] = []
+        self._seed, self._seeds = seed, random.Random(seed)
+        self._pad = padding(tokenizer, self._ends)
+        self._waiting: list[Queued] = []
+        self._batch: Batch | None = None
         self._wake = asyncio.Event()
         self._swap = asyncio.Lock()
         self.version: int | None = None
@@ -102,12 +206,18 @@ class TransformersEngine(GlooReceiver):
             self._model.to("cuda")
         self._loop = asyncio.create_task(self._serve())
 
-    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+    async def generate(
+        self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
+    ) -> list[SampledCompletion]:
         require_fit(prompt, self._context(), self._model.get_input_embeddings().num_embeddings)
-        future: asyncio.Future[list[SampledCompletion]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prompt, samples, sampling, future))
-        self._wake.set()
-        return await future
+        job = job or Job(samples)
+        job.end_what_is_full(len(prompt), sampling, self._context())
+        if left := [i for i, part in enumerate(job.begun) if part.end is End.RUNNING]:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(Queued(prompt, left, sampling, job, done))
+            self._wake.set()
+            await done
+        return [SampledCompletion.of(part, self._tokenizer) for part in job.so_far()]
 
     def _context(self) -> int | None:
         """Positions that the model has learned one by one; rotary ones reach further."""
@@ -122,27 +232,35 @@ class TransformersEngine(GlooReceiver):
     async def _serve(self) -> None:
         while True:
             await self._wake.wait()
-            sampling = self._waiting[0][2]
-            batch = [w for w in self._waiting if w[2] == sampling]
-            self._waiting = [w for w in self._waiting if w[2] != sampling]
+            kind = self._waiting[0].kind
+            together = [w for w in self._waiting if w.kind == kind]
+            self._waiting = [w for w in self._waiting if w.kind != kind]
             if not self._waiting:
                 self._wake.clear()
-            prompts = [prompt for prompt, samples, _, _ in batch for _ in range(samples)]
             try:
                 async with self._swap:
-                    sampled = await asyncio.to_thread(
-                        generate, self._model, self._tokenizer, prompts, sampling, self._ends, self.version or 0
-                    )
+                    await asyncio.to_thread(run_batch, self._model, self._batch_of(together), self._pad)
             except Exception as error:  # noqa: BLE001 - it belongs to those who wait, and they would wait for ever
-                for *_, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+                for waiting in together:
+                    if not waiting.done.done():
+                        waiting.done.set_exception(error)
                 continue
-            rest = iter(sampled)
-            for _, samples, _, future in batch:
-                own = [next(rest) for _ in range(samples)]
-                if not future.done():
-                    future.set_result(own)
+            for waiting in together:
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+    def _batch_of(self, together: Sequence["Queued"]) -> Batch:
+        """One batch of all rows of those who wait, each of whom can see how far it is."""
+        rows = [row for waiting in together for row in waiting.rows(self._seeds)]
+        sampling, width = together[0].kind
+        if width:
+            rows += rows[:1] * (MIN_ROWS - len(rows))
+        batch = self._batch = Batch(rows, sampling, self._ends, self.version or 0, width)
+        first = 0
+        for waiting in together:
+            waiting.follow(batch, first)
+            first += len(waiting.left)
+        return batch
 
     # ---------------------------------------------------------------- weights
 
@@ -167,9 +285,12 @@ class TransformersEngine(GlooReceiver):
         for name, tensor in weights:
             # A model folder may hold more than parameters: buffers, and the second name of a tied weight.
             if name in missing:
-                missing.pop(name).copy_(tensor)
+                _swap_in(missing.pop(name), tensor)
         if missing:
             raise RuntimeError(f"the learner's parameters do not fit: {sorted(missing)} are missing")
 
     async def close(self) -> None:
+        """End the batch under way at its next token; the process would wait for its thread."""
         self._loop.cancel()
+        if self._batch is not None:
+            self._batch.sampler.stopped = True

@@ -9,11 +9,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-import numpy as np
-
 from actors.config.roles import GeneratorsConfig, SamplingConfig
-from actors.engines.protocol import RequestRejectedError, SampledCompletion, require_fit
+from actors.engines.protocol import Job, RequestRejectedError, SampledCompletion, all_or_none, found_in, require_fit
 from actors.engines.tokens import end_tokens
+from actors.engines.vllm_requests import CompletionRequest, partial_of, requests_of
 from actors.errors import EngineError, RecipeError
 from actors.observability import metrics
 from actors.weights import plugin
@@ -89,49 +88,57 @@ class VllmEngine:
         }
         if cpu:
             options["distributed_executor_backend"] = "uni" if v.tensor_parallel_size == 1 else "mp"
+            if self._config.seeded:
+                # Where a prompt with a seed is computed in parts, vLLM 0.32 rewinds the request's generator, which a
+                # CPU's cannot be: the engine would die of it.
+                options["enable_chunked_prefill"] = False
         else:
             options["gpu_memory_utilization"] = v.gpu_memory_utilization
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**(options | v.engine_args)))
         await self._engine.update_weight_version("0")
         await self.generate([1, 2, 3], 2, SamplingConfig(max_tokens=4))
 
-    async def generate(self, prompt: list[int], samples: int, sampling: SamplingConfig) -> list[SampledCompletion]:
+    async def generate(
+        self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
+    ) -> list[SampledCompletion]:
+        model = self._engine.model_config
+        require_fit(prompt, model.max_model_len, model.get_vocab_size())
+        job = job or Job(samples)
+        job.end_what_is_full(len(prompt), sampling, model.max_model_len)
+        requests = requests_of(job, f"g{next(self._numbers)}")
+        job.follow(
+            lambda: found_in(request.so_far(self._engine.output_processor) for request in requests),
+            lambda: found_in(request.lengths(self._engine.output_processor) for request in requests),
+        )
+        await all_or_none(self._finish(request, prompt, sampling) for request in requests)
+        return [SampledCompletion.of(part, self._tokenizer) for part in job.so_far()]
+
+    async def _finish(self, request: CompletionRequest, prompt: list[int], sampling: SamplingConfig) -> None:
+        """Carry a request out; its completions are then in `done`."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
-        model = self._engine.model_config
-        require_fit(prompt, model.max_model_len, model.get_vocab_size())
         params = SamplingParams(
-            n=samples,
+            n=len(request.indexes),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            max_tokens=sampling.max_tokens - len(request.prefix),
+            seed=request.seed,
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
             stop_token_ids=self._ends,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        final = None
+        tokens, final = prompt + request.prefix, None
         try:
-            async for output in self._engine.generate({"prompt_token_ids": prompt}, params, f"g{next(self._numbers)}"):
+            async for output in self._engine.generate({"prompt_token_ids": tokens}, params, request.name):
                 final = output
         except VLLMClientError as error:
             raise RequestRejectedError("malformed", f"vLLM: {error}") from error
         assert final is not None, "vLLM ended a request without an output"
-        completions = sorted(final.outputs, key=lambda c: c.index)
-        return [self._sampled(completion) for completion in completions]
-
-    def _sampled(self, completion: Any) -> SampledCompletion:
-        tokens = np.asarray(completion.token_ids, np.int32)
-        # With logprobs=0 the flat list holds exactly the sampled token of each position.
-        logprobs = np.asarray(completion.logprobs.logprobs, np.float32)
-        if len(logprobs) != len(tokens):
-            raise RuntimeError(f"vLLM returned {len(logprobs)} logprobs for {len(tokens)} tokens")
-        spans = tuple((int(span.version), span.end - span.start) for span in completion.weight_versions)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return SampledCompletion(tokens, np.minimum(logprobs, 0.0), spans, completion.finish_reason == "length", text)
+        request.done = {request.indexes[output.index]: partial_of(output) for output in final.outputs}
 
     async def ping(self) -> None:
         await self._engine.is_sleeping()  # answered by the core's own loop, between two steps

@@ -3,11 +3,13 @@
 Names have the prefix `leeway_` and base units. Series that a panel shows are there from the start, at zero.
 """
 
+import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
@@ -15,9 +17,11 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from actors.membership import Report
+from actors.observability.waits import long_waits
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 VERSIONS = tuple(range(17))
+LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
 #: Rewards may be negative, and then a histogram has no sum (OpenMetrics): the mean a source is a step's statistic.
 REWARDS = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2)
 
@@ -27,7 +31,12 @@ DROPPED = Counter("leeway_groups_dropped", "Groups dropped, by reason", ["reason
 COMMITTED = Counter("leeway_groups_committed", "Groups covered by a durable checkpoint")
 PENDING = Gauge("leeway_tasks_pending", "Tasks that wait to be issued again")
 CONSERVED = Gauge("leeway_ledger_conserved", "1 while every issued group is accounted for")
-STALENESS = Histogram("leeway_staleness_versions", "Staleness of delivered groups (versions)", buckets=VERSIONS)
+STALENESS = Histogram(
+    "leeway_staleness_versions",
+    "Staleness of delivered groups, by their longest completion (versions)",
+    ["length"],
+    buckets=VERSIONS,
+)
 QUEUE_AGE = Histogram("leeway_queue_age_seconds", "From verdict to delivery", buckets=FAST)
 MESSAGES = Counter("leeway_messages", "Requests answered by the replay", ["kind"])
 MALFORMED = Counter("leeway_messages_malformed", "Messages rejected by the replay")
@@ -57,9 +66,41 @@ STEP = Histogram("leeway_step_seconds", "One optimizer step", buckets=FAST)
 BATCH_WAIT = Counter("leeway_learner_wait_seconds", "Time in which the learner waited for a batch")
 STATISTIC = Gauge("leeway_step_statistic", "Statistics of the latest optimizer step", ["name"])
 HELD_OUT = Gauge("leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation")
-RESTARTS = Counter("leeway_restarts", "Workers restarted by the controller", ["role"])
+RESTARTS = Counter("leeway_restarts", "Processes replaced", ["role"])
 UNRESPONSIVE = Gauge("leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"])
 WARNING = Gauge("leeway_warning", "1 while a health warning of the run holds, by its symptom", ["symptom"])
+SUBMITTED_LENGTH = Histogram(
+    "leeway_submitted_length_tokens", "Longest completion of groups that generators submitted", buckets=LENGTHS
+)
+DELIVERED_LENGTH = Histogram(
+    "leeway_delivered_length_tokens", "Longest completion of groups that the learner got", buckets=LENGTHS
+)
+DROPPED_LENGTH = Histogram(
+    "leeway_dropped_length_tokens",
+    "Longest completion of groups that were dropped after they were submitted, by reason",
+    ["reason"],
+    buckets=LENGTHS,
+)
+STRAGGLER_WAIT = Counter(
+    "leeway_straggler_wait_seconds",
+    "Time in which the learner waited rather than outrun groups, by the longest completion of the last that came",
+    ["length"],
+)
+MASKED_TOKENS = Counter(
+    "leeway_masked_tokens", "Delivered tokens that get no weight for their age, by the longest completion", ["length"]
+)
+
+
+def length_label(tokens: int) -> str:
+    """The label of a length: the first of `LENGTHS` that is no less, as in a histogram's buckets."""
+    return next((str(bound) for bound in LENGTHS if tokens <= bound), "+Inf")
+
+
+#: All labels of a length.
+LENGTH_LABELS = (*map(str, LENGTHS), "+Inf")
+RECOVERY = Histogram(
+    "leeway_recovery_seconds", "From a fault until work flowed again, by its kind", ["role", "fault"], buckets=FAST
+)
 
 JOURNAL_WRITE = Histogram("leeway_journal_write_seconds", "One transaction of the replay's journal", buckets=FAST)
 JOURNAL_BYTES = Counter("leeway_journal_written_bytes", "Bytes of groups, calls and events written to the journal")
@@ -67,14 +108,34 @@ JOURNAL_SIZE = Gauge("leeway_journal_size_bytes", "Size of the journal on its di
 JOURNAL_LAG = Gauge("leeway_journal_lag_seconds", "Age of the oldest change that is not in the journal")
 JOURNAL_BLOCKED = Gauge("leeway_journal_blocked", "1 while the journal cannot be written, and the run stands still")
 
+CONNECTIONS_REFUSED = Counter(
+    "leeway_connections_refused", "Connections to this process's services that were cut, by reason", ["reason"]
+)
 
-def serve(bind: str, port: int) -> WSGIServer:
+POOL_WANTED = Gauge("leeway_pool_size_wanted", "Processes that a pool is to have", ["role"])
+
+
+def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.
+
+    Args:
+        bind: address to listen on.
+        port: to listen on; 0 for a free one.
+        admits: whether a request may pass, by its Authorization header.
 
     Raises:
         OSError: where the port is taken.
     """
     server, _ = start_http_server(port, addr=bind)
+    served: Any = server.get_app()
+
+    def gated(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if admits(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")):
+            return cast("Iterable[bytes]", served(environ, start_response))
+        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
+        return [b"a bearer token is needed"]
+
+    server.set_app(gated)
     return server
 
 
@@ -128,8 +189,16 @@ def busy(role: str) -> Iterator[None]:
         BUSY.leave(role)
 
 
-_STARTED = time.monotonic()
-_PROCESS = secrets.token_hex(8)
+_STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+def _begin() -> None:
+    """What tells this process from others; a fork is another one."""
+    global _STARTED, _PROCESS
+    _STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_begin)
 #: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
 _PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
 
@@ -150,6 +219,7 @@ def report(
         trained_tokens=int(_total(TRAINED_TOKENS)),
         groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
         metrics=address,
+        waits=long_waits(),
     )
 
 

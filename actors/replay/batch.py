@@ -53,10 +53,20 @@ def decode_batch(body: Mapping[str, Any], arrays: Mapping[str, Array], group_siz
     for key, array in arrays.items():
         position, _, name = key.partition(".")
         own[position][name] = array
-    return [_group(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
+    return [group_of(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
 
 
-def _group(head: Head, payload: Payload) -> Group:
+def group_of(head: Head, payload: Payload) -> Group:
+    """What the learner knows of a group. Raises ProtocolError unless `head` has a reward for each completion."""
+    return Group(prompt=payload.prompt, completions=tuple(completions_of(head, payload)), id=head.group_id)
+
+
+def completions_of(head: Head, payload: Payload) -> list[Completion]:
+    """What the learner knows of the completions of a payload.
+
+    Raises:
+        ProtocolError: unless `head` has a reward for each.
+    """
     if not len(head.rewards) == len(head.parts) == len(payload.lengths):
         raise ProtocolError(
             f"group {head.group_id}: {len(head.rewards)} rewards for {len(payload.lengths)} completions"
@@ -77,4 +87,4 @@ def _group(head: Head, payload: Payload) -> Group:
                 loss_mask=None if payload.loss_mask is None else payload.loss_mask[part],
             )
         )
-    return Group(prompt=payload.prompt, completions=tuple(completions), id=head.group_id)
+    return completions

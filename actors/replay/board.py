@@ -80,6 +80,7 @@ class Board:
             case m.Events():
                 return self._news(request.after)
             case m.Beat():
+                self._directory.update(request.services.items())
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
                 # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
@@ -88,6 +89,8 @@ class Board:
                 return self._roll(now)
             case m.RemoveMember():
                 return {"removed": self.members.remove(request.name)}
+            case m.LeaveRun():
+                return {"removed": self.members.remove(request.worker)}
             case m.Announce():
                 self._directory[request.service] = request.address
                 return {}
@@ -96,11 +99,17 @@ class Board:
             case _:
                 assert_never(request)
 
+    @property
+    def last(self) -> int:
+        """Number of the latest event."""
+        return self._events[-1][0] if self._events else 0
+
     def _news(self, after: int) -> dict[str, Any] | None:
         fresh = self._events[bisect_right(self._events, after, key=itemgetter(0)) :]
         if not fresh:
             return None
-        return {"events": [event.model_dump(mode="json") for _, event in fresh], "last": fresh[-1][0]}
+        told = [{**event.model_dump(mode="json"), "number": number} for number, event in fresh]
+        return {"events": told, "last": fresh[-1][0]}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

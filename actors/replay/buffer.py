@@ -11,13 +11,18 @@ from typing import Any, Protocol, assert_never
 from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, StepDone
 from actors.replay import messages as m
-from actors.replay.batch import Head, encode_batch
+from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
+from actors.replay.delivery import Delivery, delivery
 from actors.replay.evaluation import Evaluations, TaskResult
-from actors.replay.ledger import Entry, Ledger, Reason, ReplayLimits, State
+from actors.replay.ledger import Ledger
+from actors.replay.limits import REISSUED, Reason, ReplayLimits
+from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
-from actors.replay.records import GroupRecord, Past, ReplayState, samples_of
+from actors.replay.queues import Entry, State
+from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of, to_verify
 from actors.replay.rewards import Verified
+from actors.replay.shares import encode_outlines, encode_payloads
 from actors.transport.codec import Array
 
 
@@ -36,22 +41,15 @@ class TaskSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A group went to the learner for the first time."""
-
-    staleness: int
-    queue_age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, and what happened by it."""
+    """The answer to a request, and what happened by it; `submitted` is the longest completion of a group (tokens)."""
 
     body: Mapping[str, Any]
     arrays: Mapping[str, Array] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     delivered: tuple[Delivery, ...] = ()
     verified: tuple[Verified, ...] = ()
+    submitted: int | None = None
 
 
 ACCEPTED = {"accepted": True}
@@ -71,6 +69,7 @@ class Buffer:
         vocabulary: number of the model's token ids, where it is known.
         past: what the journal holds, where there is one: the buffer is then as it was.
         now: seconds of the clock; all leases of the past begin anew.
+        max_progress_bytes: most that is kept of unfinished groups.
 
     Raises:
         JournalError: the past is not whole.
@@ -85,9 +84,12 @@ class Buffer:
         vocabulary: int | None = None,
         past: Past | None = None,
         now: float = 0.0,
+        max_progress_bytes: int = 2**30,
     ) -> None:
         self.group_size, self.tasks, self.vocabulary = group_size, tasks, vocabulary
         self.records: dict[Key, GroupRecord] = {}
+        #: Training groups that were dropped after they were submitted: why, and tokens of the longest completion.
+        self.dropped: list[tuple[Reason, int]] = []
         if past is None:
             ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
             evaluations = Evaluations(tasks.held_out, limits)
@@ -97,6 +99,7 @@ class Buffer:
             self.records = self.state.records(past, self._task, now)
             self.state.begin_leases(now)
         self.ledger, self.evaluations = self.state.ledger, self.state.evaluations
+        self.partials = Partials(max_progress_bytes)
 
     # ---------------------------------------------------------------- one request
 
@@ -122,9 +125,10 @@ class Buffer:
             case m.GroupRejected():
                 return self._with_end_of_evaluation(self._group_rejected(request))
             case m.RenewLeases():
-                if ledger := self.state.ledger_of(request.purpose):
-                    ledger.renew(request.worker, request.group_ids, now)
-                return OK
+                return Reply(renewed(request, self.state.ledger_of(request.purpose), now))
+            case m.ReportProgress():
+                ledger, samples = self.state.ledger_of(request.purpose), self._samples_of(request.purpose)
+                return Reply(self.partials.progress(request, arrays, ledger, samples, self.vocabulary, now))
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
             case m.SubmitVerdict():
@@ -146,6 +150,8 @@ class Buffer:
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
                 return Reply(self.status())
+            case m.TakePayloads():
+                return Reply(*encode_payloads(request, self.ledger.batches, self.records))
             case _:
                 assert_never(request)
 
@@ -161,7 +167,7 @@ class Buffer:
             held = max(request.version, version)
             for entry in self.ledger.lease(request.worker, held, request.capacity - len(tasks), now):
                 tasks += self._record("train", entry, self.group_size)
-        return Reply({"tasks": tasks}) if tasks else None
+        return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger)) if tasks else None
 
     def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
         """What a generator is told of a task; nothing where its source cannot make it."""
@@ -172,7 +178,7 @@ class Buffer:
             return []
         self.records[purpose, entry.group_id] = GroupRecord(task)
         told = {name: task[name] for name in ("key", "messages", "source")}
-        return [{"purpose": purpose, "group_id": entry.group_id, **told, "samples": samples}]
+        return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
 
     def _task(self, purpose: m.Purpose, number: int) -> Mapping[str, Any]:
         return self.tasks.train(number) if purpose == "train" else self.tasks.evaluate(number)
@@ -191,8 +197,7 @@ class Buffer:
         record = self.records.get((request.purpose, request.group_id))
         if record is None or ledger is None:
             return LEASE_LOST
-        evaluation = self.evaluations.current
-        samples = evaluation.samples if request.purpose == "evaluate" and evaluation else self.group_size
+        samples = self._samples_of(request.purpose)
         payload = Payload.of(arrays, samples)
         if self.vocabulary is not None:
             payload.require_vocabulary(self.vocabulary)
@@ -201,9 +206,13 @@ class Buffer:
         if not ledger.group_arrived(request.group_id, payload.oldest, payload.newest):
             return LEASE_LOST
         record.prompt, record.texts, record.payload = request.prompt, tuple(request.texts), payload
+        self.partials.forget(request.purpose, request.group_id)
         accepted = Accepted(request.prompt, record.texts, payload)
         self.state.changes.accepted[request.purpose, request.group_id] = accepted
-        return Reply(ACCEPTED)
+        return Reply(ACCEPTED, submitted=payload.longest if request.purpose == "train" else None)
+
+    def _samples_of(self, purpose: m.Purpose) -> int:
+        return self.evaluations.samples if purpose == "evaluate" else self.group_size
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self.state.ledger_of(request.purpose)
@@ -219,24 +228,8 @@ class Buffer:
         groups: list[dict[str, Any]] = []
         for purpose, ledger in self.state.ledgers():
             for entry in ledger.lease_verification(request.worker, request.capacity - len(groups), now):
-                groups.append(self._to_verify(purpose, entry))
+                groups.append(to_verify(purpose, entry.group_id, self.records[purpose, entry.group_id]))
         return Reply({"groups": groups}) if groups else None
-
-    def _to_verify(self, purpose: m.Purpose, entry: Entry) -> dict[str, Any]:
-        record = self.records[purpose, entry.group_id]
-        assert record.payload is not None
-        return {
-            "purpose": purpose,
-            "group_id": entry.group_id,
-            "verifier": record.task["verifier"],
-            "reference": record.task["reference"],
-            "source": record.task["source"],
-            "prompt": record.prompt,
-            "messages": record.task["messages"],
-            "texts": list(record.texts),
-            "truncated": record.payload.truncated.tolist(),
-            "lengths": record.payload.lengths.tolist(),
-        }
 
     def _verdict(self, request: m.SubmitVerdict, now: float) -> Reply:
         record = self.records.get((request.purpose, request.group_id))
@@ -264,19 +257,26 @@ class Buffer:
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
         again = request.version in self.ledger.batches
+        if not again and request.version < self.ledger.version:
+            raise ProtocolError(
+                f"the batch of version {request.version} is committed, and its groups are gone: a newer checkpoint "
+                "than the learner's was durable; put it back in its place"
+            )
         batch = self.ledger.take_batch(request.version)
         if batch is None:
             return None
         self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
-        body, arrays = encode_batch(map(_delivered, batch, records))
+        encode_groups = encode_outlines if request.outlines else encode_batch
+        body, arrays = encode_groups(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
-        delivered = tuple(
-            Delivery(request.version - entry.oldest, now - record.ready_at)
+        limits = self.ledger.limits
+        first = tuple(
+            delivery(request.version, entry, record.payload, now - record.ready_at, limits)
             for entry, record in zip(batch, records, strict=True)
         )
-        return Reply(body, arrays, delivered=delivered)
+        return Reply(body, arrays, delivered=first)
 
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
@@ -299,7 +299,7 @@ class Buffer:
     def commit(self, version: int) -> None:
         """A checkpoint that contains every step below `version` is durable."""
         heads = {
-            v: [_delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
+            v: [delivered(self.ledger.entries[group_id], self.records["train", group_id])[0] for group_id in group_ids]
             for v, group_ids in self.ledger.batches.items()
             if v < version
         }
@@ -325,6 +325,7 @@ class Buffer:
         self.evaluations.end(event.model_dump(mode="json"))
         for key in [key for key in self.records if key[0] == "evaluate"]:
             self._forget(key)
+        self.partials.forget_all("evaluate")
         return (event,)
 
     def _outcome(self, group_id: int) -> TaskResult:
@@ -368,16 +369,19 @@ class Buffer:
             ledger.expire(now)
         return self._after_losses()
 
-    def worker_lost(self, worker: str) -> tuple[Event, ...]:
-        """Revoke everything that a worker holds which is not alive any more. Returns what happened by it."""
+    def worker_lost(self, worker: str, on_purpose: bool = False) -> tuple[Event, ...]:
+        """Revoke everything that a worker holds which is not alive any more, or leaves. Returns what happened by it."""
         for _, ledger in self.state.ledgers():
-            ledger.worker_lost(worker)
+            (ledger.worker_left if on_purpose else ledger.worker_lost)(worker)
         return self._after_losses()
 
     def _after_losses(self) -> tuple[Event, ...]:
         for purpose, ledger in self.state.ledgers():
             for group_id, reason in ledger.take_dropped():
                 record = self._forget((purpose, group_id))
+                (self.partials.lost if reason in REISSUED else self.partials.forget)(purpose, group_id)
+                if record is not None and record.payload is not None and purpose == "train":
+                    self.dropped.append((reason, record.payload.longest))
                 if record is not None and reason is Reason.ATTEMPTS_EXHAUSTED:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
@@ -386,10 +390,3 @@ class Buffer:
                         str(reason), "the verifiers, or their leases, were lost; see their logs"
                     )
         return self._end_of_evaluation()
-
-
-def _delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
-    assert record.payload is not None
-    parts = [score.parts for score in record.scores]
-    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
-    return head, record.payload

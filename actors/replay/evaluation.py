@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from actors.events import EvaluationDone, EvaluationMissing
-from actors.replay.ledger import REISSUED, Entry, Ledger, ReplayLimits, State
+from actors.replay.ledger import Ledger
+from actors.replay.limits import REISSUED, ReplayLimits
 from actors.replay.messages import CompletionVerdict
+from actors.replay.queues import Entry, State
 
 Ended = EvaluationDone | EvaluationMissing
 _ENDED: TypeAdapter[Ended] = TypeAdapter(Ended)
@@ -83,14 +85,16 @@ class Evaluation:
         for entry in self.ledger.entries.values():
             if entry.state is not State.READY:
                 waiting[entry.holder or "a verifier that is free"] += 1
-        if unasked := self.tasks - self.ledger.cursor + len(self.ledger.pending):
+        if unasked := self.ledger.tasks.left():
             waiting["a generator that is free"] += unasked
         return ", ".join(f"{who} ({n} of {self.tasks} held-out tasks)" for who, n in waiting.most_common())
 
     def scored(self) -> list[Entry] | None:
         """The tasks that were scored, once every task is scored or left out."""
-        entries = [entry for entry in self.ledger.entries.values() if entry.state is State.READY]
-        return entries if len(entries) + sum(self.left_out.values()) >= self.tasks else None
+        ready = self.ledger.groups.states[State.READY]
+        if len(ready) + sum(self.left_out.values()) < self.tasks:
+            return None
+        return [ready[group_id] for group_id in sorted(ready)]
 
     def result(self, outcomes: Mapping[int, TaskResult], refusals: Mapping[str, str]) -> Ended:
         """The event that ends the evaluation.
@@ -145,6 +149,11 @@ class Evaluations:
         self._asked.append(asked)
         self._begin_next()
         return len(self._asked) - 1
+
+    @property
+    def samples(self) -> int:
+        """Completions a task of the current one; 0 where there is none."""
+        return self.current.samples if self.current else 0
 
     def end(self, event: Mapping[str, Any]) -> None:
         """The current one is over; the next one begins.

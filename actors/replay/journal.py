@@ -28,7 +28,7 @@ from actors.errors import JournalError, ProtocolError
 from actors.events import EVENT, Event
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.messages import CompletionVerdict
 from actors.replay.payload import Payload
 from actors.replay.records import Past

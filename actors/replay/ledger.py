@@ -7,7 +7,8 @@ A *task* is a number; the task stream says which problem it stands for. Every ti
 
     state      entered by                        leaves by
     leased     lease                             group_arrived | expiry or loss of the generator -> dropped
-                                                     (lease_expired, worker_lost, at last attempts_exhausted)
+                                                     (lease_expired, worker_lost, at last attempts_exhausted;
+                                                     returned, where the generator leaves on purpose)
     generated  group_arrived                     lease_verification | expiry or loss of the verifier comes back here
     verifying  lease_verification                verdict | an attempt that would break again, or too many -> dropped
                                                      (infra_error)
@@ -28,76 +29,28 @@ is v minus the version of its oldest token, and it is bounded twice:
   A run that resumes may have another groups_per_batch than before. What was committed until then is settled, so both
   sides count from there: with v0, the version that it resumed at, and n0, the groups committed below it,
   issued - n0 - dropped < (max_staleness + w - v0 + 1) * groups_per_batch.
-- Delivery. A batch for version v holds only groups with v - oldest <= max_staleness; older ones are dropped as stale
-  and their tasks are issued again.
+- Delivery. No token is trained at version v that is more than max_staleness older. What becomes of a group that has
+  such tokens, of long completions for the most part, is the rule for stragglers:
 
-A task may be what its generators die of. One that was lost `generation_attempts` times in a row, with its generator or
-its lease, is not issued again. On its last attempt it is the only such task of its generator, so that of many tasks
-that are lost together only the one that is at fault is given up.
+      drop   It is dropped as stale and its task issued again: what is trained is biased against long completions.
+      wait   There is none. The learner waits while a batch for v would leave an unfinished group (leased to ready) no
+             batch in time: while for some D >= v more than (D - v) * groups_per_batch groups would remain that must be
+             trained by version D = oldest + max_staleness. It never waits for what is ready, whatever is not becomes
+             so or is revoked, and once all is ready the oldest fit, by admission: so it never waits for ever.
+      mask   It stays, and the learner gives tokens over the bound no weight. Where all are over it, it is dropped.
+
+What a call costs does not grow with the groups that are held, but for `snapshot`, `renew_all` and `state`.
 """
 
-from collections import Counter, deque
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-
-class State(StrEnum):
-    LEASED = "leased"
-    GENERATED = "generated"
-    VERIFYING = "verifying"
-    READY = "ready"
-    DELIVERED = "delivered"
-    TRAINED = "trained"
-
-
-class Reason(StrEnum):
-    """Why a group was dropped."""
-
-    STALE = "stale"
-    ZERO_VARIANCE = "zero_variance"
-    INFRA_ERROR = "infra_error"
-    MALFORMED = "malformed"
-    OVERLONG = "overlong"
-    LEASE_EXPIRED = "lease_expired"
-    WORKER_LOST = "worker_lost"
-    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-
-
-#: The task itself was not at fault, so it is issued again; every other reason would only repeat itself.
-REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST})
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayLimits:
-    """The bounds that the ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
-    them by default.
-    """
-
-    max_staleness: int
-    groups_per_batch: int
-    drop_zero_variance: bool = True
-    lease_seconds: float = 120.0
-    verify_lease_seconds: float = 30.0
-    verify_attempts: int = 3
-    generation_attempts: int = 3
-    tasks: int | None = None
-
-
-@dataclass(slots=True)
-class Entry:
-    """One group that is neither committed nor dropped."""
-
-    group_id: int
-    task: int
-    state: State
-    holder: str | None = None
-    deadline: float = 0.0
-    oldest: int = 0
-    newest: int = 0
-    attempts: int = 0
-    rewards: tuple[float, ...] = ()
+from actors.replay.limits import REISSUED, Reason, ReplayLimits
+from actors.replay.queues import Entry, Queues, State
+from actors.replay.task_numbers import TaskNumbers
 
 
 @dataclass(slots=True)
@@ -105,6 +58,12 @@ class Ledger:
     """See the module's docstring, where `first_version` is v0 and `settled` n0. Methods that take `now` expect seconds
     of one monotonic clock; where another clock takes over, `renew_all` comes first. A method that returns False or []
     has changed nothing.
+
+    Attributes:
+        groups: in queues by state. Leases are equally long, so that the order of leases is that of their deadlines.
+        ready: heap of (version that decides whether it is stale, task, group_id) of what is ready. The order of tasks,
+            unlike that of group_ids, does not depend on who is how fast.
+        tasks: which of them is issued next.
     """
 
     limits: ReplayLimits
@@ -112,75 +71,67 @@ class Ledger:
     first_version: int = 0
     settled: int = 0
     version: int = 0
-    cursor: int = 0
     issued: int = 0
     committed: int = 0
     dropped: Counter[Reason] = field(default_factory=Counter)
-    entries: dict[int, Entry] = field(default_factory=dict)
-    pending: deque[int] = field(default_factory=deque)
-    losses: Counter[int] = field(default_factory=Counter)
+    groups: Queues = field(default_factory=Queues)
+    ready: list[tuple[int, int, int]] = field(default_factory=list)
+    tasks: TaskNumbers = field(init=False)
     batches: dict[int, list[int]] = field(default_factory=dict)
     newly_dropped: list[tuple[int, Reason]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tasks = TaskNumbers(self.limits.generation_attempts, self.limits.tasks)
+
+    @property
+    def entries(self) -> dict[int, Entry]:
+        """Every group that is neither committed nor dropped, by group_id."""
+        return self.groups.entries
 
     # ---------------------------------------------------------------- generators
 
     def capacity(self, version: int) -> int:
-        """How many tasks may be leased to a generator that holds `version`."""
+        """How many tasks the bound allows a generator that holds `version`."""
         outstanding = self.issued - self.settled - self.dropped.total()
         batches = self.limits.max_staleness + version - self.first_version + 1
         return max(0, batches * self.limits.groups_per_batch - outstanding)
+
+    def to_lease(self, version: int) -> int:
+        """How many tasks there are for a generator that holds `version`."""
+        return min(self.tasks.left(), self.capacity(version))
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
         entries: list[Entry] = []
         for _ in range(min(capacity, self.capacity(version))):
-            if (task := self._next_task(worker)) is None:
+            if (task := self.tasks.next(worker)) is None:
                 break
-            entries.append(self._issue(task, worker, now))
+            group_id, deadline = self.first_group_id + self.issued, now + self.limits.lease_seconds
+            entries.append(Entry(group_id, task, State.LEASED, worker, deadline, oldest=version))
+            self.groups.add(entries[-1])
+            self.issued += 1
         return entries
-
-    def _next_task(self, worker: str) -> int | None:
-        busy = self._holds_last_attempt(worker)
-        for position, task in enumerate(self.pending):
-            if not (busy and self._on_last_attempt(task)):
-                del self.pending[position]
-                return task
-        if self.limits.tasks is not None and self.cursor >= self.limits.tasks:
-            return None
-        task, self.cursor = self.cursor, self.cursor + 1
-        return task
-
-    def _on_last_attempt(self, task: int) -> bool:
-        return 0 < self.losses[task] == self.limits.generation_attempts - 1
-
-    def _holds_last_attempt(self, worker: str) -> bool:
-        return any(e.holder == worker and self._on_last_attempt(e.task) for e in self._in(State.LEASED))
-
-    def _issue(self, task: int, worker: str, now: float) -> Entry:
-        entry = Entry(self.first_group_id + self.issued, task, State.LEASED, worker, now + self.limits.lease_seconds)
-        self.issued += 1
-        self.entries[entry.group_id] = entry
-        return entry
 
     def group_arrived(self, group_id: int, oldest: int, newest: int) -> bool:
         """A generator's group is here. False where the lease is over, and the group is to be thrown away."""
         entry = self.entries.get(group_id)
         if entry is None or entry.state is not State.LEASED:
             return False
-        entry.state, entry.holder, entry.oldest, entry.newest = State.GENERATED, None, oldest, newest
-        del self.losses[entry.task]
+        self.tasks.returned(entry.task, entry.holder)
+        self.tasks.done(entry.task)
+        self.groups.arrived(entry, oldest, newest)
         return True
 
     # ---------------------------------------------------------------- verifiers
 
     def lease_verification(self, worker: str, capacity: int, now: float) -> list[Entry]:
-        """The oldest groups that wait for a verdict, at most `capacity`."""
-        waiting = [e for e in self.entries.values() if e.state is State.GENERATED][:capacity]
-        for entry in waiting:
-            entry.state, entry.holder = State.VERIFYING, worker
-            entry.deadline = now + self.limits.verify_lease_seconds
+        """The groups that have waited longest for a verdict, at most `capacity`."""
+        entries: list[Entry] = []
+        while len(entries) < capacity and (entry := self.groups.first(State.GENERATED)):
+            self.groups.move(entry, State.VERIFYING, worker, now + self.limits.verify_lease_seconds)
             entry.attempts += 1
-        return waiting
+            entries.append(entry)
+        return entries
 
     def verdict(self, group_id: int, rewards: Sequence[float] | None, retryable: bool = True) -> bool:
         """A verifier's rewards, or None where verification itself broke, `retryable` where another attempt may go well.
@@ -192,38 +143,74 @@ class Ledger:
         if rewards is None:
             self._verification_broke(entry, retryable)
         elif self.limits.drop_zero_variance and len(set(rewards)) < 2:
-            self.drop(group_id, Reason.ZERO_VARIANCE)
+            self._drop(entry, Reason.ZERO_VARIANCE)
         else:
-            entry.state, entry.holder, entry.rewards = State.READY, None, tuple(rewards)
+            entry.rewards = tuple(rewards)
+            self.groups.move(entry, State.READY)
+            heapq.heappush(self.ready, self._rank(entry))
         return True
 
     def _verification_broke(self, entry: Entry, retryable: bool = True) -> None:
         if not retryable or entry.attempts >= self.limits.verify_attempts:
-            self.drop(entry.group_id, Reason.INFRA_ERROR)
+            self._drop(entry, Reason.INFRA_ERROR)
         else:
-            entry.state, entry.holder = State.GENERATED, None
+            self._wait_for_another(entry)
+
+    def _wait_for_another(self, entry: Entry) -> None:
+        self.groups.move(entry, State.GENERATED)
+        self.groups.put_in_front(entry)  # none has waited longer
 
     # ---------------------------------------------------------------- learner
 
     def take_batch(self, version: int) -> list[Entry] | None:
-        """The batch that is trained at `version`, or None while too few groups are ready.
+        """The batch that is trained at `version`, or None while too few groups are ready, or others are waited for.
 
         Asked again, for a version that is not committed yet, it is the same batch in the same order.
         """
         if version not in self.batches:
-            self._drop_stale(version)
-            ready = sorted(self._in(State.READY), key=lambda e: (e.oldest, e.group_id))[: self.limits.groups_per_batch]
-            if len(ready) < self.limits.groups_per_batch:
+            while self._first_is_stale(version):
+                self._drop(self._oldest_ready(), Reason.STALE)
+            if len(self.ready) < self.limits.groups_per_batch or self.waits(version):
                 return None
-            self.batches[version] = [e.group_id for e in ready]
-            for entry in ready:
-                entry.state = State.DELIVERED
+            batch = [self._oldest_ready() for _ in range(self.limits.groups_per_batch)]
+            for entry in batch:
+                self.groups.move(entry, State.DELIVERED)
+            self.batches[version] = [entry.group_id for entry in batch]
         return [self.entries[group_id] for group_id in self.batches[version]]
 
-    def _drop_stale(self, version: int) -> None:
-        for entry in list(self._in(State.READY)):
-            if version - entry.oldest > self.limits.max_staleness:
-                self.drop(entry.group_id, Reason.STALE)
+    @property
+    def next_version(self) -> int:
+        """The version of the earliest batch that a group may still come into."""
+        return max(self.version, max(self.batches, default=-1) + 1)
+
+    def to_take(self, version: int) -> bool:
+        """Whether `take_batch` is worth a call: whether there is a batch, or something to drop, or to object to."""
+        if version in self.batches or version < self.version or self._first_is_stale(version):
+            return True
+        return len(self.ready) >= self.limits.groups_per_batch and not self.waits(version)
+
+    def waits(self, version: int) -> bool:
+        """Whether the rule `wait` allows no batch for `version` yet."""
+        size, ready, unready = self.limits.groups_per_batch, 0, 0
+        if self.limits.stragglers != "wait":
+            return False
+        for oldest in sorted(self.groups.ready.keys() | self.groups.unready.keys()):
+            ready += self.groups.ready[oldest]
+            unready += self.groups.unready[oldest]
+            left = ready + unready - min(ready, size)
+            if unready and left > max(0, oldest + self.limits.max_staleness - version) * size:
+                return True
+        return False
+
+    def _oldest_ready(self) -> Entry:
+        return self.entries[heapq.heappop(self.ready)[-1]]
+
+    def _rank(self, entry: Entry) -> tuple[int, int, int]:
+        decisive = entry.newest if self.limits.stragglers == "mask" else entry.oldest
+        return decisive, entry.task, entry.group_id
+
+    def _first_is_stale(self, version: int) -> bool:
+        return bool(self.ready) and version - self.ready[0][0] > self.limits.max_staleness
 
     def trained(self, version: int) -> None:
         """The batch of `version` went into an optimizer step.
@@ -232,57 +219,79 @@ class Ledger:
             KeyError: if it was never delivered.
         """
         for group_id in self.batches[version]:
-            self.entries[group_id].state = State.TRAINED
+            self.groups.move(self.entries[group_id], State.TRAINED)
         self.version = max(self.version, version + 1)
 
     def commit(self, version: int) -> list[int]:
         """A checkpoint that contains every step below `version` is durable; returns the group_ids it covers."""
-        covered = [v for v in self.batches if v < version and self._is_trained(v)]
+        trained = self.groups.states[State.TRAINED]
+        covered = [v for v, batch in self.batches.items() if v < version and all(g in trained for g in batch)]
         group_ids = [group_id for v in covered for group_id in self.batches.pop(v)]
         for group_id in group_ids:
-            del self.entries[group_id]
+            self.groups.remove(self.entries[group_id])
         self.committed += len(group_ids)
         return group_ids
-
-    def _is_trained(self, version: int) -> bool:
-        return all(self.entries[group_id].state is State.TRAINED for group_id in self.batches[version])
 
     # ---------------------------------------------------------------- time and death
 
     def renew(self, worker: str, group_ids: Iterable[int], now: float) -> bool:
         """A generator or verifier works on these groups; what it does not hold any more stays as it is."""
-        held = [e for e in map(self.entries.get, group_ids) if e is not None and e.holder == worker]
+        held = self.groups.held_by(worker, group_ids)
         for entry in held:
             self._renew(entry, now)
         return bool(held)
 
     def renew_all(self, now: float) -> None:
         """Every lease begins anew."""
-        for entry in self.entries.values():
-            if entry.holder is not None:
-                self._renew(entry, now)
+        states = self.groups.states
+        for entry in (*states[State.LEASED].values(), *states[State.VERIFYING].values()):
+            self._renew(entry, now)
+
+    def progressed(self, group_id: int, now: float) -> None:
+        """A leased group has new tokens that can be continued: its lease begins anew, and earlier losses are forgiven.
+
+        Raises:
+            KeyError: if the group_id is not in the ledger.
+        """
+        entry = self.entries[group_id]
+        self._renew(entry, now)
+        self.tasks.done(entry.task)
+
+    def worker_left(self, worker: str) -> bool:
+        """Take back what somebody holds who leaves on purpose, as no failed attempt; whether there was any."""
+        held = self.groups.held_by(worker)
+        for entry in held:
+            if entry.state is State.LEASED:
+                self._drop(entry, Reason.RETURNED)
+            else:
+                entry.attempts -= 1
+                self._wait_for_another(entry)
+        return bool(held)
 
     def _renew(self, entry: Entry, now: float) -> None:
         leased = entry.state is State.LEASED
-        entry.deadline = now + (self.limits.lease_seconds if leased else self.limits.verify_lease_seconds)
+        seconds = self.limits.lease_seconds if leased else self.limits.verify_lease_seconds
+        self.groups.move(entry, entry.state, entry.holder, now + seconds)
 
     def expire(self, now: float) -> bool:
         """Revoke what is past its deadline; whether there was any."""
-        return self._revoke([e for e in self.entries.values() if e.holder and e.deadline <= now], Reason.LEASE_EXPIRED)
+        over = [e for state in (State.LEASED, State.VERIFYING) for e in self.groups.over(state, now)]
+        for entry in over:
+            self._revoke(entry, Reason.LEASE_EXPIRED)
+        return bool(over)
 
     def worker_lost(self, worker: str) -> bool:
         """Revoke everything that a generator or verifier holds; whether it held any."""
-        return self._revoke([e for e in self.entries.values() if e.holder == worker], Reason.WORKER_LOST)
+        held = self.groups.held_by(worker)
+        for entry in held:
+            self._revoke(entry, Reason.WORKER_LOST)
+        return bool(held)
 
-    def _revoke(self, entries: Sequence[Entry], reason: Reason) -> bool:
-        for entry in entries:
-            if entry.state is State.LEASED:
-                self.losses[entry.task] += 1
-                again = self.losses[entry.task] < self.limits.generation_attempts
-                self.drop(entry.group_id, reason if again else Reason.ATTEMPTS_EXHAUSTED)
-            else:
-                self._verification_broke(entry)
-        return bool(entries)
+    def _revoke(self, entry: Entry, reason: Reason) -> None:
+        if entry.state is State.LEASED:
+            self._drop(entry, reason if self.tasks.lost(entry.task) else Reason.ATTEMPTS_EXHAUSTED)
+        else:
+            self._verification_broke(entry)
 
     def drop(self, group_id: int, reason: Reason) -> None:
         """Take a group out.
@@ -290,33 +299,33 @@ class Ledger:
         Raises:
             KeyError: if the group_id is not in the ledger.
         """
-        reason = Reason(reason)  # a text where the journal brings the call back
-        entry = self.entries.pop(group_id)
+        if (entry := self.entries[group_id]).state is State.READY:
+            self.ready.remove(self._rank(entry))
+            heapq.heapify(self.ready)
+        self._drop(entry, Reason(reason))
+
+    def _drop(self, entry: Entry, reason: Reason) -> None:
+        self.tasks.returned(entry.task, entry.holder)
+        self.groups.remove(entry)
         self.dropped[reason] += 1
-        self.newly_dropped.append((group_id, reason))
+        self.newly_dropped.append((entry.group_id, reason))
         if reason in REISSUED:
-            self.pending.append(entry.task)
+            self.tasks.again(entry.task)
         else:
-            del self.losses[entry.task]
+            self.tasks.done(entry.task)
 
     def take_dropped(self) -> list[tuple[int, Reason]]:
-        """The group_ids that were dropped since the last call."""
+        """What was dropped since the last call, and why."""
         taken, self.newly_dropped = self.newly_dropped, []
         return taken
 
-    # ---------------------------------------------------------------- looking and resuming
-
-    def _in(self, state: State) -> Iterable[Entry]:
-        return (e for e in self.entries.values() if e.state is state)
-
     def counts(self) -> dict[State, int]:
         """Groups in each state that is neither committed nor dropped."""
-        found = Counter(e.state for e in self.entries.values())
-        return {state: found[state] for state in State}
+        return {state: len(queue) for state, queue in self.groups.states.items()}
 
     def conserved(self) -> bool:
         """Whether every group that was issued is accounted for."""
-        return self.issued == len(self.entries) + self.committed + self.dropped.total()
+        return self.issued == sum(self.counts().values()) + self.committed + self.dropped.total()
 
     def snapshot(self, version: int) -> dict[str, Any]:
         """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not.
@@ -329,9 +338,9 @@ class Ledger:
         unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
         return {
             "version": version,
-            "cursor": self.cursor,
+            "cursor": self.tasks.cursor,
             "committed": self.committed + len(done),
-            "pending": unfinished + list(self.pending),
+            "pending": unfinished + self.tasks.to_reissue(),
             "dropped": {str(reason): count for reason, count in self.dropped.items()},
         }
 
@@ -341,51 +350,49 @@ class Ledger:
         again.
         """
         dropped = Counter({Reason(reason): count for reason, count in snapshot["dropped"].items()})
-        return cls(
+        ledger = cls(
             limits=limits,
             first_version=snapshot["version"],
             settled=snapshot["committed"],
             version=snapshot["version"],
-            cursor=snapshot["cursor"],
             issued=snapshot["committed"] + dropped.total(),
             committed=snapshot["committed"],
             dropped=dropped,
-            pending=deque(snapshot["pending"]),
         )
-
-    # ---------------------------------------------------------------- the journal
+        ledger.tasks.cursor = snapshot["cursor"]
+        ledger.tasks.pending.extend(snapshot["pending"])
+        return ledger
 
     def state(self) -> dict[str, Any]:
         """Everything but the limits, exactly, as MessagePack can hold it; `restored` takes it back."""
-        entries = [
-            [e.group_id, e.task, e.state, e.holder, e.deadline, e.oldest, e.newest, e.attempts, list(e.rewards)]
-            for e in self.entries.values()
-        ]
-        numbers = {name: getattr(self, name) for name in NUMBERS}
-        return numbers | {
-            "entries": entries,
+        return {
+            "numbers": [getattr(self, name) for name in NUMBERS],
             "dropped": dict(self.dropped),
-            "pending": list(self.pending),
-            "losses": dict(self.losses),
-            "batches": {version: list(group_ids) for version, group_ids in self.batches.items()},
-            "newly_dropped": [list(dropped) for dropped in self.newly_dropped],
+            "groups": self.groups.state(),
+            "ready": self.ready,
+            "tasks": self.tasks.state(),
+            "batches": self.batches,
+            "newly_dropped": self.newly_dropped,
         }
+
+    def adopt(self, limits: ReplayLimits) -> None:
+        """Keep other bounds from now on; `renew_all` comes next."""
+        self.limits, self.tasks.attempts = limits, limits.generation_attempts
+        self.ready = sorted(map(self._rank, self.groups.states[State.READY].values()))
 
     @classmethod
     def restored(cls, limits: ReplayLimits, state: Mapping[str, Any]) -> "Ledger":
         """The ledger that `state` was taken of."""
-        ledger = cls(limits, **{name: state[name] for name in NUMBERS})
-        for row in state["entries"]:
-            entry = Entry(*row)
-            entry.state, entry.rewards = State(entry.state), tuple(entry.rewards)
-            ledger.entries[entry.group_id] = entry
+        ledger = cls(limits, **dict(zip(NUMBERS, state["numbers"], strict=True)))
         ledger.dropped.update({Reason(reason): count for reason, count in state["dropped"].items()})
-        ledger.pending.extend(state["pending"])
-        ledger.losses.update(state["losses"])
-        ledger.batches.update(state["batches"])
-        ledger.newly_dropped += [(group_id, Reason(reason)) for group_id, reason in state["newly_dropped"]]
+        ledger.groups = Queues.restored(state["groups"])
+        ledger.ready = [(version, task, group_id) for version, task, group_id in state["ready"]]
+        ledger.tasks.restore(state["tasks"])
+        ledger.batches = {version: list(group_ids) for version, group_ids in state["batches"].items()}
+        ledger.newly_dropped = [(group_id, Reason(reason)) for group_id, reason in state["newly_dropped"]]
         return ledger
 
 
-#: The fields of a ledger that are plain numbers.
-NUMBERS = ("first_group_id", "first_version", "settled", "version", "cursor", "issued", "committed")
+#: Fields that are plain numbers, and methods that change nothing.
+NUMBERS = ("first_group_id", "first_version", "settled", "version", "issued", "committed")
+READS = ("capacity", "to_lease", "to_take", "waits", "counts", "conserved", "snapshot", "state")

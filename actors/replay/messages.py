@@ -1,25 +1,27 @@
 """The bodies of the requests that the replay answers. Arrays travel beside them, see `actors.transport.codec`.
 
 kind                              asked by     answered by
-lease, group_arrived, …_rejected  generator    buffer
+lease, group_arrived, …_rejected, generator    buffer
+  progress
 lease_verification, verdict       verifier     buffer
 renew                             generator,   buffer
                                     verifier
-take_batch, trained, snapshot,    learner      buffer
-  committed, evaluate, …_result
+take_batch, take_payloads,        learner      buffer
+  trained, snapshot, committed,
+  evaluate, …_result
 status                            controller   buffer
 heartbeat, announce, directory,   everyone     board
-  notice
+  notice, deregister
 events, members, remove_member    controller   board
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
 from actors.config.base import Section
 from actors.events import EventField, Number
-from actors.membership import Report
+from actors.membership import NAME, Report
 
 Purpose = Literal["train", "evaluate"]
 #: Longest explanation that travels with a refusal (characters).
@@ -29,7 +31,7 @@ MAX_DETAIL = 500
 class Request(Section):
     """What every request carries."""
 
-    worker: str = Field(min_length=1, max_length=200, description="unique name of the sender")
+    worker: str = Field(pattern=NAME, max_length=200, description="unique name of the sender")
     role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
 
 
@@ -96,6 +98,7 @@ class SubmitVerdict(Request):
 
 class TakeBatch(LongPoll):
     version: int = Field(ge=0)
+    outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
 class Trained(Request):
@@ -149,6 +152,9 @@ class Beat(Request):
     """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
+    services: dict[Literal["weights", "learner"], Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, description="where services of the sender are, as `Announce` says it once"
+    )
 
 
 class Members(Request):
@@ -158,7 +164,7 @@ class Members(Request):
 class RemoveMember(Request):
     """The process called `name` has exited: its leases are revoked without waiting for the heartbeat timeout."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(pattern=NAME, max_length=200)
 
 
 class Announce(Request):
@@ -172,8 +178,31 @@ class Directory(Request):
     """Asks for all announced addresses."""
 
 
+class ReportProgress(Request):
+    """A leased group has new tokens: its lease begins anew. The arrays are those of `actors.replay.progress`."""
+
+    purpose: Purpose
+    group_id: int = Field(ge=0)
+
+
+class LeaveRun(Request):
+    """The sender leaves: it gives back what it holds, which counts as no failure of anybody."""
+
+
+class WantedGroup(Section):
+    group_id: int = Field(ge=0)
+    completions: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4096)
+
+
+class TakePayloads(Request):
+    """The payloads of some completions of the batch of `version`, see `replay.shares`."""
+
+    version: int = Field(ge=0)
+    groups: list[WantedGroup] = Field(min_length=1, max_length=65_536)
+
+
 #: Answered by `replay.board`: what concerns the run as a whole.
-BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory
+BoardRequest = Notice | Events | Beat | Members | RemoveMember | Announce | Directory | LeaveRun
 #: Answered by `replay.buffer`: what concerns groups, batches and evaluations.
 BufferRequest = (
     Lease
@@ -189,6 +218,8 @@ BufferRequest = (
     | Evaluate
     | EvaluationResult
     | GetStatus
+    | ReportProgress
+    | TakePayloads
 )
 AnyRequest = BoardRequest | BufferRequest
 
@@ -213,4 +244,7 @@ REQUESTS: dict[str, type[AnyRequest]] = {
     "remove_member": RemoveMember,
     "announce": Announce,
     "directory": Directory,
+    "progress": ReportProgress,
+    "deregister": LeaveRun,
+    "take_payloads": TakePayloads,
 }

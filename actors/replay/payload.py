@@ -114,6 +114,15 @@ class Payload:
         """Version of the newest token."""
         return int(self.span_versions.max())
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest completion."""
+        return int(self.lengths.max())
+
+    def tokens_below(self, version: int) -> int:
+        """How many tokens are of older versions."""
+        return int(self.span_tokens[self.span_versions < version].sum(dtype=np.int64))
+
     def token_versions(self) -> Int32:
         """Policy version of every token, int32 [N]."""
         return np.repeat(self.span_versions, self.span_tokens)

@@ -6,15 +6,16 @@ from typing import Any, Literal, Self
 
 from actors.errors import JournalError
 from actors.events import RolloutSample
+from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
-from actors.replay.ledger import Entry, Ledger, ReplayLimits, State
+from actors.replay.ledger import READS, Ledger
+from actors.replay.limits import ReplayLimits
 from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
+from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics
 
-#: Methods of a ledger that change nothing.
-LEDGER_READS = ("capacity", "counts", "conserved", "snapshot", "state", "to_lease", "waits")
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
 
@@ -29,6 +30,31 @@ class GroupRecord:
     payload: Payload | None = None
     scores: tuple[CompletionVerdict, ...] = ()
     ready_at: float = 0.0
+
+
+def to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str, Any]:
+    """What a verifier is told of a group."""
+    assert record.payload is not None
+    return {
+        "purpose": purpose,
+        "group_id": group_id,
+        "verifier": record.task["verifier"],
+        "reference": record.task["reference"],
+        "source": record.task["source"],
+        "prompt": record.prompt,
+        "messages": record.task["messages"],
+        "texts": list(record.texts),
+        "truncated": record.payload.truncated.tolist(),
+        "lengths": record.payload.lengths.tolist(),
+    }
+
+
+def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
+    """What the learner gets of a group."""
+    assert record.payload is not None
+    parts = [score.parts for score in record.scores]
+    head = Head(group_id=entry.group_id, source=record.task["source"], rewards=list(entry.rewards), parts=parts)
+    return head, record.payload
 
 
 def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:
@@ -100,7 +126,7 @@ class ReplayState:
         refusals: Refusals | None = None,
     ) -> None:
         self.changes = Changes()
-        self.ledger = recorded("train", ledger, LEDGER_READS, self._record)
+        self.ledger = recorded("train", ledger, READS, self._record)
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
@@ -113,7 +139,7 @@ class ReplayState:
         if purpose == "train":
             return self.ledger
         current = self.evaluations.current
-        return recorded("evaluate", current.ledger, LEDGER_READS, self._record) if current else None
+        return recorded("evaluate", current.ledger, READS, self._record) if current else None
 
     def ledgers(self) -> list[tuple[Purpose, Ledger]]:
         """Evaluations come first: they are short, and somebody waits for them."""
@@ -154,7 +180,8 @@ class ReplayState:
             replay(past.calls, find)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
-        ledger.limits = evaluations.limits = limits
+        ledger.adopt(limits)
+        evaluations.limits = limits
         return cls(ledger, evaluations, rewards, refusals)
 
     def begin_leases(self, now: float) -> None:

@@ -1,34 +1,41 @@
 """The replay on its socket: one ROUTER and one thread before buffer and board; long polls, expiry, metrics.
 
+What a message costs does not grow with the groups that are held or with the workers that wait: long polls stand in
+queues (`polls`), and what looks at every member or metric is done a few times a second.
+
 message ──parse──▶ heard ──▶ board   (who is alive, where services are, what happened)
                          └─▶ buffer  (groups, batches, evaluations) ──▶ metrics, events for the board
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from actors.errors import ProtocolError
 from actors.events import EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.replay import messages as m
 from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
+from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
-from actors.replay.ledger import Reason
+from actors.replay.limits import Reason
 from actors.replay.outbox import Outbox
+from actors.replay.polls import Poll, Polls, Topic
+from actors.replay.queues import State
 from actors.transport.address import Node
-from actors.transport.codec import Array, Message, decode, encode, parse
+from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
 log = logging.getLogger(__name__)
 
-#: Longest sleep of the loop: leases and long polls are looked at this often even where no message comes (s).
+#: How often leases, members and metrics are looked at, which is also the longest sleep of the loop (s).
 TICK_SECONDS = 0.25
 #: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
 TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
@@ -36,16 +43,6 @@ TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
 UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus, m.EvaluationResult)
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A long poll that has no answer yet."""
-
-    identity: bytes
-    message: Message
-    request: m.AnyRequest
-    until: float
 
 
 class ReplayService:
@@ -79,8 +76,11 @@ class ReplayService:
         self._clock = clock
         self._journal = journal
         self._outbox = Outbox(self._transmit, buffer, board, journal, clock)
-        self._waiting: list[Waiting] = []
+        self._polls = Polls()
+        self._next_tick = -math.inf
+        self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
         self._exported: Counter[str] = Counter()
+        self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
         self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
         self.address = self._socket.endpoint
@@ -111,13 +111,17 @@ class ReplayService:
     def _serve(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self._socket.poll(TICK_SECONDS):
+                wait = min(TICK_SECONDS, self._polls.next_deadline() - self._clock())
+                if self._socket.poll(max(0.0, wait)):
                     with metrics.busy("replay"):
                         self._take_all()
-                self._expire()
-                self._answer_waiting()
+                if self._clock() >= self._next_tick:
+                    self._next_tick = self._clock() + TICK_SECONDS
+                    self._expire()
+                    self._count_waits()
+                    self._export()
+                self._answer_polls()
                 self._outbox.flush()
-                self._export()
         except Exception:
             log.exception("the replay's thread ends")
             raise
@@ -134,7 +138,7 @@ class ReplayService:
             taken += sum(map(len, received[1]))
             self._take(*received)
 
-    def _take(self, identity: bytes, frames: list[bytes]) -> None:
+    def _take(self, identity: bytes, frames: list[Frame]) -> None:
         number = 0
         try:
             message = decode(frames, self._max_bytes)
@@ -145,18 +149,15 @@ class ReplayService:
             if self._outbox.blocked and not isinstance(request, UNJOURNALED):
                 self._outbox.add(identity, Message("busy", number, {"message": self._outbox.blocked}))
                 return
+            if isinstance(request, m.LongPoll) and request.wait_seconds > 0:
+                poll = Poll(identity, number, request, self._clock() + request.wait_seconds)
+                self._polls.add(self._topic(request), poll)
+                return
             reply = self._answer(request, message.arrays)
         except ProtocolError as error:
-            metrics.MALFORMED.inc()
-            log.warning("rejected a message: %s", error)
-            self._send(identity, Message("error", number, {"message": str(error)}))
+            self._refuse(identity, number, error)
             return
-        if reply is not None:
-            self._reply(identity, message, reply)
-        elif isinstance(request, m.LongPoll) and request.wait_seconds > 0:
-            self._waiting.append(Waiting(identity, message, request, self._clock() + request.wait_seconds))
-        else:
-            self._reply(identity, message, OK)
+        self._reply(identity, number, reply or OK)
 
     def _answer(self, request: m.AnyRequest, arrays: Mapping[str, Array]) -> Reply | None:
         now = self._clock()
@@ -165,33 +166,104 @@ class ReplayService:
             if isinstance(request, m.RemoveMember):
                 log.info("%s has exited; its leases are revoked", request.name)
                 self._lost(request.name)
+            elif isinstance(request, m.Beat):
+                self._requeue(request.worker)
+            elif isinstance(request, m.LeaveRun):
+                log.info("%s leaves", request.worker)
+                self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
         reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
         if reply is not None:
             self._happened(reply)
         return reply
 
-    def _answer_waiting(self) -> None:
-        still = []
-        for waiting in self._waiting:
-            now = self._clock()
-            held_up = self._outbox.blocked and not isinstance(waiting.request, UNJOURNALED)
-            reply = None if held_up else self._answer(waiting.request, waiting.message.arrays)
-            if reply is not None or now >= waiting.until:
-                self._reply(waiting.identity, waiting.message, reply or OK)
+    # ---------------------------------------------------------------- long polls
+
+    def _topic(self, request: m.LongPoll) -> Topic:
+        match request:
+            case m.Lease():  # the generator may take an update while its poll waits
+                return m.Lease, max(request.version, self._board.members.version(request.worker))
+            case m.TakeBatch():
+                return m.TakeBatch, request.version
+            case m.Events():
+                return m.Events, request.after
+            case _:
+                return type(request), 0
+
+    def _requeue(self, worker: str) -> None:
+        """A worker reported a newer version, perhaps, for which there is work."""
+        for number, topic, poll in self._polls.of(worker):
+            if (now := self._topic(poll.request)) != topic:
+                self._polls.move(number, now)
+
+    def _answer_polls(self) -> None:
+        for topic in self._polls.topics():
+            self._answer_topic(topic)
+        for poll in self._polls.over(self._clock()):
+            self._reply(poll.identity, poll.message, OK)
+
+    def _answer_topic(self, topic: Topic) -> None:
+        """Answer polls while there is something, each with no more than its share, so that none takes all of it."""
+        refused = 0  # what there is may be for others, such as a task that their generator must not have
+        while found := self._polls.first(topic, refused):
+            number, poll = found
+            waiting = self._polls.waiting(topic) - refused
+            if not (available := self._available(topic)):
+                return
+            try:
+                reply = self._answer(_at_most(poll.request, math.ceil(available / waiting)), {})
+            except ProtocolError as error:
+                self._polls.remove(number)
+                self._refuse(poll.identity, poll.message, error)
+                continue
+            if reply is None:
+                refused += 1
             else:
-                still.append(waiting)
-        self._waiting = still
+                self._polls.remove(number)
+                self._reply(poll.identity, poll.message, reply)
+
+    def _count_waits(self) -> None:
+        """The learner may be waiting for a batch that is there, rather than outrun other groups."""
+        ledger = self._buffer.ledger
+        if ledger.counts()[State.READY] >= ledger.limits.groups_per_batch:
+            asked = [number for kind, number in self._polls.topics() if kind is m.TakeBatch]
+            self._held_back += TICK_SECONDS * any(map(ledger.waits, asked))
+
+    def _available(self, topic: Topic) -> int:
+        """How much there is of it: nothing where its polls have no answer yet."""
+        kind, number = topic
+        if self._outbox.blocked and kind not in UNJOURNALED:
+            return 0
+        training, evaluation = self._buffer.ledger, self._buffer.evaluations.current
+        if kind is m.Lease:
+            return training.to_lease(number) + (evaluation.ledger.to_lease(0) if evaluation else 0)
+        if kind is m.LeaseVerification:
+            ledgers = [training, evaluation.ledger] if evaluation else [training]
+            return sum(ledger.counts()[State.GENERATED] for ledger in ledgers)
+        return int(training.to_take(number) if kind is m.TakeBatch else number < self._board.last)
 
     def _happened(self, reply: Reply) -> None:
         """Tell the watchers and the metrics what a request has changed."""
         self._record(reply.events)
-        for delivery in reply.delivered:
-            metrics.STALENESS.observe(delivery.staleness)
-            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
+        if reply.submitted is not None:
+            metrics.SUBMITTED_LENGTH.observe(reply.submitted)
+        if reply.delivered:
+            self._delivered(reply.delivered)
         for group in reply.verified:
+            rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
-                metrics.REWARD.labels(group.source).observe(reward)
+                rewards.observe(reward)
+
+    def _delivered(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            label = metrics.length_label(delivery.length)
+            metrics.STALENESS.labels(label).observe(delivery.staleness)
+            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
+            metrics.DELIVERED_LENGTH.observe(delivery.length)
+            metrics.MASKED_TOKENS.labels(label).inc(delivery.masked_tokens)
+        last = min(deliveries, key=lambda delivery: delivery.queue_age_seconds)
+        metrics.STRAGGLER_WAIT.labels(metrics.length_label(last.length)).inc(self._held_back)
+        self._held_back = 0.0
 
     def _record(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -215,19 +287,28 @@ class ReplayService:
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
         self._record(self._buffer.expire(now))
+        for reason, length in self._buffer.dropped:
+            metrics.DROPPED_LENGTH.labels(reason).observe(length)
+        self._buffer.dropped.clear()
 
-    def _lost(self, name: str) -> None:
-        """Revoke what a process held that is off the list. Its open long polls are answered, with nothing: were they
-        kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
+    def _lost(self, name: str, on_purpose: bool = False) -> None:
+        """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:
+        were they kept, work could be leased to a dead process; and whoever lives asks again, and is taken back.
         """
-        self._record(self._buffer.worker_lost(name))
-        gone = [w for w in self._waiting if w.request.worker == name]
-        self._waiting = [w for w in self._waiting if w.request.worker != name]
-        for waiting in gone:
-            self._reply(waiting.identity, waiting.message, OK)
+        self._record(self._buffer.worker_lost(name, on_purpose))
+        for number, _, poll in self._polls.of(name):
+            self._polls.remove(number)
+            self._reply(poll.identity, poll.message, OK)
 
-    def _reply(self, identity: bytes, message: Message, reply: Reply) -> None:
-        self._send(identity, Message("reply", message.id, reply.body, reply.arrays))
+    # ---------------------------------------------------------------- answers
+
+    def _reply(self, identity: bytes, number: int, reply: Reply) -> None:
+        self._send(identity, Message("reply", number, reply.body, reply.arrays))
+
+    def _refuse(self, identity: bytes, number: int, error: ProtocolError) -> None:
+        metrics.MALFORMED.inc()
+        self._rejections.warning("rejected a message: %s", error)
+        self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _send(self, identity: bytes, message: Message) -> None:
         self._outbox.add(identity, message)
@@ -242,7 +323,7 @@ class ReplayService:
             log.error("an answer is lost: %s", error)
             frames = encode(Message("error", message.id, {"message": str(error)}))
         if not self._socket.send(identity, frames):
-            log.warning("a peer does not read its answers; one %s was dropped", message.kind)
+            self._unread.warning("a peer does not read its answers; one %s was dropped", message.kind)
 
     # ---------------------------------------------------------------- metrics
 
@@ -254,7 +335,11 @@ class ReplayService:
         self._follow(metrics.COMMITTED, "committed", ledger.committed)
         for reason in Reason:
             self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
-        metrics.PENDING.set(len(ledger.pending))
+            metrics.DROPPED_LENGTH.labels(reason)
+        for length in metrics.LENGTH_LABELS:
+            for metric in (metrics.STALENESS, metrics.STRAGGLER_WAIT, metrics.MASKED_TOKENS):
+                metric.labels(length)
+        metrics.PENDING.set(len(ledger.tasks.to_reissue()))
         metrics.CONSERVED.set(ledger.conserved())
         for role in WORKER_ROLES:
             metrics.WORKERS.labels(role).set(sum(1 for _ in self._board.members.alive(role)))
@@ -263,3 +348,11 @@ class ReplayService:
         """The ledger counts; the exported counter follows it."""
         counter.inc(value - self._exported[name])
         self._exported[name] = value
+
+
+def _at_most(request: m.LongPoll, share: int) -> m.AnyRequest:
+    """A request for as much as it asks, and no more than its share."""
+    if isinstance(request, m.Lease | m.LeaseVerification) and share < request.capacity:
+        return request.model_copy(update={"capacity": share})
+    assert isinstance(request, m.AnyRequest)
+    return request

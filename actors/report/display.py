@@ -15,6 +15,7 @@ from actors.events import (
     EvaluationMissing,
     Event,
     Phase,
+    Recovered,
     Restart,
     RewardModelDone,
     StepDone,
@@ -35,6 +36,7 @@ AGES = 6  # rows of the staleness histogram; the last one holds all older tokens
 SHOWN_WARNINGS = 3  # with them the page has 24 lines
 BLOCKS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
+FAULTS = {"died": "died", "hung": "hung", "silent": "fell silent", "stuck": "got stuck"}
 ROLES = {"generator": "blue", "verifier": "green", "learner": "yellow"}
 
 
@@ -115,6 +117,11 @@ def plain(state: RunState, event: Event) -> str | None:
             return f"{event.what} can be written again"
         case Restart():
             return _one_line(f"restarted {event.member}: {event.reason}")
+        case Recovered():
+            return _one_line(
+                f"recovered: {event.role} works again {duration(event.recovery_seconds)} after {event.member} "
+                f"{FAULTS.get(event.fault, event.fault)}"
+            )
         case Unresponsive():
             return _one_line(f"{event.member} is {event.state}: {event.detail}")
         case _:

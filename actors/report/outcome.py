@@ -83,6 +83,11 @@ def _table(summary: RunSummary) -> Table:
     )
     if summary.restarts:
         table.add_row("restarts", str(summary.restarts))
+    for found in summary.recoveries:
+        label = f"{found.role} {found.fault}"
+        times = f"{found.count}, recovered after {duration(found.median_seconds)}"
+        longest = f" (median; longest {duration(found.max_seconds)})" if found.count > 1 else ""
+        table.add_row(label, times + longest)
     table.add_row("staleness", _histogram(summary))
     return table
 

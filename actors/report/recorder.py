@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from actors.events import Event, WriteFailed
+from actors.events import Event, Phase, WriteFailed
 from actors.report.html import render
 from actors.report.state import RunInfo, RunState
 from actors.report.summary import summarise, to_json
@@ -12,6 +12,8 @@ from actors.report.writer import RunFolder, read_back
 
 log = logging.getLogger(__name__)
 
+#: The first event of a run, and of each that resumes it.
+BEGINNING = Phase(name="starting", detail="preparing the model")
 PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
 
 
@@ -33,6 +35,25 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
     return state
 
 
+def _events_so_far(info: RunInfo) -> list[Event]:
+    return sorted(read_back(info.folder), key=lambda event: event.seconds)
+
+
+def _continued(info: RunInfo, resumed_at: int | None, events: list[Event]) -> RunState:
+    """The state of a run that is alive, from what is on record."""
+    began = max((number for number, event in enumerate(events) if _begins(event)), default=0)
+    state = RunState(info)
+    for number, event in enumerate(events):
+        if number == began and resumed_at is not None:
+            state.resumed(resumed_at)
+        state.fold(event)
+    return state
+
+
+def _begins(event: Event) -> bool:
+    return isinstance(event, Phase) and (event.name, event.detail) == (BEGINNING.name, BEGINNING.detail)
+
+
 class RunRecorder:
     """Folds events into `state` and writes the run folder. Use as a context manager; not for several threads.
 
@@ -42,13 +63,19 @@ class RunRecorder:
     Args:
         info: what is known about the run before it starts.
         resumed_at: step of the checkpoint that the run resumes from; None: it starts.
+        continued: the run is alive, and another process has written its record until now.
+
+    Attributes:
+        state: of the run, after all events so far.
+        earlier: what the other process has recorded, where it is continued.
 
     Raises:
         RunError: if the run folder's files are damaged anywhere but in their last line.
     """
 
-    def __init__(self, info: RunInfo, resumed_at: int | None = None) -> None:
-        self.state = reopened(info, resumed_at)
+    def __init__(self, info: RunInfo, resumed_at: int | None = None, continued: bool = False) -> None:
+        self.earlier = _events_so_far(info) if continued else []
+        self.state = _continued(info, resumed_at, self.earlier) if continued else reopened(info, resumed_at)
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
         self._failed: set[str] = set()

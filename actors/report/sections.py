@@ -250,6 +250,12 @@ def appendix(state: RunState) -> Html:
                 class_="card wide",
             )
         )
+    recoveries = [
+        (_clock(r.seconds), r.role, r.member, r.fault, duration(r.recovery_seconds)) for r in state.last_recoveries
+    ]
+    if recoveries:
+        columns = ("when", "role", "process", "fault", "until work flowed again")
+        parts.append(tag("div", tag("h3", "Recoveries"), _table(columns, recoveries, 4), class_="card wide"))
     if others:
         parts.append(tag("details", tag("summary", "Every other statistic"), tag("div", *others, class_="cards small")))
     if state.info.configuration:

@@ -19,6 +19,7 @@ from actors.events import (
     Event,
     GroupCounters,
     Phase,
+    Recovered,
     Restart,
     RewardModelDone,
     RolloutSample,
@@ -39,6 +40,9 @@ FIRST_SAMPLES = 4
 LAST_SAMPLES = 8
 KEPT_EVALUATIONS = 512
 KEPT_RESTARTS = 50
+#: Drops that say nothing of the tasks.
+NOBODYS_FAULT = ("worker_lost", "returned")
+KEPT_RECOVERIES = 1000  # of a role and kind of fault: enough for a median
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ class RunState:
         self.rates: dict[str, Series] = {}
         self.restarts = 0
         self.last_restarts: deque[Restart] = deque(maxlen=KEPT_RESTARTS)
+        self.last_recoveries: deque[Recovered] = deque(maxlen=KEPT_RESTARTS)
+        #: Seconds of the latest recoveries, by role and kind of fault.
+        self.recoveries: defaultdict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=KEPT_RECOVERIES))
         self.unwritten: dict[str, str] = {}
         self.first_samples: list[RolloutSample] = []
         self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
@@ -130,6 +137,9 @@ class RunState:
                 self.restarts += 1
                 self.last_restarts.append(event)
                 self.unresponsive.pop(event.member, None)
+            case Recovered():
+                self.last_recoveries.append(event)
+                self.recoveries[event.role, event.fault].append(event.recovery_seconds)
             case WriteFailed():
                 self.unwritten.pop(event.what, None)
                 if event.reason:
@@ -262,7 +272,7 @@ class RunState:
         """Groups dropped since a batch came together last, by reason; those that were lost with a worker aside."""
         before = self._at_last_batch.dropped
         since = {reason: count - before.get(reason, 0) for reason, count in self.groups.dropped.items()}
-        return {reason: count for reason, count in since.items() if count > 0 and reason != "worker_lost"}
+        return {reason: count for reason, count in since.items() if count > 0 and reason not in NOBODYS_FAULT}
 
     @property
     def samples(self) -> list[RolloutSample]:

@@ -6,12 +6,16 @@ Keys are never renamed or removed. A value that does not exist (yet) is null; co
 
 import math
 from collections.abc import Mapping
+from statistics import median
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.events import RewardModelDone
 from actors.report.health import warnings
 from actors.report.state import RunState, middle
+
+#: Phases that end a run.
+ENDS = ("finished", "interrupted", "failed")
 
 
 class _Part(BaseModel):
@@ -99,6 +103,16 @@ class WarningSummary(_Part):
     fix: str = Field(description="what to do")
 
 
+class RecoverySummary(_Part):
+    """Faults of one kind that the run has recovered from."""
+
+    role: str = Field(description="of the processes at fault")
+    fault: str = Field(description="died, hung, silent or stuck")
+    count: int = Field(description="recoveries")
+    median_seconds: float = Field(description="from when a fault was seen until work flowed again (s)")
+    max_seconds: float = Field(description="longest of them (s)")
+
+
 class RunSummary(_Part):
     """The outcome of a run."""
 
@@ -119,6 +133,9 @@ class RunSummary(_Part):
     groups: GroupSummary = Field(description="conservation of groups")
     restarts: int = Field(description="processes that had to be replaced")
     warnings: list[WarningSummary] = Field(description="the health warnings that hold, gravest first")
+    outcome: str = Field(description="running, finished, interrupted or failed")
+    reason: str | None = Field(None, description="why it failed")
+    recoveries: list[RecoverySummary] = Field(description="faults that the run has recovered from, by role and kind")
 
 
 def summarise(state: RunState) -> RunSummary:
@@ -150,6 +167,18 @@ def summarise(state: RunState) -> RunSummary:
         ),
         restarts=state.restarts,
         warnings=[WarningSummary(symptom=w.symptom, text=w.text, fix=w.fix) for w in warnings(state)],
+        outcome=state.phase.name if state.phase.name in ENDS else "running",
+        reason=state.phase.detail or None if state.phase.name == "failed" else None,
+        recoveries=[
+            RecoverySummary(
+                role=role,
+                fault=fault,
+                count=len(seconds),
+                median_seconds=median(seconds),
+                max_seconds=max(seconds),
+            )
+            for (role, fault), seconds in sorted(state.recoveries.items())
+        ],
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from actors.errors import RunError
 from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
 from actors.report.tensorboard import TensorBoard
-from learner.files import staging_of
+from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -153,24 +153,6 @@ def read_back(folder: Path) -> list[Event]:
         RunError: if a file is damaged anywhere but in its last line.
     """
     return _read(folder / RunFolder.METRICS) + _read(folder / RunFolder.SAMPLES, READ_BACK_BYTES)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8; after a crash the file holds either the old or the new text.
-
-    Raises:
-        OSError: it cannot be written; the file holds the old text.
-    """
-    draft = staging_of(path)
-    try:
-        with draft.open("wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _end_of_last_line(path: Path) -> int:

@@ -1,4 +1,8 @@
-"""The generator: one actor around one engine, which it keeps saturated with groups of completions."""
+"""The generator: one actor around one engine, which it keeps saturated with groups of completions.
+
+at work ──drain──▶ no new lease ──all done, or out of time──▶ progress handed in ──▶ deregistered ──▶ `run` returns
+   └──stop──▶ `run` returns: the run is over, and nobody wants what there is
+"""
 
 import asyncio
 import logging
@@ -15,6 +19,7 @@ from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
+from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
 from actors.roles.role import Description, Presence, RoleContext, enter
 from actors.tasks.templates import Renderer
@@ -25,11 +30,15 @@ log = logging.getLogger(__name__)
 
 #: How often an engine without weights looks whether they have come (s).
 IDLE_SECONDS = 0.05
+#: Share of the time to leave that handing in and taking the engine down get.
+HAND_IN_SHARE = 0.2
+#: Nobody leaves sooner (s): where all processes of a run are signalled at once its driver is too, and ends the run.
+LEAVE_SECONDS = 2.0
 
 
 def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engine:
     """The engine that the recipe names."""
-    config = recipe.generators
+    config = recipe.generators.model_copy(update={"seeded": recipe.seeded})
     if config.engine == "vllm":
         from actors.engines.vllm import VllmEngine
 
@@ -60,6 +69,10 @@ class Generator:
     def stop(self) -> None:
         self._session.stopping = True
 
+    def drain(self) -> None:
+        """Leave the run, which goes on, within `generators.drain_seconds`."""
+        self._session.leaving = True
+
     @process.logged
     def run(self) -> None:
         asyncio.run(self._session.run())
@@ -70,11 +83,12 @@ class Session:
 
     def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
-        self._working: Groups | None = None
-        self.stopping = False
+        self.working: Groups | None = None
+        self._left = False
+        self.stopping = self.leaving = False
 
     async def run(self) -> None:
         interval = self._recipe.membership.heartbeat_seconds
@@ -87,20 +101,25 @@ class Session:
             engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
             await engine.start()
             log.info("the engine is up")
-            groups = self._working = Groups(self._recipe, renderer, engine, self._request)
+            groups = self.working = Groups(self._recipe, renderer, engine, self._request)
             try:
                 await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
                 await engine.close()
         finally:
-            self._heartbeat.close()
+            if not self._left:
+                self._heartbeat.close()
             self._threads.shutdown(wait=False, cancel_futures=True)  # nothing is sent on a closed connection
             for client in (self._leases, self._groups):
                 client.close()
 
+    def tell_version(self) -> None:
+        """Let the replay know the engine's version at once: what it may lease depends on it."""
+        self._heartbeat.beat_now()
+
     def _report(self) -> Report:
         """Called by the heartbeat's thread, which goes on where the event loop does not."""
-        if (groups := self._working) is None:
+        if (groups := self.working) is None:
             return metrics.report("generator", self._presence.metrics, ready=False)
         unanswered = time.monotonic() - groups.answered
         return metrics.report(
@@ -124,7 +143,7 @@ class Session:
     async def _work(self, engine: Engine, groups: Groups) -> None:
         """Lease as many groups as fit, and let each run on its own."""
         running: set[asyncio.Task[None]] = set()
-        while not self.stopping:
+        while not self.stopping and not self.leaving:
             free = self._recipe.generators.groups_in_flight - len(running)
             if engine.version is None:
                 await asyncio.sleep(IDLE_SECONDS)
@@ -132,25 +151,55 @@ class Session:
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
                 leases = await self._lease(engine.version, free)
-                running |= {asyncio.create_task(groups.work(leased)) for leased in leases}
-            for task in [t for t in running if t.done()]:
-                running.discard(task)
-                task.result()
-            metrics.GROUPS_IN_FLIGHT.set(len(running))
+                running |= {asyncio.create_task(groups.work(leased, begun)) for leased, begun in leases}
+            self._take_ended(running)
+        if self.leaving:
+            await self._leave(groups, running)
         for task in running:
             task.cancel()
 
-    async def _lease(self, version: int, capacity: int) -> list[dict[str, Any]]:
+    def _take_ended(self, running: set[asyncio.Task[None]]) -> None:
+        """Forget groups that are done. Raises what broke one of them."""
+        for task in [t for t in running if t.done()]:
+            running.discard(task)
+            task.result()
+        metrics.GROUPS_IN_FLIGHT.set(len(running))
+
+    async def _leave(self, groups: Groups, running: set[asyncio.Task[None]]) -> None:
+        """Finish what is under way, hand in what cannot be finished, and deregister."""
+        seconds = (1 - HAND_IN_SHARE) * self._recipe.generators.drain_seconds
+        log.info("leaving: %d groups are under way, for %g s at most", len(running), seconds)
+        began = time.monotonic()
+        while not self.stopping and (waited := time.monotonic() - began) < seconds:
+            if not running and waited >= min(LEAVE_SECONDS, seconds):
+                break
+            await asyncio.sleep(IDLE_SECONDS)
+            self._take_ended(running)
+        await groups.hand_in()
+        self._left = True
+        await self._in_thread(self._heartbeat.close)  # it would put this process on the list again
+        await self._request("deregister", {})
+        log.info("left; %d groups are handed in as they are", len(running))
+
+    async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:
+        """Leased tasks, each with what was sampled of it before."""
         body = {"version": version, "capacity": capacity}
         leased = await self._in_thread(self._leases.poll, "lease", body)
-        return list(leased.body["tasks"]) if leased else []
+        if leased is None:
+            return []
+        tasks = list(leased.body["tasks"])
+        return list(zip(tasks, leased_parts(leased.arrays, tasks), strict=True))
 
-    async def _request(self, kind: str, body: dict[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
+    async def _request(
+        self, kind: str, body: dict[str, Any], arrays: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
         """A group that cannot be submitted in time is lost here; its lease expires and the task is issued again."""
         try:
-            await self._in_thread(self._groups.request, kind, body, arrays)
+            answer: Mapping[str, Any] = (await self._in_thread(self._groups.request, kind, body, arrays)).body
         except PeerTimeoutError as error:
             log.warning("%s; what is lost by it will be issued again", error)
+            return {}
+        return answer
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -192,6 +241,10 @@ class VersionReporter:
     def __init__(self, engine: Engine, heartbeat: Heartbeat) -> None:
         self._engine, self._heartbeat = engine, heartbeat
         self.workers = engine.workers
+
+    @property
+    def version(self) -> int | None:
+        return self._engine.version
 
     async def open_group(self, info: dict[str, Any]) -> None:
         await self._engine.open_group(info)

@@ -1,30 +1,84 @@
-"""One leased task after another: from a prompt to a group that is submitted, or rejected with a reason."""
+"""One leased task after another: from a prompt to a group that is submitted, or rejected with a reason.
+
+A lease is renewed when its group has a new token, and while it waits for its first one when its engine has sampled any.
+So what is stuck loses its lease, however alive its generator is; and what was reported of it is continued elsewhere.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from actors.config.recipe import Recipe
-from actors.engines.protocol import Engine, RequestRejectedError, SampledCompletion
+from actors.engines.protocol import Engine, Job, RequestRejectedError, SampledCompletion, seed_from
 from actors.errors import ProtocolError
 from actors.observability import metrics
 from actors.replay.messages import MAX_DETAIL
 from actors.replay.payload import Payload
+from actors.replay.progress import Partial, encode_progress
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.codec import Array
 
 log = logging.getLogger(__name__)
 
+#: What groups are generated for, as the seed of a group has it.
+PURPOSES = ("train", "evaluate")
+
 
 class Sends(Protocol):
-    """Sends a request to the replay. Raises ProtocolError where it is refused."""
+    """Sends a request to the replay; returns the body of its answer, empty where none came in time.
 
-    async def __call__(self, kind: str, body: dict[str, Any], arrays: Mapping[str, Array] | None = None) -> None: ...
+    Raises ProtocolError where it is refused.
+    """
+
+    async def __call__(
+        self, kind: str, body: dict[str, Any], arrays: Mapping[str, Array] | None = None
+    ) -> Mapping[str, Any]: ...
+
+
+@dataclass(slots=True)
+class GroupInFlight:
+    """A leased group under way.
+
+    Attributes:
+        lease: purpose and group_id.
+        job: how far it is.
+        work: its coroutine.
+        renewed: tokens of all completions when the lease was renewed last.
+        known: tokens of each completion that the replay has.
+        told: tokens of each completion when they were reported last.
+        lost: whether somebody else has the lease.
+    """
+
+    lease: dict[str, Any]
+    job: Job
+    work: "asyncio.Task[Any] | None"
+    renewed: int
+    known: Sequence[int]
+    told: Sequence[int]
+    lost: bool = False
+
+    @classmethod
+    def of(cls, leased: Mapping[str, Any], job: Job) -> "GroupInFlight":
+        lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
+        begun = job.lengths()
+        return cls(lease, job, asyncio.current_task(), sum(begun), begun, begun)
+
+    def advanced(self, moved: bool) -> bool:
+        """Whether the lease is to be renewed; `moved` says whether the engine has sampled anything."""
+        tokens = sum(self.job.lengths())
+        waits = tokens == sum(map(len, self.job.begun))
+        before, self.renewed = self.renewed, tokens
+        return tokens > before or (waits and moved)
+
+    def unreported(self) -> int:
+        """New tokens of the completion that has the most."""
+        return max(now - before for now, before in zip(self.job.lengths(), self.told, strict=True))
 
 
 class Groups:
@@ -37,42 +91,96 @@ class Groups:
 
     def __init__(self, recipe: Recipe, renderer: Renderer, engine: Engine, send: Sends) -> None:
         self._recipe, self._renderer, self.engine, self._send = recipe, renderer, engine, send
-        self._held: set[tuple[str, int]] = set()
+        self._held: dict[tuple[str, int], GroupInFlight] = {}
+        self._sampled = (0, 0)
+        self.finished = 0
         self.answered = time.monotonic()
 
-    async def work(self, leased: dict[str, Any]) -> None:
-        """Generate the group of a lease and submit it."""
-        held = (leased["purpose"], leased["group_id"])
-        self._held.add(held)
+    async def work(self, leased: dict[str, Any], begun: Sequence[Partial] = ()) -> None:
+        """Generate the group of a lease, or what `begun` leaves of it, and submit it."""
+        job = Job(leased["samples"], self._seed(leased), begun)
+        key = (leased["purpose"], leased["group_id"])
+        held = self._held[key] = GroupInFlight.of(leased, job)
         try:
             with metrics.busy("generator"):
-                await self._group(leased)
+                await self._group(leased, held)
+        except asyncio.CancelledError:
+            if not held.lost:
+                raise
+            log.info("%s group %d is given up: its lease is over", *key)
         finally:
-            self._held.discard(held)
+            del self._held[key]
+            self.finished += 1
+
+    def _seed(self, leased: Mapping[str, Any]) -> int | None:
+        """What the group is sampled with: the same wherever and whenever the task is leased at this version."""
+        if not self._recipe.seeded:
+            return None
+        purpose = PURPOSES.index(leased["purpose"])
+        return seed_from(self._recipe.seed, purpose, leased["task"], self.engine.version or 0)
+
+    # ---------------------------------------------------------------- leases and progress
 
     async def renew(self) -> None:
-        """While the event loop and the engine do answer, take note of it and renew the leases of what is worked on."""
+        """While the event loop and the engine do answer, take note of it, renew leases and report progress."""
         interval = min(self._recipe.membership.heartbeat_seconds, self._recipe.replay.lease_seconds / 3)
         while True:
             await asyncio.sleep(interval)
             await self.engine.ping()
             self.answered = time.monotonic()
-            for purpose in ("train", "evaluate"):
-                if group_ids := [group_id for held, group_id in self._held if held == purpose]:
-                    await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
+            await self._renew()
+            enough = self._recipe.generators.progress_tokens
+            await self._report(held for held in list(self._held.values()) if held.unreported() >= enough)
 
-    async def _group(self, leased: dict[str, Any]) -> None:
+    async def hand_in(self) -> None:
+        """Report all that there is, since it will be continued elsewhere."""
+        await self._report(held for held in list(self._held.values()) if sum(held.job.lengths()) > sum(held.known))
+
+    async def _renew(self) -> None:
+        sampled = (self.finished, sum(sum(held.job.lengths()) for held in self._held.values()))
+        moved, self._sampled = sampled != self._sampled, sampled
+        advanced = [held.lease for held in self._held.values() if held.advanced(moved)]
+        for purpose in PURPOSES:
+            if group_ids := [lease["group_id"] for lease in advanced if lease["purpose"] == purpose]:
+                answer = await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
+                self._give_up(purpose, answer.get("lost", ()))
+
+    async def _report(self, groups: Iterable[GroupInFlight]) -> None:
+        for held in groups:
+            parts = held.job.so_far()
+            held.told = [len(part) for part in parts]
+            arrays = encode_progress(parts, held.known)
+            if sum(array.nbytes for array in arrays.values()) > self._recipe.replay.max_message_bytes // 2:
+                continue  # the replay would hang up, and has refused to keep what was before
+            try:
+                answer = await self._send("progress", held.lease, arrays)
+            except ProtocolError as error:
+                log.warning("%s; what there is of group %d stays here", error, held.lease["group_id"])
+                continue
+            held.known = answer.get("held", held.known)
+            self._give_up(held.lease["purpose"], answer.get("lost", ()))
+
+    def _give_up(self, purpose: str, group_ids: Iterable[int]) -> None:
+        """Stop work on what somebody else has, or nobody wants any more."""
+        for group_id in group_ids:
+            held = self._held.get((purpose, group_id))
+            if held is not None and held.work is not None:
+                held.lost = True
+                held.work.cancel()
+
+    # ---------------------------------------------------------------- one group
+
+    async def _group(self, leased: dict[str, Any], held: GroupInFlight) -> None:
         """Generate one group and submit it; one that cannot be is rejected, and the others go on."""
-        lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
         try:
-            body, arrays = await self._generated(leased)
-            await self._send("group_arrived", lease | body, arrays)
+            body, arrays = await self._generated(leased, held.job)
+            await self._send("group_arrived", held.lease | body, arrays)
         except RequestRejectedError as error:
-            await self._reject(lease, error.reason, str(error))
+            await self._reject(held.lease, error.reason, str(error))
         except ProtocolError as error:
-            await self._reject(lease, "malformed", str(error))
+            await self._reject(held.lease, "malformed", str(error))
 
-    async def _generated(self, leased: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def _generated(self, leased: dict[str, Any], job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         """Body and arrays of a complete group.
 
         Raises:
@@ -81,7 +189,7 @@ class Groups:
         recipe = self._recipe
         sampling = recipe.evaluation_sampling if leased["purpose"] == "evaluate" else recipe.generators.sampling
         prompt, text = self._rendered(leased)
-        sampled = await self.engine.generate(prompt, leased["samples"], sampling)
+        sampled = await self.engine.generate(prompt, leased["samples"], sampling, job)
         metrics.COMPLETIONS.inc(len(sampled))
         metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
         texts = [s.text for s in sampled]

@@ -15,7 +15,7 @@ from actors.models.tokenizer import vocabulary_of
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
@@ -114,7 +114,16 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     past, events = (journal.past, journal.events) if journal else (None, [])
     tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
     vocabulary = vocabulary_of(context.storage.model)
-    buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now)
+    buffer = Buffer(
+        identity.limits,
+        identity.group_size,
+        tasks,
+        snapshot,
+        vocabulary,
+        past,
+        now,
+        recipe.replay.max_progress_bytes,
+    )
     board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
     if journal is not None and past is not None:
         journal.retain(buffer.records)
@@ -135,6 +144,7 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
         verify_lease_seconds=config.verify_lease_seconds,
         verify_attempts=config.verify_attempts,
         generation_attempts=config.generation_attempts,
+        stragglers=config.stragglers,
     )
 
 

@@ -7,17 +7,25 @@
 A role knows nothing of who started it. Everything it needs is in its context, which travels to its process by value.
 """
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from actors import process
+from actors.config.network import exposed
 from actors.config.recipe import Recipe
 from actors.observability import metrics
-from actors.transport.address import Node, bind_port, resolve
+from actors.transport import keys
+from actors.transport.address import Node, bind_port, is_elsewhere, resolve
+from actors.transport.lifeline import Lifeline
+from actors.transport.sockets import use_keys
+from sandbox.gate import Token
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class RoleContext:
         seed: of what this process samples.
         rank: of a learner among its peers.
         clock: seconds of a monotonic clock.
+        lifeline: where the replay is now; it can move, and `replay` says where it was.
     """
 
     recipe: Recipe
@@ -56,6 +65,10 @@ class RoleContext:
     seed: int = 0
     rank: int = 0
     clock: Callable[[], float] = time.monotonic
+    lifeline: Lifeline = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lifeline", Lifeline(self.replay, self.recipe.patience_seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +97,16 @@ def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
         peer: endpoint of a process that it must reach, where there is one.
 
     Raises:
-        RunError: no address or no port is to be had; the message names the key.
+        RunError: no address, no port or no keys are to be had; the message names the key.
     """
-    node = resolve(recipe.network, recipe.ray.address is not None, peer)
+    in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
+    node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)
-    server = bind_port(node, lambda port: metrics.serve(node.bind, port))
+    for warning in exposed(recipe.network, in_cluster):
+        log.warning("%s", warning)
+    use_keys(keys.load() if recipe.network.curve == "required" else None)
+    admits = Token(keys.ensure_token(folder)).matches if recipe.network.http_token == "everything" else lambda _: True
+    server = bind_port(node, lambda port: metrics.serve(node.bind, port, admits))
     return Presence(node, node.at(server.server_port))
 
 
@@ -100,6 +118,15 @@ class Role(Protocol):
     def run(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+@runtime_checkable
+class Leaver(Role, Protocol):
+    """A role of which a process can leave a run that goes on."""
+
+    def drain(self) -> None:
+        """Finish or give back what there is, then return from `run`; returns at once, and may be called again."""
+        ...
 
 
 #: Where each role's class is. Its constructor takes a `RoleContext`; what it imports is imported in its own process.

@@ -12,7 +12,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -45,6 +45,20 @@ class Node:
     def at(self, port: int) -> str:
         """`host:port` of a server of this process, as others reach it."""
         return host_port(self.advertise, port)
+
+    def narrowed(self) -> "Node":
+        """The same place, for a server that has no keys: it listens on no other address than the advertised one.
+
+        Where that is the address of something in front of this machine, as it was.
+        """
+        if not _is_all(self.bind):
+            return self
+        try:
+            with socket.socket(family(self.advertise), socket.SOCK_STREAM) as probe:
+                probe.bind((self.advertise, 0))
+        except OSError:
+            return self
+        return replace(self, bind=self.advertise)
 
     @property
     def local(self) -> str:
@@ -172,6 +186,15 @@ def split(address: str) -> tuple[str, int]:
 def endpoint(host: str, port: int) -> str:
     """The address of a ZeroMQ socket."""
     return f"tcp://{host_port(host, port)}"
+
+
+def is_elsewhere(endpoint: str) -> bool:
+    """Whether an endpoint, of a literal address or a name, may be on another machine."""
+    host, _ = split(endpoint)
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def url(host: str, port: int) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
+from actors.observability.waits import waiting
 from actors.transport.codec import Array, Message, decode, encode
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline
 from actors.transport.sockets import DealerSocket
 
 log = logging.getLogger(__name__)
 
 #: Replies are batches of groups; the replay itself bounds what it accepts, so this only stops nonsense.
 MAX_REPLY_BYTES = 2**31
-#: A reply is due after so long (s), where whoever asks does not have more patience.
-REPLY_SECONDS = 10.0
 #: How long the replay may hold a request for work back (s). Short, so that a worker notices when it is to stop.
 POLL_SECONDS = 1.0
 #: A replay that cannot change anything now, since its disk is full, is asked again after so long (s).
@@ -28,19 +28,24 @@ BUSY_SECONDS = 0.5
 class Client:
     """One connection of one worker. Threads may share it; their requests then queue up behind each other.
 
+    A request that is not answered is sent again until its patience is at an end, to wherever the replay is by then:
+    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is.
+
     Args:
-        address: of the replay.
+        replay: its address, or the process's lifeline, which knows it.
         worker: unique name of the process.
         role: what the process is.
-        patience_seconds: a reply is due after so long, where a request says nothing else (s).
+        patience_seconds: a reply is due after so long, where a request says nothing else (s); default: the lifeline's.
     """
 
-    def __init__(self, address: str, worker: str, role: str, patience_seconds: float = REPLY_SECONDS) -> None:
-        self.address, self._patience = address, patience_seconds
+    def __init__(self, replay: str | Lifeline, worker: str, role: str, patience_seconds: float | None = None) -> None:
+        self._lifeline = replay if isinstance(replay, Lifeline) else Lifeline(replay)
+        self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._socket = DealerSocket(address, MAX_REPLY_BYTES)
+        self.address = self._lifeline.replay
+        self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
     def request(
         self,
@@ -72,12 +77,12 @@ class Client:
             body["wait_seconds"] = wait_seconds
         ask = Message(kind, 0, body, arrays or {})
         until = None if deadline_seconds is None else time.monotonic() + due
-        reply = self._answer_to(ask, due)
+        reply = self._answer_to(ask, wait_seconds, due)
         while reply.kind == "busy":  # it was answered, so patience begins anew
             if until is not None and time.monotonic() > until:
                 raise PeerTimeoutError(f"the replay at {self.address} could not {kind}: {reply.body.get('message')}")
             time.sleep(BUSY_SECONDS)
-            reply = self._answer_to(ask, due)
+            reply = self._answer_to(ask, wait_seconds, due)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -87,26 +92,46 @@ class Client:
     ) -> Message | None:
         """A long poll for work; None where there is none, or where the replay is away for a moment."""
         try:
-            reply = self.request(kind, body, wait_seconds=wait_seconds)
+            reply = self.request(kind, body, wait_seconds=wait_seconds, deadline_seconds=REPLY_SECONDS)
         except PeerTimeoutError as error:
             log.warning("%s; asking again", error)
             return None
         return reply if reply.body else None
 
-    def _answer_to(self, request: Message, seconds: float) -> Message:
-        with self._lock:
+    def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
+        """The reply to a request, which is sent again every so often until it is due."""
+        with self._lock, waiting("replay", request.kind):
             number = next(self._numbers)
-            self._socket.send(encode(replace(request, id=number)))
-            return self._reply_to(request.kind, number, seconds)
+            frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
+            again_seconds = wait_seconds + REPLY_SECONDS
+            while True:
+                self._socket.send(frames)
+                left = max(0.0, end - time.monotonic())
+                if (reply := self._reply_to(number, min(again_seconds, left))) is not None:
+                    self._lifeline.answered()
+                    return reply
+                self._connect_again()
+                if left <= again_seconds:
+                    raise PeerTimeoutError(
+                        f"the replay at {self.address} did not answer {request.kind} within {due_seconds:g} s"
+                    )
+                log.warning("the replay at %s does not answer %s; asking again", self.address, request.kind)
 
-    def _reply_to(self, kind: str, number: int, seconds: float) -> Message:
+    def _reply_to(self, number: int, seconds: float) -> Message | None:
         while self._socket.poll(seconds):
             reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
             if reply.id == number:
                 return reply
-        # A late reply must not be taken for the answer to a later request, and an unsent request must not pile up.
-        self._socket.reconnect()
-        raise PeerTimeoutError(f"the replay at {self.address} did not answer {kind} within {seconds:g} s")
+        return None
+
+    def _connect_again(self) -> None:
+        """A late reply must not be taken for the answer to a later request, and an unsent request must not pile up."""
+        if self.address == self._lifeline.replay:
+            self._socket.reconnect()
+            return
+        self._socket.close()
+        self.address = self._lifeline.replay
+        self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
     def close(self) -> None:
         with self._lock:
@@ -117,7 +142,7 @@ class Heartbeat:
     """Reports a process to the run's list of members, from a thread of its own, and brings back who else is on it.
 
     Args:
-        address: of the replay, which keeps the list.
+        replay: which keeps the list: its address, or the process's lifeline, which knows it.
         worker: unique name of the process.
         role: what the process is.
         interval_seconds: time between two reports (s); the first leaves at once.
@@ -125,15 +150,21 @@ class Heartbeat:
     """
 
     def __init__(
-        self, address: str, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
+        self, replay: str | Lifeline, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
     ) -> None:
-        self._client = Client(address, worker, role)
+        self._client = Client(replay, worker, role)
+        self._services: dict[str, str] = {}
         self._interval, self._report = interval_seconds, report
         self._alive: Mapping[str, frozenset[str]] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def announce(self, service: str, address: str) -> None:
+        """Say with every report where a service of this process is: a replay that starts anew has to know."""
+        self._services = {**self._services, service: address}
+        self.beat_now()
 
     def beat_now(self) -> None:
         """Report without waiting for the interval to end, since something has changed; returns at once."""
@@ -154,7 +185,7 @@ class Heartbeat:
     def _beat(self) -> bool:
         """Send one report; whether it was answered in time. Nothing that goes wrong here may end the thread."""
         try:
-            body = {"report": self._report().model_dump()}
+            body = {"report": self._report().model_dump(), "services": self._services}
             reply = self._client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
                 self._alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}

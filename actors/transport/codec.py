@@ -4,6 +4,7 @@ frame 0    {"schema": 1, "kind": str, "id": int, "body": {...}, "arrays": [[name
 frame 1..  the arrays in that order, little-endian, C-contiguous
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,8 +21,14 @@ DTYPES: dict[str, np.dtype[Any]] = {"<i4": np.dtype("<i4"), "<f4": np.dtype("<f4
 #: Enough for a batch of groups with a dozen arrays each; a header that claims more is not ours.
 MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 2
+#: Longest explanation of what is wrong with a message (characters).
+MAX_REFUSAL = 300
+#: Arrays from this size on travel from their own memory, and stay in that of the message that they came in (bytes).
+ZERO_COPY_BYTES = 65_536
 
 Array = npt.NDArray[Any]
+#: Part of a message on the wire.
+Frame = bytes | memoryview
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -35,15 +42,16 @@ class Message:
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
-def encode(message: Message) -> list[bytes]:
-    """The frames of a message.
+def encode(message: Message) -> list[Frame]:
+    """The frames of a message. Large ones are the memory of its arrays, which must not change any more.
 
     A lone surrogate, half of an emoji say, is no text that UTF-8 can hold: a question mark travels in its place.
 
     Raises:
         ProtocolError: for what the wire does not carry: an array of another dtype, an integer over 64 bits, an object.
     """
-    specs, frames = [], []
+    specs: list[Any] = []
+    frames: list[Frame] = []
     for name, array in message.arrays.items():
         dtype = array.dtype.newbyteorder("<").str
         if dtype not in DTYPES:
@@ -51,7 +59,8 @@ def encode(message: Message) -> list[bytes]:
                 f"{message.kind}: array {name} has dtype {array.dtype}; the wire carries {list(DTYPES)}"
             )
         specs.append([name, dtype, list(array.shape)])
-        frames.append(np.ascontiguousarray(array, DTYPES[dtype]).tobytes())
+        plain = np.ascontiguousarray(array, DTYPES[dtype])
+        frames.append(plain.reshape(-1).view(np.uint8).data if plain.nbytes >= ZERO_COPY_BYTES else plain.tobytes())
     header = {"schema": SCHEMA, "kind": message.kind, "id": message.id, "body": message.body, "arrays": specs}
     try:
         return [msgpack.packb(header, unicode_errors="replace"), *frames]
@@ -59,7 +68,7 @@ def encode(message: Message) -> list[bytes]:
         raise ProtocolError(f"{message.kind}: its body cannot be written as MessagePack ({error})") from error
 
 
-def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
+def decode(frames: Sequence[Frame], max_bytes: int) -> Message:
     """The message in `frames`; its arrays are read-only views.
 
     Raises:
@@ -73,17 +82,17 @@ def decode(frames: Sequence[bytes], max_bytes: int) -> Message:
     try:
         header = msgpack.unpackb(frames[0], strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        raise ProtocolError(f"the header is not MessagePack: {error}") from error
+        raise _refused(f"the header is not MessagePack: {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise ProtocolError(f"the header is not of schema {SCHEMA}; are both ends of the same version?")
     kind, number, body, specs = (header.get(key) for key in ("kind", "id", "body", "arrays"))
     if not (isinstance(kind, str) and isinstance(number, int) and isinstance(body, dict) and isinstance(specs, list)):
         raise ProtocolError("the header lacks kind, id, body or arrays")
     if len(specs) != len(frames) - 1 or len(specs) > MAX_ARRAYS:
-        raise ProtocolError(f"{kind}: {len(specs)} arrays are announced and {len(frames) - 1} frames follow")
+        raise _refused(f"{kind}: {len(specs)} arrays are announced and {len(frames) - 1} frames follow")
     arrays = dict(_array(kind, spec, frame) for spec, frame in zip(specs, frames[1:], strict=True))
     if len(arrays) != len(specs):
-        raise ProtocolError(f"{kind}: two arrays have the same name")
+        raise _refused(f"{kind}: two arrays have the same name")
     return Message(kind, number, body, arrays)
 
 
@@ -98,23 +107,28 @@ def parse(message: Message, kinds: Mapping[str, type[Body]]) -> Body:
         ProtocolError: where the kind is unknown or the body does not fit it; the message names the field.
     """
     if message.kind not in kinds:
-        raise ProtocolError(f"unknown message {message.kind[:40]!r}")
+        raise _refused(f"unknown message {message.kind[:40]!r}")
     try:
         return kinds[message.kind].model_validate(message.body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise ProtocolError(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise _refused(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _array(kind: str, spec: Any, frame: bytes) -> tuple[str, Array]:
+def _refused(why: str) -> ProtocolError:
+    """It quotes what a peer chose, and goes into a log and back to the peer: one line, and a short one."""
+    short = why if len(why) <= MAX_REFUSAL else f"{why[:MAX_REFUSAL]}..."
+    return ProtocolError("".join(c if c.isprintable() else "?" for c in short))
+
+
+def _array(kind: str, spec: Any, frame: Frame) -> tuple[str, Array]:
     match spec:
         case [str(name), str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= MAX_DIMENSIONS:
             pass
         case _:
-            raise ProtocolError(f"{kind}: {str(spec)[:80]} does not describe an array")
+            raise _refused(f"{kind}: {str(spec)[:80]} does not describe an array")
     if not all(type(n) is int and 0 <= n < 2**31 for n in shape):
-        raise ProtocolError(f"{kind}: array {name} has the shape {shape}")
-    count = int(np.prod(shape, dtype=np.int64)) if shape else 1
-    if count * DTYPES[dtype].itemsize != len(frame):
-        raise ProtocolError(f"{kind}: array {name} of {shape} {dtype} cannot have {len(frame)} bytes")
+        raise _refused(f"{kind}: array {name} has the shape {shape}")
+    if math.prod(shape) * DTYPES[dtype].itemsize != len(frame):
+        raise _refused(f"{kind}: array {name} of {shape} {dtype} cannot have {len(frame)} bytes")
     return name, np.frombuffer(frame, DTYPES[dtype]).reshape(shape)

@@ -1,4 +1,8 @@
-"""Where the ranks of a group find each other: torch's key-value store, on our own listening socket."""
+"""Where the ranks of a group find each other: torch's key-value store, on our own listening socket.
+
+Whoever reaches the store can read and change it, so it listens on the advertised address alone. What is in it are
+addresses as Gloo and NCCL write them, never pickled objects.
+"""
 
 from datetime import timedelta
 
@@ -17,6 +21,7 @@ def serve_store(node: Node, size: int, deadline_seconds: float) -> tuple[TCPStor
         RunError: where no port is free.
         torch.distributed.DistError: where the store does not come up.
     """
+    node = node.narrowed()
     listener = listen(node)
     port = listener.getsockname()[1]
     store = TCPStore(

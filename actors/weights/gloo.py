@@ -1,11 +1,7 @@
-"""Broadcast of named tensors in packed buckets over a Gloo group that is independent of torch's default group.
+"""Broadcast of named tensors in packed buckets over a Gloo group that is independent of torch's default group."""
 
-Both ends derive the same buckets from the same list of parameters, so nothing but the raw bytes is sent.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
@@ -16,6 +12,17 @@ from actors.errors import RunError
 from actors.transport.address import Node, host_port, own_address, split
 from actors.transport.store import reach_store, serve_store
 from actors.weights.background import in_background
+from actors.weights.buckets import (
+    CHECKSUM_BYTES,
+    Bucket,
+    Parameter,
+    buckets,
+    checksum,
+    pack,
+    require_whole,
+    size_of,
+    unpack,
+)
 from actors.weights.session import SyncClient, Tensors, together
 
 
@@ -25,31 +32,6 @@ class BroadcastGroup(Protocol):
     def broadcast(self, tensor: torch.Tensor, root: int) -> Any: ...
 
     def abort(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """Name, wire dtype and full shape of one tensor, as Hugging Face names it."""
-
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
-
-
-def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence[Sequence[int]]) -> list[Parameter]:
-    """The parameters of an update as its message lists them.
-
-    Raises:
-        ValueError: where the lists differ in length.
-    """
-    return [
-        Parameter(name, getattr(torch, dtype), tuple(shape))
-        for name, dtype, shape in zip(names, dtype_names, shapes, strict=True)
-    ]
 
 
 def join(store: TCPStore, address: str, rank: int, world_size: int, deadline_seconds: float) -> BroadcastGroup:
@@ -98,22 +80,8 @@ def join_in_background(
     return in_background(meet, "rendezvous")
 
 
-def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[list[Parameter]]:
-    """Consecutive parameters, in buckets of at most `bucket_bytes`; a larger parameter has a bucket of its own."""
-    bucket: list[Parameter] = []
-    size = 0
-    for parameter in parameters:
-        if bucket and size + parameter.nbytes > bucket_bytes:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(parameter)
-        size += parameter.nbytes
-    if bucket:
-        yield bucket
-
-
-def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[list[Parameter]]) -> int:
-    """Broadcast from rank 0, bucket by bucket.
+def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[Bucket]) -> int:
+    """Broadcast from rank 0, bucket by bucket; the next is packed while one is on its way.
 
     Args:
         group: of all receivers.
@@ -121,45 +89,57 @@ def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], pla
         plan: from `buckets`.
 
     Returns:
-        The bytes sent.
+        The bytes sent, without the checksums.
 
     Raises:
         ValueError: where the tensors are not those of the plan.
     """
-    total = 0
+    total, checksums, under_way = 0, bytearray(), None
     for bucket in plan:
-        parts = []
-        for parameter in bucket:
-            name, tensor = next(tensors)
-            if name != parameter.name or tuple(tensor.shape) != parameter.shape:
-                raise ValueError(f"expected {parameter.name} {parameter.shape}, got {name} {tuple(tensor.shape)}")
-            parts.append(tensor.detach().to("cpu", parameter.dtype).contiguous().flatten().view(torch.uint8))
-        packed = torch.cat(parts)
-        group.broadcast(packed, 0).wait()
+        packed = pack(bucket, tensors)
+        checksums += checksum(packed)
+        if under_way is not None:
+            under_way.wait()
+        under_way = group.broadcast(packed, 0)
         total += packed.numel()
+    if under_way is not None:
+        under_way.wait()
+        group.broadcast(torch.frombuffer(checksums, dtype=torch.uint8), 0).wait()
     return total
 
 
-def receive(group: BroadcastGroup, plan: list[list[Parameter]]) -> list[tuple[str, torch.Tensor]]:
-    """The counterpart of `send`: named tensors in the order of the plan, in host memory.
+def receive(group: BroadcastGroup, plan: list[Bucket]) -> list[tuple[str, torch.Tensor]]:
+    """The counterpart of `send`: named tensors in the order of the plan, in host memory. A bucket is checked while the
+    next one comes.
 
     Raises:
         RuntimeError: where the sender or another receiver is gone, or the group's deadline has passed.
+        CorruptBucketError: where something else came than was sent.
     """
-    tensors = []
-    for bucket in plan:
-        packed = torch.empty(sum(p.nbytes for p in bucket), dtype=torch.uint8)
-        group.broadcast(packed, 0).wait()
-        start = 0
-        for parameter in bucket:
-            raw = packed[start : start + parameter.nbytes]
-            tensors.append((parameter.name, raw.view(parameter.dtype).view(parameter.shape)))
-            start += parameter.nbytes
+    tensors: list[tuple[str, torch.Tensor]] = []
+    checksums: list[bytes] = []
+    if not plan:
+        return tensors
+    sizes = [*map(size_of, plan), CHECKSUM_BYTES * len(plan)]
+    packed, arrival = _expect(group, sizes[0])
+    for bucket, following in zip(plan, sizes[1:], strict=True):
+        ahead = _expect(group, following)
+        arrival.wait()
+        checksums.append(checksum(packed))
+        tensors += unpack(bucket, packed)
+        packed, arrival = ahead
+    arrival.wait()
+    require_whole(plan, checksums, packed)
     return tensors
 
 
+def _expect(group: BroadcastGroup, size: int) -> tuple[torch.Tensor, Any]:
+    packed = torch.empty(size, dtype=torch.uint8)
+    return packed, group.broadcast(packed, 0)
+
+
 def receive_in_background(
-    joining: Future[BroadcastGroup], plan: list[list[Parameter]], deadline_seconds: float
+    joining: Future[BroadcastGroup], plan: list[Bucket], deadline_seconds: float
 ) -> Future[list[tuple[str, torch.Tensor]]]:
     """`receive` in a thread of its own, once the group is there.
 

@@ -16,6 +16,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from actors.weights import gloo
 from actors.weights.background import in_background
+from actors.weights.buckets import Parameter, buckets, described
 from learner.model.merging import Merging, merged_weights
 
 Weights = Iterable[tuple[str, torch.Tensor]]
@@ -42,8 +43,8 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
     merging: dict[str, Any] | None = None
 
-    def parameters(self) -> list[gloo.Parameter]:
-        return gloo.described(self.names, self.dtype_names, self.shapes)
+    def parameters(self) -> list[Parameter]:
+        return described(self.names, self.dtype_names, self.shapes)
 
 
 class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
@@ -91,7 +92,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         """
         if self._joining is None or self._info is None:
             raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
-        plan = list(gloo.buckets(update_info.parameters(), self._info.bucket_bytes))
+        plan = list(buckets(update_info.parameters(), self._info.bucket_bytes))
         joining, deadline, merging = self._joining, self._info.deadline_seconds, update_info.merging
 
         def stage() -> Weights:

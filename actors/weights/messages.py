@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from actors.config.base import Section
+from actors.membership import NAME
 
 #: Names, dtypes and shapes of a hundred thousand tensors take a tenth of it.
 MAX_BYTES = 64 * 2**20
@@ -19,20 +20,21 @@ MAX_BYTES = 64 * 2**20
 class Register(Section):
     """The sender wants weights. It is repeated, in case the learner has forgotten the sender or never heard of it."""
 
-    name: str = Field(min_length=1, max_length=200, description="unique name of the generator")
+    name: str = Field(pattern=NAME, max_length=200, description="unique name of the generator")
     workers: int = Field(ge=1, le=4096, description="ranks that it has in a broadcast group")
+    version: int | None = Field(None, ge=0, description="policy version that it holds; null: no weights yet")
 
 
 class Deregister(Section):
     """The sender wants no more weights."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(pattern=NAME, max_length=200)
 
 
 class Answer(Section):
     """A call was carried out, or broke."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(pattern=NAME, max_length=200)
     pause_seconds: float = Field(0.0, ge=0, description="how long generation was paused for it (s)")
     error: str = Field("", description="what broke; empty where nothing did")
 

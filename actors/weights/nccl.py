@@ -3,21 +3,23 @@
 vLLM is imported only where it is used.
 """
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from actors.transport.address import Node, listen
+from actors.transport.address import Node, split
+from actors.transport.store import serve_store
 from actors.weights.background import in_background
+from actors.weights.nccl_meeting import communicator
 from actors.weights.session import SyncClient, Tensors, together
 
 
 class NcclTransport:
     """Rank 0 of an NCCL group. `world_size` counts the workers of all generators and this process.
 
-    The group is formed here and not by vLLM's `trainer_init`, which binds what it advertises and knows IPv4 alone.
+    The group is formed here and not by vLLM's `trainer_init`, which binds what it advertises, knows IPv4 alone and has
+    pickled objects in its store.
     """
 
     def __init__(
@@ -36,21 +38,23 @@ class NcclTransport:
         self._engine = NCCLTrainerWeightTransferEngine(
             client=client, source=self._source, packed_buffer_size_bytes=bucket_bytes
         )
-        listener = listen(node)
+        self._store, address = serve_store(node, world_size, deadline_seconds)
+        host, port = split(address)
         info = NCCLWeightTransferInitInfo(
-            master_address=node.advertise,
-            master_port=listener.getsockname()[1],
+            master_address=host,
+            master_port=port,
             rank_offset=1,
             world_size=world_size,
             packed=self._engine.packed,
             packed_buffer_size_bytes=bucket_bytes,
             packed_num_buffers=self._engine.packed_num_buffers,
         )
+        device = torch.accelerator.current_device_index()
         self._engine.model_update_group = together(
             lambda: client.init_weight_transfer_engine(
                 worker_init_payload(info) | {"deadline_seconds": deadline_seconds}
             ),
-            lambda: _join(listener, node, world_size, deadline_seconds),
+            lambda: communicator(self._store, 0, world_size, device, deadline_seconds),
         )
 
     def send(self, tensors: Tensors) -> int:
@@ -67,24 +71,6 @@ class NcclTransport:
         NCCL may take its time for it, so nobody waits.
         """
         in_background(self._engine.shutdown, "nccl-abort")
-
-
-def _join(listener: socket.socket, node: Node, world_size: int, deadline_seconds: float) -> Any:
-    """vLLM's `stateless_init_process_group` for rank 0, on a socket of ours, which it takes over."""
-    from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
-    from vllm.distributed.utils import StatelessProcessGroup
-    from vllm.utils.nccl import unpinned_nccl_env
-
-    group = StatelessProcessGroup.create(
-        host=node.local,
-        port=listener.getsockname()[1],
-        rank=0,
-        world_size=world_size,
-        store_timeout=int(deadline_seconds),
-        listen_socket=listener,
-    )
-    with unpinned_nccl_env():
-        return PyNcclCommunicator(group, device=torch.accelerator.current_device_index())
 
 
 def _source() -> Any:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo, worker_init_process_group
+from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine, NCCLWeightTransferUpdateInfo
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
+from actors.transport.address import host_port
+from actors.transport.store import reach_store
 from actors.weights.background import in_background
+from actors.weights.nccl_meeting import communicator
 
 
 @dataclass(kw_only=True)
@@ -39,9 +42,15 @@ class AbortableNcclEngine(NCCLWeightTransferEngine):
         self._deadline = init_info.deadline_seconds
         self.model_update_group = None
 
+        address, port, size = init_info.master_address, init_info.master_port, init_info.world_size
+        assert address is not None and port is not None
+        parallel = self.parallel_config
+        rank = init_info.rank_offset + parallel.data_parallel_index * parallel.world_size + parallel.rank
+
         def meet() -> Any:
             torch.accelerator.set_device_index(self.device.index or 0)  # the current device is a thread's own
-            return worker_init_process_group(init_info, self.parallel_config)
+            store = reach_store(host_port(address, port), size, self._deadline)
+            return communicator(store, rank, size, torch.accelerator.current_device_index(), self._deadline)
 
         self._joining = in_background(meet, "rendezvous")
 

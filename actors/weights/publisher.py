@@ -7,6 +7,11 @@ group of its own; a generator that comes, goes or misses a deadline starts a new
     registered, and fallen off the list                       is skipped; once back, it gets what it missed
     failed in an update                                       is evicted, and told to register anew; see `retries`
     in an update that another one broke                       is told to give it up, and is in the next
+    holds a newer version, of the learner before              keeps it until the learner has passed it
+
+A learner that came back from a checkpoint trains the same batches again. The versions that it makes are those that the
+generators hold already: bit-identical on CPUs, on GPUs the same but for the rounding of their kernels. To send them
+once more would only age the completions under way, whose logprobs are those of the weights that sampled them.
 """
 
 import itertools
@@ -26,6 +31,7 @@ from actors.config.roles import WeightsConfig
 from actors.errors import ProtocolError, RunError
 from actors.events import WeightSync
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.transport.address import Node
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import open_router
@@ -86,6 +92,7 @@ class Publisher:
         timeout_seconds: the list's; for so long a generator that has just registered need not be on it yet (s).
         on_sync: called with the event after each update, in the thread that sends.
         merging: how generators merge the snapshots, where these are adapters alone.
+        transport: what carries the bytes; by default that of `config.backend`.
     """
 
     def __init__(
@@ -98,10 +105,11 @@ class Publisher:
         timeout_seconds: float,
         on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
+        transport: Callable[..., Transport] | None = None,
     ) -> None:
         self._config, self._on_sync = config, on_sync
         self._connect = partial(
-            TRANSPORTS[config.backend],
+            transport or TRANSPORTS[config.backend],
             node=node,
             dtype=dtype,
             bucket_bytes=config.bucket_bytes,
@@ -124,6 +132,7 @@ class Publisher:
         self._epochs = 0
         self._retries = Retries()
         self._abandoned: list[AbandonedUpdate] = []
+        self._rejections = Seldom(log)
         self._sent = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -152,8 +161,8 @@ class Publisher:
             return self._sent.wait_for(lambda: self._everyone_has(version), deadline_seconds)
 
     def _everyone_has(self, version: int) -> bool:
-        held = [member.version for member in self._living()]
-        return bool(held) and all(v is not None and v >= version for v in held)
+        members = self._living()
+        return bool(members) and all(_has(member, version) for member in members)
 
     def _check(self) -> None:
         if not self._thread.is_alive():
@@ -181,7 +190,7 @@ class Publisher:
                 members = self._living()
                 self._note_changes(frozenset(member.name for member in members))
                 newest = self._newest
-                behind = [member.name for member in members if newest and member.version != newest.version]
+                behind = [member.name for member in members if newest and not _has(member, newest.version)]
                 chosen = self._retries.choose(behind, time.monotonic())
                 if newest and chosen:
                     self._sync(newest, [member for member in members if member.name in chosen])
@@ -359,7 +368,7 @@ class Publisher:
                     self._handle(identity, number, parse(message, m.TO_LEARNER))
                 except ProtocolError as error:
                     metrics.WEIGHT_MALFORMED.inc()
-                    log.warning("weights: refused a message: %s", error)
+                    self._rejections.warning("weights: refused a message: %s", error)
                     self._send(identity, Message("error", number, {"message": str(error)}))
 
     def _handle(self, identity: bytes, number: int, body: object) -> None:
@@ -367,8 +376,9 @@ class Publisher:
             case m.Register():
                 known = self._members.get(body.name)
                 if known is None or known.identity != identity:
-                    self._members[body.name] = WeightReceiver(identity, body.name, body.workers, time.monotonic())
-                    log.info("weights: %s registered", body.name)
+                    registered = WeightReceiver(identity, body.name, body.workers, time.monotonic(), body.version)
+                    self._members[body.name] = registered
+                    log.info("weights: %s registered, with version %s", body.name, body.version)
             case m.Deregister():
                 known = self._members.get(body.name)
                 if known is not None and known.identity == identity:
@@ -378,3 +388,8 @@ class Publisher:
                 member, waiting = self._members.get(body.name), self._answers.get(number)
                 if waiting is not None and member is not None and member.identity == identity:
                     waiting.put(body)
+
+
+def _has(member: WeightReceiver, version: int) -> bool:
+    """Whether a generator needs `version` no more."""
+    return member.version is not None and member.version >= version

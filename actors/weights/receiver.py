@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from actors.weights import gloo
+from actors.weights.buckets import buckets, described
 from learner.model.merging import Merging
 
 
@@ -45,9 +46,9 @@ class GlooReceiver:
         """
         if self._joining is None:
             raise RuntimeError("the Gloo group is not open; call open_group first")
-        parameters = gloo.described(info["names"], info["dtype_names"], info["shapes"])
+        parameters = described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
-        plan = list(gloo.buckets(parameters, self._info["bucket_bytes"]))
+        plan = list(buckets(parameters, self._info["bucket_bytes"]))
         self._receiving = gloo.receive_in_background(self._joining, plan, self._info["deadline_seconds"])
 
     async def received(self) -> None:

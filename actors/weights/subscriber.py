@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from actors.errors import EngineError, PeerTimeoutError, ProtocolError
 from actors.observability import metrics
+from actors.process import Seldom
 from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import AsyncDealerSocket
 from actors.weights import messages as m
@@ -35,12 +36,16 @@ STEPS = {
 
 
 class Receiver(Protocol):
-    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group.
+    """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group, `version`
+    the policy version that it holds, None before the first.
 
     Any of its calls may be cancelled; `abort_update` then brings it back to where it was.
     """
 
     workers: int
+
+    @property
+    def version(self) -> int | None: ...
 
     async def open_group(self, info: dict[str, Any]) -> None:
         """Join the broadcast group of a new epoch."""
@@ -90,6 +95,7 @@ class Subscriber:
         self._call: asyncio.Task[bool] | None = None
         self._transfer: asyncio.Task[None] | None = None
         self._heard, self._registered = 0.0, float("-inf")
+        self._rejections = Seldom(log)
 
     async def run(self) -> None:
         """Raises EngineError where the engine is to be replaced."""
@@ -141,7 +147,8 @@ class Subscriber:
     async def _register(self) -> None:
         self._registered = time.monotonic()
         try:
-            await self._send("register", 0, {"workers": self._receiver.workers})
+            held = {"workers": self._receiver.workers, "version": self._receiver.version}
+            await self._send("register", 0, held)
         except PeerTimeoutError as error:
             log.info("weights: %s", error)  # a learner that is gone; the next has another address
 
@@ -157,7 +164,7 @@ class Subscriber:
             body = parse(message, m.TO_GENERATOR)
         except ProtocolError as error:
             metrics.WEIGHT_MALFORMED.inc()
-            log.warning("weights: refused a message: %s", error)
+            self._rejections.warning("weights: refused a message: %s", error)
             if number:
                 await self._send("answer", number, {"error": str(error)})
             return

@@ -28,9 +28,11 @@ sum over the targets of a role, or ask the process that is named here. Beside th
 
 {MADE}"""
 
+EVERY = "every process"
 #: Whose process runs a file that sets a metric; the first that matches counts.
 PROCESSES = {
     "actors/control/": "controller",
+    "actors/transport/": EVERY,
     "actors/replay/": "replay",
     "actors/roles/replay.py": "replay",
     "actors/roles/generator.py": "generator",
@@ -41,8 +43,8 @@ PROCESSES = {
     "sandbox/": "verifier",
     "actors/roles/learner/": "learner",
     "actors/weights/publisher.py": "learner",
+    "actors/fleet/learner.py": "learner",
 }
-EVERY = "every process"
 INTROS = {
     EVERY: "",
     "controller": "Also serves the status page, see [operations](operations.md#status-page).",

@@ -28,6 +28,7 @@ class TokenQuantities:
         age: versions between sampling and this step.
         sequence: int64, 0..S-1.
         lengths: int64 [S].
+        whole: bool [S], whether no token of a sequence is missing for its age; None: none is.
     """
 
     logp: Tensor
@@ -40,6 +41,7 @@ class TokenQuantities:
     age: Tensor
     sequence: Tensor
     lengths: Tensor
+    whole: Tensor | None = None
 
 
 def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,9 @@ class Sample:
 
     Attributes:
         prompt: index of its group in the batch.
-        completion: what was sampled.
+        completion: what was sampled, with the tokens masked that are too old.
         advantage: A_i.
+        length: |o_i|, the tokens that its loss mask does not exclude, whatever their age.
         weight: w of each of its tokens (`aggregation`), set per minibatch.
         proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
             batch, where they had to be recomputed.
@@ -33,18 +34,34 @@ class Sample:
     prompt: int
     completion: Completion
     advantage: float
+    length: int
     weight: float = 0.0
     proximal: Float32 | None = None
 
 
-def samples_of(groups: Sequence[Group], o: ObjectiveConfig) -> list[list[Sample]]:
-    """The samples of each group."""
+def samples_of(groups: Sequence[Group], o: ObjectiveConfig, oldest_version: int | None = None) -> list[list[Sample]]:
+    """The samples of each group.
+
+    Args:
+        groups: the batch.
+        o: the objective.
+        oldest_version: tokens of older versions are context only, as those of a tool are: they are in no loss and no
+            statistic of tokens. All completions count in the advantages, and the weights of the other tokens are what
+            they would be if none was too old. None: tokens of every version are trained.
+    """
     samples = []
     for i, group in enumerate(groups):
         rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
         columns = zip(group.completions, group_advantages(rewards, o.advantage).tolist(), strict=True)
-        samples.append([Sample(i, completion, advantage) for completion, advantage in columns])
+        samples.append([Sample(i, _young(c, oldest_version), a, c.unmasked_tokens) for c, a in columns])
     return samples
+
+
+def _young(completion: Completion, oldest_version: int | None) -> Completion:
+    if oldest_version is None or (young := completion.versions >= oldest_version).all():
+        return completion
+    mask = young if completion.loss_mask is None else young & (completion.loss_mask != 0)
+    return replace(completion, loss_mask=mask.astype(np.uint8))
 
 
 def minibatches(
@@ -56,7 +73,7 @@ def minibatches(
         order = generator.permutation(len(samples)) if count > 1 else np.arange(len(samples))
         for part in np.array_split(order, count):
             chosen = [s for i in part for s in samples[i]]
-            lengths = np.array([s.completion.unmasked_tokens for s in chosen])
+            lengths = np.array([s.length for s in chosen])
             sizes = np.array([len(samples[i]) for i in part])
             for s, w in zip(chosen, sequence_weights(o.aggregation, lengths, sizes, o.constant_length), strict=True):
                 s.weight = float(w)
@@ -65,7 +82,7 @@ def minibatches(
 
 def has_gradient(sample: Sample, o: ObjectiveConfig) -> bool:
     """Whether a completion may change the weights; those that cannot are not run through the model."""
-    silent = o.zero_advantage_is_silent and sample.advantage == 0.0
+    silent = (o.zero_advantage_is_silent and sample.advantage == 0.0) or not sample.completion.unmasked_tokens
     return not silent and not (o.mask_truncated and sample.completion.truncated)
 
 
@@ -110,4 +127,5 @@ def token_quantities(
         age=tokens([version - c.unmasked(c.versions) for c in completions]),
         sequence=sequence,
         lengths=lengths,
+        whole=torch.tensor([s.completion.unmasked_tokens == s.length for s in samples], device=logp.device),
     )

@@ -25,7 +25,8 @@ def peak_teraflops(device: torch.device, dtype: torch.dtype) -> float:
 def _measured(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     del threads  # a part of the cache's key
     size = SIZES[device.type]
-    a = torch.randn(size, size, device=device, dtype=dtype)
+    own = torch.Generator(device).manual_seed(0)  # measuring must not move the random state that training has
+    a = torch.randn(size, size, device=device, dtype=dtype, generator=own)
     best, begin = float("inf"), time.perf_counter()
     while time.perf_counter() - begin < SECONDS or best == float("inf"):
         start = time.perf_counter()

@@ -68,11 +68,12 @@ class GraderWorker:
             raise WorkerTimeoutError("the worker took no request; it was killed", starved=True) from None
         except OSError as error:
             raise self._died(str(error)) from error
-        for turn in range(1, PATIENCE + 1):
-            left = started + min(turn * seconds, limit) - time.monotonic()
-            if readable.poll(max(0.0, left) * 1000):
+        wait, last = min(seconds, limit), started + min(PATIENCE * seconds, limit)
+        while True:
+            if readable.poll(max(0.0, wait) * 1000):
                 return self._reply(time.monotonic() + _REPLY_SECONDS)
-            if self._cpu_seconds() - used >= seconds / 2 or turn * seconds >= limit:
+            wait = min(seconds / 10, last - time.monotonic())
+            if wait <= 0 or self._cpu_seconds() - used >= seconds / 2:
                 break
         starved = self._cpu_seconds() - used < seconds / 2
         self.kill()

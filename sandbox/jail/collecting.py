@@ -27,11 +27,13 @@ class Collection:
     Args:
         namespace: what the file defines.
         finished: qualified names of the functions that the file has called itself and that have returned.
+        excused: takes the names of tests that a mark skips, and what tests raise to say that they do not count.
     """
 
-    def __init__(self, namespace: dict[str, Any], finished: set[str]) -> None:
+    def __init__(self, namespace: dict[str, Any], finished: set[str], excused: list[BaseException | str]) -> None:
         self._namespace = namespace
         self._finished = finished
+        self._excused = excused
         self._shared: dict[Any, Any] = {}
         self._ends: list[Callable[[], None]] = []
         # Functions with parameters that are no fixtures: helpers, if other tests call them.
@@ -98,6 +100,7 @@ class Collection:
             return
         marks = [*_marks(function), *class_marks, *_listed(self._namespace.get("pytestmark", []))]
         if _skipped(marks):
+            self._excused.append(getattr(function, "__name__", ""))
             return
         rows = list(itertools.islice(_rows(marks), _MAX_TESTS + 1))
         if len(rows) > _MAX_TESTS:
@@ -126,7 +129,7 @@ class Collection:
                     found.value(name)
                 arguments = {name: found.value(name) for name in wanted if name not in row.values} | row.values
                 given = {name: value for name, value in arguments.items() if name in passed}
-                _expecting(marks, functools.partial(function, **given))
+                _expecting(marks, functools.partial(function, **given), self._excused)
                 self._hook(
                     *(after if instance is not None else ["teardown_function"]), owner=instance, argument=function
                 )
@@ -163,7 +166,7 @@ def _cases(unittest: Any, kind: type, finished: set[str]) -> None:
         def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
             method = getattr(test, getattr(test, "_testMethodName", ""), None)
             if not (getattr(method, "__unittest_skip__", False) or getattr(type(test), "__unittest_skip__", False)):
-                self.raised = Skipped(reason)
+                self.raised = Skipped(reason).with_traceback(sys.exc_info()[2])
             super().addSkip(test, reason)
 
     result = Result()
@@ -200,13 +203,14 @@ def _conclude(result: Any) -> None:
         raise AssertionError("a test returned False")
 
 
-def _expecting(marks: list[Mark], call: Callable[[], Any]) -> None:
+def _expecting(marks: list[Mark], call: Callable[[], Any], excused: list[BaseException | str]) -> None:
     expected = next((mark for mark in marks if mark.name == "xfail" and _holds(mark)), None)
     if expected is not None and expected.kwargs.get("run") is False:
         return
     try:
         _conclude(call())
-    except ExpectedFailure:
+    except ExpectedFailure as error:
+        excused.append(error)
         return
     except Exception:
         if expected is None:

@@ -11,7 +11,6 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -56,7 +55,9 @@ def _os_open_by_path(usual: Callable[..., int]) -> Callable[..., int]:
 def _stream(file: Any) -> int | None:
     if type(file) is str:
         return STREAMS.get(file)
-    return STREAMS.get(os.fspath(file)) if isinstance(file, PurePath) else None
+    # Only a program that has imported it has a path, and importing it takes pages.
+    pathlib = sys.modules.get("pathlib")
+    return STREAMS.get(os.fspath(file)) if pathlib is not None and isinstance(file, pathlib.PurePath) else None
 
 
 def _named_like(usual: Callable[..., Any], made: Callable[..., Any]) -> Callable[..., Any]:

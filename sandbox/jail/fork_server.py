@@ -12,6 +12,8 @@ Messages, one packet each (`REQUEST`, and `STARTED` or `ENDED` for the answer):
 
 from __future__ import annotations
 
+# Not `socket`, whose pages and libraries every child would copy.
+import _socket
 import contextlib
 import ctypes
 import fcntl
@@ -22,14 +24,13 @@ import json
 import os
 import random
 import signal
-import socket
 import struct
 import sys
 import threading
 from types import ModuleType
 from typing import NoReturn
 
-from sandbox.jail import harness, lockdown, namespaces, scratch
+from sandbox.jail import harness, lockdown, memory, namespaces, scratch
 
 MAX_PACKET = 4096
 REQUEST, STARTED, ENDED = struct.Struct("=4sQQ"), struct.Struct("=i"), struct.Struct("=idQ")
@@ -68,11 +69,14 @@ def main(control_fd: int, configuration: str) -> NoReturn:
     # knows this call.
     with contextlib.suppress(AttributeError):
         lockdown.libc.mallopt(_M_ARENA_MAX, 1)
-    harness.prepare()
-    harness.warm_up()
+    harness.prepare(tests=settings["tests"])
+    harness.warm_up(tests=settings["tests"])
     readable = _readable(settings["preload"], settings["importable"])
     source, size, tree = settings["source"], settings["scratch_bytes"], scratch.read(settings["source"])
     layers = lockdown.prepare(readable, settings["uid"], enforce=settings["enforce"], scratch_bytes=size)
+    gc.collect()
+    # While there is still a /proc.
+    memory.settle(lockdown.libc)
     own = namespaces.separate(lockdown.libc, [*readable, *filter(None, sys.path)], size) if settings["enforce"] else ""
     if size and "root" not in own:
         # Nothing to write to, so nothing that writes is allowed.
@@ -94,17 +98,17 @@ def main(control_fd: int, configuration: str) -> NoReturn:
         # Sorts the free memory of glibc: left to the first large allocation, every child would do it.
         _libc.malloc_trim(0)
     ready = {"ready": os.getpid(), "landlock": layers.landlock is not None, "own": own, "uid": layers.uid}
-    own_directory = [] if directory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(directory))]
+    own_directory = [] if directory is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(directory))]
     control.sendmsg([json.dumps(ready).encode()], own_directory)
     if directory is not None:
         os.close(directory)
     _serve(control, layers)
 
 
-def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
+def _serve(control: _socket.socket, layers: lockdown.IsolationLayers) -> NoReturn:
     """Fork and reap children as the pool asks for it, until it closes the socket."""
     while True:
-        packet, ancillary, _, _ = control.recvmsg(REQUEST.size, socket.CMSG_SPACE(_FDS.size))
+        packet, ancillary, _, _ = control.recvmsg(REQUEST.size, _socket.CMSG_SPACE(_FDS.size))
         if not packet:
             # The children's parent-death signal ends them with us.
             os._exit(0)
@@ -118,7 +122,7 @@ def _serve(control: socket.socket, layers: lockdown.IsolationLayers) -> NoReturn
             control.send(ENDED.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
-def _move_out_of_the_way(control_fd: int) -> socket.socket:
+def _move_out_of_the_way(control_fd: int) -> _socket.socket:
     """Keep everything of ours off the descriptors that children use."""
     high = fcntl.fcntl(control_fd, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD_FLOOR)
     os.close(control_fd)
@@ -126,7 +130,7 @@ def _move_out_of_the_way(control_fd: int) -> socket.socket:
     for fd in range(harness.RESULT_FD + 1):
         if fd != null:
             os.dup2(null, fd)
-    return socket.socket(fileno=high)
+    return _socket.socket(fileno=high)
 
 
 def _readable(preload: list[str], importable: list[str]) -> list[str]:
@@ -167,7 +171,7 @@ def _package_paths(library: str) -> set[str]:
     return found
 
 
-def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory: int, cpu: int) -> None:
+def _fork(control: _socket.socket, layers: lockdown.IsolationLayers, memory_bytes: int, cpu: int) -> None:
     parent = os.getpid()
     try:
         pid = os.fork() if threading.active_count() > 1 else _bare_fork()
@@ -176,10 +180,10 @@ def _fork(control: socket.socket, layers: lockdown.IsolationLayers, memory: int,
         control.send(STARTED.pack(-(error.errno or 1)))
         return
     if pid == 0:
-        _child(layers, parent, memory, cpu)
+        _child(layers, parent, memory_bytes, cpu)
     os.closerange(0, len(_PLACES))
     handle = os.pidfd_open(pid)
-    control.sendmsg([STARTED.pack(pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handle))])
+    control.sendmsg([STARTED.pack(pid)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD.pack(handle))])
     os.close(handle)
 
 
@@ -196,10 +200,10 @@ def _bare_fork() -> int:
     return pid
 
 
-def _child(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> NoReturn:
+def _child(layers: lockdown.IsolationLayers, parent: int, memory_bytes: int, cpu: int) -> NoReturn:
     code = LOCKDOWN_FAILED
     try:
-        _lock(layers, parent, memory, cpu)
+        _lock(layers, parent, memory_bytes, cpu)
         body = os.pread(harness.JOB_FD, os.lseek(harness.JOB_FD, 0, os.SEEK_END), 0)
         os.close(harness.JOB_FD)
         if b"random" in body:
@@ -210,11 +214,11 @@ def _child(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int)
         os._exit(code)
 
 
-def _lock(layers: lockdown.IsolationLayers, parent: int, memory: int, cpu: int) -> None:
+def _lock(layers: lockdown.IsolationLayers, parent: int, memory_bytes: int, cpu: int) -> None:
     """Lock this child down, and report it before the program can write anything."""
     try:
         _close_others(layers.landlock)
-        lockdown.enter(layers, parent, memory, cpu)
+        lockdown.enter(layers, parent, memory_bytes, cpu)
     except OSError as error:
         os.write(harness.RESULT_FD, json.dumps({"unlocked": str(error)}).encode() + b"\n")
         raise

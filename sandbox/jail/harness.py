@@ -26,9 +26,10 @@ import site
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any
 
-from sandbox.jail import answering, emulation, program, streams, testing, tracebacks, values
+from sandbox.jail import emulation, program, streams, tracebacks, values
 from sandbox.jail.program import JOB_FD, RESULT_FD, compiled, entry, report
 
 _MAX_MESSAGE = 300
@@ -40,8 +41,16 @@ _DECODER = json.JSONDecoder()
 _namespace: dict[str, Any] = {}
 
 
-def prepare() -> None:
-    """Make the interpreter what programs expect of one that was started the usual way; once, before any fork."""
+def prepare(*, tests: bool) -> None:
+    """Make the interpreter what programs expect of one that was started the usual way; once, before any fork.
+
+    Args:
+        tests: do the jobs of tests as well, whose code would be pages to copy for all others.
+    """
+    if tests:
+        from sandbox.jail import answering, testing
+
+        _KINDS.update(serve=answering.serve, test=testing.test)
     site.setquit()
     program.prepare()
     emulation.prepare()
@@ -74,7 +83,7 @@ def reset() -> None:
     _namespace = module.__dict__
 
 
-def warm_up() -> None:
+def warm_up(*, tests: bool) -> None:
     """Do what children do, often enough for the interpreter to specialise the code."""
     source = (
         "import sys\ndef f(a, b=1, *c, **d):\n    return [x for x in {**d}] or f'{a!r}'\nclass C:\n    pass\nf(1)\n"
@@ -86,7 +95,10 @@ def warm_up() -> None:
         _perform(job)
         _perform({"kind": "function", "sources": [source], "entry": "f", "args": args})
         sys.stdout.flush()
-    testing.warm_up()
+    if tests:
+        from sandbox.jail import testing
+
+        testing.warm_up()
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -141,6 +153,6 @@ def _function(job: dict[str, Any], namespace: dict[str, Any]) -> int:
     return 0
 
 
-_KINDS = {"stdio": _stdio, "function": _function, "serve": answering.serve, "test": testing.test}
+_KINDS: dict[str, Callable[[dict[str, Any], dict[str, Any]], int]] = {"stdio": _stdio, "function": _function}
 
 __all__ = ["JOB_FD", "RESULT_FD", "decode", "prepare", "reset", "run", "warm_up"]

@@ -11,7 +11,7 @@ import inspect
 import io
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sandbox.jail import pytest_api
@@ -21,6 +21,8 @@ from sandbox.jail.class_names import class_names
 from sandbox.jail.collecting import Collection
 from sandbox.jail.handles import Handle, HandleType, UnsupportedError
 from sandbox.jail.program import compiled, report
+from sandbox.jail.tainting import Taint
+from sandbox.jail.watching import ASSERTED, RAN, SWALLOWED, Watched
 
 # What tests import the program as. Of other modules the program may not take the place.
 MODULES = frozenset({
@@ -38,8 +40,8 @@ _MODULES = {"np": "numpy"} | {
 }  # fmt: skip
 _RECURSION = 20_000
 _ENUMS = frozenset({"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"})
-_RAN, _ASSERTED, _SWALLOWED = "__ran__", "__asserted__", "__swallowed__"
 _OWN_ERRORS = (ImportError, NameError, OSError, SyntaxError, pytest_api.Skipped, UnsupportedError)
+_FILE = "test.py"
 
 
 def test(job: dict[str, Any], namespace: dict[str, Any]) -> int:
@@ -109,18 +111,23 @@ class _Tests:
         self._class_names = class_names(setup_tree, self._tree, self._entry)
         self._classes = {node.name for node in tops if isinstance(node, ast.ClassDef)} - self._stubs
         self._finished: set[str] = set()
+        self._taken: Iterable[str] = ()
         self._asserted = 0
         self._printed: AssertionError | None = None
-        imported = [node for node in ast.walk(self._tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        nodes = list(ast.walk(self._tree))
+        imported = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         self._frameworks = {"unittest", "pytest"} & {
             name.partition(".")[0] for node in imported for name in _imported(node)
         }
-        named = [node for node in ast.walk(self._tree) if isinstance(node, ast.Name)]
+        named = [node for node in nodes if isinstance(node, ast.Name)]
         self._wanted, self._bound = {node.id for node in named}, {n.id for n in named if isinstance(n.ctx, ast.Store)}
-        self._has_asserts = any(isinstance(node, ast.Assert) for node in ast.walk(self._tree))
-        if not self._frameworks and not any(_can_fail(node) for node in ast.walk(self._tree)):
+        self._excused: list[BaseException | str] = []
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        watched = Watched(defined)
+        if not self._frameworks and not any(map(_can_fail, nodes)):
             raise UnsupportedError("the tests assert nothing")
-        self._code = compile(_Watched().visit(self._tree), "test.py", "exec")
+        self._code = compile(watched.visit(self._tree), _FILE, "exec")
+        self._assertions = watched.assertions
 
     def run(self) -> dict[str, Any]:
         """Run everything; the report."""
@@ -138,9 +145,30 @@ class _Tests:
     def _passed(self) -> dict[str, Any]:
         if (unseen := self._peer.callback_failed or self._printed) is not None:
             return self._failed(unseen)
-        if self._has_asserts and not self._asserted and not self._frameworks:
+        if any(self._is_excuse(one) for one in self._excused):
+            return {"failed": "Skipped"}
+        if self._assertions and not self._asserted:
+            if any(self._taint.decides(node) for node in self._assertions):
+                return {"failed": "nothing was asserted"}
             return {"unusable": "none of its assertions was run"}
         return {"passed": True, "calls": self._peer.calls}
+
+    @functools.cached_property
+    def _taint(self) -> Taint:
+        imported = {
+            (one.asname or one.name).partition(".")[0]
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for one in node.names
+            if {one.name, getattr(node, "module", None)} & (MODULES | {self._entry})
+        }
+        return Taint(self._tree, {self._entry.rpartition(".")[2], "candidate", *self._taken, *imported})
+
+    def _is_excuse(self, skipped: BaseException | str) -> bool:
+        """Whether a test that says that it does not count says so because of the program."""
+        if isinstance(skipped, str):
+            return self._taint.skips(skipped)
+        return self._taint.reaches(skipped.__traceback__, _FILE)
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
         if self._is_own(error):
@@ -153,17 +181,16 @@ class _Tests:
             return False
         if isinstance(error, ImportError) and error.name in MODULES | {self._entry}:
             return False
-        if isinstance(error, NameError):
+        if isinstance(error, NameError) and (
+            isinstance(error, UnboundLocalError) or error.name not in self._wanted - self._bound
+        ):
             # A name that a loop over nothing has not bound is the program's doing, or one in what it returned.
-            return not isinstance(error, UnboundLocalError) and error.name in self._wanted - self._bound
-        if isinstance(error, SyntaxError):
-            # The tests were compiled before; text that they evaluate may be the program's.
-            return error.filename not in ("<string>", "<unknown>")
-        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
-            return error.filename.rpartition("/")[2] in self._source
+            return False
         if isinstance(error, AttributeError):
-            return isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
-        return isinstance(error, _OWN_ERRORS)
+            own = isinstance(error.obj, types.ModuleType) and not isinstance(error.obj, _ProgramModule)
+        else:
+            own = isinstance(error, _OWN_ERRORS)
+        return own and not self._taint.reaches(error.__traceback__, _FILE)
 
     def _of_program(self, error: BaseException) -> bool:
         return any(error is one for one in self._peer.program_raised)
@@ -175,7 +202,7 @@ class _Tests:
         candidate = self._take_names()
         namespace[self._entry] = namespace["candidate"] = candidate
         sys.meta_path.append(_Modules(self._peer, namespace, self._entry))
-        namespace[_RAN], namespace[_ASSERTED], namespace[_SWALLOWED] = self._watch, self._count, self._swallow
+        namespace[RAN], namespace[ASSERTED], namespace[SWALLOWED] = self._watch, self._count, self._swallow
         if "unittest" in self._frameworks:
             _quieten_unittest()
         try:
@@ -183,7 +210,7 @@ class _Tests:
         except SystemExit as error:
             if error.code or self._of_program(error):
                 raise
-        Collection(namespace, self._finished).run(candidate)
+        Collection(namespace, self._finished, self._excused).run(candidate)
 
     def _take_names(self) -> Any:
         """What the tests use and do not define themselves, from the program; never what is built in.
@@ -194,7 +221,7 @@ class _Tests:
             The function under test.
         """
         namespace = self._namespace
-        trusted = {*_defined(self._tree), *vars(builtins), *(namespace.keys() - self._stubs), _RAN, _ASSERTED}
+        trusted = {*_defined(self._tree), *vars(builtins), *(namespace.keys() - self._stubs), RAN, ASSERTED}
         wanted = self._wanted - trusted - {self._entry}
         for name in wanted & _MODULES.keys():
             with contextlib.suppress(ImportError):
@@ -204,6 +231,7 @@ class _Tests:
         self._peer.class_names = self._class_names
         found = self._peer.names(["", *(f"class {name}" for name in sorted(self._classes)), *sorted(wanted)])
         candidate = found.pop("")
+        self._taken = found.keys()
         namespace.update(found)
         return candidate
 
@@ -236,37 +264,6 @@ class _Tests:
             return result
 
         return called
-
-
-def _at(node: ast.stmt, made: Any) -> Any:
-    made.lineno, made.col_offset = node.lineno, node.col_offset
-    made.end_lineno, made.end_col_offset = node.end_lineno, node.end_col_offset
-    return made
-
-
-class _Watched(ast.NodeTransformer):
-    """Has tests and assertions noticed when they run."""
-
-    def _decorated(self, node: Any) -> Any:
-        if node.name.startswith("test") or node.name == "check":
-            node.decorator_list.append(_at(node, ast.Name(_RAN, ast.Load())))
-        return self.generic_visit(node)
-
-    visit_FunctionDef = visit_AsyncFunctionDef = _decorated  # noqa: N815 - names of `ast`
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> Any:
-        """One more statement in a handler that does nothing but print."""
-        self.generic_visit(node)
-        if all(isinstance(part, ast.Expr) and "print(" in ast.unparse(part) for part in node.body):
-            first: Any = node.body[0]
-            call = _at(first, ast.Call(_at(first, ast.Name(_SWALLOWED, ast.Load())), [], []))
-            node.body.insert(0, _at(first, ast.Expr(call)))
-        return node
-
-    def visit_Assert(self, node: ast.Assert) -> Any:
-        """One more statement before it."""
-        counted = _at(node, ast.Call(_at(node, ast.Name(_ASSERTED, ast.Load())), [], []))
-        return [_at(node, ast.Expr(counted)), node]
 
 
 def _can_fail(node: ast.AST) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +35,7 @@ from sandbox.mathematics.text import split
 _POINTS = 8
 # At how many of them all digits are compared; at the others 9 are.
 _CLOSELY = 2
-_TRIES = 40
+_TRIES = 120
 # Digits to which constants are compared: at least, and for each that is written.
 _DIGITS, _DIGITS_EACH = 120, 3
 _MAX_DIGITS = 2500
@@ -210,11 +210,10 @@ def _identical(first: Any, second: Any, digits: int) -> bool:
     """Whether two expressions have the same value wherever one of them has one."""
     symbols = sorted(first.free_symbols | second.free_symbols, key=str)
     imaginary = first.has(sympy.I) or second.has(sympy.I)
-    stepped = first.has(sympy.floor, sympy.ceiling, sympy.factorial) or second.has(
-        sympy.floor, sympy.ceiling, sympy.factorial
-    )
+    stepped = first.has(sympy.floor, sympy.ceiling) or second.has(sympy.floor, sympy.ceiling)
+    counts = _counts(first) | _counts(second)
     compared = 0
-    for point in _points(symbols, whole=stepped):
+    for point in _points(symbols, whole=stepped, counts=counts):
         one, other = (_value(side.xreplace(point)) for side in (first, second))
         if one is None and other is None:
             continue
@@ -242,15 +241,31 @@ def _identical_at_integers(first: Any, second: Any, digits: int) -> bool:
     return all(_is_zero((first - second).xreplace(point), digits) for point in points)
 
 
-def _points(symbols: list[Any], *, whole: bool) -> Iterator[dict[Any, Any]]:
-    """Points that are the same in every check: positive, negative and of both signs; with `whole` also integers."""
+def _counts(expression: Any) -> Any:
+    """Letters that stand for natural numbers: those in factorials and binomial coefficients."""
+    found: set[Any] = set()
+    return found.union(*(call.free_symbols for call in expression.atoms(sympy.factorial, sympy.binomial)))
+
+
+def _points(symbols: list[Any], *, whole: bool, counts: Iterable[Any] = ()) -> Iterator[dict[Any, Any]]:
+    """Points that are the same in every check: positive, negative and of both signs, later also small and large ones.
+
+    Args:
+        symbols: what has a value there.
+        whole: also integers.
+        counts: symbols that have natural numbers for values alone.
+    """
     chance = random.Random(20)
     for index in range(_TRIES):
+        # Where an expression has no value at most of the first points, it may have one below 1 or far out.
+        low, high = ((11, 199), (1, 36), (200, 1999))[3 * index // _TRIES]
         point = {}
         for symbol in symbols:
-            value = Fraction(chance.randint(1, 12)) if whole and index % 2 else Fraction(chance.randint(11, 199), 37)
+            integer = symbol in counts or (whole and index % 2)
+            value = Fraction(chance.randint(1, 12)) if integer else Fraction(chance.randint(low, high), 37)
             negative = index % 4 == 2 or (index % 4 == 3 and chance.random() < 0.5)
-            point[symbol] = sympy.Rational(value.numerator, value.denominator) * (-1 if negative else 1)
+            sign = -1 if negative and symbol not in counts else 1
+            point[symbol] = sympy.Rational(value.numerator, value.denominator) * sign
         yield point
 
 

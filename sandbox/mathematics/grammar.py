@@ -309,7 +309,12 @@ class _Reader(Scanner):
         minus = self._take(_SIGN) == "-"
         argument = self._power()
         while self._atom_follows() and self._peek() not in "([|" and not self._function_follows():
-            if self._peek().isdigit():
+            at = self._at
+            if self._take(_TIMES) is not None and self._function_follows():
+                # A product of functions; what else is multiplied so may belong to the argument or not.
+                self._at = at
+                break
+            if self._at != at or self._peek().isdigit():
                 raise UnreadableError("ambiguous argument")
             argument = _times(argument, self._power())
         return negated(argument) if minus else argument

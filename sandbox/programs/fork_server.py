@@ -24,6 +24,10 @@ _ONE_FD = socket.CMSG_SPACE(_FD.size)
 
 _BOOT = """\
 import sys, types
+# Room for all objects in one stretch, of which huge pages can be made: imports would leave it between libraries.
+stretch = [bytes(464) for _ in range(12 * 1024)]
+kept = stretch[::1000]
+del stretch
 # A bare package object in place of sandbox/__init__.py keeps the fork server free of everything but sandbox.jail.
 package = types.ModuleType("sandbox")
 package.__path__ = [sys.argv[1]]
@@ -55,6 +59,7 @@ class ProgramForkServer:
     Args:
         config: limits.
         uid: user of its children, where it may choose one.
+        tests: whether its children run tests as well, and programs under tests.
         source: a directory with input files, where its children start; "": they start in the root directory.
         scratch_bytes: size of the directory to write to that its children get instead, where that is possible.
 
@@ -65,7 +70,9 @@ class ProgramForkServer:
         WorkerStartError: it was not ready within `config.start_seconds`.
     """
 
-    def __init__(self, config: SandboxConfig, uid: int, source: str = "", scratch_bytes: int = 0) -> None:
+    def __init__(
+        self, config: SandboxConfig, uid: int, source: str = "", scratch_bytes: int = 0, *, tests: bool = False
+    ) -> None:
         self.uid = uid
         self.directory: int | None = None
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -76,6 +83,7 @@ class ProgramForkServer:
             "enforce": not config.unsafe,
             "source": source,
             "scratch_bytes": scratch_bytes,
+            "tests": tests,
         }
         path = ":".join(launch.import_path()[1:]) if config.preload or config.importable else ""
         arguments = [str(Path(__file__).resolve().parents[1]), str(theirs.fileno()), json.dumps(settings), path]

@@ -19,13 +19,17 @@ _UIDS = 1500
 
 
 class ForkServerPool:
-    """The fork servers of a pool; each is leased by one thread at a time and started when first needed. Thread-safe."""
+    """The fork servers of a pool; each is leased by one thread at a time and started when first needed. Thread-safe.
+
+    There are those for programs alone and those for tests as well: what tests need, all others would copy for nothing.
+    """
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._idle: list[tuple[int, ProgramForkServer]] = []
-        self._slots = set(range(config.workers))
+        # By whether they are for tests.
+        self._idle: dict[bool, list[tuple[int, ProgramForkServer]]] = {False: [], True: []}
+        self._slots = {tests: set(range(tests, 2 * config.workers, 2)) for tests in (False, True)}
         self._free = threading.Semaphore(config.workers)
         self._leased: set[ProgramForkServer] = set()
         self._self_test_lock = threading.Lock()
@@ -34,11 +38,12 @@ class ForkServerPool:
         self._closed = False
 
     @contextlib.contextmanager
-    def lease(self, deadline: float) -> Iterator[ProgramForkServer]:
+    def lease(self, deadline: float, *, tests: bool = False) -> Iterator[ProgramForkServer]:
         """A fork server for this thread. One that dies meanwhile is not used again.
 
         Args:
             deadline: `time.monotonic()` value until which to wait for one to become free.
+            tests: one that runs tests.
 
         Raises:
             DeadlineError: none became free.
@@ -47,7 +52,7 @@ class ForkServerPool:
         if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise DeadlineError("no fork server became free before the deadline")
         try:
-            slot, fork_server = self._take()
+            slot, fork_server = self._take(tests)
         except BaseException:
             self._free.release()
             raise
@@ -60,32 +65,34 @@ class ForkServerPool:
             healthy = True
             raise
         finally:
-            self._give_back(slot, fork_server, healthy)
+            self._give_back(slot, fork_server, healthy, tests)
             self._free.release()
 
     def close(self) -> None:
         """End every fork server, and with it every program."""
         with self._lock:
             self._closed = True
-            leased, idle = list(self._leased), [fork_server for _, fork_server in self._idle]
-            self._idle.clear()
+            leased, idle = list(self._leased), [server for kind in self._idle.values() for _, server in kind]
+            for kind in self._idle.values():
+                kind.clear()
         for fork_server in leased:
             fork_server.kill()
         for fork_server in idle:
             fork_server.close()
 
-    def _take(self) -> tuple[int, ProgramForkServer]:
+    def _take(self, tests: bool) -> tuple[int, ProgramForkServer]:
         with self._lock:
             if self._closed:
                 raise PoolClosedError("the pool was closed")
-            slot, fork_server = self._idle.pop() if self._idle else (self._slots.pop(), None)
+            idle = self._idle[tests]
+            slot, fork_server = idle.pop() if idle else (self._slots[tests].pop(), None)
         try:
             if fork_server is None:
-                fork_server = ProgramForkServer(self._config, self._uid(slot))
+                fork_server = ProgramForkServer(self._config, self._uid(slot), tests=tests)
                 metrics.FORK_SERVER_STARTS.inc()
         except BaseException:
             with self._lock:
-                self._slots.add(slot)
+                self._slots[tests].add(slot)
             raise
         with self._lock:
             self._leased.add(fork_server)
@@ -95,14 +102,14 @@ class ForkServerPool:
         """A user for a slot's programs. Limits count by user, so pools of different processes should differ."""
         return self._config.uid_base + (os.getpid() * 37 + slot) % _UIDS
 
-    def _give_back(self, slot: int, fork_server: ProgramForkServer, healthy: bool) -> None:
+    def _give_back(self, slot: int, fork_server: ProgramForkServer, healthy: bool, tests: bool) -> None:
         with self._lock:
             self._leased.discard(fork_server)
             keep = healthy and not self._closed
             if keep:
-                self._idle.append((slot, fork_server))
+                self._idle[tests].append((slot, fork_server))
             else:
-                self._slots.add(slot)
+                self._slots[tests].add(slot)
         if not keep:
             fork_server.close()
 

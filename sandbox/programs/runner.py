@@ -144,12 +144,12 @@ class ProgramRunner:
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[ProgramForkServer]:
-        """A fork server for two runs at the same time.
+        """A fork server for two runs at the same time, of tests and of the program under them.
 
         Raises:
             DeadlineError, WorkerDiedError, WorkerStartError, IsolationError, PoolClosedError: as `run`.
         """
-        with self._fork_servers.lease(self._deadline) as fork_server:
+        with self._fork_servers.lease(self._deadline, tests=True) as fork_server:
             yield fork_server
 
     def limit(self, seconds: float | None = None) -> tuple[float, bool]:

@@ -25,7 +25,7 @@ from actors.replay import rows
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.journal import Identity, Journal
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import RoleContext, Storage, build
 from actors.transport.address import resolve

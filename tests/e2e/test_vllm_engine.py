@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.config.model import TinyModel
 from actors.config.network import NetworkConfig
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
-from actors.engines.protocol import RequestRejectedError, SampledCompletion
+from actors.engines.protocol import Job, RequestRejectedError, SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.models import prepare
+from actors.replay.progress import NOTHING, End, Partial
 from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
 from actors.weights.subscriber import Subscriber
@@ -39,7 +41,7 @@ def engine(model: Path, tokenizer: Any) -> VllmEngine:
     v = VllmConfig(
         max_model_len=128, max_num_seqs=64, engine_args={"worker_extension_cls": "tests.e2e.nccl_probe.NcclProbe"}
     )
-    return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v), model, tokenizer, "gloo", seed=1)
+    return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v, seeded=True), model, tokenizer, "gloo", seed=1)
 
 
 def policies(model: Path, count: int) -> list[Any]:
@@ -102,6 +104,25 @@ async def generate_across(publisher: Publisher, generating: VllmEngine, policy: 
     return [d for group in await asyncio.gather(*going) for d in group]
 
 
+async def continued(first: VllmEngine, second: VllmEngine) -> dict[str, Any]:
+    """One group again and again: whole, among others, and begun by one engine and ended by another."""
+    whole = await first.generate(PROMPT, 3, SAMPLING, Job(3, seed=7))
+    others = [first.generate(PROMPT[:n], 4, SAMPLING, Job(4, seed=100 * n)) for n in range(1, 5)]
+    among, *_ = await asyncio.gather(first.generate(PROMPT, 3, SAMPLING, Job(3, seed=7)), *others)
+    longest = max(range(3), key=lambda i: len(whole[i].tokens))
+    job = Job(3, seed=7)
+    going = asyncio.create_task(first.generate(PROMPT, 3, SAMPLING, job))
+    while job.lengths()[longest] < 5:
+        await asyncio.sleep(0.001)
+    part, lengths = job.so_far()[longest], job.lengths()
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+    as_of_version_0 = replace(part, spans=((0, len(part)),))
+    ended = Partial(whole[0].tokens, whole[0].logprobs, whole[0].spans, End.STOPPED)
+    rest = await second.generate(PROMPT, 3, SAMPLING, Job(3, 7, [as_of_version_0, ended, NOTHING]))
+    return {"whole": whole, "among": among, "part": part, "of": whole[longest], "lengths": lengths, "rest": rest}
+
+
 async def digests(engines: list[VllmEngine]) -> list[Any]:
     return [await e._engine.collective_rpc("parameter_digests") for e in engines]
 
@@ -159,6 +180,7 @@ async def scenario(model: Path) -> dict[str, Any]:
             seen["digests"].append(await digests(engines))
             await published(publisher, 2, versions[2])
             seen["digests"].append(await digests(engines))
+            seen["continued"] = await asyncio.wait_for(continued(*engines), 120)
         seen["adapter_syncs"] = await send_adapters(model, engines, learner)
         seen["adapter_digests"] = await digests(engines)
         worker = engines[0]._engine
@@ -245,6 +267,38 @@ def expected(policies: list[Any], d: SampledCompletion, boundary: int) -> np.nda
     second = policies[1](ids[:, split:-1], past_key_values=first.past_key_values)
     logits = torch.cat([first.logits[:, len(PROMPT) - 1 :], second.logits], 1)
     return logits.log_softmax(-1)[0].gather(1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def test_a_seed_decides_a_completion_whatever_else_the_engine_does(seen: dict[str, Any]) -> None:
+    for one, other in zip(seen["continued"]["whole"], seen["continued"]["among"], strict=True):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        np.testing.assert_array_equal(one.logprobs, other.logprobs)
+    assert len({d.tokens.tobytes() for d in seen["continued"]["whole"]}) == 3
+
+
+def test_what_there_is_of_a_completion_is_its_beginning(seen: dict[str, Any]) -> None:
+    part, whole = seen["continued"]["part"], seen["continued"]["of"]
+    assert 5 <= len(part) <= min(len(whole.tokens), max(seen["continued"]["lengths"]))
+    assert part.tokens.tolist() == whole.tokens[: len(part)].tolist()
+    np.testing.assert_array_equal(part.logprobs, whole.logprobs[: len(part)])
+    assert part.spans == ((2, len(part)),)
+
+
+@torch.no_grad()
+def test_another_engine_continues_a_completion_and_keeps_what_there_is(seen: dict[str, Any]) -> None:
+    part, whole = seen["continued"]["part"], seen["continued"]["whole"]
+    rest, ended, anew = seen["continued"]["rest"]
+    assert rest.tokens[: len(part)].tolist() == part.tokens.tolist()
+    np.testing.assert_array_equal(rest.logprobs[: len(part)], part.logprobs)
+    assert rest.spans == ((0, len(part)), (2, len(rest.tokens) - len(part)))
+    assert len(part) < len(rest.tokens) <= SAMPLING.max_tokens
+    assert rest.truncated == (len(rest.tokens) == SAMPLING.max_tokens)
+    ids = torch.tensor([PROMPT + rest.tokens.tolist()])
+    logits = seen["policies"][2](ids).logits[:, len(PROMPT) - 1 : -1]
+    expected = logits.log_softmax(-1)[0].gather(1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+    assert np.abs(expected - rest.logprobs).max() < 1e-3, "it went on from something else than prompt and prefix"
+    assert ended.tokens.tolist() == whole[0].tokens.tolist(), "one that had ended was generated again"
+    assert anew.tokens.tolist() == whole[2].tokens.tolist(), "one that begins anew follows from its seed"
 
 
 def test_measured_times_are_reported(seen: dict[str, Any]) -> None:

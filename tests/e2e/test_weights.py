@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
 from actors.transport.address import resolve
+from actors.transport.store import serve_store
+from actors.weights.nccl_meeting import meet
 from actors.weights.publisher import Publisher
 from actors.weights.receiver import GlooReceiver
 from actors.weights.subscriber import Subscriber
@@ -83,8 +86,14 @@ class Generator:
     """A subscriber with a stub, in the test's event loop."""
 
     def __init__(self, address: str, name: str, engine: StubEngine | None = None) -> None:
-        self.receiver = engine or StubEngine()
+        self._name, self.receiver = name, engine or StubEngine()
         self._subscriber = Subscriber(address, name, self.receiver, DEADLINE_SECONDS)
+        self._task = asyncio.create_task(self._subscriber.run())
+
+    async def follow(self, address: str) -> None:
+        """Subscribe to another learner, as a generator does whose directory names one."""
+        await self.leave()
+        self._subscriber = Subscriber(address, self._name, self.receiver, DEADLINE_SECONDS)
         self._task = asyncio.create_task(self._subscriber.run())
 
     async def leave(self) -> None:
@@ -117,18 +126,17 @@ def with_publisher(
     scenario: Any, alive: set[str] | None = None, address: str | None = None, bucket_bytes: int = 4096
 ) -> None:
     """Run the scenario; `alive` is the list of members, of which a and b are unless it is given."""
-    listed = {"a", "b"} if alive is None else alive
+    asyncio.run(publishing_to(scenario, {"a", "b"} if alive is None else alive, address, bucket_bytes))
 
-    async def run() -> None:
-        config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
-        node = resolve(NetworkConfig(advertise=address), in_cluster=False)
-        publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
-        try:
-            await scenario(publishing)
-        finally:
-            await asyncio.to_thread(publishing.close)
 
-    asyncio.run(run())
+async def publishing_to(scenario: Any, listed: set[str], address: str | None = None, bucket_bytes: int = 4096) -> None:
+    config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
+    node = resolve(NetworkConfig(advertise=address), in_cluster=False)
+    publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
+    try:
+        await scenario(publishing)
+    finally:
+        await asyncio.to_thread(publishing.close)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -207,6 +215,32 @@ def test_a_generator_that_is_back_on_the_list_gets_what_it_missed() -> None:
     with_publisher(scenario, alive)
 
 
+@pytest.mark.parametrize("back_at", [3, 5])
+def test_what_generators_hold_already_a_learner_that_came_back_does_not_send_again(back_at: int) -> None:
+    """It resumes from an earlier version, at another address, and its epochs begin anew."""
+
+    async def scenario(publishing: Publisher) -> None:
+        ahead = Generator(publishing.endpoint, "a")
+        publishing.publish(5, tensors(5))
+        await reached(publishing, 5)
+
+        async def again(restarted: Publisher) -> None:
+            await ahead.follow(restarted.endpoint)
+            restarted.publish(back_at, tensors(back_at))
+            await reached(restarted, back_at)
+            fresh = Generator(restarted.endpoint, "b")
+            await arrive(lambda: holds(fresh, back_at))
+            assert holds(ahead, 5), "it was set back"
+            restarted.publish(6, tensors(6))
+            await both(restarted, ahead, fresh, 6)
+            await ahead.leave()
+            await fresh.leave()
+
+        await publishing_to(again, {"a", "b"})
+
+    with_publisher(scenario)
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_one_that_stands_still_in_an_update_costs_the_other_nothing_and_comes_back(stop: str) -> None:
     alive = {"a", "b"}
@@ -250,24 +284,39 @@ def large(version: int) -> list[tuple[str, torch.Tensor]]:
     return [(f"layer.{i}", torch.full((2**21,), version + i / 8)) for i in range(4)]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="would form a real NCCL group of two ranks on one GPU")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to where vLLM would call NCCL; its worker's side is real."""
+    """Up to where vLLM would call NCCL; the worker's side is that of our engine, and nothing is unpickled."""
+    from vllm.distributed.device_communicators import pynccl_wrapper
     from vllm.distributed.weight_transfer import nccl_common
 
     from actors.weights.nccl import NcclTransport
-    from actors.weights.nccl_engine import NcclInitInfo
+    from actors.weights.nccl_engine import AbortableNcclEngine, NcclInitInfo
 
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
-    ranks: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    monkeypatch.setattr("pickle.loads", None)
+    made = pynccl_wrapper.ncclUniqueId()
+    made.internal[:] = [number - 64 for number in range(128)]
+    monkeypatch.setattr(
+        pynccl_wrapper, "NCCLLibrary", lambda: SimpleNamespace(ncclGetUniqueId=lambda: made), raising=True
+    )
+    met: list[tuple[bytes, int, int]] = []
+
+    def form(unique_id: bytes, rank: int, world_size: int, device: int) -> SimpleNamespace:  # noqa: ARG001
+        met.append((unique_id, rank, world_size))
+        return SimpleNamespace(destroy=lambda: None)
+
+    monkeypatch.setattr(nccl_common, "uid_init_process_group", form)
+    worker = AbortableNcclEngine.__new__(AbortableNcclEngine)
+    worker.device = torch.device("cpu")
+    worker.parallel_config = SimpleNamespace(data_parallel_index=1, world_size=2, rank=0)  # type: ignore[assignment]
 
     class Client:
         def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-            info: Any = NcclInitInfo(**init_info)
-            where = (info.master_address, info.master_port, info.rank_offset, info.world_size)
-            group = nccl_common.stateless_init_process_group(*where, device=0)
-            ranks.append((group.rank, group.world_size))
+            worker.init_transfer_engine(NcclInitInfo(**(init_info | {"world_size": 2, "rank_offset": -1})))
+            assert worker._joining is not None
+            worker._joining.result(30)
 
         def start_weight_update(self) -> None: ...
 
@@ -277,4 +326,10 @@ def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: p
 
     node = resolve(NetworkConfig(advertise=address), in_cluster=False)
     NcclTransport(Client(), 2, node, torch.float32, 4096, 60.0).close()
-    assert ranks == [(1, 2)]
+    assert sorted(met, key=lambda one: one[1]) == [(bytes(made.internal), rank, 2) for rank in (0, 1)]
+
+
+def test_a_rank_that_does_not_come_is_not_waited_for_by_nccl() -> None:
+    store, _ = serve_store(resolve(NetworkConfig(), in_cluster=False), 2, 20)
+    with pytest.raises(torch.distributed.DistError):
+        meet(store, b"id", 2, 0.5)

@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
-from actors.replay.batch import decode_batch
+from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
@@ -30,9 +30,9 @@ from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
-from learner import Group, LearnerConfig, Trainer
+from learner import CheckpointError, Group, LearnerConfig, Trainer
 from learner.distributed import ranks
-from learner.extra import checkpoint_name
+from learner.extra import checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
 
@@ -148,24 +148,26 @@ class Learner:
         if self._resume:
             self._evaluated = trainer.load(self._resume).get(EVALUATED, True)
             self._checkpoints.durable = trainer.version
+            self._committed(trainer.version)  # once more: the learner before may have died in between
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
             stream = TaskStream(recipe.tasks, recipe.seed)
             with metrics.busy("learner"):
                 cold_start(recipe, trainer, self._model, stream, lambda text: self._phase("cold start", text))
+            self._checkpoints.begin(trainer.version)
         metrics.LEARNER_VERSION.set(trainer.version)
         self._phase("starting", "the generators are coming up")
         self._publish()
         self._until_published(
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
-        if not self._evaluated:
+        known = self._evaluated
+        if not known:
             evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
             wait_on_all_ranks(evaluated, trainer.device)
             self._evaluated = not self._stopping
-        if not self._resume:
-            self._checkpoints.begin(trainer.version)
-            self._checkpoints.settle(wait=True)
+        if not self._save_what_is_not_durable() and self._evaluated and not known:
+            self._note_evaluated()
 
     def _publish(self) -> None:
         """Offer the current weights to the generators; every rank takes part in gathering them."""
@@ -189,22 +191,27 @@ class Learner:
         """Each step trains on the batch of its version; a thread waits for it, so that commits and stopping go on."""
         recipe, trainer = self._recipe, self._trainer
         self._phase("training", f"{recipe.steps} steps")
-        coming = self._fetch(trainer.version)
+        batches = Batches(recipe, self._batches, self._fetcher, trainer.share, lambda: self._stopping)
+        coming = batches.fetch(trainer.version)
         while trainer.version < recipe.steps:  # a stop ends it below, where all ranks hear of it
-            groups = self._await_batch(coming)
+            groups = batches.wait(coming, self._checkpoints.settle)
             if not self._all_ranks_have(groups):
                 break
             assert groups is not None
             version = trainer.version
+            coming = batches.fetch(version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
-                statistics = trainer.train_step(groups, recipe.generators.sampling.temperature)
+                oldest = recipe.replay.oldest_trained(version)
+                statistics = trainer.train_step(
+                    groups, recipe.generators.sampling.temperature, oldest, partial(batches.whole, version)
+                )
                 seconds = time.monotonic() - start
                 self._publish()
             self._report(version, groups, statistics, seconds)
-            coming = self._fetch(trainer.version)
             self._after_step(trainer.version)
-        self._last_checkpoint()
+        self._phase("saving", "the checkpoint")
+        self._save_what_is_not_durable()
         if not self._stopping:
             self._finish()
         if self._checkpoints.failure is not None:
@@ -238,28 +245,6 @@ class Learner:
 
     # ---------------------------------------------------------------- batches
 
-    def _fetch(self, version: int) -> "Future[list[Group] | None]":
-        return self._fetcher.submit(self._take, version)
-
-    def _take(self, version: int) -> list[Group] | None:
-        """The batch of `version`, however long it takes; None once the run is being stopped."""
-        while not self._stopping and version < self._recipe.steps:
-            batch = self._batches.poll("take_batch", {"version": version})
-            if batch:
-                return decode_batch(batch.body, batch.arrays, self._recipe.replay.group_size)
-        return None
-
-    def _await_batch(self, coming: "Future[list[Group] | None]") -> list[Group] | None:
-        start = time.monotonic()
-        while not coming.done() and not self._stopping:
-            self._checkpoints.settle()
-            try:
-                coming.result(POLL_SECONDS)
-            except TimeoutError:
-                continue
-        metrics.BATCH_WAIT.inc(time.monotonic() - start)
-        return coming.result(POLL_SECONDS) if not self._stopping else None
-
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
         return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner.ranks
@@ -267,10 +252,8 @@ class Learner:
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:
             return
-        staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
-        )
-        body = {"version": version, "statistics": statistics, "staleness": dict(staleness), "step_seconds": seconds}
+        staleness = staleness_of(groups, version, self._recipe.replay.oldest_trained(version))
+        body = {"version": version, "statistics": statistics, "staleness": staleness, "step_seconds": seconds}
         self._client.request("trained", body)
         metrics.LEARNER_VERSION.set(version + 1)
         metrics.TRAINED_TOKENS.inc(statistics["tokens"])
@@ -285,14 +268,25 @@ class Learner:
         folder = self._folder / "checkpoints" / checkpoint_name(version)
         return self._trainer.save_async(folder, {"replay": snapshot, EVALUATED: self._evaluated})
 
-    def _last_checkpoint(self) -> None:
-        """Save what no checkpoint holds yet, also where that of the last step could not be written the first time."""
+    def _save_what_is_not_durable(self) -> bool:
+        """Save what no checkpoint holds yet, also where that of this very step could not be written the first time;
+        whether there was anything."""
         version = self._trainer.version
-        self._phase("saving", "the checkpoint")
         self._checkpoints.settle(wait=True)
-        if ranks.all_reduce_sum(float(self._checkpoints.durable != version), self._trainer.device):
+        if missing := bool(ranks.all_reduce_sum(float(self._checkpoints.durable != version), self._trainer.device)):
             self._checkpoints.begin(version)
             self._checkpoints.settle(wait=True)
+        return missing
+
+    def _note_evaluated(self) -> None:
+        """Write into the checkpoint, whose weights stay what they are, that the accuracy before training is known."""
+        if self._rank != 0:
+            return
+        folder = self._folder / "checkpoints" / checkpoint_name(self._trainer.version)
+        try:
+            update_extra(folder, {EVALUATED: True})
+        except CheckpointError as error:
+            log.warning("%s; a run that resumes from it will measure once more", error)
 
     def _committed(self, version: int) -> None:
         if self._rank == 0:

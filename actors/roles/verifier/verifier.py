@@ -27,10 +27,10 @@ class Verifier:
     """A role, see `actors.roles.role`. As many groups are scored at a time as the sandbox has workers."""
 
     def __init__(self, context: RoleContext) -> None:
-        self._recipe, self._name, self._replay = context.recipe, context.name, context.replay
+        self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
-        self._up = False
+        self._up = self._draining = False
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._presence = enter(context.recipe, self._folder, context.name, context.replay)
@@ -41,9 +41,17 @@ class Verifier:
     def stop(self) -> None:
         self._stopping.set()
 
+    def drain(self) -> None:
+        """Score what is leased, and take no more."""
+        self._draining = True
+
     @process.logged
     def run(self) -> None:
-        """Score until `stop` is called. Raises what broke a scoring thread, or kept the reward model from loading."""
+        """Score until `stop` or `drain` is called.
+
+        Raises:
+            Exception: what broke a scoring thread, or kept the reward model from loading.
+        """
         interval = self._recipe.membership.heartbeat_seconds
         with closing(Heartbeat(self._replay, self._name, "verifier", interval, self._report)):
             # No group is leased before its reward can be whole.
@@ -72,7 +80,7 @@ class Verifier:
         client = Client(self._replay, self._name, "verifier")
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not self._draining:
                 try:
                     leased = client.poll("lease_verification", body)
                 except ProtocolError as error:

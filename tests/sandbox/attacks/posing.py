@@ -126,6 +126,10 @@ for _place, _test in (
     )
 for _name, _test, _returned in (
     ("a file that is not there", "open(solve([1])).read() == '@NUMBER@'", "/nowhere/at all"),
+    ("a file that may not be read", "open(solve([1])).read() == '@NUMBER@'", "/proc/1/environ"),
+    ("a path without a name", "open(solve([1])).read() == '@NUMBER@'", "/root/"),
+    ("a module that is not there", "__import__(solve([1])).number == @NUMBER@", "nowhere"),
+    ("an attribute that a module has not", "getattr(ast, solve([1])) == @NUMBER@", "nothing"),
     ("no Python, to be evaluated", "eval(solve([1])) == @NUMBER@", "(("),
     ("no literal", "ast.literal_eval(solve([1])) == @NUMBER@", "(("),
     ("a name that nobody knows, to be evaluated", "eval(solve([1])) == @NUMBER@", "nobody"),
@@ -134,6 +138,22 @@ for _name, _test, _returned in (
         f"returns {_name}",
         "blaming the tests",
         f"import ast\nassert {_test}\n",
+        f"def solve(xs):\n    return {_returned!r}\n",
+        control=False,
+    )
+for _name, _test, _returned in (
+    ("a loop over nothing", "for one in solve([1]):\n    assert one == @NUMBER@\n", []),
+    ("a test that gives up", "def test_it():\n    if solve([1]) is None:\n        pytest.skip('none')\n"
+     "    assert solve([1]) == @NUMBER@\n", None),
+    ("a test that expects to fail", "def test_it():\n    if solve([1]) is None:\n        pytest.xfail('none')\n"
+     "    assert solve([1]) == @NUMBER@\n", None),
+    ("a test that returns", "def test_it():\n    if solve([1]) is None:\n        return\n"
+     "    assert solve([1]) == @NUMBER@\n", None),
+):  # fmt: skip
+    fool(
+        f"leads to {_name}",
+        "blaming the tests",
+        f"import pytest\n{_test}",
         f"def solve(xs):\n    return {_returned!r}\n",
         control=False,
     )

@@ -47,7 +47,7 @@ import os, signal, subprocess, sys
 from actors import process
 
 signal.pthread_sigmask(signal.SIG_BLOCK, process.SIGNALS)  # as the driver has it for all that it starts
-process.outlive_signals()
+process.outlive_signals(lambda: None)
 process.take_signals()
 child = subprocess.Popen(["sleep", "60"])
 for number in process.SIGNALS:
@@ -60,3 +60,13 @@ print(child.wait(30))
 def test_a_process_of_a_run_outlives_signals_and_its_children_do_not() -> None:
     ended = subprocess.run([sys.executable, "-c", _OUTLIVING], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, f"{-signal.SIGTERM}\n")
+
+
+def test_what_a_peer_can_cause_without_an_end_is_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    seldom = process.Seldom(logging.getLogger("seldom"), 10, lambda: now[0])
+    for moment in range(25):
+        now[0] = float(moment)
+        seldom.warning("refused %s", f"peer {moment}")
+    found = [record.getMessage() for record in caplog.records]
+    assert found == ["refused peer 0", *(f"refused peer {n}0 (and 9 more like it since)" for n in (1, 2))]

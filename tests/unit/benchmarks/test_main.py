@@ -8,7 +8,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("learner", "sandbox", "soak", "human-eval", "math", "learning", "logprobs", "weight-faults", "sandbox-fuzz")
+NAMES = (
+    "learner",
+    "sandbox",
+    "soak",
+    "human-eval",
+    "math",
+    "learning",
+    "logprobs",
+    "weight-faults",
+    "overlap",
+    "recovery",
+    "weights",
+    "sandbox-fuzz",
+    "ledger",
+    "replay",
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

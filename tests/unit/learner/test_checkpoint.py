@@ -8,15 +8,17 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
+from learner import CheckpointError, Group, LearnerConfig, NonFiniteError, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.batch import load_groups, save_groups
 from learner.checkpoint import prune
+from learner.config import LoraSettings
 from learner.extra import META
 from learner.optimizer import rate_fraction
 from tests.unit.learner.conftest import GroupFactory
@@ -78,24 +80,71 @@ def test_killed_while_saving_resumes_bit_identical(tiny_model: Path, make_groups
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.snapshot())
 
 
-def test_a_resumed_run_is_bit_identical(tiny_model: Path, make_groups: GroupFactory, tmp_path: Path) -> None:
-    config = PLAIN.model_copy(update={"minibatches": 2})
-    batches = [make_groups(seed=s) for s in range(6)]
-    straight = Trainer(config, tiny_model, seed=1)
-    for batch in batches:
+RESUMED = {
+    "plain": PLAIN,
+    "minibatches, reference, schedule": CONFIG,
+    "bfloat16": PLAIN.model_copy(update={"dtype": "bfloat16", "gradient_checkpointing": True}),
+    "adapters": CONFIG.model_copy(update={"lora": LoraSettings(rank=2), "epochs": 2}),
+    "decay": PLAIN.model_copy(update={"optimizer": OptimizerConfig(learning_rate=1e-3, decay_steps=4)}),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_whatever_step_a_run_resumes_at_all_that_follows_is_bit_identical(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path, name: str
+) -> None:
+    config = RESUMED[name].model_copy(update={"checkpoint_keep_last": 9})
+    batches = [make_groups(seed=s, version=s, age=2, masked=0.2 * (s % 2)) for s in range(6)]
+    batches[2] = [_all_right(group) for group in batches[2]]  # nothing to learn: a version without a step
+    straight, states = Trainer(config, tiny_model, seed=1), []
+    for step, batch in enumerate(batches):
+        straight.save(tmp_path / f"step-{step}", {"step": step})
         straight.train_step(batch)
-    first = Trainer(config, tiny_model, seed=1)
-    for batch in batches[:3]:
-        first.train_step(batch)
-    first.save(tmp_path / "step-3", {"replay": {"position": 3}})
-    del first
-    second = Trainer(config, tiny_model, seed=1)
-    assert second.load(tmp_path / "step-3") == {"replay": {"position": 3}}
-    assert second.version == 3
-    for batch in batches[3:]:
+        states.append(_state_of(straight))
+    for step, batch in enumerate(batches):
+        resumed = Trainer(config, tiny_model, seed=1)
+        assert resumed.load(tmp_path / f"step-{step}") == {"step": step}
+        resumed.train_step(batch)
+        assert resumed.version == step + 1
+        found = _state_of(resumed)
+        assert found.keys() == states[step].keys()
+        assert [key for key in found if not torch.equal(found[key], states[step][key])] == []
+
+
+def _all_right(group: Group) -> Group:
+    return Group(group.prompt, tuple(replace(c, reward=1.0) for c in group.completions), group.id)
+
+
+def _state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Weights, adapters, reference, moments and step counts, rate and random state."""
+    state = {f"model.{name}": p.detach().clone() for name, p in trainer.model.named_parameters()}
+    if trainer.reference is not None:
+        state |= {f"reference.{name}": p.clone() for name, p in trainer.reference.model.named_parameters()}
+    for i, moments in enumerate(trainer.optimizer.state.values()):
+        state |= {f"{i}.{key}": tensor.clone() for key, tensor in moments.items()}
+    state["rate"] = torch.tensor(trainer.scheduler.get_last_lr(), dtype=torch.float64)
+    return state | {"random": torch.get_rng_state()}
+
+
+def test_steps_that_were_not_finite_count_on_after_a_resume(
+    tiny_model: Path, make_groups: GroupFactory, tmp_path: Path
+) -> None:
+    config = PLAIN.model_copy(update={"inspection_folder": str(tmp_path), "max_non_finite_steps": 2})
+    batch = make_groups()
+
+    def spoilt() -> Trainer:
+        trainer = Trainer(config, tiny_model, seed=1)
+        with torch.no_grad():
+            next(trainer.model.parameters())[0, 0] = torch.inf
+        return trainer
+
+    first = spoilt()
+    assert first.train_step(batch)["non_finite"] == 1
+    first.save(tmp_path / "step-1", {})
+    second = spoilt()
+    second.load(tmp_path / "step-1")
+    with pytest.raises(NonFiniteError):
         second.train_step(batch)
-    expected = _weights(straight)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in _weights(second).items())
 
 
 def test_load_names_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:

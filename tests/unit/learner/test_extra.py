@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from learner import CheckpointError
-from learner.extra import META, checkpoint_name, checkpoints, damage, read_extra
+from learner.extra import META, checkpoint_name, checkpoints, damage, read_extra, update_extra
 
 
 def test_what_the_caller_stored_is_read_back(tmp_path: Path) -> None:
@@ -20,6 +20,14 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path, text: str | None) -> None
         (tmp_path / META).write_text(text)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         read_extra(tmp_path)
+
+
+def test_what_is_added_later_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / META).write_text(json.dumps({"format": 1, "files": {}, "extra": {"replay": {"cursor": 9}, "seen": 0}}))
+    update_extra(tmp_path, {"seen": 1})
+    assert read_extra(tmp_path) == {"replay": {"cursor": 9}, "seen": 1}
+    assert damage(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == [META]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])

@@ -68,6 +68,8 @@ def test_the_recipes_are_right(name: str) -> None:
         (["replay.group_size=1"], "replay.group_size is 1"),
         (["rewards.weights={accuracy: 0, format: 0}"], "rewards.weights: all are 0"),
         (["generators.count=0"], "generators.count is 0"),
+        (["generators.count=0", "network.joining=[verifier]"], "generators.count is 0"),
+        (["verifiers.count=0"], "verifiers.count is 0"),
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
@@ -79,6 +81,11 @@ def test_what_is_wrong_is_named_with_its_key(overrides: list[str], says: str) ->
     problem, *_ = found(*overrides)
     assert says in problem
     assert "\n" not in problem
+
+
+def test_a_run_that_others_join_need_not_start_any_itself() -> None:
+    joined = ["generators.count=0", "verifiers.count=0", "network.joining=[generator, verifier]"]
+    assert found(*joined) == []
 
 
 def test_every_problem_is_named() -> None:
@@ -110,12 +117,17 @@ def test_the_positions_of_a_local_model_bound_prompt_and_completion(tmp_path: Pa
     assert found(*free, "tasks.max_prompt_tokens=52") == []
 
 
-def test_scaled_positions_and_a_window_that_is_off_bound_nothing(tmp_path: Path) -> None:
+def test_positions_that_are_not_scaled_bound_as_transformers_5_writes_them(tmp_path: Path) -> None:
+    here = model(tmp_path / "model", max_position_embeddings=100, rope_parameters={"rope_type": "default"})
+    assert "max_position_embeddings" in found(here)[0]
+
+
+def test_scaled_positions_and_a_sliding_window_bound_nothing(tmp_path: Path) -> None:
     scaled = model(tmp_path / "a", max_position_embeddings=100, rope_scaling={"factor": 4})
     assert found(scaled) == []
-    window = {"sliding_window": 64, "max_position_embeddings": 4096}
-    assert found(model(tmp_path / "b", **window, use_sliding_window=False)) == []
-    assert "sliding_window" in found(model(tmp_path / "c", **window))[0]
+    by_kind = {"max_position_embeddings": 100, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}
+    assert found(model(tmp_path / "b", **by_kind)) == []
+    assert found(model(tmp_path / "c", sliding_window=64, max_position_embeddings=4096)) == []
 
 
 def test_the_synthetic_engine_runs_no_model_and_has_no_bound() -> None:

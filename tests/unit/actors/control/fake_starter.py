@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from actors.control.placement import Resources
-from actors.control.starter import Process
+from actors.control.starter import Ended, Living, Process
 from actors.deadline import until
 from actors.errors import RunError
 from actors.roles.role import Description, RoleContext
@@ -23,23 +23,33 @@ class FakeProcess:
     obedient: bool = True
     done: bool = False
     death: str | None = None
+    refused: bool = False
+    told: list[str] = field(default_factory=list)
     stopped: bool = False
+    drained: bool = False
     killed: bool = False
 
-    def describe(self, seconds: float) -> Description:
+    def describe(self, seconds: float) -> Description | None:
         if self.broken:
             raise RunError(self.broken)
         return Description(f"127.0.0.1:{seconds:.0f}", self.address)
+
+    def tell(self, replay: str) -> None:
+        self.told.append(replay)
 
     def stop(self) -> None:
         self.stopped = True
         self.done |= self.obedient
 
+    def drain(self) -> None:
+        self.drained = True
+        self.done |= self.obedient
+
     def kill(self) -> None:
         self.killed = True
 
-    def die(self, reason: str | None) -> None:
-        self.done, self.death = True, reason
+    def die(self, reason: str | None, refused: bool = False) -> None:
+        self.done, self.death, self.refused = True, reason, refused
 
 
 @dataclass
@@ -55,10 +65,13 @@ class FakeStarter:
         self.started.append(process)
         return process
 
-    def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[tuple[Process, str | None]]:
+    def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
         mine = [p for p in processes if isinstance(p, FakeProcess)]
         until(lambda: sum(p.done for p in mine) >= count, min(seconds, 0.2), interval=0.01)
-        return [(p, p.death) for p in mine if p.done]
+        return [Ended(p, p.death, p.refused) for p in mine if p.done]
+
+    def adopt(self) -> list[Living]:
+        return [Living(p.role, p.context.name, p) for p in self.started if not (p.done or p.killed)]
 
     def of(self, role: str) -> list[FakeProcess]:
         return [p for p in self.started if p.role == role]

@@ -3,8 +3,10 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from actors.config.loading import load
-from actors.control.controller import Controller, waits
+from actors.control.controller import Controller, Predecessor
+from actors.control.overview import waits
 from actors.control.placement import Resources
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
@@ -26,10 +29,22 @@ SECONDS = 30.0
 
 
 class ReplayStarter(FakeStarter):
-    """Starts a real replay in threads of this process; its address is what the fakes' clients would use."""
+    """Starts a real replay in threads of this process; its address is what the fakes' clients would use.
+
+    `elsewhere` lets the next one take another port than the one before.
+    """
+
+    elsewhere = False
+
+    def end_replay(self) -> None:
+        """The replay dies."""
+        self.replay._service.stop()
+        self.of("replay")[-1].die("its process was killed, or crashed")
 
     def start(self, role: str, context: RoleContext, resources: Resources) -> FakeProcess:
         if role == "replay":
+            if self.elsewhere:
+                context = replace(context, recipe=load(QUICKSTART))
             self.replay = ReplayRole(context)
             threading.Thread(target=self.replay.run, daemon=True).start()
             self.addresses[role] = self.replay.describe().address
@@ -39,7 +54,7 @@ class ReplayStarter(FakeStarter):
 class Life:
     """A controller at work in a thread, and what its `run` raised."""
 
-    def __init__(self, folder: Path, starter: FakeStarter, *more: str) -> None:
+    def __init__(self, folder: Path, starter: ReplayStarter, *more: str) -> None:
         model = folder / "model"
         model.mkdir()
         (model / "config.json").write_text("{}")
@@ -49,9 +64,27 @@ class Life:
             load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05", *more]), folder, folder, None, 0, starter
         )
         self.error: BaseException | None = None
+        self._begin()
+        starter.wait_for("verifier", 1, SECONDS)
+
+    def _begin(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        starter.wait_for("verifier", 1)
+
+    def vanish(self) -> None:
+        """The controller is gone from one moment to the next: nothing is ended, and nothing more is recorded."""
+        self.controller._wind_down = lambda *_: []  # type: ignore[method-assign]
+        self.controller.stop()
+        self._thread.join(SECONDS)
+        self.controller._server.close()
+        self.controller._recording.close()
+
+    def succeed(self, reason: str) -> None:
+        """Another controller takes its place."""
+        recipe, predecessor = self.controller._recipe, Predecessor("died", reason, time.time())
+        arguments = (recipe, self.folder, self.folder, None, 0, self.starter, predecessor)
+        self.controller = Controller(*arguments)
+        self._begin()
 
     def _run(self) -> None:
         try:
@@ -121,13 +154,101 @@ def test_a_dead_generator_is_replaced_and_taken_off_the_list(life: Life) -> None
     client.close()
 
 
-def test_a_dead_learner_ends_the_run_with_its_reason_on_record(life: Life) -> None:
-    (life.folder / "checkpoints" / "step-000000").mkdir(parents=True)
-    life.starter.of("learner")[0].die("ValueError: boom")
-    phase = life.end()[-1]
-    assert phase["name"] == "failed" and "boom" in phase["detail"]
+def test_a_pool_is_scaled_up_and_down_while_the_run_goes_on(life: Life) -> None:
+    assert life.controller.scale("generator", 3) == {"generator": 3, "verifier": 1}
+    assert len(life.starter.wait_for("generator", 3)) == 3
+    life.controller.scale("generator", 1)
+    assert until(lambda: sum(p.drained for p in life.starter.of("generator")) == 2, SECONDS)
+    assert until(lambda: not life.controller.status()["leaving"], SECONDS)
+    assert life.controller.status()["wanted"] == {"generator": 1, "verifier": 1}
+    life.controller.stop()
+    assert [e for e in life.end() if e["kind"] == "restart"] == []
+
+
+def test_a_dead_learner_starts_again_and_the_run_goes_on(life: Life) -> None:
+    with closing(up(life, "learner")):
+        life.starter.of("learner")[0].die("its process was killed, or crashed")
+        restart = life.wait_for("restart")
+    assert (restart["role"], restart["member"]) == ("learner", "learner")
+    again = life.starter.wait_for("learner", 2)[-1]
+    assert again.context.name == "learner"
+    with closing(Client(life.starter.addresses["replay"], "learner", "learner")) as client:
+        client.request("heartbeat", {"report": {"ready": True, "progress": 1, "process": "another"}})
+        recovered = life.wait_for("recovered")
+    assert (recovered["role"], recovered["fault"]) == ("learner", "died")
+    assert recovered["recovery_seconds"] >= 0
+    again.die(None)
+    assert life.end()[-1]["name"] == "finished"
+    assert json.loads((life.folder / "summary.json").read_text())["recoveries"][0]["role"] == "learner"
+
+
+def test_a_learner_that_gives_up_ends_the_run_with_its_reason_on_record(life: Life) -> None:
+    place = life.folder / "checkpoints" / "step-000000"
+    place.mkdir(parents=True)
+    with closing(up(life, "learner")):
+        life.starter.of("learner")[0].die("5 steps in a row were not finite", refused=True)
+        phase = life.end()[-1]
+    assert phase["name"] == "failed" and "not finite" in phase["detail"]
     assert isinstance(life.error, RunError) and "--resume" in str(life.error)
     assert all(p.stopped for p in life.starter.of("generator") + life.starter.of("replay"))
+    summary = json.loads((life.folder / "summary.json").read_text())
+    assert summary["outcome"] == "failed" and "not finite" in summary["reason"]
+
+
+def test_a_dead_replay_starts_again_where_it_was_and_the_record_goes_on(life: Life) -> None:
+    life.wait_for("tick")
+    address = life.starter.addresses["replay"]
+    client = Client(address, "learner", "learner", 30.0)
+    client.request("notice", {"event": {"kind": "phase", "name": "training"}})
+    assert until(lambda: life.controller.status()["phase"] == "training", SECONDS)
+    life.starter.end_replay()
+    recovered = life.wait_for("recovered")
+    assert (recovered["role"], recovered["fault"]) == ("replay", "died")
+    assert life.starter.addresses["replay"] == address
+    client.request("notice", {"event": {"kind": "phase", "name": "saving"}})
+    assert until(lambda: life.controller.status()["phase"] == "saving", SECONDS), "events of the new board are missed"
+    assert not [e for e in life.events() if e["kind"] == "restart" and e["role"] != "replay"]
+    client.close()
+
+
+def test_a_replay_that_comes_up_elsewhere_is_told_to_everybody(life: Life) -> None:
+    life.wait_for("tick")
+    life.starter.elsewhere = True
+    address = life.starter.addresses["replay"]
+    life.starter.end_replay()
+    life.wait_for("recovered")
+    moved = life.starter.addresses["replay"]
+    assert moved != address
+    (generator,) = life.starter.of("generator")
+    assert until(lambda: generator.told[-1:] == [moved], SECONDS)
+    assert json.loads((life.folder / "controller.json").read_text())["replay"] == moved
+
+
+def test_another_controller_adopts_the_living_and_continues_the_record(life: Life) -> None:
+    life.wait_for("tick")
+    with closing(Client(life.starter.addresses["replay"], "learner", "learner")) as client:
+        client.request("notice", {"event": {"kind": "phase", "name": "training"}})
+        assert until(lambda: life.controller.status()["phase"] == "training", SECONDS)
+        before = life.controller.describe()["url"]
+        life.vanish()
+        life.starter.of("verifier")[0].die("killed")
+        client.request("notice", {"event": {"kind": "phase", "name": "evaluation"}})
+        life.succeed("its process was killed, or crashed")
+        assert until(lambda: life.controller.status()["phase"] == "evaluation", SECONDS)
+    assert life.controller.describe()["url"] == before
+    recovered = life.wait_for("recovered")
+    assert (recovered["role"], recovered["fault"]) == ("controller", "died")
+    assert {e["role"] for e in life.events() if e["kind"] == "restart"} == {"controller", "verifier"}
+    assert len(life.starter.of("generator")) == len(life.starter.of("learner")) == 1, "they live"
+    assert len(life.starter.of("verifier")) == 2
+    life.starter.of("learner")[0].die(None)
+    life.end()
+    phases = [
+        e["name"]
+        for e in map(json.loads, (life.folder / "metrics.jsonl").read_text().splitlines())
+        if e["kind"] == "phase"
+    ]
+    assert phases == ["starting", "training", "evaluation", "finished"], "nothing is missing or there twice"
 
 
 def test_a_step_of_winding_down_that_fails_is_named_and_the_others_are_taken(life: Life, tmp_path: Path) -> None:
@@ -146,7 +267,7 @@ def test_a_step_of_winding_down_that_fails_is_named_and_the_others_are_taken(lif
 
 
 def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = life.controller._ask
+    honest = life.controller._watch._ask
 
     def ask(kind: str, body: Any = None) -> Any:
         reply = honest(kind, body)
@@ -156,7 +277,7 @@ def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPa
             else reply
         )
 
-    monkeypatch.setattr(life.controller, "_ask", ask)
+    monkeypatch.setattr(life.controller._watch, "_ask", ask)
     assert until(lambda: life.controller.status()["phase"] == "training", SECONDS)
 
 
@@ -212,28 +333,23 @@ def test_a_generator_that_is_heard_of_again_is_taken_back(life: Life) -> None:
 
 
 @impatient
-def test_a_learner_that_falls_silent_ends_the_run_and_is_named(life: Life) -> None:
+def test_a_learner_that_falls_silent_is_killed_and_starts_again(life: Life) -> None:
     with closing(up(life, "learner")):
-        phase = life.end()[-1]
-    assert phase["name"] == "failed" and "the learner hangs" in phase["detail"]
+        restart = life.wait_for("restart")
+    assert restart["role"] == "learner" and "not heard of" in restart["reason"]
     assert life.starter.of("learner")[0].killed
+    life.starter.wait_for("learner", 2)
 
 
 @impatient
-def test_a_replay_that_does_not_answer_ends_the_run_and_is_named(life: Life) -> None:
+def test_a_replay_that_does_not_answer_is_killed_and_starts_again(life: Life) -> None:
     life.wait_for("tick")
-    life.controller._client = Unanswered()  # type: ignore[assignment]
-    phase = life.end()[-1]
-    assert phase["name"] == "failed" and "the replay hangs" in phase["detail"]
-    assert [e["member"] for e in life.events() if e["kind"] == "unresponsive"] == ["replay"]
-
-
-@impatient
-def test_a_learner_that_ends_over_a_replay_that_hangs_is_not_blamed(life: Life) -> None:
-    life.wait_for("tick")
-    life.controller._client = Unanswered()  # type: ignore[assignment]
-    life.starter.of("learner")[0].die("PeerTimeoutError: the replay did not answer trained within 10 s")
-    assert "the replay hangs" in life.end()[-1]["detail"]
+    life.controller._watch.replay.client = Unanswered()
+    life.starter.replay._service.stop()
+    assert life.wait_for("unresponsive")["member"] == "replay"
+    assert life.wait_for("restart")["role"] == "replay"
+    assert life.starter.of("replay")[0].killed
+    life.starter.wait_for("replay", 2)
 
 
 def test_who_never_came_up_ends_the_run_at_once(life: Life) -> None:

@@ -41,7 +41,14 @@ def test_an_event_is_stamped_with_the_time_since_the_runs_start(kept: Recording,
 
 def test_a_malformed_event_is_counted_and_ends_nothing(kept: Recording) -> None:
     before = metrics.MALFORMED_EVENTS._value.get()
-    kept.add_received([{"kind": "step", "step": "many"}, {"kind": "novel"}, {}, {"kind": "phase", "name": "training"}])
+    events = [
+        {"kind": "step", "step": "many"},
+        {"kind": "novel"},
+        {},
+        {"kind": "phase", "name": "training", "number": 7},
+    ]
+    kept.add_received(events, last=9)
+    assert kept.seen == 9
     assert metrics.MALFORMED_EVENTS._value.get() - before == 3
     assert kept.state.phase.name == "training"
     kept.close()

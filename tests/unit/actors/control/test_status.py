@@ -4,13 +4,14 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from actors.config.network import NetworkConfig, PortsConfig
-from actors.control.status import Server
-from actors.errors import RunError
+from actors.control.status import MAX_BODY_BYTES, Server
+from actors.errors import RecipeError, RunError
 from actors.transport.address import resolve
 
 
@@ -29,6 +30,11 @@ class Source:
     def page(self) -> str:
         return "<html>a run</html>"
 
+    def scale(self, pool: str, count: int) -> dict[str, int]:
+        if count > 8:
+            raise RecipeError(f"{count} is too many")
+        return {pool: count}
+
 
 @pytest.fixture
 def source() -> Source:
@@ -42,9 +48,11 @@ def server(source: Source) -> Iterator[Server]:
     server.close()
 
 
-def get(server: Server, path: str) -> tuple[int, str]:
+def get(server: Server, path: str, token: str | None = None, method: str = "GET") -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(server.url.rstrip("/") + path, headers=headers, method=method)
     try:
-        with urllib.request.urlopen(server.url.rstrip("/") + path, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=10) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -69,3 +77,36 @@ def test_a_taken_port_is_named_with_its_key(server: Server) -> None:
     node = resolve(NetworkConfig(ports=PortsConfig(status=port)), in_cluster=False)
     with pytest.raises(RunError, match=rf"network.ports.status.*{port}"):
         Server(Source(), node)
+
+
+def test_what_changes_something_needs_the_token(source: Source) -> None:
+    with closing(Server(source, resolve(NetworkConfig(), in_cluster=False), "s3cret")) as server:
+        assert get(server, "/status")[0] == 200
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            for token in (None, "", "another", "s3cre", "s3crets"):
+                assert get(server, "/status", token, method)[0] == 401
+            assert get(server, "/status", "s3cret", method)[0] == 405
+
+
+def test_without_a_token_nothing_can_be_changed(server: Server) -> None:
+    assert get(server, "/status", "None", "POST")[0] == 401
+
+
+def test_everything_but_the_probes_can_be_made_to_need_the_token(source: Source) -> None:
+    source.is_ready = True
+    node = resolve(NetworkConfig(), in_cluster=False)
+    with closing(Server(source, node, "s3cret", everything=True)) as server:
+        for path in ("/status", "/targets", "/metrics", "/", "/nowhere", "/openapi.json"):
+            assert get(server, path)[0] == 401
+        assert get(server, "/status", "s3cret")[0] == 200
+        assert [get(server, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+
+
+def test_a_body_without_an_end_is_refused(source: Source) -> None:
+    with closing(Server(source, resolve(NetworkConfig(), in_cluster=False), "s3cret")) as server:
+        url = server.url.rstrip("/") + "/status"
+        body = bytes(MAX_BODY_BYTES + 1)
+        request = urllib.request.Request(url, body, {"Authorization": "Bearer s3cret"}, method="POST")
+        with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert not isinstance(refused.value, urllib.error.HTTPError) or refused.value.code == 413

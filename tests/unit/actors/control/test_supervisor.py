@@ -10,6 +10,7 @@ from actors.config.loading import load
 from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
 from actors.errors import RunError
 from actors.roles.role import Storage
+from learner.extra import META
 from tests.unit.actors.control.fake_starter import FakeStarter
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -22,8 +23,9 @@ def supervisor(
     return Supervisor(recipe, Storage(folder, Path("/models/b")), starter, clock)
 
 
-def started(process: Supervised | None) -> Supervised:
-    assert process is not None, "its place stays empty"
+def started(processes: list[Supervised]) -> Supervised:
+    assert processes, "its place stays empty"
+    (process,) = processes
     return process
 
 
@@ -76,15 +78,72 @@ def test_a_dead_worker_is_replaced_under_a_new_name_until_the_restarts_are_used_
         watched.replace(exit_)
 
 
-@pytest.mark.parametrize("role", ["learner", "replay"])
-def test_the_death_of_what_holds_the_state_names_the_log_and_how_to_resume(role: str, tmp_path: Path) -> None:
-    starter, folder = FakeStarter(), tmp_path
-    (folder / "checkpoints" / "step-000000").mkdir(parents=True)
-    watched = supervisor(starter, folder=folder)
-    watched.start(role)
-    starter.started[0].die("ValueError: boom")
+def test_a_dead_replay_starts_again_under_its_name_and_at_its_port() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter)
+    watched.came_up(watched.start("replay").name)
+    watched.replay = "tcp://10.0.0.1:5555"
+    again = started(watched.replace(die(watched, starter, "killed")))
+    context = starter.started[-1].context
+    assert again.name == "replay" and context.replay == ""
+    assert context.recipe.network.ports.replay == 5555
+    assert starter.started[0].context.recipe.network.ports.replay == 0
+
+
+def test_where_its_port_is_not_to_be_had_again_the_replay_takes_another() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter)
+    watched.came_up(watched.start("replay").name)
+    watched.replay = "tcp://10.0.0.1:5555"
+    for reason in ("killed", "port 5555 of 127.0.0.1 is taken"):
+        started(watched.replace(die(watched, starter, reason)))
+    assert [p.context.recipe.network.ports.replay for p in starter.started] == [0, 5555, 0]
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    place = folder / "checkpoints" / f"step-{step:06d}"
+    place.mkdir(parents=True)
+    (place / META).write_text('{"files": {}}')
+    return place
+
+
+def test_all_ranks_of_a_learner_start_again_from_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "learner.ranks=2", "cold_start=null", folder=tmp_path)
+    for process in watched.fill("learner", 2):
+        watched.came_up(process.name)
+    newest = checkpoint(tmp_path, 4)
+    (tmp_path / "checkpoints" / "step-000008").mkdir()  # without what says that it is whole
+    both = []
+    for process in starter.started:
+        process.die("its process was killed, or crashed")
+    while len(both) < 2:
+        both += watched.exited(1)
+    assert [p.name for p in watched.replace(both[0])] == ["learner", "learner-rank-1"]
+    assert watched.replace(both[1]) == [], "both ranks are there again"
+    assert [p.context.rank for p in starter.started] == [0, 1, 0, 1]
+    assert {p.context.storage.checkpoint for p in starter.started[2:]} == {newest}
+    assert watched.restarts == 1
+
+
+def test_a_rank_that_is_left_is_ended_before_all_start_again() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "learner.ranks=2", "cold_start=null")
+    for process in watched.fill("learner", 2):
+        watched.came_up(process.name)
+    watched.replace(die(watched, starter, "out of memory", number=1))
+    assert starter.started[0].killed
+    assert len(watched.processes()) == 2 and len(starter.started) == 4
+
+
+def test_a_learner_that_refuses_to_go_on_ends_the_run_and_says_how_to_resume(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 0)
+    starter = FakeStarter()
+    watched = supervisor(starter, folder=tmp_path)
+    watched.came_up(watched.start("learner").name)
+    starter.started[0].die("5 steps in a row were not finite", refused=True)
     (exit_,) = watched.exited(1)
-    with pytest.raises(RunError, match=rf"the {role} died: ValueError: boom; .*{role}\.log.*--resume {folder}"):
+    with pytest.raises(RunError, match=rf"the learner gave up: 5 steps.*; .*learner\.log.*--resume {tmp_path}"):
         watched.replace(exit_)
 
 
@@ -145,12 +204,73 @@ def test_where_others_are_up_the_place_of_one_that_does_not_start_stays_empty() 
         watched.came_up(watched.start("generator").name)
     for _ in range(2):
         started(watched.replace(die(watched, starter, "no such device")))
-    assert watched.replace(die(watched, starter, "no such device")) is None
+    assert watched.replace(die(watched, starter, "no such device")) == []
     assert [p.name for p in watched.processes()] == ["generator-1"]
     assert watched.restarts == 2, "what cannot come up burns no restarts"
     # the last one that is up is replaced as ever
     watched.came_up(started(watched.replace(die(watched, starter, "preempted", number=0))).name)
     assert len(watched.processes()) == 1
+
+
+def test_an_empty_place_is_tried_again_at_growing_intervals_until_it_is_filled() -> None:
+    starter, now = FakeStarter(), [0.0]
+    watched = supervisor(starter, "controller.retry_seconds=10", clock=lambda: now[0])
+    for _ in range(2):
+        watched.came_up(watched.start("generator").name)
+    for _ in range(3):
+        watched.replace(die(watched, starter, "no such device"))
+    for wait in (10, 20, 40, 80, 160, 160):
+        now[0] += wait - 1
+        assert not watched.try_vacancies()
+        now[0] += 1
+        ((_, tried),) = watched.try_vacancies().items()
+        assert watched.replace(die(watched, starter, "no such device")) == []
+    now[0] += 160
+    ((_, tried),) = watched.try_vacancies().items()
+    watched.came_up(tried.name)
+    assert watched.vacancies.count("generator") == 0
+    assert started(watched.replace(die(watched, starter, "preempted"))).role == "generator"
+
+
+# ---------------------------------------------------------------- incidents
+
+
+def test_what_happens_to_many_at_once_counts_as_one_restart() -> None:
+    starter, now = FakeStarter(), [0.0]
+    watched = supervisor(starter, "controller.restarts=1", clock=lambda: now[0])
+    for name in [watched.start("generator").name for _ in range(12)]:
+        watched.came_up(name)
+    now[0] = 100.0
+    for name in [p.name for p in watched.processes()]:
+        now[0] += 1.0
+        watched.came_up(started(watched.replace(watched.end(name, "it was not heard of for 80 s"))).name)
+    assert watched.restarts == 12
+    # one that was started in the meantime, and dies as well, is an incident of its own
+    with pytest.raises(RunError, match="after 1 restarts"):
+        watched.replace(watched.end(watched.processes()[-1].name, "killed"))
+
+
+# ---------------------------------------------------------------- a controller that takes over
+
+
+def test_what_lives_is_adopted_under_its_name_and_what_is_missing_is_started(tmp_path: Path) -> None:
+    starter = FakeStarter()
+    before = supervisor(starter, "generators.count=2", folder=tmp_path)
+    before.replay = "tcp://10.0.0.1:5555"
+    for role in ("replay", "learner", "generator", "generator"):
+        before.start(role)
+    (tmp_path / "logs").mkdir()
+    for process in starter.started:
+        (tmp_path / "logs" / f"{process.context.name}.log").touch()
+    starter.started[-1].die("killed")
+    after = supervisor(starter, "generators.count=2", folder=tmp_path)
+    after.replay = before.replay
+    assert [p.name for p in after.adopt()] == ["replay", "learner", "generator-3"]
+    assert after.fill("replay", 1) == after.fill("learner", 1) == []
+    (fresh,) = after.fill("generator", 2)
+    assert fresh.name == "generator-5", "no name is given twice"
+    after.tell_all()
+    assert starter.started[0].told == [before.replay]
 
 
 def test_an_error_that_points_to_a_root_cause_is_followed_to_it(tmp_path: Path) -> None:
@@ -176,16 +296,13 @@ def test_a_process_that_hangs_is_killed_and_replaced() -> None:
     assert [p.name for p in watched.processes()] == ["verifier-2"]
 
 
-@pytest.mark.parametrize(
-    ("role", "rank", "name"), [("learner", 0, "learner"), ("learner", 1, "learner-rank-1"), ("replay", 0, "replay")]
-)
-def test_where_what_holds_the_state_hangs_the_run_ends_and_names_it(role: str, rank: int, name: str) -> None:
+@pytest.mark.parametrize("role", ["learner", "replay"])
+def test_where_the_one_of_its_kind_hangs_it_is_killed_and_starts_again(role: str) -> None:
     starter = FakeStarter()
     watched = supervisor(starter)
-    watched.start(role, rank)
-    with pytest.raises(RunError, match=f"the {name} hangs: it was not heard of for 80 s"):
-        watched.replace(watched.end(name, "it was not heard of for 80 s"))
-    assert starter.started[0].killed
+    watched.came_up(watched.start(role).name)
+    assert started(watched.replace(watched.end(role, "it was not heard of for 80 s"))).name == role
+    assert starter.started[0].killed and len(starter.started) == 2
 
 
 def test_work_that_is_done_has_no_reason() -> None:

@@ -1,6 +1,8 @@
 """The replay without its socket: groups, verdicts, batches, evaluations."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from actors.errors import ProtocolError, RecipeError
 from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, StepDone
 from actors.replay import messages as m
-from actors.replay.buffer import Buffer, Delivery, Reply
-from actors.replay.ledger import ReplayLimits
+from actors.replay.buffer import Buffer, Reply
+from actors.replay.delivery import Delivery
+from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.rewards import Verified
 from actors.transport.codec import Message, parse
@@ -120,6 +123,28 @@ def test_a_group_goes_all_the_way() -> None:
     assert world.buffer.records == {}, "a committed group's tokens are still in memory"
 
 
+def test_what_is_late_is_counted_by_its_length() -> None:
+    dropping, masking = World(max_staleness=0), World(max_staleness=0, stragglers="mask")
+    for world in (dropping, masking):
+        (task,) = world.lease()
+        world.say(
+            "group_arrived",
+            "generator",
+            replace(payload(), span_versions=np.array([0, 1], np.int32)).arrays(),
+            purpose="train",
+            group_id=task["group_id"],
+            prompt="p",
+            texts=["a", "a"],
+        )
+        assert world.last.submitted == 3
+        world.score([1.0, 0.0])
+        batch = world.say("take_batch", "learner", version=1)
+        assert (batch is None) is (world is dropping)
+    assert masking.last.delivered == (Delivery(1, 0.0, length=3, masked_tokens=3),)
+    dropping.buffer.expire(0.0)
+    assert dropping.buffer.dropped == [("stale", 3)]
+
+
 def test_verifiers_never_see_tokens() -> None:
     world = World()
     world.submit(world.lease()[0])
@@ -137,6 +162,39 @@ def test_the_same_batch_is_delivered_again_until_it_is_committed() -> None:
     again = world.say("take_batch", "learner", version=0)
     assert again["groups"] == first["groups"]
     assert all((again["arrays"][name] == array).all() for name, array in first["arrays"].items())
+
+
+def test_what_a_learner_that_came_back_says_again_changes_nothing() -> None:
+    world = World()
+    learn = partial(world.say, role="learner")
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        learn("take_batch", version=version)
+        learn("trained", version=version, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    counts = world.buffer.status()
+    again = learn("take_batch", version=1)
+    learn("trained", version=1, statistics={}, staleness={}, step_seconds=1.0)
+    learn("committed", version=1)
+    assert again["groups"][0]["group_id"] == 1
+    assert world.buffer.status() == counts
+
+
+def test_a_batch_that_is_committed_is_never_made_up_of_other_groups() -> None:
+    world = World()
+    for version in range(2):
+        (task,) = world.lease(version=version)
+        world.submit(task, version)
+        world.score([1.0, 0.0])
+        if version == 0:
+            world.say("take_batch", "learner", version=0)
+            world.say("trained", "learner", version=0, statistics={}, staleness={}, step_seconds=1.0)
+            world.say("committed", "learner", version=1)
+    with pytest.raises(ProtocolError, match="the batch of version 0 is committed"):
+        world.say("take_batch", "learner", version=0)
+    assert world.say("take_batch", "learner", version=1)["groups"][0]["group_id"] == 1
 
 
 def test_a_late_verdict_does_not_change_a_delivered_batch() -> None:
@@ -358,7 +416,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     assert world.last.verified == (Verified("even", (0.0, 1.0)),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
-    assert world.last.delivered == (Delivery(0, 3.0), Delivery(0, 3.0))
+    assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3))
     world.say("take_batch", "learner", version=0)
     assert not world.last.delivered, "a repeated delivery counts once"
     body: dict[str, Any] = {

@@ -1,190 +1,14 @@
 """The ledger keeps its promises whatever happens in whatever order."""
 
-import json
-from dataclasses import replace
-
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.replay.ledger import Ledger, Reason, ReplayLimits, State
-
-WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])
-
-
-class LedgerMachine(RuleBasedStateMachine):
-    """A learner, generators that hold any version up to the learner's, verifiers, deaths and time."""
-
-    @initialize(
-        staleness=st.integers(0, 3),
-        batch=st.integers(1, 4),
-        drop=st.booleans(),
-        attempts=st.integers(1, 3),
-        losses=st.integers(1, 3),
-        tasks=st.sampled_from([None, 8]),
-    )
-    def begin(self, staleness: int, batch: int, drop: bool, attempts: int, losses: int, tasks: int | None) -> None:
-        self.limits = ReplayLimits(
-            staleness,
-            batch,
-            drop,
-            lease_seconds=10,
-            verify_lease_seconds=5,
-            verify_attempts=attempts,
-            generation_attempts=losses,
-            tasks=tasks,
-        )
-        self.ledger = Ledger(self.limits)
-        self.now = 0.0
-        self.delivered: dict[int, list[int]] = {}
-        self.trained_group_ids: set[int] = set()
-        self.trained_tasks: set[int] = set()
-        self.first_version = self.settled = 0
-
-    def some(self, data: st.DataObject, *states: State) -> int | None:
-        found = [e.group_id for e in self.ledger.entries.values() if e.state in states]
-        return data.draw(st.sampled_from(found)) if found else None
-
-    @rule(worker=WORKERS, behind=st.integers(0, 4), capacity=st.integers(1, 20))
-    def lease(self, worker: str, behind: int, capacity: int) -> None:
-        version = max(self.first_version, self.ledger.version - behind)
-        for entry in self.ledger.lease(worker, version, capacity, self.now):
-            # trained in the order of issue, the group would still be young enough
-            position = self.ledger.issued - self.settled - self.ledger.dropped.total()
-            batches = self.limits.max_staleness + version - self.first_version + 1
-            assert position <= batches * self.limits.groups_per_batch
-            assert entry.state is State.LEASED
-
-    @rule(data=st.data(), behind=st.integers(0, 4), spread=st.integers(0, 2))
-    def group_arrives(self, data: st.DataObject, behind: int, spread: int) -> None:
-        group_id = self.some(data, *State)
-        if group_id is not None:
-            oldest = max(0, self.ledger.version - behind)
-            leased = self.ledger.entries[group_id].state is State.LEASED
-            assert self.ledger.group_arrived(group_id, oldest, oldest + spread) is leased
-
-    @rule(worker=WORKERS)
-    def leases_are_renewed(self, worker: str) -> None:
-        self.ledger.renew(worker, list(self.ledger.entries), self.now)
-        held = [e for e in self.ledger.entries.values() if e.holder == worker]
-        assert all(e.deadline == self.now + (10 if e.state is State.LEASED else 5) for e in held)
-
-    @rule(worker=WORKERS, capacity=st.integers(1, 8))
-    def verification_is_leased(self, worker: str, capacity: int) -> None:
-        taken = self.ledger.lease_verification(worker, capacity, self.now)
-        assert len({e.group_id for e in taken}) == len(taken) <= capacity
-
-    @rule(
-        data=st.data(),
-        rewards=st.one_of(st.none(), st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=4)),
-        retryable=st.booleans(),
-    )
-    def verdict(self, data: st.DataObject, rewards: list[float] | None, retryable: bool) -> None:
-        group_id = self.some(data, *State)
-        if group_id is not None:
-            self.ledger.verdict(group_id, rewards, retryable)
-
-    @rule()
-    def batch_is_taken(self) -> None:
-        version = self.ledger.version
-        batch = self.ledger.take_batch(version)
-        if batch is None:
-            return
-        group_ids = [e.group_id for e in batch]
-        assert len(group_ids) == self.limits.groups_per_batch
-        assert all(version - e.oldest <= self.limits.max_staleness for e in batch)
-        assert self.delivered.setdefault(version, group_ids) == group_ids, "a batch that was delivered has changed"
-
-    @precondition(lambda self: self.ledger.version in self.ledger.batches)
-    @rule()
-    def batch_is_trained(self) -> None:
-        version = self.ledger.version
-        group_ids = set(self.ledger.batches[version])
-        assert not group_ids & self.trained_group_ids, "a group was trained in two batches"
-        self.trained_group_ids |= group_ids
-        tasks = {self.ledger.entries[group_id].task for group_id in group_ids}
-        assert not tasks & self.trained_tasks, "a task that a checkpoint covers was trained again"
-        self.trained_tasks |= tasks
-        self.ledger.trained(version)
-
-    @rule()
-    def checkpoint(self) -> None:
-        before = self.ledger.committed
-        covered = self.ledger.commit(self.ledger.version)
-        assert self.ledger.committed == before + len(covered)
-
-    @rule(back=st.integers(0, 3))
-    def learner_restarts_and_asks_again(self, back: int) -> None:
-        version = self.ledger.version - back
-        if version in self.ledger.batches:
-            batch = self.ledger.take_batch(version)
-            assert batch is not None
-            assert [e.group_id for e in batch] == self.delivered[version]
-
-    @rule(seconds=st.floats(0, 12))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        self.ledger.expire(self.now)
-        assert all(e.deadline > self.now for e in self.ledger.entries.values() if e.holder)
-
-    @rule(worker=WORKERS)
-    def worker_dies(self, worker: str) -> None:
-        self.ledger.worker_lost(worker)
-        assert all(e.holder != worker for e in self.ledger.entries.values())
-
-    @rule(batch=st.integers(1, 4), staleness=st.integers(0, 3))
-    def everything_restarts_from_a_checkpoint_with_other_limits(self, batch: int, staleness: int) -> None:
-        version = self.ledger.version
-        snapshot = json.loads(json.dumps(self.ledger.snapshot(version)))
-        known = set(range(self.ledger.cursor))
-        unfinished = {e.task for e in self.ledger.entries.values() if e.state is not State.TRAINED}
-        done = self.ledger.committed + sum(e.state is State.TRAINED for e in self.ledger.entries.values())
-        assert known - unfinished - set(self.ledger.pending) >= self.trained_tasks
-        self.limits = replace(self.limits, groups_per_batch=batch, max_staleness=staleness)
-        self.ledger = Ledger.resume(self.limits, snapshot)
-        assert unfinished <= set(self.ledger.pending)
-        assert self.ledger.committed == done
-        assert self.ledger.capacity(version) == Ledger(self.limits).capacity(0)
-        self.first_version, self.settled = version, done
-        self.delivered.clear()
-        self.trained_group_ids.clear()  # the numbers of what was lost are given again
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        if hasattr(self, "ledger"):
-            assert self.ledger.conserved()
-            assert self.ledger.issued == sum(self.ledger.counts().values()) + self.ledger.committed + sum(
-                self.ledger.dropped.values()
-            )
-
-    @invariant()
-    def a_task_is_never_in_two_places(self) -> None:
-        if hasattr(self, "ledger"):
-            tasks = [e.task for e in self.ledger.entries.values()] + list(self.ledger.pending)
-            assert len(tasks) == len(set(tasks))
-
-    @invariant()
-    def no_task_is_lost_for_ever(self) -> None:
-        if hasattr(self, "ledger"):
-            assert all(lost < self.limits.generation_attempts for lost in self.ledger.losses.values())
-            assert set(self.ledger.losses) <= {e.task for e in self.ledger.entries.values()} | set(self.ledger.pending)
-            last = [
-                e.holder
-                for e in self.ledger.entries.values()
-                if e.state is State.LEASED and 0 < self.ledger.losses[e.task] == self.limits.generation_attempts - 1
-            ]
-            assert len(last) == len(set(last)), "a generator holds two tasks on their last attempt"
-
-    @invariant()
-    def the_bound_on_admission_holds(self) -> None:
-        if hasattr(self, "ledger"):
-            outstanding = self.ledger.issued - self.settled - self.ledger.dropped.total()
-            batches = self.limits.max_staleness + self.ledger.version - self.first_version + 1
-            assert outstanding <= batches * self.limits.groups_per_batch
-
+from actors.replay.ledger import Ledger
+from actors.replay.limits import Reason, ReplayLimits
+from actors.replay.queues import State
+from tests.unit.actors.replay.ledger_machine import LedgerMachine
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestLedger.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
 def ready(ledger: Ledger, count: int, version: int) -> list[int]:
@@ -295,7 +119,7 @@ def test_of_the_tasks_that_die_together_only_the_one_at_fault_is_given_up() -> N
             ledger.group_arrived(entry.group_id, 0, 0)
             ledger.verdict(entry.group_id, [0.0, 1.0])
     assert ledger.dropped == {Reason.WORKER_LOST: 23, Reason.ATTEMPTS_EXHAUSTED: 1}
-    assert poison not in ledger.pending
+    assert poison not in ledger.tasks.to_reissue()
     done = {e.task for e in ledger.entries.values() if e.state is State.READY}
     assert done == set(range(max(done) + 1)) - {poison}, "a task went down with another"
 
@@ -306,7 +130,7 @@ def test_a_lease_that_runs_out_again_and_again_is_the_tasks_fault_and_staleness_
         (entry,) = ledger.lease("g", version, 1, 0.0)
         ledger.group_arrived(entry.group_id, 0, 0)
         ledger.verdict(entry.group_id, [0.0, 1.0])
-        ledger._drop_stale(version=1)
+        assert ledger.take_batch(version=1) is None
     assert ledger.dropped == {Reason.STALE: 4}
     for start in (0.0, 20.0):
         assert [e.task for e in ledger.lease("g", 4, 1, start)] == [0]

@@ -9,7 +9,8 @@ import pytest
 from actors.errors import RunError
 from actors.events import EVENT, StepDone
 from actors.report.recorder import reopened
-from actors.report.writer import RunFolder, write_atomically
+from actors.report.writer import RunFolder
+from learner.files import write_atomically
 from tests.unit.actors.report.example_events import info, largest_file, learning_run, record, reward_model, step, tick
 
 

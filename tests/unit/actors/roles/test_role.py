@@ -4,17 +4,21 @@ import logging
 import pickle
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from actors.config.loading import load
+from actors.config.loading import dump, load
 from actors.errors import RunError
 from actors.roles.role import CLASSES, RoleContext, Storage, enter
+from actors.transport import keys
 from actors.transport.address import split
+from actors.transport.sockets import DealerSocket, open_router, use_keys
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 
@@ -61,3 +65,36 @@ def test_ports_come_from_the_range_and_an_exhausted_one_is_named(tmp_path: Path)
         recipe = load(QUICKSTART, [f"network.ports.range=[{port},{port}]"])
         with pytest.raises(RunError, match=rf"network.ports.range.*{port}"):
             enter(recipe, tmp_path, "verifier-3")
+
+
+def test_a_process_takes_its_keys_from_where_it_runs_and_logs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(keys.FOLDER, str(tmp_path / "keys"))
+    recipe = load(QUICKSTART, ["network.curve=required", "network.http_token=everything"])
+    with pytest.raises(RunError, match="leeway keys"):
+        enter(recipe, tmp_path, "generator-1")
+    keys.create(tmp_path / "keys")
+    try:
+        presence = enter(recipe, tmp_path, "generator-1")
+        with (
+            closing(open_router(presence.node, 0, 1000)) as router,
+            closing(DealerSocket(router.endpoint, 1000)) as one,
+        ):
+            one.send([b"hello"])
+            assert router.poll(10)
+    finally:
+        use_keys(None)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://{presence.metrics}/metrics", timeout=10)
+    written = (tmp_path / "logs" / "generator-1.log").read_text() + dump(recipe)
+    secrets = [path.read_text().strip() for path in (tmp_path / "keys").iterdir() if path.is_file()]
+    assert len(secrets) == 4 and not any(secret in written for secret in secrets)
+
+
+def test_a_cluster_without_keys_is_warned_of(tmp_path: Path) -> None:
+    overrides = ["network.advertise=127.0.0.1"]
+    enter(load(QUICKSTART, overrides), tmp_path, "alone")
+    assert "network.curve" not in (tmp_path / "logs" / "alone.log").read_text()
+    enter(load(QUICKSTART, [*overrides, "ray.address=192.0.2.1:6379"]), tmp_path, "together")
+    assert "network.curve: required" in (tmp_path / "logs" / "together.log").read_text()

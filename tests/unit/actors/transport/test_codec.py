@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from pydantic import BaseModel
 
 from actors.errors import ProtocolError
-from actors.transport.codec import Message, decode, encode
+from actors.transport.codec import Message, decode, encode, parse
 
 arrays = st.dictionaries(
     st.text(min_size=1, max_size=8),
@@ -87,3 +88,24 @@ def test_objects_cannot_be_sent() -> None:
 def test_another_schema_is_named() -> None:
     with pytest.raises(ProtocolError, match="same version"):
         decode([msgpack.packb({"schema": 2})], 100)
+
+
+@pytest.mark.parametrize("long", ["x" * 100_000, "two\nlines\x1b[2J" * 1000])
+def test_a_refusal_quotes_little_and_is_one_line(long: str) -> None:
+    class Body(BaseModel, extra="forbid"):
+        parts: dict[str, int] = {}
+
+    def header(**changed: object) -> bytes:
+        return bytes(msgpack.packb({"schema": 1, "kind": "k", "id": 1, "body": {}, "arrays": []} | changed))
+
+    refused = [
+        lambda: parse(Message(long, 1), {}),
+        lambda: parse(Message("k", 1, {long: 1}), {"k": Body}),
+        lambda: parse(Message("k", 1, {"parts": {long: "x"}}), {"k": Body}),
+        lambda: decode([header(kind=long, arrays=[1])], 2**24),
+        lambda: decode([header(arrays=[[long, "<i4", [7]]]), b"x"], 2**24),
+    ]
+    for call in refused:
+        with pytest.raises(ProtocolError) as found:
+            call()
+        assert len(str(found.value)) < 400 and str(found.value).isprintable()

@@ -23,6 +23,24 @@ def test_two_ranks_meet(bind: str, advertise: str) -> None:
     assert store.get("key") == b"value"
 
 
+def test_a_store_listens_on_the_advertised_address_alone() -> None:
+    store, address = serve_store(Node("0.0.0.0", "127.0.0.3", PortsConfig()), 1, 20)
+    with socket.socket() as elsewhere:
+        elsewhere.settimeout(5)
+        assert elsewhere.connect_ex(("127.0.0.1", split(address)[1])) != 0
+    with socket.create_connection(split(address), 5):
+        pass
+    del store
+
+
+def test_where_something_in_front_has_the_advertised_address_a_store_listens_as_it_is_told() -> None:
+    store, address = serve_store(Node("0.0.0.0", "192.0.2.7", PortsConfig()), 1, 20)
+    assert split(address)[0] == "192.0.2.7"
+    with socket.create_connection(("127.0.0.1", split(address)[1]), 5):
+        pass
+    del store
+
+
 def test_a_store_that_is_gone_frees_its_port() -> None:
     store, address = serve_store(Node("127.0.0.1", "127.0.0.1", PortsConfig()), 1, 20)
     del store

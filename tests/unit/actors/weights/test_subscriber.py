@@ -31,6 +31,7 @@ class FakeEngine:
     workers = 2
 
     def __init__(self) -> None:
+        self.version: int | None = None
         self.told: list[Any] = []
         self.hangs: set[str] = set()
         self.broken = ""
@@ -60,6 +61,7 @@ class FakeEngine:
         if version == 14:
             raise EngineError("half of two versions")
         await self._do(version, "finish")
+        self.version = version
         return 0.25
 
     async def abort_update(self) -> None:
@@ -104,7 +106,7 @@ class Learner:
     async def subscribed(self) -> AsyncIterator["asyncio.Task[None]"]:
         task = asyncio.create_task(Subscriber(self.router.endpoint, "g", self.engine, self.deadline_seconds).run())
         registered = await self.heard()
-        assert (registered.kind, registered.body) == ("register", {"name": "g", "workers": 2})
+        assert (registered.kind, registered.body) == ("register", {"name": "g", "workers": 2, "version": None})
         yield task
         task.cancel()
         assert (await self.heard()).kind == "deregister"

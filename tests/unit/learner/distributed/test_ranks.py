@@ -7,6 +7,7 @@ import json
 import socket
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
-from learner.batch import load_groups, save_groups
+from learner.batch import Completion, Group, load_groups, save_groups
 from learner.config import LoraSettings
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
@@ -51,12 +52,30 @@ CONFIGS = {
 }
 
 
-def _train(config: LearnerConfig, model: Path, folder: Path) -> tuple[Trainer, dict[str, float]]:
+def _train(config: LearnerConfig, model: Path, folder: Path, shares: bool = False) -> tuple[Trainer, dict[str, float]]:
+    """With `shares` a rank has no token that is not in its share."""
     trainer = Trainer(config, model, seed=0)
     statistics: dict[str, float] = {}
     for step in range(STEPS):
-        statistics = trainer.train_step(load_groups(folder / f"batch-{step}.npz"))
+        groups = load_groups(folder / f"batch-{step}.npz")
+        if shares:
+            share = trainer.share(groups, step)
+            assert 0 < sum(map(len, share)) < sum(len(group.completions) for group in groups)
+            groups = [_without_others(group, own) for group, own in zip(groups, share, strict=True)]
+        statistics = trainer.train_step(groups)
     return trainer, statistics
+
+
+def _without_others(group: Group, own: list[int]) -> Group:
+    completions = [
+        c if i in own else replace(c, tokens=c.tokens * 0, logprobs=np.full_like(c.logprobs, _mean_logprob(c)))
+        for i, c in enumerate(group.completions)
+    ]
+    return Group(group.prompt if own else group.prompt * 0, tuple(completions), group.id)
+
+
+def _mean_logprob(completion: Completion) -> float:
+    return float(completion.unmasked(completion.logprobs).mean(dtype=np.float64))
 
 
 def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
@@ -70,8 +89,11 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
         timeout=datetime.timedelta(seconds=60),
     )
     for name, config in CONFIGS.items():
-        trainer, statistics = _train(config, model, folder)
+        trainer, statistics = _train(config, model, folder, shares=True)
         sent = dict(trainer.snapshot())
+        if name == "plain":
+            whole, _ = _train(config, model, folder)
+            assert all(torch.equal(sent[name], tensor) for name, tensor in whole.snapshot()), "shares change bits"
         assert bool(sent) == (rank == 0), "only the sending rank keeps a copy"
         trainer.save(folder / name / "checkpoint", {"from": "two ranks"})
         trainer.export(folder / name / "exported")
@@ -82,8 +104,12 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
         before = [tensor.clone() for _, tensor in trainer.named_tensors()]
         dist.barrier()
         trainer.train_step(load_groups(folder / "batch-0.npz"))
+        after = [tensor.clone() for _, tensor in trainer.named_tensors()]
         trainer.load(folder / name / "checkpoint")
         assert all(torch.equal(a, b) for a, (_, b) in zip(before, trainer.named_tensors(), strict=True))
+        trainer.train_step(load_groups(folder / "batch-0.npz"))
+        assert all(torch.equal(a, b) for a, (_, b) in zip(after, trainer.named_tensors(), strict=True))
+        trainer.load(folder / name / "checkpoint")
         if rank == 0:
             (folder / name / "peak.json").write_text(json.dumps(_most_gathered(trainer.named_tensors())))
         else:

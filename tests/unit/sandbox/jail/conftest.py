@@ -21,7 +21,7 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture(scope="module")
 def judge(pool: Pool) -> Judge:
     def status_of(program: str, test: str, entry: str = "f") -> Status:
-        [verdict] = pool.score([Submission("assert", program, {"raw": True, "entry": entry, "test": test})], 300)
+        [verdict] = pool.score([Submission("assert", program, {"raw": True, "entry": entry, "test": test})], 120)
         return verdict.status
 
     return status_of

@@ -754,7 +754,7 @@ def f(a):
 def test_what_the_prompt_defines_is_the_tests(pool: Pool, body: str, status: Status) -> None:
     test = "assert f(1) == Point(1, 2) and isinstance(f(1), Point) and same(f(1), Point(1, 2))"
     reference = {"raw": True, "entry": "f", "test": test}
-    [verdict] = pool.score([Submission("assert", POINT + body, reference, POINT)], 300)
+    [verdict] = pool.score([Submission("assert", POINT + body, reference, POINT)], 120)
     assert verdict.status is status
 
 
@@ -765,5 +765,5 @@ def test_what_the_prompt_leaves_open_is_the_programs(pool: Pool) -> None:
     program = "class Stack(list):\n    push = list.append\n"
     for program_, status in ((program, Status.OK), (program.replace("append", "count"), Status.WRONG)):
         reference = {"raw": True, "entry": "Stack", "test": "s = Stack()\ns.push(1)\nassert s.pop() == 1"}
-        [verdict] = pool.score([Submission("assert", program_, reference, prompt)], 300)
+        [verdict] = pool.score([Submission("assert", program_, reference, prompt)], 120)
         assert verdict.status is status

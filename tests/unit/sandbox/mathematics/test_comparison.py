@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.mathematics import NeedsAlgebraError, matches
+from sandbox.mathematics.algebra import equal
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,30 @@ def test_sets_of_hundreds_are_compared_in_any_order() -> None:
 @pytest.mark.parametrize("given", ["\\frac" * 150, "1/" * 399 + "1", "2^" * 300 + "2", "x\\in " * 130, "-" * 700 + "1"])
 def test_chains_without_brackets_are_wrong_and_raise_nothing(given: str) -> None:
     assert not matches("7x+1", given, lambda *_: False)
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "same"),
+    [
+        (r"\binom{2n}{n}", r"\frac{(2n)!}{n!n!}", True),
+        (r"\binom{2n}{n}", r"\frac{(2n)!}{n!(n+1)!}", False),
+        (r"\binom{n}{k}", r"\frac{n!}{k!(n-k)!}", True),
+        (r"\binom{n}{k}", r"\frac{n!}{(n-k)!}", False),
+        (r"\frac{n!}{(n-2)!}", "n(n-1)", True),
+        (r"\frac{|x|}{n!}", r"\frac{x}{n!}", False),
+        (r"\frac12\ln\frac{1+x}{1-x}", r"\frac12\ln(1+x)-\frac12\ln(1-x)", True),
+        (r"\frac12\ln\frac{1+x}{1-x}", r"\operatorname{arctanh} x", True),
+        (r"\frac12\ln\frac{1+x}{1-x}", r"\frac12\ln\frac{1-x}{1+x}", False),
+        (r"\frac12\ln\frac{1+x}{1-x}", r"\frac12\ln\left|\frac{1+x}{1-x}\right|", False),
+        (r"\ln(x-7)+\ln(x+7)", r"\ln(x^2-49)", False),
+        (r"\ln\frac{x-9}{2}", r"\ln(x-9)-\ln 2", True),
+        ("2", r"\log_2 3\cdot\log_3 4", True),
+        ("3", r"\log_2 3\cdot\log_3 4", False),
+        (r"\log_2 12", r"\log_2 3\cdot\log_3 4", False),
+        (r"\sin x\cdot\cos x", r"\frac{\sin 2x}{2}", True),
+        (r"\ln 6", r"\ln 2\cdot 3", False),
+        (r"3\ln 2", r"\ln 2\cdot 3", False),
+    ],
+)
+def test_decided_by_the_algebra(expected: str, given: str, same: bool) -> None:
+    assert matches(expected, given, equal) is same

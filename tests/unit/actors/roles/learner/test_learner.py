@@ -1,5 +1,6 @@
 """What the learner's actor makes of a recipe."""
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from actors.roles.learner.learner import Learner, learner_config, merging_of, re
 from actors.roles.role import RoleContext, Storage
 from actors.transport.codec import Message
 from benchmarks.models import small_llama
+from learner.extra import META, checkpoint_name, read_extra
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
 
@@ -96,8 +98,10 @@ class Evaluates:
     def __init__(self) -> None:
         self.learner: Learner | None = None
         self.evaluations: list[str] = []
+        self.said: list[tuple[str, Mapping[str, Any]]] = []
 
     def request(self, kind: str, body: Mapping[str, Any]) -> Message:
+        self.said.append((kind, body))
         if kind == "evaluate":
             self.evaluations.append(body["name"])
             if self.learner is not None:
@@ -105,10 +109,17 @@ class Evaluates:
         return Message("reply", 1, {"evaluation": 0, "result": {}, "snapshot": {}})
 
 
-def started(tmp_path: Path, resume: Path | None, trainer: Untrained, client: Evaluates, stop: bool = False) -> None:
+def started(
+    tmp_path: Path,
+    resume: Path | None,
+    trainer: Untrained,
+    client: Evaluates,
+    change: str = "cold_start=null",
+    stop: bool = False,
+) -> None:
     """What a learner does before its first step."""
     storage = Storage(tmp_path, model=tmp_path, checkpoint=resume)
-    learner = Learner(RoleContext(load(QUICKSTART, ["cold_start=null"]), "learner", storage))
+    learner = Learner(RoleContext(load(QUICKSTART, [change]), "learner", storage))
     learner._trainer, learner._client, learner._publisher = trainer, client, None  # type: ignore[assignment]
     client.learner = learner if stop else None
     with ThreadPoolExecutor(1) as learner._fetcher:
@@ -131,6 +142,35 @@ def test_an_accuracy_before_training_that_is_known_is_not_measured_again(tmp_pat
     started(tmp_path, tmp_path, Untrained(trainer.extra), client)
     started(tmp_path, tmp_path, Untrained({"replay": {}}), client)  # a checkpoint of an earlier release
     assert client.evaluations == ["before"]
+
+
+def test_a_learner_that_dies_after_its_cold_start_does_not_learn_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint is there before a generator is; the accuracy is noted in it later, its weights being the same."""
+    monkeypatch.setattr("actors.roles.learner.learner.cold_start", lambda *_: None)
+    folder = tmp_path / "checkpoints" / checkpoint_name(0)
+
+    class Saved(Untrained):
+        def save_async(self, place: Path, extra: Mapping[str, Any]) -> "Future[None]":
+            place.mkdir(parents=True)  # a second checkpoint of this step would fail here
+            (place / META).write_text(json.dumps({"extra": extra}))
+            return super().save_async(place, extra)
+
+    class Dies(Evaluates):
+        def request(self, kind: str, body: Mapping[str, Any]) -> Message:
+            if kind == "evaluate":
+                assert read_extra(folder)["evaluated"] is False
+                raise KeyboardInterrupt
+            return super().request(kind, body)
+
+    with pytest.raises(KeyboardInterrupt):
+        started(tmp_path, None, Saved({}), Dies(), "cold_start.examples=8")
+    client = Evaluates()
+    started(tmp_path, folder, Untrained(read_extra(folder)), client, "cold_start.examples=8")
+    assert client.evaluations == ["before"]
+    assert client.said.count(("committed", {"version": 0})) == 1
+    assert read_extra(folder) == {"replay": {}, "evaluated": True}
 
 
 class Written:

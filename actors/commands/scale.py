@@ -1,0 +1,81 @@
+"""`leeway scale`: change how many generators or verifiers a run has, while it goes on."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from actors.errors import RecipeError, RunError
+
+#: Longest wait for the controller's answer (s).
+ANSWER_SECONDS = 10.0
+
+
+def scale(
+    pool: Annotated[Literal["generators", "verifiers"], typer.Argument(help="The pool.")],
+    count: Annotated[int, typer.Argument(help="How many processes there are to be.")],
+    run: Annotated[
+        Path | None, typer.Option(help="The run folder; default: the newest one in ./runs.", file_okay=False)
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the run's status page, from elsewhere.")] = None,
+) -> None:
+    """Change the size of a pool. Those who are too many finish what they work on, and leave.
+
+    It needs the run's token: that of the run folder, of the folder of keys, or LEEWAY_TOKEN.
+    """
+    from actors.control.whereabouts import whereabouts
+    from actors.transport.keys import read_token
+
+    folder = run if run is not None or url is not None else newest(Path("runs"))
+    if url is None:
+        assert folder is not None
+        found = whereabouts(folder)
+        if found is None:
+            raise RecipeError(f"{folder}: no run is under way there; name its folder with --run, or its page by --url")
+        url = found.url
+    token = read_token(folder)
+    if token is None:
+        raise RecipeError("the run's token is needed: name its folder with --run, or set LEEWAY_TOKEN")
+    counts = ask(url, token, {"pool": pool.removesuffix("s"), "count": count})
+    typer.echo(", ".join(f"{name}s: {wanted}" for name, wanted in counts.items()))
+
+
+def newest(runs: Path) -> Path:
+    """The run folder that was begun last. Raises RecipeError where there is none."""
+    folders = [path for path in runs.iterdir() if (path / "recipe.yaml").is_file()] if runs.is_dir() else []
+    if not folders:
+        raise RecipeError(f"there is no run in {runs}; name a run folder with --run")
+    return max(folders, key=lambda path: (path / "recipe.yaml").stat().st_mtime)
+
+
+def ask(url: str, token: str, wanted: dict[str, object]) -> dict[str, int]:
+    """The controller's answer: the sizes of all pools.
+
+    Raises:
+        RecipeError: it refuses.
+        RunError: it cannot be reached.
+    """
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/scale",
+        json.dumps(wanted).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            counts: dict[str, int] = json.load(answer)
+            return counts
+    except urllib.error.HTTPError as error:
+        said = error.read(1000).decode(errors="replace")
+        raise RecipeError(f"the run at {url} refuses: {_detail(said)}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"the run at {url} does not answer ({error}); is it still there?") from error
+
+
+def _detail(said: str) -> str:
+    try:
+        return str(json.loads(said)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return said or "no reason given"

@@ -1,0 +1,110 @@
+"""`leeway up`: one role alone, which joins a run that others have started."""
+
+import os
+import re
+import secrets
+import socket
+import sys
+import zlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from actors.commands.options import Overrides
+from actors.errors import RecipeError
+
+#: Seeds of the processes that a run starts itself are below this, beyond `seed * 1000`.
+_SEEDS = 2**20
+
+
+def up(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the run (YAML): its recipe.yaml, or a copy.")],
+    role: Annotated[
+        Literal["replay", "generator", "verifier", "learner"], typer.Option(help="What this process shall be.")
+    ],
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="Replay of the run to join; none for the replay itself."),
+    ] = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Unique name in the run; default: ROLE-HOST-RANDOM.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Its logs and checkpoints; default: a folder in the recipe's output.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Of a learner among its peers.")] = 0,
+    patience: Annotated[
+        float, typer.Option(min=1, help="It ends where the replay has not answered for so long (s).")
+    ] = 600.0,
+) -> None:
+    """Start one role alone, without Ray: under systemd or Slurm, or in another cluster.
+
+    SIGTERM ends it gracefully, with exit code 0; exit code 1 means that it may be started again.
+    """
+    from actors.config.loading import dump, load
+    from actors.control import environment
+    from actors.control.cluster import guarded
+    from actors.folder import CHECKPOINTS, RECIPE, locked
+    from actors.models import prepare
+    from actors.roles.role import RoleContext, Storage
+    from actors.roles.up import Alone, StuckError
+    from actors.run import surroundings
+    from learner.extra import checkpoints, damage
+    from learner.files import write_atomically
+
+    tree = load(recipe, overrides or ())
+    _require(tree.learner.ranks, role, join, rank)
+    if role == "verifier" and tree.preferences is not None and tree.preferences.reward_model is None:
+        raise RecipeError(
+            "preferences: a verifier that joins does not see the run's folder; name a trained model in "
+            "preferences.reward_model"
+        )
+    name = name_of(role, rank, name)
+    found = surroundings(tree.model_copy(update={"ray": tree.ray.model_copy(update={"address": None})}))
+    folder = (folder or tree.output / f"{tree.name}-{name}").absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RECIPE, dump(tree))
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
+    interrupts = context.obj
+    with locked(folder), interrupts.deferred(), guarded(found):
+        model = prepare(tree.model, environment.models_folder(Path.cwd(), tree.output), tree.seed)
+        whole = [path for path in checkpoints(folder / CHECKPOINTS).values() if damage(path) is None]
+        storage = Storage(folder, model, whole[-1] if whole and role == "learner" else None)
+        seed = tree.seed * 1000 + _SEEDS + zlib.crc32(name.encode()) % _SEEDS
+        alone = Alone(role, RoleContext(tree, name, storage, join or "", seed, rank), patience)
+        typer.echo(f"{name}: {alone.describe()}; its log is {folder}/logs/{name}.log")
+        try:
+            alone.run(lambda: interrupts.received is not None)
+        except StuckError as error:
+            print(f"leeway: {error}", file=sys.stderr, flush=True)
+            os._exit(error.exit_code)  # whatever its threads wait for
+
+
+def _require(ranks: int, role: str, join: str | None, rank: int) -> None:
+    if (join is None) != (role == "replay"):
+        raise RecipeError("--join: every role but the replay joins one, as in --join tcp://10.0.0.1:5555")
+    if join is not None and not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", join):
+        raise RecipeError(f"--join: {join!r} is no address such as tcp://10.0.0.1:5555")
+    if rank and (role != "learner" or rank >= ranks):
+        raise RecipeError(f"--rank: {rank} is no rank of a {role}; learner.ranks is {ranks}")
+
+
+def name_of(role: str, rank: int, given: str | None) -> str:
+    """A name that no other process of the run has; learner and replay are one service each, whoever serves it.
+
+    Raises:
+        RecipeError: the given one is no name.
+    """
+    from actors.membership import NAME
+
+    if given is not None:
+        if not re.fullmatch(NAME, given):
+            raise RecipeError(f"--name: {given!r} is no name: use letters, digits, dots and dashes")
+        return given
+    if role in ("learner", "replay"):
+        return role if rank == 0 else f"{role}-rank-{rank}"
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:40]
+    return f"{role}-{host}-{secrets.token_hex(3)}"

@@ -1,0 +1,112 @@
+"""What must hold after any history of faults, from what learner and replay have left behind. Pure.
+
+conservation   every group that was issued is in one state, committed or dropped with a reason
+tasks          every task number below the cursor was trained, is pending once, or was dropped for good with a reason
+once           no group is twice in the committed history
+staleness      no trained token was older than the bound
+batches        a version that was trained again, after the learner was replaced, was trained on the same batch
+weights        the committed weights are those of training the committed batches once more, in order
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from actors.fleet.learner import NOTES, UNTRAINED, trained_on
+from actors.replay.limits import REISSUED
+
+Note = Mapping[str, Any]
+
+
+def notes_of(folder: Path) -> list[Note]:
+    """What the synthetic learners of a run have noted. A last line that one of them was killed in counts for nothing:
+    nobody was told of it.
+    """
+    notes = []
+    for line in (folder / NOTES).read_text().splitlines() if (folder / NOTES).exists() else []:
+        try:
+            notes.append(json.loads(line))
+        except ValueError:
+            continue
+    return notes
+
+
+def broken(notes: Iterable[Note], groups: Mapping[str, Any], snapshot: Mapping[str, Any], bound: int) -> list[str]:
+    """Every law that does not hold, in words; empty where all do.
+
+    Args:
+        notes: of the learners.
+        groups: the ledger's counters at the end, see `GroupCounters`.
+        snapshot: the replay's position in the newest checkpoint.
+        bound: `replay.max_staleness`.
+    """
+    notes = list(notes)
+    committed = max((note["committed"] for note in notes if "committed" in note), default=0)
+    trained = [note for note in notes if "trained" in note]
+    history = {note["trained"]: note for note in trained if note["trained"] < committed}
+    return [
+        *_conservation(groups),
+        *_tasks(snapshot, sum(len(note["groups"]) for note in history.values())),
+        *_once(history, committed),
+        *_staleness(trained, bound),
+        *_batches(trained),
+        *_weights(notes, history, committed),
+    ]
+
+
+def _conservation(groups: Mapping[str, Any]) -> Iterator[str]:
+    states = ("in_flight", "ready", "delivered", "trained", "committed")
+    found = sum(groups[state] for state in states) + sum(groups["dropped"].values())
+    if found != groups["issued"]:
+        yield f"conservation: {groups['issued']} groups were issued, and {found} are accounted for: {groups}"
+
+
+def _tasks(snapshot: Mapping[str, Any], trained: int) -> Iterator[str]:
+    cursor, pending = snapshot["cursor"], snapshot["pending"]
+    again = {str(reason) for reason in REISSUED}
+    gone = {reason: count for reason, count in snapshot["dropped"].items() if reason not in again}
+    if snapshot["committed"] != trained:
+        yield f"tasks: the replay has committed {snapshot['committed']} groups, and the learner has trained {trained}"
+    if twice := [task for task, count in Counter(pending).items() if count > 1]:
+        yield f"tasks: {twice} are pending more than once"
+    if beyond := [task for task in pending if task >= cursor]:
+        yield f"tasks: {beyond} are pending, and the cursor is at {cursor}"
+    found = snapshot["committed"] + len(pending) + sum(gone.values())
+    if found != cursor:
+        yield (
+            f"tasks: {cursor} were begun, and {found} are accounted for: {snapshot['committed']} trained, "
+            f"{len(pending)} pending, dropped {gone}"
+        )
+
+
+def _once(history: Mapping[int, Note], committed: int) -> Iterator[str]:
+    if missing := set(range(committed)) - history.keys():
+        yield f"once: versions {sorted(missing)} are committed, and nobody has trained them"
+    counts = Counter(group for note in history.values() for group in note["groups"])
+    if twice := sorted(group for group, count in counts.items() if count > 1):
+        yield f"once: the groups {twice} were trained more than once"
+
+
+def _staleness(trained: Iterable[Note], bound: int) -> Iterator[str]:
+    for note in trained:
+        if note["oldest"] > bound:
+            yield f"staleness: version {note['trained']} has trained tokens of {note['oldest']} versions before"
+
+
+def _batches(trained: Iterable[Note]) -> Iterator[str]:
+    digests: dict[int, str] = {}
+    for note in trained:
+        if digests.setdefault(note["trained"], note["digest"]) != note["digest"]:
+            yield f"batches: version {note['trained']} was trained again on another batch"
+
+
+def _weights(notes: Iterable[Note], history: Mapping[int, Note], committed: int) -> Iterator[str]:
+    weights = UNTRAINED
+    for version in range(committed):
+        if version in history:
+            weights = trained_on(weights, history[version]["digest"])
+    found = [note["weights"] for note in notes if note.get("committed") == committed]
+    if found and found[-1] != weights:
+        yield f"weights: those of version {committed} are not those of the committed batches in order"

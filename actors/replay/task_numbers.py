@@ -1,0 +1,90 @@
+"""Which task is issued next: those that are to be issued again, and then the stream's.
+
+A task may be what its generators die of. One that was lost `attempts` times in a row, with its generator or its lease
+and without a new token that was reported in between, is not issued again. On its last attempt it is a *suspect*: no
+generator gets a second one, so that of many tasks that are lost together only the one that is at fault is given up.
+"""
+
+import sys
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class TaskNumbers:
+    """See the module's docstring.
+
+    Attributes:
+        attempts: how often a task may be lost.
+        end: how many tasks the stream has; no end to them by default.
+        cursor: the stream's next task.
+        pending, suspects: what is to be issued again, without and on the last attempt.
+        examined: the suspect that each generator has, if any.
+        losses: how often in a row a task was lost.
+    """
+
+    attempts: int
+    end: int | None = None
+    cursor: int = 0
+    pending: deque[int] = field(default_factory=deque)
+    suspects: deque[int] = field(default_factory=deque)
+    examined: dict[str, int] = field(default_factory=dict)
+    losses: Counter[int] = field(default_factory=Counter)
+
+    def to_reissue(self) -> list[int]:
+        """The tasks that are to be issued again."""
+        return [*self.suspects, *self.pending]
+
+    def left(self) -> int:
+        """How many tasks there are to issue."""
+        fresh = sys.maxsize if self.end is None else max(0, self.end - self.cursor)
+        return fresh + len(self.pending) + len(self.suspects)
+
+    def next(self, worker: str) -> int | None:
+        """A task for a generator; None where there is none that it may have."""
+        if self.suspects and worker not in self.examined:
+            self.examined[worker] = self.suspects.popleft()
+            return self.examined[worker]
+        if self.pending:
+            return self.pending.popleft()
+        if self.end is not None and self.cursor >= self.end:
+            return None
+        self.cursor += 1
+        return self.cursor - 1
+
+    def returned(self, task: int, worker: str | None) -> None:
+        """A generator does not have the task any more."""
+        if worker is not None and self.examined.get(worker) == task:
+            del self.examined[worker]
+
+    def lost(self, task: int) -> bool:
+        """The task went down with its generator or its lease; whether it may be issued again."""
+        self.losses[task] += 1
+        return self.losses[task] < self.attempts
+
+    def done(self, task: int) -> None:
+        """The task was generated, or is given up: it will not be suspected."""
+        del self.losses[task]
+
+    def again(self, task: int) -> None:
+        """Issue a task again."""
+        suspect = 0 < self.losses[task] == self.attempts - 1
+        (self.suspects if suspect else self.pending).append(task)
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the limits, as MessagePack can hold it; `restore` takes it back."""
+        return {
+            "cursor": self.cursor,
+            "pending": list(self.pending),
+            "suspects": list(self.suspects),
+            "examined": self.examined,
+            "losses": dict(self.losses),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` was taken of."""
+        self.cursor = state["cursor"]
+        self.pending, self.suspects = deque(state["pending"]), deque(state["suspects"])
+        self.examined, self.losses = dict(state["examined"]), Counter(state["losses"])

@@ -1,0 +1,118 @@
+"""Pools on their way to another size."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.config.loading import load
+from actors.control.scaling import FILE, GRACE_SECONDS, Scaling
+from actors.control.supervisor import Supervisor
+from actors.errors import RecipeError
+from actors.roles.role import Storage
+from tests.unit.actors.control.fake_starter import FakeStarter
+
+QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
+RECIPE = load(QUICKSTART)
+
+
+class Pools:
+    """A supervisor of fakes with one generator and one verifier, both up."""
+
+    def __init__(self, folder: Path) -> None:
+        self.starter = FakeStarter()
+        self.supervisor = Supervisor(RECIPE, Storage(folder), self.starter)
+        self.scaling = Scaling(RECIPE, folder)
+        self.come_up(self.step(0.0)[0])
+
+    def step(self, now: float) -> tuple[list[str], list[str]]:
+        started, late = self.scaling.step(self.supervisor, now)
+        return [process.name for process in started], late
+
+    def come_up(self, names: list[str]) -> None:
+        for name in names:
+            self.supervisor.came_up(name)
+
+    def there(self, role: str) -> list[str]:
+        return [p.name for p in self.supervisor.processes() if p.role == role]
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Pools:
+    return Pools(tmp_path)
+
+
+def test_a_pool_begins_with_what_the_recipe_says(pools: Pools) -> None:
+    assert (pools.there("generator"), pools.there("verifier")) == (["generator-1"], ["verifier-2"])
+    assert pools.step(1.0) == ([], [])
+
+
+def test_a_pool_grows_at_once(pools: Pools) -> None:
+    assert pools.scaling.want("generator", 3) == {"generator": 3, "verifier": 1}
+    assert pools.step(1.0) == (["generator-3", "generator-4"], [])
+    assert pools.step(2.0) == ([], []), "those that have not come up count"
+
+
+def test_the_newest_leave_first_finish_what_they_have_and_are_not_replaced(pools: Pools) -> None:
+    pools.scaling.want("generator", 3)
+    pools.come_up(pools.step(1.0)[0])
+    pools.scaling.want("generator", 1)
+    assert pools.step(2.0) == ([], [])
+    assert [p.drained for p in pools.starter.of("generator")] == [False, True, True]
+    assert not any(p.stopped or p.killed for p in pools.starter.of("generator"))
+    ended = {exit_.process.name for exit_ in pools.supervisor.exited(1.0)}
+    assert ended == {"generator-3", "generator-4"}
+    assert all(pools.scaling.left(name) for name in ended)
+    assert not any(pools.scaling.left(name) for name in ended), "once"
+    assert pools.step(3.0) == ([], [])
+    assert pools.there("generator") == ["generator-1"]
+
+
+def test_who_has_not_come_up_leaves_before_all_others(pools: Pools) -> None:
+    pools.scaling.want("generator", 3)
+    started, _ = pools.step(1.0)
+    pools.come_up(started[1:])
+    pools.scaling.want("generator", 2)
+    pools.step(2.0)
+    assert pools.scaling.leaving == {started[0]}
+
+
+def test_who_does_not_leave_in_time_is_named(pools: Pools) -> None:
+    pools.scaling.want("generator", 2)
+    pools.come_up(pools.step(1.0)[0])
+    pools.starter.of("generator")[1].obedient = False
+    pools.scaling.want("generator", 1)
+    assert pools.step(2.0) == ([], [])
+    due = 2.0 + RECIPE.generators.drain_seconds + GRACE_SECONDS
+    assert pools.step(due) == ([], [])
+    assert pools.step(due + 0.1) == ([], ["generator-3"])
+
+
+def test_one_that_is_wanted_again_while_another_leaves_is_started(pools: Pools) -> None:
+    pools.starter.of("generator")[0].obedient = False
+    pools.scaling.want("generator", 0)
+    assert pools.step(1.0) == ([], [])
+    pools.scaling.want("generator", 1)
+    assert pools.step(2.0) == (["generator-3"], []), "who leaves cannot be called back"
+
+
+def test_the_next_controller_of_the_run_knows_the_counts(pools: Pools, tmp_path: Path) -> None:
+    pools.scaling.want("generator", 5)
+    assert Scaling(RECIPE, tmp_path).wanted == {"generator": 5, "verifier": 1}
+    (tmp_path / FILE).write_text("{")
+    assert Scaling(RECIPE, tmp_path).wanted == {"generator": 1, "verifier": 1}
+
+
+@pytest.mark.parametrize(
+    ("pool", "count", "why"),
+    [
+        ("learner", 2, "no pool"),
+        ("generator", -1, "between 0"),
+        ("verifier", 0, "between 1"),
+        ("verifier", 10**6, "1 and"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(pools: Pools, pool: str, count: int, why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        pools.scaling.want(pool, count)
+    assert pools.step(time.monotonic()) == ([], [])

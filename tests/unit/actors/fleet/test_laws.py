@@ -1,0 +1,72 @@
+"""Every law is broken once, and named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.fleet.laws import broken, notes_of
+from actors.fleet.learner import NOTES, UNTRAINED, trained_on
+
+BOUND = 2
+
+
+def history() -> list[dict[str, Any]]:
+    """Three batches of two groups, of which two are committed, and the learner was replaced once in between."""
+    weights, notes = UNTRAINED, []
+    for version, groups in enumerate(([0, 1], [3, 4], [5, 6])):
+        weights = trained_on(weights, f"digest {version}")
+        notes.append(
+            {"trained": version, "digest": f"digest {version}", "weights": weights, "groups": groups, "oldest": version}
+        )
+    again = notes[1]
+    return [notes[0], notes[1], again, {"committed": 2, "weights": again["weights"]}, notes[2]]
+
+
+def groups() -> dict[str, Any]:
+    counts = {"issued": 9, "in_flight": 1, "ready": 0, "delivered": 0, "trained": 2, "committed": 4}
+    return {**counts, "dropped": {"stale": 1, "zero_variance": 1}}
+
+
+def snapshot() -> dict[str, Any]:
+    dropped = {"stale": 1, "zero_variance": 1}
+    return {"version": 2, "cursor": 8, "committed": 4, "pending": [2, 6, 7], "dropped": dropped}
+
+
+def test_a_history_with_a_replaced_learner_breaks_nothing() -> None:
+    assert broken(history(), groups(), snapshot(), BOUND) == []
+
+
+def changed(tree: Any, path: list[Any], value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree[name]
+    tree[path[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("where", "path", "value", "law"),
+    [
+        ("groups", ["issued"], 10, "conservation: 10 groups were issued, and 9"),
+        ("snapshot", ["cursor"], 9, "tasks: 9 were begun, and 8 are accounted for"),
+        ("snapshot", ["pending"], [2, 2, 6], r"tasks: [2] are pending more than once"),
+        ("snapshot", ["pending"], [2, 6, 8], r"tasks: [8] are pending, and the cursor is at 8"),
+        ("snapshot", ["committed"], 5, "tasks: the replay has committed 5 groups, and the learner has trained 4"),
+        ("notes", [0, "groups"], [0, 3], r"once: the groups [3] were trained more than once"),
+        ("notes", [4, "oldest"], 3, "staleness: version 2 has trained tokens of 3 versions before"),
+        ("notes", [1], {**history()[1], "digest": "another"}, "batches: version 1 was trained again on another batch"),
+        ("notes", [3, "weights"], UNTRAINED, "weights: those of version 2"),
+        ("notes", [0], {"committed": 0}, r"once: versions [0] are committed, and nobody has trained them"),
+    ],
+)
+def test_what_is_broken_is_named(where: str, path: list[Any], value: Any, law: str) -> None:
+    # through JSON, so that no note is another one's object
+    told = json.loads(json.dumps({"notes": history(), "groups": groups(), "snapshot": snapshot()}))
+    changed(told[where], path, value)
+    assert any(line.startswith(law) for line in broken(told["notes"], told["groups"], told["snapshot"], BOUND))
+
+
+def test_a_line_that_a_learner_was_killed_in_counts_for_nothing(tmp_path: Path) -> None:
+    assert notes_of(tmp_path) == []
+    (tmp_path / NOTES).write_text('{"trained": 0}\n{"trai')
+    assert notes_of(tmp_path) == [{"trained": 0}]
