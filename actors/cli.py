@@ -65,8 +65,8 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
 ) -> None:
     """Run a recipe from beginning to end, or resume a run."""
-    from actors.config.loading import load
-    from actors.folder import RECIPE, locked, new_folder, reopen
+    from actors.config.loading import RECIPE, load
+    from actors.folder import locked, new_folder, reopen
     from actors.run import show, surroundings
 
     if (recipe is None) == (resume is None):

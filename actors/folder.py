@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from actors.config import checks as config_checks
 from actors.config import resuming
+from actors.config.loading import RECIPE as RECIPE
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
 from actors.config.tasks import Gsm8kSource, JsonlSource
@@ -28,7 +29,6 @@ from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
 from learner.files import tidy, write_atomically
 
-RECIPE = "recipe.yaml"
 INPUTS = "inputs.json"
 LOCK = "run.lock"
 CHECKPOINTS = "checkpoints"

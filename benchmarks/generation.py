@@ -235,8 +235,8 @@ def _generated_tokens() -> int:
 
 def ratio(found: dict[str, list[Round]], what: str) -> float:
     """Throughput of ours as a share of bare vLLM's, by the medians."""
-    bare, ours = (statistics.median(getattr(r, what) for r in found[name]) for name in ("bare", "ours"))
-    return bare / ours
+    bare, ours = (statistics.median(asdict(r)[what] for r in found[name]) for name in ("bare", "ours"))
+    return float(bare / ours)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:

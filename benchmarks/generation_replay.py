@@ -11,7 +11,7 @@ from typing import Any
 from actors.config.network import NetworkConfig
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
-from actors.replay.ledger import ReplayLimits
+from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.transport.address import resolve
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from actors.fleet.chaos import inflict, victims
+from actors.fleet.chaos import inflict
 from actors.fleet.faults import FAULTS, Fault, Kind
 from actors.fleet.fleet import STARTUP_SECONDS, Fleet, running
 from actors.fleet.learner import Pace
@@ -56,7 +56,7 @@ def trial(fleet: Fleet, role: str, kind: Kind, pick: float) -> Trial:
     throughput = Throughput(fleet.folder)
     before = settled(fleet, throughput)
     lasts = LASTS_SECONDS[kind]
-    living = victims(fleet, role)
+    living = fleet.victims(role)
     began = time.time()
     undo = inflict(living[int(pick * len(living))], Fault(0.0, role, kind, lasts, pick))
     fleet.sleep_until(time.monotonic() + lasts)

@@ -12,7 +12,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +22,7 @@ from rich import box
 from rich.table import Table
 
 from actors.config.roles import JournalConfig
-from benchmarks.processes import resident_bytes
+from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.replay_load import Bare, Contender, Idle, Replay, Size, served
 from benchmarks.terminal import console, say
 
@@ -32,6 +32,7 @@ TINY = Size("tiny, 2 x 20 tokens", 2, 20, 16)
 DURABILITIES = tuple(reversed(get_args(JournalConfig.model_fields["durability"].annotation)))
 #: Targets of large groups: our share of what each peer moves in the same time.
 TARGETS = {"bare pyzmq": 0.6, "ray.util.queue": 20.0}
+VIEWS = "bare pyzmq, no copies"
 CLIENTS, HELD = (1, 10, 100, 1000), (0, 1000, 10_000, 100_000)
 #: Groups that are submitted one after another for each line of the growth tables, and their rate (groups/s).
 SUBMISSIONS, RATE = 400, 100.0
@@ -46,6 +47,7 @@ class Row:
         groups: that went all the way.
         seconds: that they took.
         group_bytes: of one group.
+        cpu_seconds: of the server, for all of them; 0 where it is no process of its own.
         p50, p99: of a submission by itself, from its lease to its confirmation (s).
     """
 
@@ -54,6 +56,7 @@ class Row:
     groups: int
     seconds: float
     group_bytes: int
+    cpu_seconds: float = 0.0
     p50: float = 0.0
     p99: float = 0.0
 
@@ -96,7 +99,8 @@ def run(json: Path | None = None, seconds: float = 10.0, *, growth: bool = True,
         growth: whether to measure with many clients and many groups.
         ray: whether to measure Ray's queue, which starts a cluster.
     """
-    rows = [row for size in (SMALL, LARGE) for row in throughput(size, seconds, ray=ray)]
+    with _ray_cluster() if ray else nullcontext():
+        rows = [row for size in (SMALL, LARGE) for row in throughput(size, seconds, ray=ray)]
     console.print(throughput_table(rows))
     for line in verdicts(rows):
         say(line)
@@ -127,18 +131,21 @@ def throughput(size: Size, seconds: float, *, ray: bool) -> list[Row]:
         first = next(iter(contenders.values()))
         assert isinstance(first, Replay)
         first.round()
-        contenders["bare pyzmq"] = Bare(stack.enter_context(served("raw")).address, size, first.first)
+        contenders["bare pyzmq"] = Bare(stack.enter_context(served("bare", "copy")), size, first.first)
+        contenders[VIEWS] = Bare(stack.enter_context(served("bare", "view")), size, first.first, copy=False)
         contenders |= {
             f"plain file, {name}": _File(stack, size, sync) for name, sync in (("buffered", False), ("fsync", True))
         }
         if ray:
-            contenders["ray.util.queue"] = stack.enter_context(_ray_queue(size))
+            contenders["ray.util.queue"] = _RayQueue(size)
         for contender in contenders.values():
             contender.round()
+        before = {name: cpu_seconds(contender.pid) for name, contender in contenders.items()}
         taken = take_turns({name: contender.round for name, contender in contenders.items()}, seconds)
+        cpu = {name: cpu_seconds(contender.pid) - before[name] for name, contender in contenders.items()}
         latencies = {name: _latencies(c.submit, 20 if size is LARGE else 200) for name, c in contenders.items()}
     return [
-        Row(size.name, name, rounds * size.groups, spent, size.group_bytes, *percentiles(latencies[name]))
+        Row(size.name, name, rounds * size.groups, spent, size.group_bytes, cpu[name], *percentiles(latencies[name]))
         for name, (rounds, spent) in taken.items()
     ]
 
@@ -183,7 +190,7 @@ def _ours(size: Size, durability: str, max_staleness: int = 1_000_000) -> Iterat
         "membership.timeout_seconds=3600",
     )
     with tempfile.TemporaryDirectory(dir=_disk()) as folder, served("ours", folder, *overrides) as server:
-        yield Replay(server.address, size, pid=server.pid)
+        yield Replay(server, size)
 
 
 def _disk() -> Path:
@@ -194,7 +201,9 @@ def _disk() -> Path:
 
 
 class _File:
-    """A plain file that gets the bytes of each group as it is submitted, and of each batch no more than once."""
+    """A plain file that gets the bytes of each group as it is submitted; with `sync` a round is durable."""
+
+    pid = 0
 
     def __init__(self, stack: ExitStack, size: Size, sync: bool) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=_disk()))
@@ -218,13 +227,12 @@ class _File:
 
 
 @contextmanager
-def _ray_queue(size: Size) -> Iterator[Contender]:
+def _ray_cluster() -> Iterator[None]:
     import ray
-    from ray.util.queue import Queue
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        yield _RayQueue(Queue(), size)
+        yield
     finally:
         ray.shutdown()
 
@@ -232,8 +240,12 @@ def _ray_queue(size: Size) -> Iterator[Contender]:
 class _RayQueue:
     """Every group goes into Ray's queue once, and comes out once."""
 
-    def __init__(self, queue: Any, size: Size) -> None:
-        self._queue, self._size = queue, size
+    pid = 0
+
+    def __init__(self, size: Size) -> None:
+        from ray.util.queue import Queue
+
+        self._queue, self._size = Queue(), size
         self._group = size.payload().arrays() | {"texts": size.texts()}
 
     def round(self) -> None:
@@ -253,7 +265,7 @@ def _with_clients() -> list[Growth]:
     found = []
     for count in CLIENTS:
         with _ours(TINY, "off") as replay:
-            idle, numbers = Idle(replay.address, count - 1), iter(range(10**9))
+            idle, numbers = Idle(replay.server.address, count - 1), iter(range(10**9))
 
             def submit(replay: Replay = replay, idle: Idle = idle, numbers: Iterator[int] = numbers) -> None:
                 idle.beat(next(numbers))
@@ -284,7 +296,7 @@ def _with_held() -> list[Growth]:
 def throughput_table(rows: Sequence[Row]) -> Table:
     """Rates of all contenders, with their share of bare pyzmq's."""
     table = Table(box=box.SIMPLE_HEAD, title="Groups from generator through verifier to learner")
-    for head in ("", "groups/s", "MB/s", "of bare", "p50 ms", "p99 ms"):
+    for head in ("", "groups/s", "MB/s", "of bare", "CPU ms", "p50 ms", "p99 ms"):
         table.add_column(head, justify="right" if head else "left")
     for size in dict.fromkeys(row.size for row in rows):
         table.add_row(f"[bold]{size}")
@@ -292,7 +304,8 @@ def throughput_table(rows: Sequence[Row]) -> Table:
         bare = next((row for row in ofsize if row.name == "bare pyzmq"), None)
         for row in ofsize:
             share = f"{row.groups_per_second / bare.groups_per_second:.2f}" if bare else ""
-            numbers = (f"{row.groups_per_second:,.0f}", f"{row.megabytes_per_second:,.0f}", share)
+            cpu = f"{1e3 * row.cpu_seconds / row.groups:.2f}" if row.cpu_seconds else ""
+            numbers = (f"{row.groups_per_second:,.0f}", f"{row.megabytes_per_second:,.0f}", share, cpu)
             table.add_row(row.name, *numbers, f"{1e3 * row.p50:.2f}", f"{1e3 * row.p99:.2f}")
     return table
 

@@ -29,6 +29,8 @@ from benchmarks.replay_server import REMEMBER
 Frames = list[Frame]
 #: Characters of text a token, as in English prose.
 CHARACTERS = 4
+#: Requests on their way at a time, fewer than a server holds answers for one client.
+WINDOW = 32
 #: A server has so long to come up, and to answer (s).
 STARTUP_SECONDS, ANSWER_SECONDS = 60.0, 120.0
 
@@ -66,8 +68,18 @@ class Size:
         return sum(array.nbytes for array in self.payload().arrays().values()) + sum(map(len, self.texts()))
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that serves."""
+
+    address: str
+    pid: int
+
+
 class Contender(Protocol):
-    """A server that takes rounds."""
+    """Something that takes rounds; `pid` is the server's process, 0 where there is none of its own."""
+
+    pid: int
 
     def round(self) -> None:
         """Bring one batch of groups all the way."""
@@ -83,15 +95,15 @@ class Replay:
     `first` holds the requests and answers of the first round, by kind.
     """
 
-    address: str
+    server: Server
     size: Size
-    pid: int = 0
     version: int = 0
     first: dict[str, tuple[Frames, Frames]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
+        self.pid = self.server.pid
+        self._socket = DealerSocket(self.server.address, MAX_REPLY_BYTES)
         self._numbers = itertools.count(1)
         arrays = self.size.payload().arrays()
         self._specs = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
@@ -137,14 +149,16 @@ class Replay:
         return {} if kind in ("take_batch", "lease_verification") else decode(answer, MAX_REPLY_BYTES).body
 
     def _many(self, kind: str, requests: Sequence[Frames]) -> list[Frames]:
-        """Send all of them, and then wait for all answers."""
+        """All answers; a few requests are on their way at a time."""
         start, answers = time.perf_counter(), []
-        for frames in requests:
+        for frames in requests[:WINDOW]:
             self._socket.send(frames)
-        for _ in requests:
+        for following in (*requests[WINDOW:], *[None] * min(WINDOW, len(requests))):
             if not self._socket.poll(ANSWER_SECONDS):
                 raise TimeoutError(f"the replay did not answer {kind} within {ANSWER_SECONDS:g} s")
             answers.append(self._socket.receive())
+            if following is not None:
+                self._socket.send(following)
             if b"error" in bytes(answers[-1][0][:40]):
                 raise RuntimeError(f"{kind}: {decode(answers[-1], MAX_REPLY_BYTES).body}")
         self.first.setdefault(kind, (requests[0], answers[0]))
@@ -156,18 +170,19 @@ class Bare:
     """A bare ROUTER that is asked what a replay was asked.
 
     Args:
-        address: of the ROUTER.
+        server: the ROUTER.
         size: of the groups.
         first: requests and answers of a replay, by kind.
+        copy: whether into and out of bytes, as pyzmq does by default.
     """
 
-    def __init__(self, address: str, size: Size, first: dict[str, tuple[Frames, Frames]]) -> None:
-        self._size, self._first = size, first
+    def __init__(self, server: Server, size: Size, first: dict[str, tuple[Frames, Frames]], copy: bool = True) -> None:
+        self.pid, self._size, self._first, self._copy = server.pid, size, first, copy
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
-        self._socket.connect(address)
+        self._socket.connect(server.address)
         for kind, (_, answer) in first.items():
             self._exchange([[REMEMBER, kind.encode(), *answer]])
 
@@ -188,12 +203,14 @@ class Bare:
             self._exchange([[kind.encode(), *self._first[kind][0]]])
 
     def _exchange(self, requests: Sequence[Frames]) -> None:
-        for frames in requests:
-            self._socket.send_multipart(frames, copy=False)
-        for _ in requests:
+        for frames in requests[:WINDOW]:
+            self._socket.send_multipart(frames, copy=self._copy)
+        for following in (*requests[WINDOW:], *[None] * min(WINDOW, len(requests))):
             if not self._socket.poll(int(ANSWER_SECONDS * 1000)):
                 raise TimeoutError(f"the bare ROUTER did not answer within {ANSWER_SECONDS:g} s")
-            self._socket.recv_multipart(copy=False)
+            self._socket.recv_multipart(0, copy=self._copy)
+            if following is not None:
+                self._socket.send_multipart(following, copy=self._copy)
 
 
 class Idle:
@@ -222,14 +239,6 @@ class Idle:
 
     def close(self) -> None:
         self._context.destroy(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A process that serves."""
-
-    address: str
-    pid: int
 
 
 @contextmanager

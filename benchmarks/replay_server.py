@@ -1,7 +1,7 @@
 """The servers that `benchmarks.replay` measures, each a process of its own.
 
     python -m benchmarks.replay_server ours FOLDER key=value ...   the replay as a run starts it
-    python -m benchmarks.replay_server raw                         a bare ROUTER that answers with what it was told to
+    python -m benchmarks.replay_server bare copy|view              a bare ROUTER that answers with what it was told to
 
 Either prints its address, and ends with its standard input.
 """
@@ -36,8 +36,12 @@ def ours(folder: Path, overrides: list[str]) -> None:
     role.run()
 
 
-def raw() -> None:
-    """Receive and send whole messages, without a copy, and nothing else: what pyzmq alone can do."""
+def bare(copy: bool) -> None:
+    """Receive and send whole messages, and nothing else: what pyzmq alone can do.
+
+    Args:
+        copy: whether into and out of bytes, as pyzmq does by default, or where they are.
+    """
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.SNDHWM, 0)
@@ -49,19 +53,21 @@ def raw() -> None:
     while True:
         if sys.stdin.fileno() in dict(poller.poll()):
             break
-        identity, kind, *frames = socket.recv_multipart(copy=False)
-        if kind.bytes == REMEMBER:
-            answers[frames[0].bytes] = [frame.bytes for frame in frames[1:]]
+        received = socket.recv_multipart(0, copy=copy)
+        identity, kind = (frame if isinstance(frame, bytes) else frame.bytes for frame in received[:2])
+        if kind == REMEMBER:
+            frames = [frame if isinstance(frame, bytes) else frame.bytes for frame in received[2:]]
+            answers[frames[0]] = frames[1:]
             socket.send_multipart([identity, kind])
         else:
-            socket.send_multipart([identity, *answers[kind.bytes]], copy=False)
+            socket.send_multipart([identity, *answers[kind]], copy=copy)
     socket.close(0)
     context.term()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "raw":
-        raw()
+    if sys.argv[1] == "bare":
+        bare(copy=sys.argv[2] == "copy")
     else:
         with tempfile.TemporaryDirectory(dir=sys.argv[2]) as place:
             ours(Path(place), sys.argv[3:])

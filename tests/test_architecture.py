@@ -136,6 +136,18 @@ def test_one_file_opens_zeromq_sockets() -> None:
     assert opening == {"actors.transport.sockets"}, "sockets, with their deadlines and limits, are opened in one place"
 
 
+def test_nothing_of_ours_is_pickled() -> None:
+    """Neither by us nor by a collective that takes objects: what would be unpickled may come from anybody."""
+    found = set()
+    for name, path in MODULES.items():
+        if {"pickle", "cloudpickle", "dill", "marshal", "shelve"} & {i.split(".")[0] for i in imports(path)}:
+            found.add(f"{name} imports it")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.endswith(("_object", "_object_list", "_obj")):
+                found.add(f"{name} calls {node.attr}")
+    assert found == set()
+
+
 def test_no_module_is_longer_than_400_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): lines

@@ -15,27 +15,36 @@ def chaos(
     seed: Annotated[int, typer.Option(help="Which faults, when, and whom they hit.")] = 0,
     generators: Annotated[int, typer.Option(min=1, help="Synthetic generators.")] = 200,
     verifiers: Annotated[int, typer.Option(min=1, help="Verifiers, each in a process of its own.")] = 2,
+    real: Annotated[
+        Path | None, typer.Option(metavar="RECIPE", help="Run this recipe instead, with its engines and its learner.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the run; default: a temporary one.")] = None,
 ) -> None:
     """Let faults befall a synthetic fleet, and check afterwards that nothing was lost, trained twice or too old.
 
     Exit code 1 where a law does not hold; each such law is one line.
     """
+    from actors.config.loading import load
     from actors.fleet.chaos import unleash
     from actors.fleet.learner import Pace
+    from actors.fleet.real import unleash_real
     from actors.fleet.recipe import fleet_recipe
 
     console = lasting(Console())
     folder = output.absolute() if output else Path(tempfile.mkdtemp(prefix="leeway-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    console.print(f"{generators} generators, {minutes:g} min, seed {seed}; run folder: {folder}", soft_wrap=True)
-    recipe = fleet_recipe(folder, [("generators.count", generators), ("verifiers.count", verifiers)])
-    outcome = unleash(recipe, folder, folder / "models", Pace(), 60 * minutes, seed)
+    what = f"{generators} generators" if real is None else str(real)
+    console.print(f"{what}, {minutes:g} min, seed {seed}; run folder: {folder}", soft_wrap=True)
+    if real is None:
+        recipe = fleet_recipe(folder, [("generators.count", generators), ("verifiers.count", verifiers)])
+        outcome = unleash(recipe, folder, folder / "models", Pace(), 60 * minutes, seed)
+    else:
+        outcome = unleash_real(real, folder, load(real).replay.max_staleness, 60 * minutes, seed)
     played = ", ".join(f"{role} {kind} {count}" for (role, kind), count in sorted(outcome.faults.items()))
-    console.print(f"faults: {played or 'none'}; {outcome.controllers} controllers", soft_wrap=True)
+    console.print(f"faults: {played or 'none'}", soft_wrap=True)
     console.print(f"{outcome.steps} steps in {outcome.seconds:.0f} s; groups: {outcome.groups}", soft_wrap=True)
     for law in outcome.broken:
         console.print(f"broken: {law}", style="red", soft_wrap=True, markup=False)
     if outcome.broken:
         raise typer.Exit(1)
-    console.print("every law holds: conservation, tasks, once, staleness, batches, weights, processes")
+    console.print("every law holds")

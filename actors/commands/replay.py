@@ -85,8 +85,8 @@ def _plan(folder: Path, first: int, last: int, overrides: Sequence[str]) -> "Pla
 def _eras(folder: Path, first: int, overrides: Sequence[str]) -> list["Era"]:
     """What held when: a run that was resumed with other settings has kept the earlier ones. Overrides hold from the
     first step that is asked for."""
+    from actors.config.loading import RECIPE
     from actors.config.what_if import what_if
-    from actors.folder import RECIPE
     from actors.roles.learner.retraining import Era
 
     ends = {int(path.stem.rpartition("-")[2]): path for path in folder.glob("recipe-until-*.yaml")}

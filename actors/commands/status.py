@@ -71,8 +71,8 @@ def _told(where: str) -> dict[str, Any] | None:
     """
     if where.startswith(("http://", "https://")):
         return _asked(where, f"no controller answers at {where}")
+    from actors.config.loading import RECIPE
     from actors.control.whereabouts import whereabouts
-    from actors.folder import RECIPE
 
     folder = Path(where).absolute()
     if not (folder / RECIPE).exists():

@@ -42,10 +42,10 @@ def up(
 
     SIGTERM ends it gracefully, with exit code 0; exit code 1 means that it may be started again.
     """
-    from actors.config.loading import dump, load
+    from actors.config.loading import RECIPE, dump, load
     from actors.control import environment
     from actors.control.cluster import guarded
-    from actors.folder import CHECKPOINTS, RECIPE, locked
+    from actors.folder import CHECKPOINTS, locked
     from actors.models import prepare
     from actors.roles.role import RoleContext, Storage
     from actors.roles.up import Alone, StuckError

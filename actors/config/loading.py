@@ -16,6 +16,8 @@ from actors.config.validation import Problem, short
 from actors.errors import RecipeError
 from learner.config import LearnerConfig
 
+#: Name of the resolved recipe in a run folder, by which the folder is known.
+RECIPE = "recipe.yaml"
 #: Problems that are named; of further ones only the number is.
 _NAMED = 3
 #: An IPv6 address as URLs write it, which YAML cannot read.

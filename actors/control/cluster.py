@@ -67,7 +67,7 @@ def guarded(found: Environment, keep: Sequence[int] = ()) -> Iterator[Guard]:
     )
     assert watcher.stdin is not None
     os.set_inheritable(watcher.stdin.fileno(), False)
-    changed = environment.variables(found, folder) | {reaper.MARK: run}
+    changed = environment.variables(found, folder) | environment.place_of_keys() | {reaper.MARK: run}
     try:
         with _environ(changed):
             yield Guard(folder, watcher.stdin.close)

@@ -185,7 +185,8 @@ class Controller:
             self._watch.pull_events()
             self._watch.tick()
             for name, reason in self._watch.overdue().items():
-                self._ended(self._supervisor.end(name, reason))
+                if name in self._watch.overdue():  # the ranks of a learner are replaced together, and may be by now
+                    self._ended(self._supervisor.end(name, reason))
             self._try_vacancies()
             self._scale(self._supervisor)
             self._warn()
@@ -340,8 +341,15 @@ class Controller:
                 f"{sum(dropped.values())} groups were dropped in a row without one batch coming together "
                 f"({advice.by_reason(dropped)}), which ends the run by controller.fruitless_batches: "
                 f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)} Then "
-                f"{what_next(self._folder)}"
+                f"{what_next(self._folder)}{self._how_to_keep(state.step)}"
             )
+
+    def _how_to_keep(self, step: int) -> str:
+        """How to get a model out of a run that has nothing left to learn from: its checkpoint has all steps."""
+        if not step:
+            return ""
+        keep = f"leeway run --resume {self._folder} -s steps={step}"
+        return f"; where it has learned enough, `{keep}` evaluates and exports what it has learned"
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 
@@ -349,7 +357,8 @@ class Controller:
         """Whether the run trains, and somebody of every pool is at work."""
         state = self._recording.state
         up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
-        return state.step > 0 and state.phase.name not in ENDS and up >= set(overview.POOLS)
+        wanted = {role for role in overview.POOLS if self._scaling.count(role)}
+        return state.step > 0 and state.phase.name not in ENDS and up >= wanted
 
     def status(self) -> dict[str, Any]:
         supervised = self._supervisor.processes() if self._supervisor else ()

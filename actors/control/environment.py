@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.errors import RunError
+from actors.transport import keys
 
 #: Unix socket paths have 107 bytes; Ray appends up to 66 to its folder, vLLM and multiprocessing less.
 SOCKET_FOLDER_BYTES = 40
@@ -112,6 +113,11 @@ def variables(environment: Environment, folder: Path) -> dict[str, str | None]:
         direct = ",".join(_without_repeats([given.get("no_proxy") or given.get("NO_PROXY") or "", *_LOOPBACK]))
         changed |= {"no_proxy": direct, "NO_PROXY": direct}
     return changed
+
+
+def place_of_keys() -> dict[str, str]:
+    """Where this user's keys are, for processes whose HOME and current directory may be others."""
+    return {keys.FOLDER: str(keys.folder())}
 
 
 def temporary_folder() -> Path:

@@ -11,8 +11,9 @@ from actors.transport.lifeline import Lifeline
 
 log = logging.getLogger(__name__)
 
-#: Longest wait for the replay to say how things are (s); the next look comes soon.
-REPLAY_SECONDS = 5.0
+#: Longest wait for the replay to say how things are (s). The next look comes soon, and before it one for who has ended:
+#: a replay that died must not be waited for.
+REPLAY_SECONDS = 2.0
 
 
 class ReplayClient(Protocol):

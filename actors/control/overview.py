@@ -28,7 +28,7 @@ def waits(busy: Mapping[str, float], queues: Mapping[str, int]) -> dict[str, str
     return {role: reason for role, reason in reasons.items() if reason and busy[role] < IDLE_SHARE}
 
 
-class Watched(Protocol):
+class SeenByWatch(Protocol):
     """The part of `Watch` that is shown."""
 
     status: dict[str, Any]
@@ -37,7 +37,7 @@ class Watched(Protocol):
     since: Since
 
 
-def status(state: RunState, watched: Watched, wanted: Mapping[str, int], ours: Collection[str]) -> dict[str, Any]:
+def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], ours: Collection[str]) -> dict[str, Any]:
     """Everything that `leeway status` shows, as JSON.
 
     Args:

@@ -33,6 +33,7 @@ from actors.control.root_cause import last_error
 from actors.control.starter import Process, Starter
 from actors.deadline import until
 from actors.errors import RunError
+from actors.observability.waits import waiting
 from actors.roles.role import Description, RoleContext, Storage
 from actors.transport.address import split
 from learner.extra import checkpoints, damage
@@ -156,7 +157,9 @@ class Supervisor:
             return bool(found) or stopped()
 
         try:
-            if not until(described, seconds, interval=0.0):
+            with waiting(process.name, "to come up"):
+                up = until(described, seconds, interval=0.0)
+            if not up:
                 raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")
         except RunError as error:
             raise RunError(f"{process.name} did not start: {error}; see {self._log(process)}") from error

@@ -98,14 +98,15 @@ class Watch:
         return reply
 
     def pull_events(self) -> None:
-        """Record what happened since the last time."""
+        """Record what happened since the last time; to be called before `tick`."""
         if reply := self._ask("events", {"after": self._recording.seen}):
             self._recording.add_received(reply["events"], reply["last"])
 
     def tick(self) -> None:
         """Record busy shares, rates and queues since the last tick, and who does not work."""
-        # A replay that did not answer the first is not asked the second.
-        if (status := self._ask("status")) is None or (listed := self.look()) is None:
+        # A replay that did not answer one question is not asked the next.
+        unanswered = self.replay.silent and self._budget is None
+        if unanswered or (status := self._ask("status")) is None or (listed := self.look()) is None:
             self._hear([], [])
             return
         now = time.monotonic()

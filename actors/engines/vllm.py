@@ -21,6 +21,9 @@ from actors.weights.worker_extension import RECEIVED, RECEIVING, WeightUpdateExt
 
 #: First and longest time between two questions whether the weights are here (s): each is a step of the engine's loop.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.002, 0.1
+#: Key-value cache on CPUs, in blocks of so many tokens: the least that its kernels take. Only whole blocks of a prompt
+#: are shared, and vLLM's 128 are more than most prompts have. Models whose kernels want others get those from vLLM.
+CPU_BLOCK_TOKENS = 32
 #: Longest wait for an engine to go down (s).
 CLOSE_SECONDS = 30.0
 
@@ -88,6 +91,7 @@ class VllmEngine:
         }
         if cpu:
             options["distributed_executor_backend"] = "uni" if v.tensor_parallel_size == 1 else "mp"
+            options["block_size"] = CPU_BLOCK_TOKENS
             if self._config.seeded:
                 # Where a prompt with a seed is computed in parts, vLLM 0.32 rewinds the request's generator, which a
                 # CPU's cannot be: the engine would die of it.

@@ -4,14 +4,14 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from actors.config.recipe import Recipe
-from actors.fleet.faults import SLOW, Fault, schedule
-from actors.fleet.fleet import STARTUP_SECONDS, Fleet, running
+from actors.fleet.faults import SLOW, Afflicted, Fault, Victim, schedule
+from actors.fleet.fleet import STARTUP_SECONDS, running
 from actors.fleet.laws import broken, notes_of
 from actors.fleet.learner import Pace
 
@@ -52,7 +52,7 @@ def unleash(recipe: Recipe, folder: Path, models: Path, pace: Pace, seconds: flo
     return outcome
 
 
-def play(fleet: Fleet, faults: list[Fault], played: Counter[tuple[str, str]]) -> None:
+def play(run: Afflicted, faults: list[Fault], played: Counter[tuple[str, str]]) -> None:
     """Let the faults happen at their times; each is undone when its time is over, the last ones at once."""
     began, order = time.monotonic(), itertools.count()
     undoing: list[tuple[float, int, Callable[[], None]]] = []
@@ -60,35 +60,18 @@ def play(fleet: Fleet, faults: list[Fault], played: Counter[tuple[str, str]]) ->
     def undo(moment: float) -> None:
         while undoing and undoing[0][0] <= moment:
             due, _, action = heapq.heappop(undoing)
-            fleet.sleep_until(began + due)
+            run.sleep_until(began + due)
             action()
 
     for fault in faults:
         undo(fault.seconds)
-        fleet.sleep_until(began + fault.seconds)
-        if living := victims(fleet, fault.role):
+        run.sleep_until(began + fault.seconds)
+        if living := run.victims(fault.role):
             action = inflict(living[int(fault.pick * len(living))], fault)
             heapq.heappush(undoing, (fault.seconds + fault.lasts, next(order), action))
             played[fault.role, fault.kind] += 1
     while undoing:
         heapq.heappop(undoing)[2]()
-
-
-class Victim(Protocol):
-    """What faults befall."""
-
-    def kill(self) -> None: ...
-
-    def suspend(self, suspended: bool) -> None: ...
-
-    def cut(self, cut: bool) -> None: ...
-
-    def slow(self, speed: float) -> None: ...
-
-
-def victims(fleet: Fleet, role: str) -> Sequence[Victim]:
-    """The processes of a role that are up, in the order of their names."""
-    return [fleet.head] if role == "controller" else fleet.starter.up(role)
 
 
 def inflict(process: Victim, fault: Fault) -> Callable[[], None]:

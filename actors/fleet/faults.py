@@ -1,9 +1,9 @@
 """Which faults befall a fleet, and when: a schedule that follows from its seed. Pure."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Kind = Literal["kill", "suspend", "cut", "slow"]
 
@@ -14,6 +14,14 @@ FAULTS: Mapping[str, tuple[float, tuple[Kind, ...]]] = {
     "learner": (30.0, ("kill", "suspend", "cut")),
     "replay": (30.0, ("kill", "suspend")),
     "controller": (40.0, ("kill",)),
+}
+#: The same for real processes, which take longer to come up. Their links are not cut: there is nothing between them.
+REAL_FAULTS: Mapping[str, tuple[float, tuple[Kind, ...]]] = {
+    "generator": (60.0, ("kill", "suspend")),
+    "verifier": (60.0, ("kill", "suspend")),
+    "learner": (120.0, ("kill", "suspend")),
+    "replay": (120.0, ("kill", "suspend")),
+    "controller": (180.0, ("kill",)),
 }
 #: Shortest and longest time that a fault other than a kill lasts (s): below and above the heartbeat timeout.
 LASTS_SECONDS = (1.0, 12.0)
@@ -33,6 +41,30 @@ class Fault:
     kind: Kind
     lasts: float
     pick: float
+
+
+class Victim(Protocol):
+    """A process that faults befall."""
+
+    def kill(self) -> None: ...
+
+    def suspend(self, suspended: bool) -> None: ...
+
+    def cut(self, cut: bool) -> None: ...
+
+    def slow(self, speed: float) -> None: ...
+
+
+class Afflicted(Protocol):
+    """A run that faults befall."""
+
+    def victims(self, role: str) -> Sequence[Victim]:
+        """The processes of a role that are up, in an order that lasts."""
+        ...
+
+    def sleep_until(self, moment: float) -> None:
+        """Until a moment of the monotonic clock. Raises RunError where the run ends before."""
+        ...
 
 
 def schedule(seed: int, seconds: float, faults: Mapping[str, tuple[float, tuple[Kind, ...]]] = FAULTS) -> list[Fault]:

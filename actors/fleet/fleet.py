@@ -47,7 +47,7 @@ class Fleet:
         hosts = -(-recipe.generators.count // GENERATORS_PER_HOST)
         self.starter = FleetStarter(max(1, hosts), pace)
         self.controllers = 0
-        self._desk = str(place / "desk"), secrets.token_bytes(16)
+        self._desk = str(place / f"desk-{secrets.token_hex(4)}"), secrets.token_bytes(16)
         serve(self.starter, *self._desk)
         self._outcome: str | None = None
         self._ended = threading.Event()
@@ -61,11 +61,12 @@ class Fleet:
         self.controller, self._pipe = spawn("controller", serve_controller, *arguments)
         self.controllers += 1
 
-    @property
-    def head(self) -> FleetProcess:
-        """The controller, for faults."""
+    def victims(self, role: str) -> list[FleetProcess]:
+        """See `Afflicted`."""
+        if role != "controller":
+            return self.starter.up(role)
         place = Place(self.controller, self._pipe, threading.Condition(), shared=False)
-        return FleetProcess("controller", "controller", place)
+        return [FleetProcess(role, role, place)]
 
     def _drive(self) -> None:
         """Until the run ends; a controller that dies before is replaced."""
@@ -152,9 +153,9 @@ class Fleet:
 def running(recipe: Recipe, folder: Path, models: Path, pace: Pace) -> Iterator[Fleet]:
     """A fleet that starts now; whatever is left of it afterwards is killed."""
     disable_progress_bar()  # type: ignore[no-untyped-call]  # a model may have to be made first
-    get_temp_dir()  # of multiprocessing, which outlives the run's own
-    with guarded(environment.describe(None)) as guard:
-        fleet = Fleet(recipe, folder, models, pace, guard.folder)
+    place = Path(get_temp_dir())  # of multiprocessing, which outlives the run's own
+    with guarded(environment.describe(None)):
+        fleet = Fleet(recipe, folder, models, pace, place)
         try:
             yield fleet
         finally:

@@ -56,6 +56,27 @@ def broken(notes: Iterable[Note], groups: Mapping[str, Any], snapshot: Mapping[s
     ]
 
 
+def broken_in_record(events: Iterable[Mapping[str, Any]], snapshot: Mapping[str, Any], bound: int) -> list[str]:
+    """The laws that the record of a run with a real learner can show; that of weights is `leeway replay`'s.
+
+    Args:
+        events: of metrics.jsonl.
+        snapshot: the replay's position in the newest checkpoint.
+        bound: `replay.max_staleness`.
+    """
+    events = list(events)
+    steps = [event for event in events if event["kind"] == "step"]
+    groups = next((event["groups"] for event in reversed(events) if event["kind"] == "tick"), None)
+    twice = [step for step, count in Counter(event["step"] for event in steps).items() if count > 1]
+    old = [event["step"] for event in steps if any(int(age) > bound for age in event["staleness"])]
+    return [
+        *(_conservation(groups) if groups else ["conservation: there is no tick on record"]),
+        *_tasks(snapshot, snapshot["committed"]),
+        *([f"once: steps {twice} are on record more than once"] if twice else []),
+        *([f"staleness: steps {old} have trained tokens that were over the bound"] if old else []),
+    ]
+
+
 def _conservation(groups: Mapping[str, Any]) -> Iterator[str]:
     states = ("in_flight", "ready", "delivered", "trained", "committed")
     found = sum(groups[state] for state in states) + sum(groups["dropped"].values())

@@ -84,7 +84,7 @@ class Board:
             case m.Events():
                 return self._news(request.after)
             case m.Beat():
-                self._directory.update(request.services.items())
+                self._directory |= {str(service): address for service, address in request.services.items()}
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
                 # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.

@@ -191,16 +191,21 @@ class Ledger:
 
     def waits(self, version: int) -> bool:
         """Whether the rule `wait` allows no batch for `version` yet."""
-        size, ready, unready = self.limits.groups_per_batch, 0, 0
-        if self.limits.stragglers != "wait":
-            return False
-        for oldest in sorted(self.groups.ready.keys() | self.groups.unready.keys()):
-            ready += self.groups.ready[oldest]
-            unready += self.groups.unready[oldest]
-            left = ready + unready - min(ready, size)
-            if unready and left > max(0, oldest + self.limits.max_staleness - version) * size:
-                return True
-        return False
+        size, bound = self.limits.groups_per_batch, self.limits.max_staleness
+        return self.limits.stragglers == "wait" and any(
+            unready and ready + unready - min(ready, size) > max(0, oldest + bound - version) * size
+            for oldest, ready, unready in self.groups.ages()
+        )
+
+    def oldest_allowed(self, group_id: int) -> int:
+        """The oldest version that tokens of a leased group may have, lest they come too late."""
+        first, size = self.next_version - self.limits.max_staleness, self.limits.groups_per_batch
+        wait = self.limits.stragglers == "wait"
+        return self.groups.oldest_in_time(self.entries[group_id], first, size) if wait else first
+
+    def begin_at(self, group_id: int, oldest: int) -> None:
+        """A leased group goes on with tokens that are there already, of versions from `oldest_allowed` on."""
+        self.groups.begin_at(self.entries[group_id], oldest)
 
     def _oldest_ready(self) -> Entry:
         return self.entries[heapq.heappop(self.ready)[-1]]
@@ -236,8 +241,7 @@ class Ledger:
 
     def renew(self, worker: str, group_ids: Iterable[int], now: float) -> bool:
         """A generator or verifier works on these groups; what it does not hold any more stays as it is."""
-        held = self.groups.held_by(worker, group_ids)
-        for entry in held:
+        for entry in (held := self.groups.held_by(worker, group_ids)):
             self._renew(entry, now)
         return bool(held)
 
@@ -253,9 +257,8 @@ class Ledger:
         Raises:
             KeyError: if the group_id is not in the ledger.
         """
-        entry = self.entries[group_id]
-        self._renew(entry, now)
-        self.tasks.done(entry.task)
+        self._renew(self.entries[group_id], now)
+        self.tasks.done(self.entries[group_id].task)
 
     def worker_left(self, worker: str) -> bool:
         """Take back what somebody holds who leaves on purpose, as no failed attempt; whether there was any."""
@@ -282,8 +285,7 @@ class Ledger:
 
     def worker_lost(self, worker: str) -> bool:
         """Revoke everything that a generator or verifier holds; whether it held any."""
-        held = self.groups.held_by(worker)
-        for entry in held:
+        for entry in (held := self.groups.held_by(worker)):
             self._revoke(entry, Reason.WORKER_LOST)
         return bool(held)
 
@@ -395,4 +397,4 @@ class Ledger:
 
 #: Fields that are plain numbers, and methods that change nothing.
 NUMBERS = ("first_group_id", "first_version", "settled", "version", "issued", "committed")
-READS = ("capacity", "to_lease", "to_take", "waits", "counts", "conserved", "snapshot", "state")
+READS = ("capacity", "to_lease", "to_take", "waits", "counts", "conserved", "snapshot", "state", "oldest_allowed")

@@ -113,9 +113,10 @@ class Partials:
         """
         arrays: dict[str, Array] = {}
         for position, task in enumerate(tasks):
-            # What is older than that would be dropped whenever it came.
-            oldest = ledger.next_version - ledger.limits.max_staleness if task["purpose"] == "train" else 0
+            oldest = ledger.oldest_allowed(task["group_id"]) if task["purpose"] == "train" else 0
             if parts := self.resume(task["purpose"], task["group_id"], task["task"], oldest):
+                if task["purpose"] == "train":
+                    ledger.begin_at(task["group_id"], min(part.oldest for part in parts if part.oldest is not None))
                 progress = encode_progress(parts, [0] * len(parts))
                 arrays |= {f"{position}.{name}": array for name, array in progress.items()}
         return arrays

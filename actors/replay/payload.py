@@ -83,9 +83,10 @@ class Payload:
         starts = np.cumsum(self.spans) - self.spans
         if (np.add.reduceat(self.span_tokens.astype(np.int64), starts) != self.lengths).any():
             reject("the version spans of a completion do not cover its tokens")
-        if (self.prompt < 0).any() or (self.tokens < 0).any() or (self.span_versions < 0).any():
+        if min(self.prompt.min(), self.tokens.min(), self.span_versions.min()) < 0:
             reject("a negative token or version")
-        if not np.isfinite(self.logprobs).all() or (self.logprobs > LOGPROB_TOLERANCE).any():
+        # Of what holds a NaN both are NaN, and nothing compares with it.
+        if not (self.logprobs.min() > -np.inf and self.logprobs.max() <= LOGPROB_TOLERANCE):
             reject("a log-probability is positive or not finite")
         self._check_loss_mask(reject)
 

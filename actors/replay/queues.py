@@ -1,7 +1,7 @@
 """Where the ledger's groups stand: by state, by holder and by age. What is done to one group takes constant time."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 from itertools import takewhile
@@ -82,6 +82,35 @@ class Queues:
         entry.state, entry.holder, entry.deadline = State.GENERATED, None, 0.0
         entry.oldest, entry.newest = oldest, newest
         self._enter(entry)
+
+    def begin_at(self, entry: Entry, oldest: int) -> None:
+        """The group that was leased last has tokens of an older version than its generator."""
+        self._leave(entry)
+        entry.oldest = min(entry.oldest, oldest)
+        self._enter(entry)
+
+    def ages(self) -> Iterator[tuple[int, int, int]]:
+        """Of each oldest version, ascending: how many groups that are ready, and not, are as old or older."""
+        ready = unready = 0
+        for oldest in sorted(self.ready.keys() | self.unready.keys()):
+            ready += self.ready[oldest]
+            unready += self.unready[oldest]
+            yield oldest, ready, unready
+
+    def oldest_in_time(self, entry: Entry, first: int, size: int) -> int:
+        """The oldest version that a group may be of, so that all get into batches of `size` groups in time.
+
+        Args:
+            entry: the group, which is in time as old as it is.
+            first: groups of this version must be in the next batch, those of the following one in the next two, …
+            size: of a batch.
+        """
+        ages = list(self.ages())
+        for version in reversed(range(first, entry.oldest)):
+            older = max((ready + unready for oldest, ready, unready in ages if oldest <= version), default=0)
+            if older >= (version - first + 1) * size:
+                return version + 1
+        return min(first, entry.oldest)
 
     def put_in_front(self, entry: Entry) -> None:
         """Put a group at the beginning of its queue."""

@@ -94,7 +94,8 @@ def _unresponsive(state: RunState) -> HealthWarning | None:
     each = "; ".join(f"{event.member} is {event.state} ({event.detail})" for event in state.unresponsive.values())
     fix = (
         "Look at its machine and its log. A silent one that does not come back within controller.hang_seconds, and a "
-        "stuck one that stays so as long again, is replaced; with learner or replay the run ends instead."
+        "stuck one that stays so as long again, is replaced; the place of a lost one is tried again after "
+        "controller.retry_seconds."
     )
     return HealthWarning("unresponsive", f"Not at work: {each}.", fix)
 

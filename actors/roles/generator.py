@@ -175,11 +175,17 @@ class Session:
                 break
             await asyncio.sleep(IDLE_SECONDS)
             self._take_ended(running)
-        await groups.hand_in()
         self._left = True
+        try:
+            await asyncio.wait_for(self._hand_in(groups), HAND_IN_SHARE * self._recipe.generators.drain_seconds)
+            log.info("left; %d groups are handed in as they are", len(running))
+        except TimeoutError:
+            log.warning("the replay did not take everything in time; what it lacks is generated again")
+
+    async def _hand_in(self, groups: Groups) -> None:
+        await groups.hand_in()
         await self._in_thread(self._heartbeat.close)  # it would put this process on the list again
         await self._request("deregister", {})
-        log.info("left; %d groups are handed in as they are", len(running))
 
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:
         """Leased tasks, each with what was sampled of it before."""

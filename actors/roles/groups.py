@@ -52,7 +52,8 @@ class GroupInFlight:
         renewed: tokens of all completions when the lease was renewed last.
         known: tokens of each completion that the replay has.
         told: tokens of each completion when they were reported last.
-        lost: whether somebody else has the lease.
+        since: when it was renewed last, in seconds of the monotonic clock.
+        lost: whether the lease is over.
     """
 
     lease: dict[str, Any]
@@ -61,20 +62,24 @@ class GroupInFlight:
     renewed: int
     known: Sequence[int]
     told: Sequence[int]
+    since: float
     lost: bool = False
 
     @classmethod
     def of(cls, leased: Mapping[str, Any], job: Job) -> "GroupInFlight":
         lease = {"purpose": leased["purpose"], "group_id": leased["group_id"]}
         begun = job.lengths()
-        return cls(lease, job, asyncio.current_task(), sum(begun), begun, begun)
+        return cls(lease, job, asyncio.current_task(), sum(begun), begun, begun, time.monotonic())
 
     def advanced(self, moved: bool) -> bool:
         """Whether the lease is to be renewed; `moved` says whether the engine has sampled anything."""
         tokens = sum(self.job.lengths())
         waits = tokens == sum(map(len, self.job.begun))
         before, self.renewed = self.renewed, tokens
-        return tokens > before or (waits and moved)
+        if tokens <= before and not (waits and moved):
+            return False
+        self.since = time.monotonic()
+        return True
 
     def unreported(self) -> int:
         """New tokens of the completion that has the most."""
@@ -144,6 +149,10 @@ class Groups:
             if group_ids := [lease["group_id"] for lease in advanced if lease["purpose"] == purpose]:
                 answer = await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
                 self._give_up(purpose, answer.get("lost", ()))
+        over = time.monotonic() - self._recipe.replay.lease_seconds
+        for purpose, group_id in [key for key, held in self._held.items() if held.since < over]:
+            log.warning("%s group %d is stuck: no new token within replay.lease_seconds", purpose, group_id)
+            self._give_up(purpose, [group_id])
 
     async def _report(self, groups: Iterable[GroupInFlight]) -> None:
         for held in groups:

@@ -114,16 +114,8 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     past, events = (journal.past, journal.events) if journal else (None, [])
     tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
     vocabulary = vocabulary_of(context.storage.model)
-    buffer = Buffer(
-        identity.limits,
-        identity.group_size,
-        tasks,
-        snapshot,
-        vocabulary,
-        past,
-        now,
-        recipe.replay.max_progress_bytes,
-    )
+    kept = recipe.replay.max_progress_bytes
+    buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept)
     board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
     if journal is not None and past is not None:
         journal.retain(buffer.records)

@@ -8,6 +8,7 @@ A role knows nothing of who started it. Everything it needs is in its context, w
 """
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from actors import process
+from actors.config.loading import RECIPE
 from actors.config.network import exposed
 from actors.config.recipe import Recipe
+from actors.errors import RunError
 from actors.observability import metrics
 from actors.transport import keys
 from actors.transport.address import Node, bind_port, is_elsewhere, resolve
@@ -97,9 +100,15 @@ def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
         peer: endpoint of a process that it must reach, where there is one.
 
     Raises:
-        RunError: no address, no port or no keys are to be had; the message names the key.
+        RunError: no address, no port or no keys are to be had, and the message names the key; or this node sees another
+            run folder than that of the run.
     """
     in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
+    if recipe.ray.address is not None and not (folder / RECIPE).is_file():
+        raise RunError(
+            f"{socket.gethostname()} sees no run folder {folder}: it has no {RECIPE} there; set output to a folder on "
+            "storage that every node of the cluster sees under the same path"
+        )
     node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)
     for warning in exposed(recipe.network, in_cluster):

@@ -21,6 +21,10 @@ DTYPES: dict[str, np.dtype[Any]] = {"<i4": np.dtype("<i4"), "<f4": np.dtype("<f4
 #: Enough for a batch of groups with a dozen arrays each; a header that claims more is not ours.
 MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 2
+#: Most values in a header, where each list and map counts as `CONTAINER_VALUES` more: an empty map is one byte on the
+#: wire and a hundred in memory, and takes its time. Twenty thousand events with all their statistics are half of it.
+MAX_VALUES = 2**22
+CONTAINER_VALUES = 8
 #: Longest explanation of what is wrong with a message (characters).
 MAX_REFUSAL = 300
 #: Arrays from this size on travel from their own memory, and stay in that of the message that they came in (bytes).
@@ -80,7 +84,14 @@ def decode(frames: Sequence[Frame], max_bytes: int) -> Message:
             f"a message of {size} bytes in {len(frames)} frames; at most {max_bytes} bytes are accepted"
         )
     try:
-        header = msgpack.unpackb(frames[0], strict_map_key=False)
+        header = msgpack.unpackb(
+            frames[0],
+            strict_map_key=False,
+            object_hook=(budget := _Budget()).spend,
+            list_hook=budget.spend,
+            max_array_len=MAX_VALUES,
+            max_map_len=MAX_VALUES,
+        )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise _refused(f"the header is not MessagePack: {error}") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
@@ -113,6 +124,19 @@ def parse(message: Message, kinds: Mapping[str, type[Body]]) -> Body:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise _refused(f"{message.kind}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+class _Budget:
+    """Counts the values of a header while it is unpacked."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def spend(self, container: Any) -> Any:
+        self._left -= CONTAINER_VALUES + len(container)
+        if self._left < 0:
+            raise ValueError(f"more than {MAX_VALUES} values")
+        return container
 
 
 def _refused(why: str) -> ProtocolError:

@@ -76,8 +76,14 @@ class Keys:
 
 
 def folder() -> Path:
-    """Where this user's keys are."""
-    return Path(os.environ.get(FOLDER) or "~/.config/leeway/keys").expanduser()
+    """Where this user's keys are, or would be."""
+    if given := os.environ.get(FOLDER):
+        return Path(given).absolute()
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        home = Path("/")
+    return home / ".config" / "leeway" / "keys"
 
 
 def load() -> Keys:

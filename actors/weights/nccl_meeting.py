@@ -32,8 +32,8 @@ def meet(store: TCPStore, made: bytes | None, world_size: int, deadline_seconds:
     """The id that the first rank, which gives it, has made; returns once all ranks have called this."""
     deadline = timedelta(seconds=deadline_seconds)
     if made is not None:
-        store.set(_ID, made)
+        store.set(_ID, made)  # type: ignore[arg-type] # the stubs know text alone
     if store.add(_COUNT, 1) == world_size:
-        store.set(_ALL, b"")
+        store.set(_ALL, "")
     store.wait([_ID, _ALL], deadline)
     return bytes(store.get(_ID))

@@ -56,7 +56,10 @@ def _drive(
         serving = stack.enter_context(Run(fork_server, program, runner.config, None, limit, False))
         testing = stack.enter_context(Run(fork_server, tests, runner.config, None, limit, False))
         if testing.read_line() is None:  # its lockdown's own line
-            raise _broken(_outcome(testing, limit, ours))
+            outcome = _outcome(testing, limit, ours)
+            if testing.killed == "deadline":
+                raise DeadlineError("the machine was too busy to start the tests")
+            raise _broken(outcome)
         ready = [serving.read_line(), serving.read_line()]
         if ready[-1] is None:
             return _program_failed(_outcome(serving, limit, ours))

@@ -52,7 +52,7 @@ class Target:
         for kinds in (m.REQUESTS, weights.TO_LEARNER, weights.TO_GENERATOR):
             try:
                 message = decode(frames, MAX_BYTES)
-                body: Any = parse(message, kinds)  # type: ignore[type-var]
+                body: Any = parse(message, kinds)
                 if kinds is m.REQUESTS:
                     self._answer(body, message)
                 self.answered += 1

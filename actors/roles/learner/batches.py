@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 
 from actors.config.recipe import Recipe
 from actors.observability import metrics
+from actors.observability.waits import waiting
 from actors.replay.batch import decode_batch
 from actors.replay.shares import decode_outlines, fill, request_of
 from actors.transport.client import POLL_SECONDS, Client
@@ -41,12 +42,13 @@ class Batches:
     def wait(self, coming: "Future[list[Group] | None]", meanwhile: Callable[[], None]) -> list[Group] | None:
         """The batch that was begun to be fetched, however long it takes; `meanwhile` is called all along."""
         start = time.monotonic()
-        while not coming.done() and not self._stopped():
-            meanwhile()
-            try:
-                coming.result(POLL_SECONDS)
-            except TimeoutError:
-                continue
+        with waiting("the replay", "a full batch"):
+            while not coming.done() and not self._stopped():
+                meanwhile()
+                try:
+                    coming.result(POLL_SECONDS)
+                except TimeoutError:
+                    continue
         metrics.BATCH_WAIT.inc(time.monotonic() - start)
         return coming.result(POLL_SECONDS) if not self._stopped() else None
 

@@ -18,16 +18,18 @@ from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.waits import waiting
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
-from actors.roles.learner.sft import cold_start
+from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, REPLY_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
 from learner import CheckpointError, Group, LearnerConfig, Trainer
@@ -51,7 +53,7 @@ class Learner:
 
     def __init__(self, context: RoleContext) -> None:
         assert context.storage.model is not None
-        self._recipe, self._replay, self._model = context.recipe, context.replay, context.storage.model
+        self._recipe, self._replay, self._model = context.recipe, context.lifeline, context.storage.model
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
         self._stopping = self._loaded = self._evaluated = False
@@ -69,11 +71,10 @@ class Learner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
-            # Of a replay that is away for longer the controller says that it hangs; the others ask it again anyway.
-            patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
+            # What the publisher's thread tells must not hold up the weights where the replay is away.
             self._client, self._batches, self._notices = (
                 open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
-                for seconds in (patience, REPLY_SECONDS, REPLY_SECONDS)
+                for seconds in (None, None, REPLY_SECONDS)
             )
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -83,6 +84,7 @@ class Learner:
                 open_.enter_context(closing(self._publisher))
                 address = self._publisher.endpoint
                 self._client.request("announce", {"service": "weights", "address": address})
+                self._heartbeat.announce("weights", address)
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             open_.callback(self.stop)  # also where the run broke: the fetcher would ask on
@@ -93,7 +95,11 @@ class Learner:
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             require_length(recipe, self._trainer.policy.longest)
             self._loaded = True
-            self._start()
+            try:
+                self._start()
+            except ColdStartStoppedError as error:
+                log.info("%s", error)
+                return
             self._train()
             leave()
 
@@ -153,7 +159,8 @@ class Learner:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
             stream = TaskStream(recipe.tasks, recipe.seed)
             with metrics.busy("learner"):
-                cold_start(recipe, trainer, self._model, stream, lambda text: self._phase("cold start", text))
+                say, stopped = (lambda text: self._phase("cold start", text)), (lambda: self._stopping)
+                cold_start(recipe, trainer, self._model, stream, say, stopped)
             self._checkpoints.begin(trainer.version)
         metrics.LEARNER_VERSION.set(trainer.version)
         self._phase("starting", "the generators are coming up")
@@ -182,8 +189,9 @@ class Learner:
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
         """Raises RunError where the condition, which itself waits a little, does not come true in time."""
-        if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
-            raise RunError(f"waited {seconds:g} s for {what}")
+        with waiting(what.partition(";")[0], "to get on"):
+            if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
+                raise RunError(f"waited {seconds:g} s for {what}")
 
     # ---------------------------------------------------------------- the loop
 
@@ -202,9 +210,11 @@ class Learner:
             coming = batches.fetch(version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
-                oldest = recipe.replay.oldest_trained(version)
                 statistics = trainer.train_step(
-                    groups, recipe.generators.sampling.temperature, oldest, partial(batches.whole, version)
+                    groups,
+                    recipe.generators.sampling.temperature,
+                    recipe.replay.oldest_trained(version),
+                    partial(batches.whole, version),
                 )
                 seconds = time.monotonic() - start
                 self._publish()
@@ -305,13 +315,14 @@ class Learner:
         number = self._client.request("evaluate", body).body["evaluation"]
         if wait:
             self._phase("evaluation", name)
-            await_evaluation(
-                lambda kind, body: self._client.request(kind, body).body,
-                number,
-                name,
-                self._recipe.evaluation.stall_seconds,
-                stopped=lambda: self._stopping,
-            )
+            with waiting("generators and verifiers", f"the evaluation {name!r}"):
+                await_evaluation(
+                    lambda kind, body: self._client.request(kind, body).body,
+                    number,
+                    name,
+                    self._recipe.evaluation.stall_seconds,
+                    stopped=lambda: self._stopping,
+                )
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from actors.deadline import until
 from actors.errors import RunError
+from actors.observability.waits import waiting
 from actors.transport.address import Node
 from actors.transport.client import POLL_SECONDS, Client
 from actors.transport.store import reach_store, serve_store
@@ -47,7 +48,9 @@ def join(client: Client, rank: int, config: LearnerConfig, node: Node, startup_s
             found.extend(filter(None, [client.request("directory").body["services"].get(SERVICE)]))
             return bool(found)
 
-        if not until(announced, startup_seconds):
+        with waiting("the first rank", "where the ranks meet"):
+            found_in_time = until(announced, startup_seconds)
+        if not found_in_time:
             raise RunError(f"rank {rank} waited {startup_seconds:g} s for the first rank; see logs/learner.log")
         store = reach_store(found[0], config.ranks, startup_seconds)
     _use_interface_of(node.advertise)
@@ -75,8 +78,9 @@ def wait_on_all_ranks(work: "Future[None]", device: torch.device) -> None:
 
     It may take longer than one collective may: ranks that wait for the first one's meet all the while.
     """
-    while ranks.all_reduce_sum(float(not work.done()), device):
-        wait([work], POLL_SECONDS)
+    with waiting("the first rank", "what it alone does"):
+        while ranks.all_reduce_sum(float(not work.done()), device):
+            wait([work], POLL_SECONDS)
     work.result()
 
 

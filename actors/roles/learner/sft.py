@@ -11,6 +11,7 @@ import numpy as np
 from actors.config.recipe import Recipe
 from actors.engines.tokens import end_tokens
 from actors.engines.transformers import generate
+from actors.errors import RunError
 from actors.models.tokenizer import load_tokenizer
 from actors.tasks import Renderer, Task, TaskStream, addition_traces, file_traces, hold_out
 from learner import Trainer, train_sft
@@ -22,8 +23,17 @@ log = logging.getLogger(__name__)
 Pair = tuple[Task, str]  # a task, and the completion to imitate
 
 
+class ColdStartStoppedError(RunError):
+    """The run was stopped in its cold start, of which no checkpoint is made: it would be taken for the whole."""
+
+
 def cold_start(
-    recipe: Recipe, trainer: Trainer, model: Path, stream: TaskStream, say: Callable[[str], None]
+    recipe: Recipe,
+    trainer: Trainer,
+    model: Path,
+    stream: TaskStream,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Train on the recipe's traces until the development tasks are answered as well as it asks, the held-out loss
     stops falling, or the epochs end; `say` is told how it goes. The loss is measured on the examples of
@@ -34,6 +44,7 @@ def cold_start(
 
     Raises:
         RecipeError: if the traces cannot be used.
+        ColdStartStoppedError: `stopped` says so after a step.
     """
     config = recipe.cold_start
     assert config is not None
@@ -58,12 +69,17 @@ def cold_start(
         say(f"{text}; {accuracy:.0%} of {len(development)} development tasks, until {config.stop_at_accuracy:.0%}")
         return accuracy >= config.stop_at_accuracy
 
+    def keep_on(_: int, statistics: dict[str, float]) -> None:
+        latest.update(statistics)
+        if stopped():
+            raise ColdStartStoppedError("the run was stopped in its cold start")
+
     return train_sft(
         trainer,
         examples,
         config.supervised,
         should_stop=good_enough,
-        on_step=lambda _, statistics: latest.update(statistics),
+        on_step=keep_on,
         held_out=held_out,
     )
 

@@ -11,6 +11,7 @@ from actors import process
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.waits import waiting
 from actors.replay.messages import MAX_DETAIL
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
@@ -135,7 +136,8 @@ def score_group(
         PoolClosedError: nothing can be scored any more.
     """
     try:
-        with metrics.busy("verifier"), metrics.VERIFICATION.time():
+        doing = f"scores of group {group['group_id']}"
+        with metrics.busy("verifier"), metrics.VERIFICATION.time(), waiting("its sandbox", doing):
             verdict = _verdict(pool, group, seconds, preference)
         client.request("verdict", verdict)
     except PeerTimeoutError as error:

@@ -23,6 +23,8 @@ from world import World, planted
 from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 CONFIG = SandboxConfig(workers=1, test_seconds=2.0, cpu_seconds=0.6, memory_bytes=128 * 1024 * 1024, cache_entries=0)
+# A machine that is too busy gives no verdict; an attack that makes it so would do it again.
+ATTEMPTS = 3
 # After every attack this must still be right: nothing of the attack lives on in the fork server.
 HONEST = Submission(
     "stdio", "```python\nprint(sum(map(int, input().split())))\n```", {"tests": [{"stdin": "2 3", "stdout": "5"}]}
@@ -37,8 +39,11 @@ def submission_of(attack: Attack, world: World) -> Submission:
 
 def faults(attack: Attack, pool: Pool, world: World) -> list[str]:
     """What is wrong after an attack; nothing if it failed as it should."""
-    verdict, honest = pool.score([submission_of(attack, world), HONEST], 60)
-    found = world.damage()
+    for _ in range(ATTEMPTS):
+        verdict, honest = pool.score([submission_of(attack, world), HONEST], 60)
+        found = world.damage()
+        if found or not verdict.retryable:
+            break
     if verdict.status in (Status.OK, Status.INFRA_ERROR) or verdict.reward != 0.0:
         found.append(f"verdict {verdict.status}: {verdict.detail}")
     if honest.status is not Status.OK:

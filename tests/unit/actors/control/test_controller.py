@@ -15,7 +15,6 @@ from prometheus_client import REGISTRY
 
 from actors.config.loading import load
 from actors.control.controller import Controller, Predecessor
-from actors.control.overview import waits
 from actors.control.placement import Resources
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
@@ -59,6 +58,9 @@ class Life:
         model.mkdir()
         (model / "config.json").write_text("{}")
         overrides = [f"model={{kind: folder, path: {model}}}", "controller.stop_seconds=1", "controller.restarts=1"]
+        # few tasks, so that a replay is up at once
+        overrides += ["tasks.sources=[{source: addition, digits: 1}]", "tasks.held_out=8", "tasks.development=0"]
+        overrides.append("cold_start=null")
         self.starter, self.folder = starter, folder
         self.controller = Controller(
             load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05", *more]), folder, folder, None, 0, starter
@@ -160,7 +162,8 @@ def test_a_pool_is_scaled_up_and_down_while_the_run_goes_on(life: Life) -> None:
     life.controller.scale("generator", 1)
     assert until(lambda: sum(p.drained for p in life.starter.of("generator")) == 2, SECONDS)
     assert until(lambda: not life.controller.status()["leaving"], SECONDS)
-    assert life.controller.status()["wanted"] == {"generator": 1, "verifier": 1}
+    pools = life.controller.status()["pools"]
+    assert (pools["generator"]["wanted"], pools["verifier"]["wanted"]) == (1, 1)
     life.controller.stop()
     assert [e for e in life.end() if e["kind"] == "restart"] == []
 
@@ -380,17 +383,3 @@ def test_a_run_of_which_every_group_is_dropped_warns_and_ends(life: Life) -> Non
     summary = json.loads((life.folder / "summary.json").read_text())
     assert "fruitless" in [warning["symptom"] for warning in summary["warnings"]]
     assert REGISTRY.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1
-
-
-@pytest.mark.parametrize(
-    ("busy", "queues", "expected"),
-    [
-        ({"generator": 0.0, "verifier": 0.9, "learner": 0.9}, {"ready": 3, "generated": 0}, "staleness bound"),
-        ({"generator": 0.0, "verifier": 0.9, "learner": 0.9}, {"ready": 0, "generated": 0}, "weights or tasks"),
-        ({"generator": 0.9, "verifier": 0.0, "learner": 0.9}, {"ready": 0, "generated": 0}, "completions"),
-        ({"generator": 0.9, "verifier": 0.9, "learner": 0.0}, {"ready": 0, "generated": 0}, "a full batch"),
-    ],
-)
-def test_an_idle_pool_says_what_it_waits_for(busy: dict[str, float], queues: dict[str, int], expected: str) -> None:
-    (reason,) = waits(busy, queues).values()
-    assert expected in reason

@@ -103,8 +103,8 @@ class LedgerMachine(RuleBasedStateMachine):
         found = [e.group_id for e in self.ledger.entries.values() if e.state in states]
         return data.draw(st.sampled_from(found)) if found else None
 
-    @rule(worker=WORKERS, behind=st.integers(0, 4), capacity=st.integers(1, 20))
-    def lease(self, worker: str, behind: int, capacity: int) -> None:
+    @rule(worker=WORKERS, behind=st.integers(0, 4), capacity=st.integers(1, 20), continued=st.booleans())
+    def lease(self, worker: str, behind: int, capacity: int, continued: bool) -> None:
         version = max(self.first_version, self.ledger.version - behind)
         there_are = self.ledger.to_lease(version)
         entries = self.call("lease", worker, version, capacity, self.now)
@@ -116,6 +116,8 @@ class LedgerMachine(RuleBasedStateMachine):
             batches = self.limits.max_staleness + version - self.first_version + 1
             assert position <= batches * self.limits.groups_per_batch
             assert entry.state is State.LEASED
+            if continued:
+                self.call("begin_at", entry.group_id, self.ledger.oldest_allowed(entry.group_id))
 
     @rule(data=st.data(), behind=st.integers(0, 4), spread=st.integers(0, 2))
     def group_arrives(self, data: st.DataObject, behind: int, spread: int) -> None:
@@ -233,6 +235,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.call("worker_lost", worker)
         assert all(e.holder != worker for e in self.ledger.entries.values())
 
+    @rule(worker=WORKERS)
+    def worker_leaves(self, worker: str) -> None:
+        attempts = {e.group_id: e.attempts for e in self.ledger.groups.held_by(worker) if e.state is State.VERIFYING}
+        self.call("worker_left", worker)
+        assert all(e.holder != worker for e in self.ledger.entries.values())
+        assert all(self.ledger.entries[g].attempts == before - 1 for g, before in attempts.items())
+
+    @rule(data=st.data())
+    def group_grows(self, data: st.DataObject) -> None:
+        group_id = self.some(data, State.LEASED)
+        if group_id is not None:
+            self.call("progressed", group_id, self.now)
+            assert not self.ledger.tasks.losses[self.ledger.entries[group_id].task]
+
     @rule(batch=st.integers(1, 4), staleness=st.integers(0, 3))
     def everything_restarts_from_a_checkpoint_with_other_limits(self, batch: int, staleness: int) -> None:
         version = self.ledger.version
@@ -270,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 deadlines = [e.deadline for e in groups.states[state].values()]
                 assert deadlines == sorted(deadlines)
             assert {g for held in groups.held.values() for g in held} == {e.group_id for e in entries if e.holder}
-            assert sorted(g for _, g in self.ledger.ready) == sorted(groups.states[State.READY])
+            assert sorted(g for *_, g in self.ledger.ready) == sorted(groups.states[State.READY])
             assert groups.unready == Counter(e.oldest for e in entries if e.state in UNREADY)
             assert groups.ready == Counter(e.oldest for e in entries if e.state is State.READY)
 

@@ -40,6 +40,20 @@ def test_a_heartbeat_is_answered_with_who_is_alive() -> None:
     }
 
 
+def test_a_board_that_begins_anew_learns_from_heartbeats_where_services_are() -> None:
+    room = Room()
+    room.say("heartbeat", "learner", "learner", services={"weights": "tcp://10.0.0.1:1"})
+    assert room.say("directory")["services"] == {"weights": "tcp://10.0.0.1:1"}
+
+
+def test_events_are_told_with_their_numbers() -> None:
+    room = Room()
+    for name in ("training", "saving"):
+        room.board.record(Phase(name=name))
+    told = room.say("events", "controller", "controller", after=0)
+    assert [event["number"] for event in told["events"]] == [1, 2] and told["last"] == 2
+
+
 def test_members_and_totals_are_told_for_the_display() -> None:
     room = Room()
     room.say(
@@ -100,7 +114,8 @@ def test_events_are_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(2):
         room.say("notice", event={"kind": "phase", "name": f"phase {number}"})
     told = room.say("events", after=0)
-    assert [EVENT.validate_python(event) for event in told["events"]] == [Phase(name="phase 0"), Phase(name="phase 1")]
+    expected = [Phase(name="phase 0", number=1), Phase(name="phase 1", number=2)]
+    assert [EVENT.validate_python(event) for event in told["events"]] == expected
     assert room.say("events", after=told["last"]) is None
     for number in range(2, 6):
         room.board.record(Phase(name=f"phase {number}"))

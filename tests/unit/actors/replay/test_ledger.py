@@ -180,3 +180,20 @@ def test_oldest_groups_are_delivered_first() -> None:
     batch = ledger.take_batch(2)
     assert batch is not None
     assert [e.oldest for e in batch] == [0, 0]
+
+
+def test_who_waits_for_stragglers_lets_old_tokens_be_continued_while_there_is_room_for_them_in_time() -> None:
+    ledger = Ledger(ReplayLimits(max_staleness=2, groups_per_batch=1, stragglers="wait"))
+    for version in range(2):
+        ready(ledger, 1, version)
+        ledger.take_batch(version)
+        ledger.trained(version)
+    first, second = ledger.lease("g", 2, 2, 0.0)
+    assert ledger.oldest_allowed(first.group_id) == 0, "the next batch, of version 2, has room for it"
+    ledger.begin_at(first.group_id, 0)
+    assert ledger.oldest_allowed(second.group_id) == 1, "that batch is full of groups that must be in it"
+    assert ready(ledger, 1, 2)
+    assert ledger.take_batch(2) is None, "the learner waits for the one that is as old as the bound"
+    ledger.group_arrived(first.group_id, 0, 2)
+    ledger.verdict(first.group_id, [0.0, 1.0])
+    assert [e.group_id for e in ledger.take_batch(2) or ()] == [first.group_id]

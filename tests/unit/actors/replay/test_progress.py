@@ -21,7 +21,7 @@ def part(*versions: int, end: End = End.RUNNING, first: int = 0) -> Partial:
     """A completion with one token a version."""
     tokens = np.arange(first, first + len(versions), dtype=np.int32)
     spans = tuple((version, 1) for version in versions)
-    return NOTHING.plus(Partial(tokens, -tokens.astype(np.float32) / 10, spans, end))
+    return NOTHING.plus(Partial(tokens, (-tokens / 10).astype(np.float32), spans, end))
 
 
 def same(one: Partial, other: Partial) -> bool:

@@ -88,7 +88,7 @@ class Crashes(RuleBasedStateMachine):
                 purpose, entry = held[index % len(held)]
                 body = {"worker": entry.holder, "purpose": purpose, "group_ids": [entry.group_id]}
                 return lambda w: w.say("renew", "generator", **body)
-            case "take":
+            case "take" if version in ledger.batches or version >= ledger.version:  # others are committed
                 return lambda w: w.say("take_batch", "learner", version=version)
             case "trained" if version in ledger.batches:
                 body = {"version": version, "statistics": {"loss": 0.5}, "staleness": {0: 6}, "step_seconds": 1.0}

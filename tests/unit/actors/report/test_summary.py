@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from actors.events import WeightSync
+from actors.events import Phase, Recovered, WeightSync
 from actors.report.state import RunState
 from actors.report.summary import RunSummary, summarise, to_json
 from tests.unit.actors.report.example_events import info, learning_run, reward_model, state_of
@@ -37,6 +37,9 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
         "groups": {"issued": 0, "trained": 0, "committed": 0, "dropped": {}, "in_flight": 0},
         "restarts": 0,
         "warnings": [],
+        "outcome": "running",
+        "reason": None,
+        "recoveries": [],
     }
 
 
@@ -70,3 +73,15 @@ def test_the_reward_model_is_summarised() -> None:
         "margin": 1.5,
         "n": 64,
     }
+
+
+def test_how_the_run_ended_and_what_it_recovered_from_is_told() -> None:
+    state = RunState(info())
+    for seconds in (2.0, 8.0, 4.0):
+        state.fold(Recovered(role="generator", member="generator-3", fault="died", recovery_seconds=seconds))
+    state.fold(Phase(name="failed", detail="the learner gave up: boom"))
+    summary = summarise(state)
+    assert (summary.outcome, summary.reason) == ("failed", "the learner gave up: boom")
+    (found,) = summary.recoveries
+    assert (found.role, found.fault, found.count) == ("generator", "died", 3)
+    assert (found.median_seconds, found.max_seconds) == (4.0, 8.0)

@@ -202,8 +202,10 @@ class GrowingEngine(ScriptedEngine):
         self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
     ) -> list[SampledCompletion]:
         assert job is not None
-        number, parts = len(self.jobs), lambda: part(self.grown.get(number, 0))
-        job.follow(lambda: {0: parts(), 1: NOTHING}, lambda: {0: len(parts()), 1: 0})
+        number = len(self.jobs)
+        job.follow(
+            lambda: {0: part(self.grown.get(number, 0)), 1: NOTHING}, lambda: {0: self.grown.get(number, 0), 1: 0}
+        )
         answer = await super().generate(prompt, samples, sampling, job)
         await self.finish.wait()
         return answer
@@ -225,7 +227,7 @@ def with_groups(
     replay: Replay, scenario: Callable[[Groups, GrowingEngine, list[asyncio.Task[None]]], Any], *changes: str
 ) -> None:
     """Run a scenario with two groups under way, 7 and 8, whose leases are looked at all the time."""
-    tree = recipe("replay.lease_seconds=0.03", *changes)
+    tree = recipe("membership.heartbeat_seconds=0.01", *changes)
 
     async def run() -> None:
         engine = GrowingEngine()
@@ -268,6 +270,21 @@ def test_work_on_a_group_that_somebody_else_has_by_now_is_given_up() -> None:
         assert not work[0].done()
 
     with_groups(replay, scenario)
+    assert [body["group_id"] for kind, body in replay.told if kind == "group_arrived"] == [7]
+
+
+def test_a_group_that_is_stuck_makes_room_for_another_when_its_lease_is_over() -> None:
+    replay = Replay()
+
+    async def scenario(_: Groups, engine: GrowingEngine, work: list[asyncio.Task[None]]) -> None:
+        engine.grown = {0: 1, 1: 1}
+        while not work[1].done():
+            await asyncio.sleep(0.01)
+            engine.grown[0] += 1
+        await work[1]
+        assert not work[0].done()
+
+    with_groups(replay, scenario, "replay.lease_seconds=0.5")
     assert [body["group_id"] for kind, body in replay.told if kind == "group_arrived"] == [7]
 
 

@@ -12,9 +12,11 @@ from actors.config.network import NetworkConfig
 from actors.deadline import until
 from actors.errors import PeerTimeoutError
 from actors.membership import Report
+from actors.transport import client
 from actors.transport.address import resolve
 from actors.transport.client import Client, Heartbeat
 from actors.transport.codec import Message, decode, encode
+from actors.transport.lifeline import Lifeline
 from actors.transport.sockets import open_router
 
 
@@ -139,3 +141,54 @@ def test_a_client_waits_for_as_long_as_it_has_patience_or_a_request_says(replay:
             client.request("lease", wait_seconds=0.1)
         with pytest.raises(PeerTimeoutError, match=r"status within 0\.05 s"):
             client.request("status", deadline_seconds=0.05)
+
+
+# ---------------------------------------------------------------- a replay that is away
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "REPLY_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_request_without_an_answer_is_sent_again_until_there_is_one(replay: FakeReplay) -> None:
+    replay.reply = None
+    asking = Client(replay.endpoint, "verifier-1", "verifier", patience_seconds=60.0)
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(asking.request("verdict", {"group_id": 7})))
+    thread.start()
+    assert until(lambda: len(replay.bodies) >= 2, 30)
+    replay.reply = {"accepted": True}
+    thread.join(30)
+    assert answers[0].body == {"accepted": True}
+    assert {body["group_id"] for body in replay.bodies} == {7}
+    asking.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_request_follows_the_replay_to_where_it_has_moved(replay: FakeReplay) -> None:
+    line = Lifeline("tcp://127.0.0.1:9", patience_seconds=60.0)
+    asking = Client(line, "verifier-1", "verifier")
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(asking.request("status")))
+    thread.start()
+    line.told(replay.endpoint)
+    thread.join(30)
+    assert answers[0].kind == "reply" and asking.address == replay.endpoint
+    asking.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_patience_ends_by_an_error_that_names_the_replay(replay: FakeReplay) -> None:
+    replay.reply = None
+    asking = Client(replay.endpoint, "verifier-1", "verifier", patience_seconds=0.5)
+    with pytest.raises(PeerTimeoutError, match=rf"{replay.endpoint} did not answer status within 0.5 s"):
+        asking.request("status")
+    asking.close()
+
+
+def test_a_service_is_announced_with_every_heartbeat(replay: FakeReplay, beating: Beating) -> None:
+    heart = beating(0.05)
+    heart.announce("weights", "tcp://10.0.0.1:1")
+    assert until(lambda: [b["services"] for b in replay.bodies[-2:]] == 2 * [{"weights": "tcp://10.0.0.1:1"}], 30)

@@ -109,3 +109,38 @@ def test_a_refusal_quotes_little_and_is_one_line(long: str) -> None:
         with pytest.raises(ProtocolError) as found:
             call()
         assert len(str(found.value)) < 400 and str(found.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(40_000, dtype=np.int32),
+        np.arange(80_000, dtype=np.int32)[::2],
+        np.arange(40_000, dtype=np.int32).reshape(200, 200),
+        np.arange(40_000, dtype=np.int32).reshape(200, 200).T,
+        np.arange(40_000, dtype=">i4"),
+    ],
+    ids=["plain", "strided", "matrix", "transposed", "big-endian"],
+)
+def test_a_large_array_travels_from_its_own_memory_and_stays_in_its_message(array: np.ndarray) -> None:
+    frames = encode(Message("k", 1, {}, {"a": array}))
+    if array.flags.c_contiguous and array.dtype == np.int32:
+        assert np.shares_memory(np.frombuffer(frames[1], np.uint8), array)
+    found = decode(frames, 2**20).arrays["a"]
+    np.testing.assert_array_equal(found, array)
+    assert np.shares_memory(found, np.frombuffer(frames[1], np.uint8))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdd" + (2**23).to_bytes(4, "big") + b"\x80" * 2**23,
+        b"\xdd" + (2**23).to_bytes(4, "big") + b"\xc0" * 2**23,
+        b"".join(b"\xdd" + (2**23).to_bytes(4, "big") for _ in range(400)) + b"\xc0" * 2**23,
+        b"\xdc\xff\xff" + (b"\xdc\x00\x80" + b"\x90" * 128) * 65535,
+    ],
+    ids=["maps", "nothings", "claims", "lists"],
+)
+def test_a_header_that_would_fill_the_memory_is_refused(bomb: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not MessagePack"):
+        decode([bomb], 2**28)

@@ -1,5 +1,6 @@
 """Where keys and the token come from, what is refused, and that nothing prints them."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -126,3 +127,19 @@ def test_a_run_has_the_token_of_the_environment_or_of_the_keys_or_its_own(
     monkeypatch.setenv(keys.TOKEN, "two words")
     with pytest.raises(InputError, match=keys.TOKEN):
         keys.read_token(run)
+
+
+def test_the_folder_is_the_users_or_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(keys.FOLDER, "mine")
+    assert keys.folder() == tmp_path / "mine"
+    monkeypatch.delenv(keys.FOLDER)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert keys.folder() == Path("/home/somebody/.config/leeway/keys")
+
+    def unknown() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert not keys.folder().exists()
+    assert keys.read_token() == os.environ.get(keys.TOKEN)

@@ -8,6 +8,7 @@ from actors.config.network import NetworkConfig, PortsConfig
 from actors.deadline import until
 from actors.errors import RunError
 from actors.transport.address import Node, resolve, split
+from actors.transport.codec import ZERO_COPY_BYTES, Frame
 from actors.transport.sockets import AsyncDealerSocket, DealerSocket, RouterSocket, open_router
 
 LIMIT = 2**20
@@ -17,7 +18,7 @@ def on(address: str) -> Node:
     return resolve(NetworkConfig(advertise=address), in_cluster=False)
 
 
-def received(router: RouterSocket) -> tuple[bytes, list[bytes]]:
+def received(router: RouterSocket) -> tuple[bytes, list[Frame]]:
     assert router.poll(10)
     found = router.receive()
     assert found is not None
@@ -35,6 +36,21 @@ def test_a_client_is_answered(address: str) -> None:
     assert router.send(identity, [b"three"])
     assert client.poll(10)
     assert client.receive() == [b"three"]
+    client.close()
+    router.close()
+
+
+def test_large_frames_arrive_whole_and_cannot_be_changed() -> None:
+    router = open_router(on("127.0.0.1"), 0, LIMIT)
+    client = DealerSocket(router.endpoint, LIMIT)
+    large = memoryview(bytearray(range(256)) * (ZERO_COPY_BYTES // 128))
+    client.send([b"small", large])
+    identity, (small, found) = received(router)
+    assert (small, found) == (b"small", large)
+    assert isinstance(found, memoryview) and found.readonly
+    assert router.send(identity, [found])
+    assert client.poll(10)
+    assert client.receive() == [large]
     client.close()
     router.close()
 
