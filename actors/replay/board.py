@@ -45,6 +45,7 @@ class Board:
         self.members = Membership(timeout_seconds)
         self._directory: dict[str, str] = {}
         self._events = list(events)
+        self._latest = {event.kind: event for _, event in self._events}
         self._next = first_event
         self._unwritten: list[tuple[int, Event]] = []
 
@@ -52,6 +53,7 @@ class Board:
         """Keep an event for whoever watches the run."""
         numbered = self._next, event
         self._next += 1
+        self._latest[event.kind] = event
         self._events.append(numbered)
         self._unwritten.append(numbered)
         del self._events[: max(0, len(self._events) - EVENTS_KEPT)]
@@ -75,7 +77,9 @@ class Board:
         """
         match request:
             case m.Notice():
-                self.record(request.event)
+                # One that equals the latest of its kind is told again, since the answer was lost.
+                if request.event != self._latest.get(request.event.kind):
+                    self.record(request.event)
                 return {}
             case m.Events():
                 return self._news(request.after)

@@ -6,6 +6,7 @@ tick, and until then the service refuses whatever would change anything: nobody 
 """
 
 import logging
+import math
 from collections.abc import Callable
 
 from actors.errors import JournalBlockedError
@@ -19,6 +20,8 @@ from actors.transport.codec import Message
 
 log = logging.getLogger(__name__)
 
+#: A transaction that could not be written is tried again after so long (s).
+RETRY_SECONDS = 0.25
 #: A transaction that takes longer is told to whoever watches the run (s).
 SLOW_SECONDS = 5.0
 #: The disk counts as slow until so long after the last such transaction (s).
@@ -51,6 +54,7 @@ class Outbox:
         self._answers: list[tuple[bytes, Message]] = []
         self._changes, self._events = Changes(), board.take_unwritten()
         self._since: float | None = None
+        self._tried = -math.inf
         self._slow_since: float | None = None
 
     def add(self, identity: bytes, message: Message) -> None:
@@ -66,7 +70,10 @@ class Outbox:
         Raises:
             JournalError: the journal is damaged.
         """
-        if not self.blocked:
+        if self.blocked:
+            if self._clock() - self._tried < RETRY_SECONDS:
+                return
+        else:
             self._changes, self._events = self._buffer.state.take_changes(), self._board.take_unwritten()
         if self._journal is not None and (self._changes or self._events or self._journal.due):
             if not self._written(self._journal):
@@ -77,7 +84,7 @@ class Outbox:
             self._send(identity, message)
 
     def _written(self, journal: Journal) -> bool:
-        start = self._clock()
+        start = self._tried = self._clock()
         self._since = start if self._since is None else self._since
         try:
             size = journal.write(self._changes, self._events, self._board.first_event, self._buffer.state.state)

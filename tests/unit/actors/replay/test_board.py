@@ -124,6 +124,18 @@ def test_events_are_told_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert late["last"] == 6
 
 
+def test_an_event_that_is_told_again_because_the_answer_was_lost_counts_once() -> None:
+    room = Room()
+    phase = {"kind": "phase", "name": "training"}
+    failed = {"kind": "write_failed", "what": "checkpoints", "reason": "full"}
+    for event in (phase, failed, phase, failed | {"reason": ""}, failed):
+        room.say("notice", event=event)
+    room.board = Board(20.0, room.board.take_unwritten(), first_event=100)
+    room.say("notice", event=failed)
+    told = [event.get("reason", event["kind"]) for event in room.say("events", after=0)["events"]]
+    assert told == ["phase", "full", "", "full"]
+
+
 @pytest.mark.parametrize(
     "event",
     [{}, {"kind": "nonsense"}, {"kind": "phase"}, {"kind": "step", "step": -1}, {"kind": "phase", "name": 1}, None],

@@ -63,7 +63,7 @@ class Watched(World):
         events = self.board._news(0) or {"events": []}
         batches = {v: self.delivered(v) for v in self.buffer.ledger.batches}
         return {
-            "state": plain(self.buffer.state.state()),
+            "state": in_order(plain(self.buffer.state.state())),
             "status": self.buffer.status(),
             "events": events["events"],
             "batches": batches,
@@ -82,6 +82,13 @@ class Watched(World):
 def plain(value: Any) -> Any:
     """As MessagePack gives it back; deadlines aside, which begin anew with every process."""
     return journals._unpacked(journals._packed(value))
+
+
+def in_order(state: Any) -> Any:
+    """What is ready is a heap, of which the order alone counts in which it is taken."""
+    for ledger in filter(None, (state["train"], state["evaluations"]["current"])):
+        ledger["ready"].sort()
+    return state
 
 
 class Kept(Watched):
@@ -436,10 +443,12 @@ def test_where_the_disk_is_full_nobody_is_told_anything_and_nothing_is_lost(tmp_
     assert last is not None and "full" in last["events"][-1]["reason"], "whoever watches is told at once"
     world.outbox.add(b"generator", Message("busy", 2))
     assert [message.kind for message in world.sent] == ["busy"]
+    world.now += 1.0
     world.outbox.flush()
     assert world.outbox.blocked
     expected = plain(world.buffer.state.state())
     made[0].execute("PRAGMA max_page_count = 100000")
+    world.now += 1.0
     world.outbox.flush()
     assert not world.outbox.blocked
     assert [message.kind for message in world.sent] == ["busy", "reply"]

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from actors.errors import ProtocolError
 from actors.replay import journal as journals
 from actors.replay.queues import State
 from tests.unit.actors.replay.test_buffer import payload
@@ -105,7 +106,7 @@ class Crashes(RuleBasedStateMachine):
     def tick(self, data: st.DataObject, requests: int) -> None:
         for _ in range(requests):
             say = data.draw(self.requests(self))
-            expected, found = (plain_reply(say(world)) for world in (self.twin, self.kept))
+            expected, found = (answer(world, say) for world in (self.twin, self.kept))
             assert found == expected
         self.end_tick()
 
@@ -129,7 +130,7 @@ class Crashes(RuleBasedStateMachine):
     def crash(self, data: st.DataObject, requests: int) -> None:
         """What was said since the last tick was answered to nobody."""
         for _ in range(requests):
-            data.draw(self.requests(self))(self.kept)
+            answer(self.kept, data.draw(self.requests(self)))
         self.kept.crash()
         self.twin.buffer.state.begin_leases(self.now)
         assert self.kept.contents() == self.twin.contents()
@@ -140,7 +141,12 @@ class Crashes(RuleBasedStateMachine):
         self.kept.journal._call_bytes = 2 * journals.STATE_BYTES
 
 
-def plain_reply(reply: Any) -> Any:
+def answer(world: Watched, say: Say) -> Any:
+    """What a client hears, in a form that can be compared."""
+    try:
+        reply = say(world)
+    except ProtocolError as error:
+        return str(error)
     arrays = {} if reply is None else reply.pop("arrays")
     return reply, {name: array.tobytes() for name, array in arrays.items()}
 
