@@ -1,6 +1,7 @@
 """What is kept of a run: stamped events in order, and nothing that a malformed one could end."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_an_event_is_stamped_with_the_time_since_the_runs_start(kept: Recording,
 
 def test_a_malformed_event_is_counted_and_ends_nothing(kept: Recording) -> None:
     before = metrics.MALFORMED_EVENTS._value.get()
-    events = [
+    events: list[dict[str, Any]] = [
         {"kind": "step", "step": "many"},
         {"kind": "novel"},
         {},
