@@ -195,6 +195,7 @@ class Controller:
 
     def _ended(self, exit_: Exit) -> None:
         if self._scaling.left(exit_.process.name):
+            exit_.process.process.kill()  # its work is done in a process that lives on, and holds what it reserved
             self._watch.forget(exit_.process.name)
         else:
             self._replace(exit_)

@@ -118,6 +118,7 @@ def test_nodes_come_with_a_pool_that_grows_and_go_with_one_that_shrinks(tmp_path
         scaling.step(supervisor, time.monotonic())
         for gone in supervisor.exited(0.5):
             assert scaling.left(gone.process.name), gone
+            gone.process.process.kill()
         there = [p for p in supervisor.processes() if p.name not in scaling.leaving]
         for process in there:
             if process.process.describe(0.1) is not None:

@@ -162,6 +162,7 @@ def test_a_pool_is_scaled_up_and_down_while_the_run_goes_on(life: Life) -> None:
     life.controller.scale("generator", 1)
     assert until(lambda: sum(p.drained for p in life.starter.of("generator")) == 2, SECONDS)
     assert until(lambda: not life.controller.status()["leaving"], SECONDS)
+    assert [p.killed for p in life.starter.of("generator")] == [False, True, True], "they hold what they reserved"
     pools = life.controller.status()["pools"]
     assert (pools["generator"]["wanted"], pools["verifier"]["wanted"]) == (1, 1)
     life.controller.stop()
