@@ -3,7 +3,8 @@
     python -I -S reaper.py RUN_ID FOLDER < pipe
 
 It waits for the end of its standard input, which the kernel closes however the run's first process ended, kills every
-process that carries the run's mark in its environment, and deletes the run's temporary folder with all its sockets.
+process that carries the run's mark in its environment or has a file of the run's temporary folder open (those that name
+themselves, as Ray's do, write their title over their environment), and deletes that folder with all its sockets.
 Standard library only: it starts in milliseconds and shares nothing with the run.
 """
 
@@ -19,19 +20,27 @@ MARK = "LEEWAY_RUN"
 SWEEP_SECONDS = 10.0
 
 
-def marked(run: str) -> list[int]:
-    """Processes of this machine whose environment carries the run's mark."""
-    wanted = f"{MARK}={run}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+def marked(run: str, folder: str | None = None) -> list[int]:
+    """Processes of this machine whose environment carries the run's mark, or that use its folder and have none left."""
+    wanted, found = f"{MARK}={run}".encode(), []
+    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        if pid in (os.getpid(), os.getppid()):
             continue
         try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            if wanted in environment.split(b"\0") or (folder and _overwritten(environment) and _uses(pid, folder)):
+                found.append(pid)
         except OSError:
             continue  # gone, or not ours to look into
     return found
+
+
+def _overwritten(environment: bytes) -> bool:
+    return b"=" not in environment.split(b"\0", 1)[0]
+
+
+def _uses(pid: int, folder: str) -> bool:
+    return any(str(file.readlink()).startswith(f"{folder}/") for file in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def alive(pid: int) -> bool:
@@ -45,7 +54,7 @@ def alive(pid: int) -> bool:
 def sweep(run: str, folder: str) -> list[int]:
     """Kill and delete; returns the processes that would not go."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    while (left := [pid for pid in marked(run) if alive(pid)]) and time.monotonic() < deadline:
+    while (left := [pid for pid in marked(run, folder) if alive(pid)]) and time.monotonic() < deadline:
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ state of a run and returns a warning or None. A check never ends a run.
 from dataclasses import dataclass
 from math import sqrt
 
-from actors.events import JOURNAL, EvaluationDone
+from actors import events
 from actors.observability import thresholds
 from actors.report import advice
 from actors.report import statistics as names
@@ -83,7 +83,7 @@ def _unwritten(state: RunState) -> list[HealthWarning]:
 
 
 def _meanwhile(what: str) -> str:
-    if what == JOURNAL:
+    if what == events.JOURNAL:
         return "the run stands still until then, and nothing is lost"
     return "the run goes on, but what is missing is lost"
 
@@ -159,7 +159,7 @@ def _accuracy_drop(state: RunState) -> HealthWarning | None:
     return HealthWarning("accuracy", text, fix)
 
 
-def _variance(done: EvaluationDone) -> float:
+def _variance(done: events.EvaluationDone) -> float:
     return done.pass_at_1 * (1 - done.pass_at_1) / done.n
 
 

@@ -24,7 +24,7 @@ from actors.transport.client import Client
 from tests.unit.actors.control.fake_starter import FakeProcess, FakeStarter
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class ReplayStarter(FakeStarter):

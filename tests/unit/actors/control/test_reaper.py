@@ -44,3 +44,28 @@ def test_it_ends_a_run_when_its_pipe_closes(tmp_path: Path, sleepers: list[subpr
     assert other.poll() is None
     assert plain.poll() is None
     assert not folder.exists()
+
+
+TITLED = """
+import setproctitle, sys, time
+setproctitle.setproctitle(f"a title that is longer than the environment: {'x' * 20000}")
+open_ = open(sys.argv[1], "w")
+print(flush=True)
+time.sleep(100)
+"""
+
+
+def test_it_ends_who_wrote_a_title_over_the_mark(tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        command = [sys.executable, "-c", TITLED, str(place / "log")]
+        environment = {**os.environ, reaper.MARK: "run-c"}
+        sleepers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
+        stdout = sleepers[-1].stdout
+        assert stdout is not None and stdout.readline()
+    theirs, other = sleepers
+    assert reaper.marked("run-c") == []
+    assert reaper.sweep("run-c", str(folder)) == []
+    assert theirs.wait(5) < 0
+    assert other.poll() is None
