@@ -279,6 +279,8 @@ class Supervisor:
             Exception: the first that stopping one of them raised, once all have been stopped.
         """
         members = [p for p in self._processes.values() if p.role in roles]
+        if not members:
+            return
         with ExitStack() as killing:  # in any case, and each whatever happens to the others
             for member in members:
                 killing.callback(self._processes.pop, member.name, None)

@@ -1,12 +1,13 @@
 """The supervisor: names, replacements, and an end for everyone."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from actors.config.loading import load
+from actors.control.starter import Ended, Process
 from actors.control.supervisor import Exit, Supervised, Supervisor, what_next
 from actors.errors import RunError
 from actors.roles.role import Storage
@@ -332,6 +333,16 @@ def test_stopping_asks_first_and_kills_all_of_the_named_roles_and_no_others() ->
     assert all(p.stopped and p.killed for p in starter.of("generator") + starter.of("verifier"))
     assert [p.role for p in watched.processes()] == ["replay"]
     assert not starter.of("replay")[0].stopped
+
+
+def test_nobody_is_waited_for_where_a_role_has_ended_already() -> None:
+    class Patient(FakeStarter):
+        def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
+            raise AssertionError(f"waited {seconds:g} s for nobody")
+
+    watched = supervisor(Patient())
+    watched.start("generator")
+    watched.stop("learner")
 
 
 def test_one_process_that_cannot_be_stopped_spares_no_other() -> None:
