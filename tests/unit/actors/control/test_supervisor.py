@@ -338,7 +338,7 @@ def test_stopping_asks_first_and_kills_all_of_the_named_roles_and_no_others() ->
 def test_nobody_is_waited_for_where_a_role_has_ended_already() -> None:
     class Patient(FakeStarter):
         def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
-            raise AssertionError(f"waited {seconds:g} s for nobody")
+            raise AssertionError(f"waited {seconds:g} s for {count} of {len(processes)}")
 
     watched = supervisor(Patient())
     watched.start("generator")
