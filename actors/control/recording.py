@@ -38,7 +38,7 @@ class Recording:
         self._count = 0
         self._lock = threading.Lock()
         #: The number of the latest event that came from the replay's board.
-        self.seen = 0
+        self.seen = recorder.last_number
         for event in recorder.earlier:
             self._keep(event)
 

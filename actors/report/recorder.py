@@ -27,16 +27,16 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
     Raises:
         RunError: if the run folder's files are damaged anywhere but in their last line.
     """
+    return RunState(info) if resumed_at is None else _resumed(info, resumed_at, read_back(info.folder))
+
+
+def _resumed(info: RunInfo, resumed_at: int, events: list[Event]) -> RunState:
+    """The state at the checkpoint's step of a run that has ended since."""
     state = RunState(info)
-    if resumed_at is not None:
-        for event in read_back(info.folder):
-            state.fold(event)
-        state.resumed(resumed_at)
+    for event in events:
+        state.fold(event)
+    state.resumed(resumed_at)
     return state
-
-
-def _events_so_far(info: RunInfo) -> list[Event]:
-    return sorted(read_back(info.folder), key=lambda event: event.seconds)
 
 
 def _continued(info: RunInfo, resumed_at: int | None, events: list[Event]) -> RunState:
@@ -68,14 +68,20 @@ class RunRecorder:
     Attributes:
         state: of the run, after all events so far.
         earlier: what the other process has recorded, where it is continued.
+        last_number: of the latest event of the replay's board that is on record.
 
     Raises:
         RunError: if the run folder's files are damaged anywhere but in their last line.
     """
 
     def __init__(self, info: RunInfo, resumed_at: int | None = None, continued: bool = False) -> None:
-        self.earlier = _events_so_far(info) if continued else []
-        self.state = _continued(info, resumed_at, self.earlier) if continued else reopened(info, resumed_at)
+        on_record = read_back(info.folder) if continued or resumed_at is not None else []
+        self.last_number = max((event.number for event in on_record), default=0)
+        self.earlier = sorted(on_record, key=lambda event: event.seconds) if continued else []
+        if continued:
+            self.state = _continued(info, resumed_at, self.earlier)
+        else:
+            self.state = RunState(info) if resumed_at is None else _resumed(info, resumed_at, on_record)
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
         self._failed: set[str] = set()

@@ -75,3 +75,12 @@ def test_what_cannot_be_written_is_an_event_like_any_other(kept: Recording) -> N
     assert [e["kind"] for e in kept.after(0)[0]] == ["phase", "phase", "write_failed"]
     assert kept.state.unwritten == {"the record of the run": "File too large"}
     kept.close()
+
+
+def test_a_run_that_resumes_is_not_told_again_what_is_on_its_record(tmp_path: Path, clock: Clock) -> None:
+    """The replay comes back with its journal, and has every event of before."""
+    info = RunInfo(recipe="r", seed=0, folder=tmp_path, total_steps=3, max_staleness=1, groups_per_batch=4)
+    first = Recording(RunRecorder(info), clock)
+    first.add_received([{"kind": "phase", "name": "training", "detail": "", "number": 41}], 41)
+    first.close()
+    assert Recording(RunRecorder(info, resumed_at=0), clock).seen == 41
