@@ -239,7 +239,7 @@ def _fail(name: str, message: str, code: int) -> int:
 
 def _say(text: str, style: str = "") -> None:
     """One line on standard error, if there is one."""
-    lasting(Console(stderr=True)).print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    lasting(Console(stderr=True)).print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@
     ├── EngineError
     ├── JournalBlockedError
     └── RunError
+        ├── GaveUpError
         └── JournalError
             └── JournalHeldError
     LearnerError ...                 learner/errors.py
@@ -54,6 +55,11 @@ class EngineError(LeewayError):
 
 class RunError(LeewayError):
     """A run cannot start or resume; the message says which part failed and where its log is."""
+
+
+class GaveUpError(RunError):
+    """Something that a process waited for did not come in the time that the recipe gives it. Another in its place would
+    wait as long for it, so the run ends."""
 
 
 class JournalBlockedError(LeewayError):

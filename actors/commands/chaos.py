@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from actors.errors import RecipeError
 from sandbox.terminal import lasting
 
 
@@ -32,7 +33,12 @@ def chaos(
 
     console = lasting(Console())
     folder = output.absolute() if output else Path(tempfile.mkdtemp(prefix="leeway-chaos-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"--output: {folder} cannot be made ({error.strerror})") from error
+    if any(folder.iterdir()):
+        raise RecipeError(f"--output: {folder} is not empty; name another folder")
     what = f"{generators} generators" if real is None else str(real)
     console.print(f"{what}, {minutes:g} min, seed {seed}; run folder: {folder}", soft_wrap=True)
     if real is None:

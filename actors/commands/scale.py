@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,19 +59,16 @@ def ask(url: str, token: str, wanted: dict[str, object]) -> dict[str, int]:
         RecipeError: it refuses.
         RunError: it cannot be reached.
     """
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/scale",
-        json.dumps(wanted).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {token}"},
-    )
+    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
     try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/scale", json.dumps(wanted).encode(), headers)
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             counts: dict[str, int] = json.load(answer)
             return counts
     except urllib.error.HTTPError as error:
         said = error.read(1000).decode(errors="replace")
         raise RecipeError(f"the run at {url} refuses: {_detail(said)}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise RunError(f"the run at {url} does not answer ({error}); is it still there?") from error
 
 

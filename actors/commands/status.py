@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,11 +89,11 @@ def _asked(url: str, folder: Path | None, refusal: str) -> dict[str, Any]:
 
     token = read_token(folder)
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
     try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             told: dict[str, Any] = json.load(response)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise RunError(f"{refusal} ({reason})") from error
     return told

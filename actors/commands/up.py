@@ -47,6 +47,7 @@ def up(
     from actors.control.cluster import guarded
     from actors.folder import CHECKPOINTS, locked
     from actors.models import prepare
+    from actors.report.writer import RunFolder
     from actors.roles.role import RoleContext, Storage
     from actors.roles.up import Alone, StuckError
     from actors.run import surroundings
@@ -63,13 +64,17 @@ def up(
     name = name_of(role, rank, name)
     found = surroundings(tree.model_copy(update={"ray": tree.ray.model_copy(update={"address": None})}))
     folder = (folder or tree.output / f"{tree.name}-{name}").absolute()
+    if (folder / RunFolder.METRICS).exists():
+        raise RecipeError(f"{folder}: is the folder of a run; give this process one of its own with --folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RECIPE, dump(tree))
+        if not (folder / RECIPE).exists():
+            write_atomically(folder / RECIPE, dump(tree))
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     interrupts = context.obj
     with locked(folder), interrupts.deferred(), guarded(found):
+        write_atomically(folder / RECIPE, dump(tree))
         model = prepare(tree.model, environment.models_folder(Path.cwd(), tree.output), tree.seed)
         whole = [path for path in checkpoints(folder / CHECKPOINTS).values() if damage(path) is None]
         storage = Storage(folder, model, whole[-1] if whole and role == "learner" else None)

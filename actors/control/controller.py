@@ -86,7 +86,7 @@ class Controller:
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
         self._watch = Watch(recipe, self._recording, midway)
         known = whereabouts(folder) if midway else None
-        self._scaling = Scaling(recipe, folder)
+        self._scaling = Scaling(recipe, folder, midway)
         everything, before = recipe.network.http_token == "everything", known.url if known else ""
         self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
@@ -165,6 +165,7 @@ class Controller:
                 self._watch.recoveries.seen(role, started.name if role in POOLED else role, "died", now)
                 self._restarted(role, started.name, "it ended while there was no controller")
                 self._take_place(started.name, [started])
+        self._say_where()
 
     def _restarted(self, role: str, name: str, reason: str) -> None:
         metrics.RESTARTS.labels(role).inc()
@@ -214,13 +215,15 @@ class Controller:
         assert self._supervisor is not None
         name, role = exit_.process.name, exit_.process.role
         account = name if role in POOLED else role  # the ranks of a learner are replaced together
-        self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
+        left = exit_.reason is None and role in POOLED  # of its own accord, as where its node is taken away
+        if not left:
+            self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
         if role == "replay":
             self._watch.lost_replay()
         if self._watch.last_report(name).ready:  # it may have come up and ended between two looks
             self._supervisor.was_up(exit_.process)
         fresh = self._supervisor.replace(exit_)
-        reason = exit_.reason or "it ended by itself"
+        reason = exit_.reason or ("it left" if left else "it ended by itself")
         if not fresh:
             self._watch.forget(name)
             if role == "learner":  # they were, by another one's exit

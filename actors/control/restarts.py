@@ -94,6 +94,13 @@ class Vacancies:
         """The process of that name came up."""
         self._tried.pop(name, None)
 
+    def give_up(self, role: str, count: int) -> int:
+        """Leave at most so many places of a role for good; returns how many that were."""
+        names = [place.name for place in self._places.values() if place.role == role][: max(0, count)]
+        for name in names:
+            del self._places[name]
+        return len(names)
+
     def count(self, role: str) -> int:
         """How many places of a role are empty."""
         return sum(place.role == role for place in self._places.values())

@@ -50,6 +50,10 @@ class Scales(Protocol):
         """Places of a role that stay empty."""
         ...
 
+    def give_up(self, role: str, count: int) -> int:
+        """Fill at most so many of them no more; returns how many that were."""
+        ...
+
 
 class Scaling:
     """`want` and `status` may be called from any thread.
@@ -57,12 +61,17 @@ class Scaling:
     Args:
         recipe: of the run.
         folder: the run folder.
+        midway: whether an earlier controller has begun the run, whose counts hold; else the recipe's do.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, midway: bool = False) -> None:
         self._recipe, self._folder = recipe, folder
         self._lock = threading.Lock()
-        self._wanted = {pool: processes(recipe, pool) for pool in POOLS} | _kept(folder)
+        self._wanted: dict[str, int] = {pool: processes(recipe, pool) for pool in POOLS}
+        if midway:
+            self._wanted |= _kept(folder)
+        else:
+            (folder / FILE).unlink(missing_ok=True)
         self._leaving: dict[str, float] = {}
         self._sizing = Autoscaler(recipe.autoscale) if recipe.autoscale is not None else None
 
@@ -93,7 +102,10 @@ class Scaling:
             if self._wanted[pool] != count:
                 log.info("%ss: %d are wanted, instead of %d", pool, count, self._wanted[pool])
             self._wanted[pool] = count
-            write_atomically(self._folder / FILE, json.dumps(self._wanted) + "\n")
+            try:
+                write_atomically(self._folder / FILE, json.dumps(self._wanted) + "\n")
+            except OSError as error:
+                log.warning("the counts of pools would not outlive this controller: %s", error)
             return dict(self._wanted)
 
     # ---------------------------------------------------------------- for the controller's thread
@@ -127,6 +139,7 @@ class Scaling:
         for pool in POOLS:
             there = [p for p in supervisor.processes() if p.role == pool and p.name not in self._leaving]
             surplus = len(there) + supervisor.vacant(pool) - self._wanted[pool]
+            surplus -= supervisor.give_up(pool, surplus)
             started += [supervisor.start(pool) for _ in range(-surplus)]
             newest_first = there[::-1]
             first_to_go = sorted(newest_first, key=lambda p: supervisor.is_up(p.name))

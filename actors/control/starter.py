@@ -14,7 +14,7 @@ import ray
 from actors import process
 from actors.control.placement import Resources
 from actors.control.root_cause import in_one_line
-from actors.errors import ERRORS, RecipeError, RunError
+from actors.errors import ERRORS, GaveUpError, RecipeError, RunError
 from actors.roles.orphan import when_orphaned
 from actors.roles.role import CLASSES, Description, Leaver, Role, RoleContext, build
 from learner.errors import LearnerError
@@ -24,7 +24,7 @@ CONCURRENT_CALLS = 8
 #: How often a call that waits for the end of the work looks whether another has taken its place (s).
 WAIT_SECONDS = 1.0
 #: Errors that a process would meet again if it were started again: what it was given is wrong, or it refused to go on.
-REFUSALS = (LearnerError, RecipeError)
+REFUSALS = (GaveUpError, LearnerError, RecipeError)
 
 
 class Process(Protocol):

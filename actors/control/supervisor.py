@@ -104,7 +104,11 @@ class Supervisor:
         for found in self._starter.adopt():
             if (earlier := self._processes.pop(found.name, None)) is not None:
                 earlier.process.kill()
-            self._processes[found.name] = Supervised(found.role, found.name, found.process, self._clock())
+            self._processes[found.name] = Supervised(found.role, found.name, found.process, self._clock(), up=True)
+            self._ever_up.add(found.role)
+            # One that waits for a node has no log yet.
+            self._incarnations = max(self._incarnations, _incarnation(found.name))
+        self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
         return list(self._processes.values())
 
     def fill(self, role: str, count: int) -> list[Supervised]:
@@ -213,6 +217,9 @@ class Supervisor:
             log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
             self.vacancies.add(dead.role, dead.name)
             return []
+        if dead.role in POOLED and dead.up and exit_.reason is None:
+            # It has left, as its node may have to.
+            return [self.start(dead.role)]
         if self._incidents.used_up(dead.started):
             raise RunError(
                 f"{dead.name} {'hangs' if exit_.hung else 'died'} ({reason}) after {self._incidents.count} restarts "
@@ -232,6 +239,10 @@ class Supervisor:
     def vacant(self, role: str) -> int:
         """Places of a role that stay empty for now, and are tried again."""
         return self.vacancies.count(role)
+
+    def give_up(self, role: str, count: int) -> int:
+        """Fill at most so many of a role's empty places no more; returns how many that were."""
+        return self.vacancies.give_up(role, count)
 
     def try_vacancies(self) -> dict[str, Supervised]:
         """Start those whose place was empty for long enough, by the name of who had it last."""
@@ -323,5 +334,9 @@ def name_of(role: str, rank: int, incarnation: int) -> str:
 
 def _incarnations(logs: Path) -> int:
     """The highest number in the name of any process that has left a log."""
-    numbers = (path.stem.rpartition("-")[2] for path in logs.glob("*.log"))
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return max((_incarnation(path.stem) for path in logs.glob("*.log")), default=0)
+
+
+def _incarnation(name: str) -> int:
+    number = name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0

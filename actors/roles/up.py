@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.roles.role import Role, RoleContext, build
+from actors.roles.role import Leaver, Role, RoleContext, build
 from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
@@ -91,12 +91,17 @@ class Alone:
             )
 
     def _end(self, client: Client | None) -> None:
-        seconds = self._context.recipe.controller.wind_down_seconds
+        recipe, left = self._context.recipe, False
+        if isinstance(self._role, Leaver):
+            self._role.drain()
+            self._thread.join(recipe.generators.drain_seconds)
+            left = not self._thread.is_alive() and self._failure is None
+        seconds = recipe.controller.wind_down_seconds
         self._role.stop()
         self._thread.join(seconds)
         if self._thread.is_alive():
             raise StuckError(f"{self._context.name} did not end within {seconds:g} s, and is killed")
-        if client is not None:
+        if client is not None and not left:
             try:  # what it held is issued again at once
                 client.request("remove_member", {"name": self._context.name}, deadline_seconds=LEAVE_SECONDS)
             except (PeerTimeoutError, ProtocolError) as error:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from actors.errors import RunError
+from actors.errors import GaveUpError
 
 #: How often it is looked how an evaluation stands (s).
 LOOK_SECONDS = 0.2
@@ -16,7 +16,7 @@ class Asks(Protocol):
     def __call__(self, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
 
-class EvaluationMissingError(RunError):
+class EvaluationMissingError(GaveUpError):
     """An evaluation ended without a result, which the replay has recorded; the message says why."""
 
 
@@ -41,7 +41,7 @@ def await_evaluation(
 
     Raises:
         EvaluationMissingError: it ended without a result.
-        RunError: it makes no progress; the message names whom it waits for.
+        GaveUpError: it makes no progress; the message names whom it waits for.
     """
     progress, since = None, clock()
     while not stopped():
@@ -53,7 +53,7 @@ def await_evaluation(
         if told["progress"] != progress:
             progress, since = told["progress"], clock()
         elif clock() - since > stall_seconds:
-            raise RunError(
+            raise GaveUpError(
                 f"waited {stall_seconds:g} s (evaluation.stall_seconds) without progress of the evaluation {name!r}, "
                 f"which waits for {told['waits_for']}"
             )

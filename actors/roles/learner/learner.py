@@ -14,7 +14,7 @@ import torch
 from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
-from actors.errors import PeerTimeoutError, ProtocolError, RecipeError, RunError
+from actors.errors import GaveUpError, PeerTimeoutError, ProtocolError, RecipeError, RunError
 from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
@@ -188,10 +188,10 @@ class Learner:
             self._until(lambda: publisher.wait(self._trainer.version, POLL_SECONDS), seconds, what)
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
-        """Raises RunError where the condition, which itself waits a little, does not come true in time."""
+        """Raises GaveUpError where the condition, which itself waits a little, does not come true in time."""
         with waiting(what.partition(";")[0], "to get on"):
             if not until(lambda: self._stopping or bool(condition()), seconds, interval=0.0):
-                raise RunError(f"waited {seconds:g} s for {what}")
+                raise GaveUpError(f"waited {seconds:g} s for {what}")
 
     # ---------------------------------------------------------------- the loop
 

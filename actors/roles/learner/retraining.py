@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -89,9 +90,11 @@ def retrain(plan: Plan, batches: Iterable[Batch], say: Callable[[str], None]) ->
     Raises:
         RunError: a batch is missing.
     """
+    coming = iter(batches)
+    first = list(islice(coming, 1))  # where there is none it says so, before hours are spent on a cold start
     trainer = _begin(plan, say)
     era = plan.era(trainer.version + 1)
-    for version, groups in batches:
+    for version, groups in chain(first, coming):
         if version < trainer.version:
             continue
         if version >= plan.last:

@@ -98,9 +98,27 @@ def test_one_that_is_wanted_again_while_another_leaves_is_started(pools: Pools) 
 
 def test_the_next_controller_of_the_run_knows_the_counts(pools: Pools, tmp_path: Path) -> None:
     pools.scaling.want("generator", 5)
-    assert Scaling(RECIPE, tmp_path).wanted == {"generator": 5, "verifier": 1}
+    assert Scaling(RECIPE, tmp_path, midway=True).wanted == {"generator": 5, "verifier": 1}
     (tmp_path / FILE).write_text("{")
+    assert Scaling(RECIPE, tmp_path, midway=True).wanted == {"generator": 1, "verifier": 1}
+
+
+def test_a_run_that_resumes_begins_with_the_counts_of_its_recipe(pools: Pools, tmp_path: Path) -> None:
+    pools.scaling.want("generator", 5)
     assert Scaling(RECIPE, tmp_path).wanted == {"generator": 1, "verifier": 1}
+    assert not (tmp_path / FILE).exists()
+
+
+def test_an_empty_place_is_given_up_before_anybody_has_to_leave(pools: Pools) -> None:
+    pools.scaling.want("generator", 2)
+    pools.step(1.0)
+    pools.supervisor.vacancies.add("generator", "generator-3")
+    broken = next(p for p in pools.supervisor.processes() if p.name == "generator-3")
+    pools.supervisor.end(broken.name, "its GPU is broken")
+    pools.scaling.want("generator", 1)
+    assert pools.step(2.0) == ([], [])
+    assert pools.there("generator") == ["generator-1"] and not pools.starter.of("generator")[0].drained
+    assert pools.supervisor.vacant("generator") == 0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def started(processes: list[Supervised]) -> Supervised:
     return process
 
 
-def die(watched: Supervisor, starter: FakeStarter, reason: str, number: int = -1) -> Exit:
+def die(watched: Supervisor, starter: FakeStarter, reason: str | None, number: int = -1) -> Exit:
     """Let the process that was started as number so and so die; how the supervisor sees it."""
     starter.started[number].die(reason)
     (exit_,) = watched.exited(1)
@@ -272,6 +272,27 @@ def test_what_lives_is_adopted_under_its_name_and_what_is_missing_is_started(tmp
     assert fresh.name == "generator-5", "no name is given twice"
     after.tell_all()
     assert starter.started[0].told == [before.replay]
+
+
+def test_what_is_adopted_was_up_and_names_of_those_who_wait_for_a_node_are_not_given_again(tmp_path: Path) -> None:
+    starter = FakeStarter()
+    before = supervisor(starter, folder=tmp_path)
+    before.start("learner")
+    before.start("generator")  # which has no log yet
+    after = supervisor(starter, folder=tmp_path)
+    after.adopt()
+    assert after.start("generator").name == "generator-3"
+    assert started(after.replace(after.end("learner", "its node died"))).role == "learner"
+
+
+def test_generators_that_leave_are_replaced_however_often() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "controller.restarts=1")
+    for number in range(4):
+        generator = watched.start("generator") if number == 0 else fresh
+        watched.came_up(generator.name)
+        fresh = started(watched.replace(die(watched, starter, None)))
+    assert watched.restarts == 0
 
 
 def test_an_error_that_points_to_a_root_cause_is_followed_to_it(tmp_path: Path) -> None:
