@@ -288,10 +288,10 @@ def test_what_is_adopted_was_up_and_names_of_those_who_wait_for_a_node_are_not_g
 def test_generators_that_leave_are_replaced_however_often() -> None:
     starter = FakeStarter()
     watched = supervisor(starter, "controller.restarts=1")
-    for number in range(4):
-        generator = watched.start("generator") if number == 0 else fresh
+    generator = watched.start("generator")
+    for _ in range(4):
         watched.came_up(generator.name)
-        fresh = started(watched.replace(die(watched, starter, None)))
+        generator = started(watched.replace(die(watched, starter, None)))
     assert watched.restarts == 0
 
 
