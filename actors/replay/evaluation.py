@@ -54,17 +54,7 @@ class Evaluation:
 
     @classmethod
     def start(cls, number: int, asked: Asked, tasks: int, limits: ReplayLimits) -> "Evaluation":
-        once = ReplayLimits(
-            max_staleness=0,
-            groups_per_batch=tasks,
-            drop_zero_variance=False,
-            lease_seconds=limits.lease_seconds,
-            verify_lease_seconds=limits.verify_lease_seconds,
-            verify_attempts=VERIFY_ATTEMPTS_FACTOR * limits.verify_attempts,
-            generation_attempts=limits.generation_attempts,
-            tasks=tasks,
-        )
-        ledger = Ledger(once, first_group_id=number * GROUP_IDS)
+        ledger = Ledger(_once(limits, tasks), first_group_id=number * GROUP_IDS)
         return cls(asked.name, asked.version, tasks, asked.samples, ledger)
 
     @property
@@ -186,6 +176,12 @@ class Evaluations:
             return {"missing": f"there is no evaluation {number}"}
         return {"progress": [self._running, self.current.progress()], "waits_for": self.current.waits_for()}
 
+    def adopt(self, limits: ReplayLimits) -> None:
+        """Keep to other limits from now on, also the one under way; leases begin anew next."""
+        self.limits = limits
+        if self.current is not None:
+            self.current.ledger.adopt(_once(limits, self._tasks))
+
     # ---------------------------------------------------------------- the journal
 
     def state(self) -> dict[str, Any]:
@@ -209,6 +205,20 @@ class Evaluations:
             self.current = Evaluation.start(self._running, self._asked[self._running], state["tasks"], limits)
             self.current.ledger = Ledger.restored(self.current.ledger.limits, state["current"])
         return self
+
+
+def _once(limits: ReplayLimits, tasks: int) -> ReplayLimits:
+    """What the ledger of an evaluation keeps to."""
+    return ReplayLimits(
+        max_staleness=0,
+        groups_per_batch=tasks,
+        drop_zero_variance=False,
+        lease_seconds=limits.lease_seconds,
+        verify_lease_seconds=limits.verify_lease_seconds,
+        verify_attempts=VERIFY_ATTEMPTS_FACTOR * limits.verify_attempts,
+        generation_attempts=limits.generation_attempts,
+        tasks=tasks,
+    )
 
 
 def _right(score: CompletionVerdict) -> float:

@@ -127,7 +127,7 @@ class Journal:
         if (packed := self._rows.get("state", 1)) is None:
             raise self._rows.damaged("its state is missing")
         with _Parsing(self._rows, "its state"):
-            tick, state = msgpack.unpackb(packed, strict_map_key=False)
+            tick, state = _unpacked(packed)
         calls: list[Call] = []
         for number, data in self._rows.rows("ticks"):
             tick += 1

@@ -181,7 +181,7 @@ class ReplayState:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
         ledger.adopt(limits)
-        evaluations.limits = limits
+        evaluations.adopt(limits)
         return cls(ledger, evaluations, rewards, refusals)
 
     def begin_leases(self, now: float) -> None:

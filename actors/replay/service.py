@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: How often leases, members and metrics are looked at, which is also the longest sleep of the loop (s).
 TICK_SECONDS = 0.25
+#: Who has not looked at leases and members for so long, and for half of the members' timeout, has stood still (s).
+STOOD_STILL_SECONDS = 2.0
 #: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
 TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
 #: What is answered also while the journal cannot be written: it changes nothing that the journal keeps.
@@ -78,6 +80,7 @@ class ReplayService:
         self._outbox = Outbox(self._transmit, buffer, board, journal, clock)
         self._polls = Polls()
         self._next_tick = -math.inf
+        self._looked = clock()
         self._held_back = 0.0  # how long the rule `wait` has kept the next batch from the learner (s)
         self._exported: Counter[str] = Counter()
         self._rejections, self._unread = Seldom(log), Seldom(log)
@@ -132,8 +135,7 @@ class ReplayService:
     def _take_all(self) -> None:
         taken = 0
         for _ in range(TICK_MESSAGES):
-            received = self._socket.receive()
-            if received is None or taken > TICK_BYTES:
+            if taken > TICK_BYTES or (received := self._socket.receive()) is None:
                 return
             taken += sum(map(len, received[1]))
             self._take(*received)
@@ -197,10 +199,10 @@ class ReplayService:
                 self._polls.move(number, now)
 
     def _answer_polls(self) -> None:
+        for poll in self._polls.over(self._clock()):  # first: who has hung up since must not be given work
+            self._reply(poll.identity, poll.message, OK)
         for topic in self._polls.topics():
             self._answer_topic(topic)
-        for poll in self._polls.over(self._clock()):
-            self._reply(poll.identity, poll.message, OK)
 
     def _answer_topic(self, topic: Topic) -> None:
         """Answer polls while there is something, each with no more than its share, so that none takes all of it."""
@@ -278,11 +280,14 @@ class ReplayService:
             log.info("%s joins, or is back", request.worker)
 
     def _expire(self) -> None:
-        now = self._clock()
-        members = self._board.members
+        now, before = self._clock(), self._looked
+        self._looked, members = now, self._board.members
         members.heard(self._name, "replay", now, self._report)
         if self._outbox.blocked:
             return  # nobody can renew a lease, and no revocation can be kept
+        if now - before > max(STOOD_STILL_SECONDS, members.timeout_seconds / 2):
+            self._stood_still(now)
+            return
         for member in members.expire(now):
             log.warning("%s was not heard of for %g s; its leases are revoked", member.name, members.timeout_seconds)
             self._lost(member.name)
@@ -290,6 +295,13 @@ class ReplayService:
         for reason, length in self._buffer.dropped:
             metrics.DROPPED_LENGTH.labels(reason).observe(length)
         self._buffer.dropped.clear()
+
+    def _stood_still(self, now: float) -> None:
+        """This process was suspended, or its machine was: what the others have said meanwhile is still to be read."""
+        log.warning("this process stood still; nobody is taken for dead over it, and all leases begin anew")
+        for member in list(self._board.members.alive()):
+            self._board.members.heard(member.name, member.role, now)
+        self._buffer.state.begin_leases(now)
 
     def _lost(self, name: str, on_purpose: bool = False) -> None:
         """Revoke what a process held that is off the list, or leaves. Its open long polls are answered, with nothing:

@@ -116,6 +116,7 @@ class Client:
                         f"the replay at {self.address} did not answer {request.kind} within {due_seconds:g} s"
                     )
                 log.warning("the replay at %s does not answer %s; asking again", self.address, request.kind)
+                again_seconds *= 2  # over a slow wire it may be under way all the while
 
     def _reply_to(self, number: int, seconds: float) -> Message | None:
         while self._socket.poll(seconds):

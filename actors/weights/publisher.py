@@ -190,6 +190,8 @@ class Publisher:
                 members = self._living()
                 self._note_changes(frozenset(member.name for member in members))
                 newest = self._newest
+                # One that is over holds on to its snapshot, by the traceback of its error.
+                self._abandoned = [update for update in self._abandoned if not update.work.done()]
                 behind = [member.name for member in members if newest and not _has(member, newest.version)]
                 chosen = self._retries.choose(behind, time.monotonic())
                 if newest and chosen:
