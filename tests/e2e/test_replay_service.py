@@ -22,6 +22,7 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import EVENT, Phase, StepDone
 from actors.observability import metrics
 from actors.replay import rows
+from actors.replay import service as replay_service
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.journal import Identity, Journal
@@ -30,6 +31,8 @@ from actors.replay.service import ReplayService
 from actors.roles.role import RoleContext, Storage, build
 from actors.transport.address import resolve
 from actors.transport.client import Client
+from actors.transport.codec import Message, decode, encode
+from actors.transport.sockets import DealerSocket
 from learner.extra import META
 from tests.unit.actors.replay.test_buffer import Sums, payload
 
@@ -198,7 +201,9 @@ def test_a_silent_worker_loses_its_leases_and_is_taken_back() -> None:
     def alive() -> list[str]:
         return [member["name"] for member in other.request("members").body["members"]]
 
-    assert "generator-1" in alive()
+    for moment in (7.0, 14.0, 20.0):
+        now[0] = moment
+        assert "generator-1" in alive()
     now[0] = 21.0
     assert until(lambda: "generator-1" not in alive(), 10)
     body = {"purpose": "train", "group_id": task["group_id"], "prompt": "", "texts": ["a", "b"]}
@@ -208,6 +213,30 @@ def test_a_silent_worker_loses_its_leases_and_is_taken_back() -> None:
     assert again["key"] == task["key"]
     submit(suspended, again)
     replay.stop()
+
+
+def test_a_replay_that_stood_still_takes_nobody_for_dead() -> None:
+    now = [0.0]
+    replay = service(clock=lambda: now[0])
+    generator, other = client(replay, "generator"), client(replay, "controller")
+    (task,) = generator.request("lease", {"version": 0, "capacity": 1}).body["tasks"]
+    now[0] = 500.0
+    assert "generator-1" in [member["name"] for member in other.request("members").body["members"]]
+    submit(generator, task)
+    replay.stop()
+
+
+def test_every_request_of_a_full_tick_is_answered(replay: ReplayService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_service, "TICK_BYTES", 1)
+    wire = DealerSocket(replay.address, 2**20)
+    sender = {"worker": "controller-1", "role": "controller"}
+    for number in range(1, 9):
+        wire.send(encode(Message("status", number, sender)))
+    answered = set()
+    while len(answered) < 8 and wire.poll(10):
+        answered.add(decode(wire.receive(), 2**20).id)
+    wire.close()
+    assert answered == set(range(1, 9))
 
 
 def test_a_process_that_has_exited_is_replaced_at_once(replay: ReplayService) -> None:
