@@ -22,6 +22,7 @@ from actors.errors import EngineError
 from actors.observability import metrics
 from actors.replay.progress import End, Partial
 from actors.weights.receiver import GlooReceiver
+from learner.model.loading import LOADING
 from learner.model.merging import merged_weights
 
 #: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
@@ -200,7 +201,8 @@ class TransformersEngine(GlooReceiver):
         torch.manual_seed(self._seed)
         torch.set_num_threads(self._config.threads)
         dtype = getattr(torch, self._config.dtype)
-        model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype, trust_remote_code=False)
+        with LOADING:
+            model: Any = AutoModelForCausalLM.from_pretrained(self._path, dtype=dtype, trust_remote_code=False)
         self._model = model.eval()
         if self._config.gpus:
             self._model.to("cuda")

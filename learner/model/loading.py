@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ CHANCE = ("drop", "jitter")
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 #: Positions beyond the original length change the frequencies of all tokens of a pass.
 LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
+#: Held while `transformers` loads a model: it changes its own classes meanwhile, and of two threads that do so at once
+#: the one may put back what the other has changed, so that no weights are tied any more in this process.
+LOADING = threading.Lock()
 
 
 def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> Any:
@@ -43,15 +47,16 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         if reason := untrainable(config):
             raise ModelError(f"{path}: {config.model_type} cannot be trained: {reason}")
         _without_chance(config)
-        model, found = auto.from_pretrained(
-            str(path),
-            config=config,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=local,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with LOADING:
+            model, found = auto.from_pretrained(
+                str(path),
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                local_files_only=local,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be loaded: {_advice(folder, error)}") from error
     _require_whole(model, path, found["missing_keys"])
