@@ -21,9 +21,7 @@ from actors.config.tasks import Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.replay.resuming import settle_journal
 from actors.report.writer import lock, read_back
-from actors.roles.replay import identity_of
 from actors.roles.verifier.preference import check_files
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
@@ -125,6 +123,9 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
         RecipeError: the folder is no run folder, no checkpoint in it can be used, its recipe cannot be run, an
             override asks for what cannot change any more, or there is nothing left to do.
     """
+    from actors.replay.resuming import settle_journal  # a check needs none of what they need
+    from actors.roles.replay import identity_of
+
     _require_run_folder(folder)
     before, recipe = load(folder / RECIPE), load(folder / RECIPE, overrides)
     if refused := resuming.refused(before, recipe):

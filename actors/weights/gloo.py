@@ -109,8 +109,10 @@ def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], pla
 
 
 def receive(group: BroadcastGroup, plan: list[Bucket]) -> list[tuple[str, torch.Tensor]]:
-    """The counterpart of `send`: named tensors in the order of the plan, in host memory. A bucket is checked while the
-    next one comes.
+    """The counterpart of `send`: named tensors in the order of the plan, in host memory.
+
+    One broadcast at a time: a group that is given up with another one pending waits for it when it is destroyed, and
+    nothing else of this process gets on meanwhile.
 
     Raises:
         RuntimeError: where the sender or another receiver is gone, or the group's deadline has passed.
@@ -118,24 +120,19 @@ def receive(group: BroadcastGroup, plan: list[Bucket]) -> list[tuple[str, torch.
     """
     tensors: list[tuple[str, torch.Tensor]] = []
     checksums: list[bytes] = []
-    if not plan:
-        return tensors
-    sizes = [*map(size_of, plan), CHECKSUM_BYTES * len(plan)]
-    packed, arrival = _expect(group, sizes[0])
-    for bucket, following in zip(plan, sizes[1:], strict=True):
-        ahead = _expect(group, following)
-        arrival.wait()
+    for bucket in plan:
+        packed = _next(group, size_of(bucket))
         checksums.append(checksum(packed))
         tensors += unpack(bucket, packed)
-        packed, arrival = ahead
-    arrival.wait()
-    require_whole(plan, checksums, packed)
+    if plan:
+        require_whole(plan, checksums, _next(group, CHECKSUM_BYTES * len(plan)))
     return tensors
 
 
-def _expect(group: BroadcastGroup, size: int) -> tuple[torch.Tensor, Any]:
+def _next(group: BroadcastGroup, size: int) -> torch.Tensor:
     packed = torch.empty(size, dtype=torch.uint8)
-    return packed, group.broadcast(packed, 0)
+    group.broadcast(packed, 0).wait()
+    return packed
 
 
 def receive_in_background(
