@@ -206,6 +206,8 @@ class Trials:
         if step == TRANSFER:
             offered = HookedTensors(tensors, self._random.randrange(len(tensors)), lambda: first.signal(number))
         else:
+            if step.endswith("open"):
+                self._publisher._abort_epoch()  # an epoch of both may be open still, and would be gone on with
             self.fleet.ask(first, "armed", "arm", step, number)
         self._publisher.publish(version, offered)
         survivor_seconds = self._seconds_until(survivor, version, time.monotonic())
