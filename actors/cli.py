@@ -65,14 +65,14 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
 ) -> None:
     """Run a recipe from beginning to end, or resume a run."""
-    from actors.config.loading import RECIPE, load
-    from actors.folder import locked, new_folder, reopen
-    from actors.run import show, surroundings
-
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
     if find_spec("ray") is None:
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
+    from actors.config.loading import RECIPE, load
+    from actors.folder import locked, new_folder, reopen
+    from actors.run import show, surroundings
+
     console = lasting(Console())
     if resume is not None:
         folder = resume.absolute()
