@@ -29,7 +29,7 @@ def digits_over_letters(path: Path, count: int) -> None:
 def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(start: Start, tmp_path: Path) -> None:
     digits_over_letters(tmp_path / "pairs.jsonl", 320)
     changes: dict[str, str] = {
-        "steps": "10",
+        "steps": "20",
         "cold_start": "null",
         "rewards.weights.accuracy": "0",
         "rewards.weights.format": "0",
@@ -50,21 +50,21 @@ def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(st
     assert "reward model: step 20: loss " in run.text()
     assert "held-out pairs in the right order" in run.text()
     summary = usable(run)
-    assert summary["steps"] == 10
+    assert summary["steps"] == 20
     assert summary["reward_model"]["accuracy"] > 0.9 and summary["reward_model"]["n"] >= 60
     preferred = [e["statistics"]["reward/preference"] for e in run.events() if e["kind"] == "step"]
-    assert len(preferred) == 10
+    assert len(preferred) == 20
     assert statistics.mean(preferred[-3:]) > statistics.mean(preferred[:3]) + 1, preferred
     assert summary["held_out"]["after"]["pass_at_1"] == 0, "an evaluation is accuracy, and preferences are none of it"
     check_samples(run.folder)
     trained = (run.folder / "reward-model" / "model.safetensors").stat().st_mtime_ns
 
     (tmp_path / "pairs.jsonl").unlink()
-    again = start(["--resume", str(run.folder), "-s", "steps=12"])
+    again = start(["--resume", str(run.folder), "-s", "steps=22"])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
     steps = [e for e in again.events() if e["kind"] == "step"]
-    assert len(steps) == 12 and all("reward/preference" in e["statistics"] for e in steps)
+    assert len(steps) == 22 and all("reward/preference" in e["statistics"] for e in steps)
     assert (run.folder / "reward-model" / "model.safetensors").stat().st_mtime_ns == trained
     assert usable(again)["reward_model"] == summary["reward_model"]
 
