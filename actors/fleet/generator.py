@@ -8,9 +8,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from actors.concurrency import first_of, take_ended
 from actors.config.roles import SamplingConfig
 from actors.engines.protocol import Job, SampledCompletion
 from actors.engines.synthetic import SyntheticEngine
@@ -242,13 +243,6 @@ class FleetGenerator:
         return str(reply.body["services"].get("weights", ""))
 
 
-def take_ended(running: set[asyncio.Task[None]]) -> None:
-    """Forget groups that are done. Raises what broke one of them."""
-    for task in [t for t in running if t.done()]:
-        running.discard(task)
-        task.result()
-
-
 class VersionTeller:
     """The engine's receiving side; every new version is reported at once, for the bound on staleness."""
 
@@ -267,16 +261,3 @@ class VersionTeller:
         pause = await self._engine.finish_update(version)
         self._generator.beat_now()
         return pause
-
-
-async def first_of(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run all at once until one ends; the others are cancelled. Raises what broke it."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,12 +7,13 @@ at work ──drain──▶ no new lease ──all done, or out of time──�
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from actors import process
+from actors.concurrency import first_of, take_ended
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine
 from actors.errors import PeerTimeoutError
@@ -103,7 +104,7 @@ class Session:
             log.info("the engine is up")
             groups = self.working = Groups(self._recipe, renderer, engine, self._request)
             try:
-                await self._until_one_ends(self._subscribe(engine), self._work(engine, groups), groups.renew())
+                await first_of(self._subscribe(engine), self._work(engine, groups), groups.renew())
             finally:
                 await engine.close()
         finally:
@@ -126,18 +127,6 @@ class Session:
             "generator", self._presence.metrics, groups.engine.version, ready=True, unanswered_seconds=unanswered
         )
 
-    async def _until_one_ends(self, *coroutines: Coroutine[Any, Any, None]) -> None:
-        """Run all at once; where one ends or breaks, the others are cancelled. Raises what broke it."""
-        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     # ---------------------------------------------------------------- work
 
     async def _work(self, engine: Engine, groups: Groups) -> None:
@@ -159,10 +148,7 @@ class Session:
             task.cancel()
 
     def _take_ended(self, running: set[asyncio.Task[None]]) -> None:
-        """Forget groups that are done. Raises what broke one of them."""
-        for task in [t for t in running if t.done()]:
-            running.discard(task)
-            task.result()
+        take_ended(running)
         metrics.GROUPS_IN_FLIGHT.set(len(running))
 
     async def _leave(self, groups: Groups, running: set[asyncio.Task[None]]) -> None:
