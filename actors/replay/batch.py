@@ -4,17 +4,19 @@ The reply to `take_batch` has a body {"groups": [head, …]} with one `Head` a g
 arrays of the group at position i under the names "i.tokens", "i.logprobs" and so on, see `Payload`.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from actors.config.base import Section
 from actors.errors import ProtocolError
+from actors.replay.bundle import bundled, unbundled
 from actors.replay.payload import Payload
 from actors.transport.codec import Array
 from learner.batch import Completion, Group
+
+T = TypeVar("T")
 
 
 class Head(Section):
@@ -35,7 +37,7 @@ def encode_batch(groups: Iterable[tuple[Head, Payload]]) -> tuple[dict[str, Any]
     arrays: dict[str, Array] = {}
     for position, (head, payload) in enumerate(groups):
         heads.append(head.model_dump())
-        arrays |= {f"{position}.{name}": array for name, array in payload.arrays().items()}
+        arrays |= bundled(position, payload.arrays())
     return {"groups": heads}, arrays
 
 
@@ -45,15 +47,17 @@ def decode_batch(body: Mapping[str, Any], arrays: Mapping[str, Array], group_siz
     Raises:
         ProtocolError: if a group is out of form, or has not `group_size` completions.
     """
+    heads = delivered_as(_HEADS, body)
+    own = unbundled(arrays, len(heads))
+    return [group_of(head, Payload.of(mine, group_size)) for head, mine in zip(heads, own, strict=True)]
+
+
+def delivered_as(form: TypeAdapter[list[T]], body: Mapping[str, Any]) -> list[T]:
+    """What stands of each group in the body of a delivered batch. Raises ProtocolError where it is out of form."""
     try:
-        heads = _HEADS.validate_python(body.get("groups"))
+        return form.validate_python(body.get("groups"))
     except ValidationError as error:
         raise ProtocolError(f"a delivered batch is out of form: {error.errors(include_url=False)[0]['msg']}") from error
-    own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
-    for key, array in arrays.items():
-        position, _, name = key.partition(".")
-        own[position][name] = array
-    return [group_of(head, Payload.of(own[str(position)], group_size)) for position, head in enumerate(heads)]
 
 
 def group_of(head: Head, payload: Payload) -> Group:

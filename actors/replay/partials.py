@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.errors import ProtocolError
+from actors.replay.bundle import bundled
 from actors.replay.ledger import Ledger
 from actors.replay.messages import RenewLeases, ReportProgress
 from actors.replay.progress import NOTHING, End, Partial, decode_progress, encode_progress
@@ -104,8 +105,8 @@ class Partials:
             self.nbytes -= _size(self._of_tasks.pop(key))
 
     def to_continue(self, tasks: Sequence[Mapping[str, Any]], ledger: Ledger) -> dict[str, Array]:
-        """What was reported of tasks that are leased again: arrays of `encode_progress`, with a task's position and a
-        dot before each name. `leased_parts` takes them apart.
+        """What was reported of tasks that are leased again: arrays of `encode_progress`, bundled by the positions of
+        the tasks. `leased_parts` takes them apart.
 
         Args:
             tasks: what the generator is told of each.
@@ -117,8 +118,7 @@ class Partials:
             if parts := self.resume(task["purpose"], task["group_id"], task["task"], oldest):
                 if task["purpose"] == "train":
                     ledger.begin_at(task["group_id"], min(part.oldest for part in parts if part.oldest is not None))
-                progress = encode_progress(parts, [0] * len(parts))
-                arrays |= {f"{position}.{name}": array for name, array in progress.items()}
+                arrays |= bundled(position, encode_progress(parts, [0] * len(parts)))
         return arrays
 
     def resume(self, purpose: str, group_id: int, task: int, oldest: int) -> list[Partial]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.errors import ProtocolError
+from actors.replay.bundle import unbundled
 from actors.transport.codec import Array
 from learner.batch import LOGPROB_TOLERANCE
 
@@ -111,12 +112,8 @@ def leased_parts(arrays: Mapping[str, Array], tasks: Sequence[Mapping[str, Any]]
     Raises:
         ProtocolError: see `decode_progress`.
     """
-    found = []
-    for position, task in enumerate(tasks):
-        prefix = f"{position}."
-        own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        found.append(decode_progress(own, task["samples"])[0] if own else [])
-    return found
+    own = unbundled(arrays, len(tasks))
+    return [decode_progress(mine, task["samples"])[0] if mine else [] for task, mine in zip(tasks, own, strict=True)]
 
 
 def decode_progress(

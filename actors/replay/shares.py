@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter
 
 from actors.errors import ProtocolError
 from actors.replay import messages as m
-from actors.replay.batch import Head, completions_of
+from actors.replay.batch import Head, completions_of, delivered_as
+from actors.replay.bundle import bundled, unbundled
 from actors.replay.changes import Key
 from actors.replay.payload import Payload
 from actors.replay.records import GroupRecord
@@ -80,7 +81,7 @@ def encode_payloads(
         if max(wanted.completions) >= len(record.payload.lengths):
             raise ProtocolError(f"group {wanted.group_id} has {len(record.payload.lengths)} completions")
         part = part_of(record.payload, wanted.completions)
-        arrays |= {f"{position}.{name}": array for name, array in part.arrays().items()}
+        arrays |= bundled(position, part.arrays())
     return {"groups": [wanted.group_id for wanted in request.groups]}, arrays
 
 
@@ -117,11 +118,7 @@ def decode_outlines(body: Mapping[str, Any], group_size: int) -> list[Group]:
     Raises:
         ProtocolError: if a group is out of form, or has not `group_size` completions.
     """
-    try:
-        outlines = _OUTLINES.validate_python(body.get("groups"))
-    except ValidationError as error:
-        raise ProtocolError(f"a delivered batch is out of form: {error.errors(include_url=False)[0]['msg']}") from error
-    return [_stand_in(outline, group_size) for outline in outlines]
+    return [_stand_in(outline, group_size) for outline in delivered_as(_OUTLINES, body)]
 
 
 def _stand_in(o: Outline, group_size: int) -> Group:
@@ -177,12 +174,9 @@ def fill(groups: Sequence[Group], share: Share, arrays: Mapping[str, Array]) -> 
 
 
 def _payloads(share: Share, arrays: Mapping[str, Array]) -> Iterator[Payload]:
-    own: dict[str, dict[str, Array]] = {}
-    for key, array in arrays.items():
-        position, _, name = key.partition(".")
-        own.setdefault(position, {})[name] = array
-    for number, chosen in enumerate(filter(None, share)):
-        yield Payload.of(own.get(str(number), {}), len(chosen))
+    wanted = [chosen for chosen in share if chosen]
+    for chosen, own in zip(wanted, unbundled(arrays, len(wanted)), strict=True):
+        yield Payload.of(own, len(chosen))
 
 
 def _filled(group: Group, chosen: Sequence[int], payload: Payload) -> Group:
