@@ -6,10 +6,8 @@ every step and every commit in `learner.jsonl` of the run folder, for `fleet.law
 
 import hashlib
 import json
-import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,12 +18,12 @@ import torch
 
 from actors import process
 from actors.deadline import until
-from actors.errors import PeerTimeoutError, ProtocolError, RunError
-from actors.events import Event, Phase, WeightSync
+from actors.errors import RunError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
-from actors.roles.learner.held_out import await_evaluation
+from actors.roles.learner.batches import staleness_of
+from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.transport.codec import Message
@@ -34,8 +32,6 @@ from actors.weights.publisher import Publisher
 from actors.weights.session import SyncClient, Tensors
 from learner import Group
 from learner.extra import META, checkpoint_name, read_extra
-
-log = logging.getLogger(__name__)
 
 #: The file in the run folder in which it notes what it has done.
 NOTES = "learner.jsonl"
@@ -91,10 +87,11 @@ class SyntheticLearner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
-            self._client, self._notices = (
+            self._client, notices = (
                 open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
                 for seconds in (None, REPLY_SECONDS)
             )
+            self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
             open_.enter_context(closing(self._heartbeat))
@@ -104,7 +101,7 @@ class SyntheticLearner:
                 torch.float32,
                 alive=lambda: self._heartbeat.alive("generator"),
                 timeout_seconds=recipe.membership.timeout_seconds,
-                on_sync=self._synced,
+                on_sync=self._telling.synced,
                 transport=EmptyTransport,
             )
             open_.enter_context(closing(self._publisher))
@@ -124,7 +121,7 @@ class SyntheticLearner:
             self._version = self._durable = extra["version"]
             self._weights = extra["weights"]
         self._loaded = True
-        self._phase("starting", "the generators are coming up")
+        self._telling.phase("starting", "the generators are coming up")
         self._publish()
         seconds = self._recipe.generators.startup_seconds
 
@@ -134,12 +131,12 @@ class SyntheticLearner:
         if not until(published, seconds, interval=0.0):
             raise RunError(f"waited {seconds:g} s for a generator that takes the first weights")
         if self._resume is None:
-            self._evaluate("before", self._recipe.evaluation.samples, wait=True)
+            self._telling.evaluate("before", self._version, self._recipe.evaluation.samples, wait=True)
             self._save()
 
     def _train(self) -> None:
         recipe = self._recipe
-        self._phase("training", f"{recipe.steps} steps")
+        self._telling.phase("training", f"{recipe.steps} steps")
         while not self._stopping and self._version < recipe.steps:
             batch = self._take()
             if batch is None:
@@ -158,7 +155,7 @@ class SyntheticLearner:
             self._after_step(self._version)
         self._save()
         if not self._stopping:
-            self._evaluate("after", recipe.evaluation.samples, wait=True)
+            self._telling.evaluate("after", self._version, recipe.evaluation.samples, wait=True)
 
     def _take(self) -> Message | None:
         start = time.monotonic()
@@ -173,9 +170,7 @@ class SyntheticLearner:
         self._publisher.publish(self._version, [])
 
     def _report(self, version: int, groups: list[Group], digest: str, seconds: float) -> None:
-        staleness = Counter(
-            int(version - v) for group in groups for c in group.completions for v in c.unmasked(c.versions).tolist()
-        )
+        staleness = staleness_of(groups, version, None)
         self._note(
             trained=version,
             digest=digest,
@@ -195,7 +190,7 @@ class SyntheticLearner:
         if recipe.checkpoint_every_steps and step % recipe.checkpoint_every_steps == 0:
             self._save()
         if recipe.evaluation.every_steps and step % recipe.evaluation.every_steps == 0 and step < recipe.steps:
-            self._evaluate(f"step {step}", recipe.evaluation.samples_between, wait=False)
+            self._telling.evaluate(f"step {step}", self._version, recipe.evaluation.samples_between, wait=False)
 
     def _save(self) -> None:
         """Write a checkpoint and commit it, unless the newest one holds this version."""
@@ -213,35 +208,6 @@ class SyntheticLearner:
     def _note(self, **fields: Any) -> None:
         with (self._folder / NOTES).open("a") as file:
             file.write(json.dumps({**fields, "process": os.getpid(), "seconds": time.time()}) + "\n")
-
-    def _evaluate(self, name: str, samples: int, wait: bool) -> None:
-        body = {"name": name, "version": self._version, "samples": samples}
-        number = self._client.request("evaluate", body).body["evaluation"]
-        if wait:
-            self._phase("evaluation", name)
-            await_evaluation(
-                lambda kind, body: self._client.request(kind, body).body,
-                number,
-                name,
-                self._recipe.evaluation.stall_seconds,
-                stopped=lambda: self._stopping,
-            )
-
-    def _phase(self, name: str, detail: str) -> None:
-        if not self._stopping:
-            self._notify(self._client, Phase(name=name, detail=detail))
-
-    def _synced(self, event: WeightSync) -> None:
-        try:
-            self._notify(self._notices, event)
-        except PeerTimeoutError as error:
-            log.warning("%s; one weight update is missing in the record", error)
-
-    def _notify(self, client: Client, event: Event) -> None:
-        try:
-            client.request("notice", {"event": event.model_dump()})
-        except ProtocolError as error:
-            log.warning("%s", error)
 
 
 def digest_of(batch: Message) -> str:

@@ -14,17 +14,18 @@ import torch
 from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
-from actors.errors import GaveUpError, PeerTimeoutError, ProtocolError, RecipeError, RunError
-from actors.events import EvaluationMissing, Event, Phase, WeightSync, WriteFailed
+from actors.errors import GaveUpError, RecipeError, RunError
+from actors.events import EvaluationMissing, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
-from actors.roles.learner.held_out import EvaluationMissingError, await_evaluation
+from actors.roles.learner.held_out import EvaluationMissingError
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sft import ColdStartStoppedError, cold_start
+from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
@@ -72,10 +73,11 @@ class Learner:
         recipe = self._recipe
         with ExitStack() as open_:
             # What the publisher's thread tells must not hold up the weights where the replay is away.
-            self._client, self._batches, self._notices = (
+            self._client, self._batches, notices = (
                 open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
                 for seconds in (None, None, REPLY_SECONDS)
             )
+            self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
             open_.enter_context(closing(self._heartbeat))
@@ -119,7 +121,7 @@ class Learner:
             dtype,
             alive=lambda: self._heartbeat.alive("generator"),
             timeout_seconds=recipe.membership.timeout_seconds,
-            on_sync=self._synced,
+            on_sync=self._telling.synced,
             merging=merging,
         )
 
@@ -147,7 +149,7 @@ class Learner:
                 lambda: self._stopping,
             )
         if event is not None:
-            self._notify(self._client, event)
+            self._telling.notify(event)
 
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe
@@ -251,7 +253,7 @@ class Learner:
         except RunError as error:
             log.warning("the run ends without its last evaluation: %s", error)
             event = EvaluationMissing(version=self._trainer.version, name="after", reason=str(error))
-            self._notify(self._client, event)
+            self._telling.notify(event)
 
     # ---------------------------------------------------------------- batches
 
@@ -306,42 +308,18 @@ class Learner:
         if reason:
             metrics.CHECKPOINT_FAILURES.inc()
         if self._rank == 0:
-            self._notify(self._client, WriteFailed(what="checkpoints", reason=reason))
+            self._telling.notify(WriteFailed(what="checkpoints", reason=reason))
 
     def _evaluate(self, name: str, samples: int, wait: bool) -> None:
-        if self._rank != 0:
-            return
-        body = {"name": name, "version": self._trainer.version, "samples": samples}
-        number = self._client.request("evaluate", body).body["evaluation"]
-        if wait:
-            self._phase("evaluation", name)
-            with waiting("generators and verifiers", f"the evaluation {name!r}"):
-                await_evaluation(
-                    lambda kind, body: self._client.request(kind, body).body,
-                    number,
-                    name,
-                    self._recipe.evaluation.stall_seconds,
-                    stopped=lambda: self._stopping,
-                )
+        if self._rank == 0:
+            if wait:
+                log.info("evaluation: %s", name)
+            self._telling.evaluate(name, self._trainer.version, samples, wait)
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)
-        if self._rank == 0 and not self._stopping:  # whatever is left is passed through, and is not done
-            self._notify(self._client, Phase(name=name, detail=detail))
-
-    def _synced(self, event: WeightSync) -> None:
-        """Called by the publisher's thread, which must outlive a replay that is away for a moment."""
-        try:
-            self._notify(self._notices, event)
-        except PeerTimeoutError as error:
-            log.warning("%s; one weight update is missing in the record", error)
-
-    def _notify(self, client: Client, event: Event) -> None:
-        """Tell whoever watches the run. An event that the replay rejects is missing in the record, and ends nothing."""
-        try:
-            client.request("notice", {"event": event.model_dump()})
-        except ProtocolError as error:
-            log.warning("%s", error)
+        if self._rank == 0:
+            self._telling.phase(name, detail)
 
 
 def require_length(recipe: Recipe, longest: int | None) -> None:

@@ -12,6 +12,7 @@ import torch
 from actors.config.loading import load
 from actors.errors import RecipeError
 from actors.roles.learner.learner import Learner, learner_config, merging_of, require_length
+from actors.roles.learner.telling import Telling
 from actors.roles.role import RoleContext, Storage
 from actors.transport.codec import Message
 from benchmarks.models import small_llama
@@ -50,6 +51,10 @@ class Exports:
         self.folders.append(folder)
 
 
+def telling(learner: Learner, client: Any) -> Telling:
+    return Telling(client, client, learner._recipe.evaluation.stall_seconds, lambda: learner._stopping)
+
+
 @pytest.mark.parametrize(
     ("standing", "missing"),
     [
@@ -64,6 +69,7 @@ def test_a_last_evaluation_without_a_result_costs_neither_the_model_nor_the_run(
     learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
     exports, client = Exports(), Stalled(standing)
     learner._trainer, learner._client, learner._publisher = exports, client, None  # type: ignore[assignment]
+    learner._telling = telling(learner, client)
     learner._finish()
     assert exports.folders == [tmp_path / "model"]
     told = [event["reason"] for event in client.events if event["kind"] == "evaluation_missing"]
@@ -121,6 +127,7 @@ def started(
     storage = Storage(tmp_path, model=tmp_path, checkpoint=resume)
     learner = Learner(RoleContext(load(QUICKSTART, [change]), "learner", storage))
     learner._trainer, learner._client, learner._publisher = trainer, client, None  # type: ignore[assignment]
+    learner._telling = telling(learner, client)
     client.learner = learner if stop else None
     with ThreadPoolExecutor(1) as learner._fetcher:
         learner._start()
