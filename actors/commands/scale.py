@@ -2,17 +2,13 @@
 
 import json
 import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from actors.commands.page import UNANSWERED, asked, newest
 from actors.errors import RecipeError, RunError
-
-#: Longest wait for the controller's answer (s).
-ANSWER_SECONDS = 10.0
 
 
 def scale(
@@ -44,14 +40,6 @@ def scale(
     typer.echo(", ".join(f"{name}s: {wanted}" for name, wanted in counts.items()))
 
 
-def newest(runs: Path) -> Path:
-    """The run folder that was begun last. Raises RecipeError where there is none."""
-    folders = [path for path in runs.iterdir() if (path / "recipe.yaml").is_file()] if runs.is_dir() else []
-    if not folders:
-        raise RecipeError(f"there is no run in {runs}; name a run folder")
-    return max(folders, key=lambda path: (path / "recipe.yaml").stat().st_mtime)
-
-
 def ask(url: str, token: str, wanted: dict[str, object]) -> dict[str, int]:
     """The controller's answer: the sizes of all pools.
 
@@ -59,16 +47,13 @@ def ask(url: str, token: str, wanted: dict[str, object]) -> dict[str, int]:
         RecipeError: it refuses.
         RunError: it cannot be reached.
     """
-    headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/scale", json.dumps(wanted).encode(), headers)
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            counts: dict[str, int] = json.load(answer)
-            return counts
+        counts: dict[str, int] = asked(f"{url.rstrip('/')}/scale", token, wanted)
+        return counts
     except urllib.error.HTTPError as error:
         said = error.read(1000).decode(errors="replace")
         raise RecipeError(f"the run at {url} refuses: {_detail(said)}") from error
-    except (OSError, ValueError, HTTPException) as error:
+    except UNANSWERED as error:
         raise RunError(f"the run at {url} does not answer ({error}); is it still there?") from error
 
 

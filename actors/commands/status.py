@@ -2,19 +2,14 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from actors.commands.scale import newest
+from actors.commands.page import UNANSWERED, asked, newest
 from actors.errors import RecipeError, RunError
 
-#: Longest wait for the controller's answer (s).
-ANSWER_SECONDS = 10.0
 #: How often a run that is watched is asked (s).
 WATCH_SECONDS = 2.0
 
@@ -87,13 +82,9 @@ def _told(where: str) -> dict[str, Any] | None:
 def _asked(url: str, folder: Path | None, refusal: str) -> dict[str, Any]:
     from actors.transport.keys import read_token
 
-    token = read_token(folder)
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            told: dict[str, Any] = json.load(response)
-    except (OSError, ValueError, HTTPException) as error:
+        told: dict[str, Any] = asked(f"{url.rstrip('/')}/status", read_token(folder))
+    except UNANSWERED as error:
         reason = getattr(error, "reason", None) or error
         raise RunError(f"{refusal} ({reason})") from error
     return told

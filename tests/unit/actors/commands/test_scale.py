@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.cli import app
-from actors.commands.scale import ask, newest
+from actors.commands.page import newest
+from actors.commands.scale import ask
 from actors.config.network import NetworkConfig
 from actors.control.status import Server
 from actors.control.whereabouts import Whereabouts
