@@ -15,9 +15,6 @@ from actors.errors import RecipeError, RunError
 from actors.transport.keys import load as load_keys
 from sandbox.interrupts import Interrupts
 
-#: How often the display asks the controller for news (s).
-REFRESH_SECONDS = 0.5
-
 
 def surroundings(recipe: Recipe) -> Environment:
     """What this machine is like; nothing is written before it is known that the run can work here.

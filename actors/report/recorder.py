@@ -27,15 +27,17 @@ def reopened(info: RunInfo, resumed_at: int | None) -> RunState:
     Raises:
         RunError: if the run folder's files are damaged anywhere but in their last line.
     """
-    return RunState(info) if resumed_at is None else _resumed(info, resumed_at, read_back(info.folder))
+    return _resumed(info, resumed_at, [] if resumed_at is None else read_back(info.folder))
 
 
-def _resumed(info: RunInfo, resumed_at: int, events: list[Event]) -> RunState:
-    """The state at the checkpoint's step of a run that has ended since."""
+def _resumed(info: RunInfo, resumed_at: int | None, events: list[Event]) -> RunState:
+    """The state at the checkpoint's step of a run that has ended since; with neither step nor events, that of a new
+    one."""
     state = RunState(info)
     for event in events:
         state.fold(event)
-    state.resumed(resumed_at)
+    if resumed_at is not None:
+        state.resumed(resumed_at)
     return state
 
 
@@ -78,10 +80,7 @@ class RunRecorder:
         on_record = read_back(info.folder) if continued or resumed_at is not None else []
         self.last_number = max((event.number for event in on_record), default=0)
         self.earlier = sorted(on_record, key=lambda event: event.seconds) if continued else []
-        if continued:
-            self.state = _continued(info, resumed_at, self.earlier)
-        else:
-            self.state = RunState(info) if resumed_at is None else _resumed(info, resumed_at, on_record)
+        self.state = _continued(info, resumed_at, self.earlier) if continued else _resumed(info, resumed_at, on_record)
         self._folder = RunFolder(info.folder, resumed_at)
         self._published: float | None = None
         self._failed: set[str] = set()

@@ -59,7 +59,7 @@ def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[Buck
             bucket, size = [], 0
         bucket.append(parameter)
         size += parameter.nbytes
-        if size >= alone and len(bucket) == 1:
+        if parameter.nbytes >= alone:
             yield bucket
             bucket, size = [], 0
     if bucket:
