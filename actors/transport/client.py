@@ -23,6 +23,8 @@ MAX_REPLY_BYTES = 2**31
 POLL_SECONDS = 1.0
 #: A replay that cannot change anything now, since its disk is full, is asked again after so long (s).
 BUSY_SECONDS = 0.5
+#: A wait for a reply is looked up from so often, to see whether the client is being closed (s).
+LOOK_SECONDS = 1.0
 
 
 class Client:
@@ -44,6 +46,7 @@ class Client:
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._closing = False
         self.address = self._lifeline.replay
         self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
@@ -68,7 +71,7 @@ class Client:
         where `deadline_seconds` is given, only until then.
 
         Raises:
-            PeerTimeoutError: where none comes.
+            PeerTimeoutError: where none comes, or another thread closes the client meanwhile.
             ProtocolError: where the replay refuses the request.
         """
         due = wait_seconds + (self._patience if deadline_seconds is None else deadline_seconds)
@@ -101,6 +104,7 @@ class Client:
     def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
         """The reply to a request, which is sent again every so often until it is due."""
         with self._lock, waiting("replay", request.kind):
+            self._require_open(request.kind)
             number = next(self._numbers)
             frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
             again_seconds = wait_seconds + REPLY_SECONDS
@@ -110,6 +114,7 @@ class Client:
                 if (reply := self._reply_to(number, min(again_seconds, left))) is not None:
                     self._lifeline.answered()
                     return reply
+                self._require_open(request.kind)
                 self._connect_again()
                 if left <= again_seconds:
                     raise PeerTimeoutError(
@@ -119,11 +124,20 @@ class Client:
                 again_seconds *= 2  # over a slow wire it may be under way all the while
 
     def _reply_to(self, number: int, seconds: float) -> Message | None:
-        while self._socket.poll(seconds):
-            reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
-            if reply.id == number:
-                return reply
+        end = time.monotonic() + seconds
+        while not self._closing:
+            left = max(0.0, end - time.monotonic())
+            if self._socket.poll(min(left, LOOK_SECONDS)):
+                reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
+                if reply.id == number:
+                    return reply
+            elif left <= LOOK_SECONDS:
+                break
         return None
+
+    def _require_open(self, kind: str) -> None:
+        if self._closing:
+            raise PeerTimeoutError(f"the replay at {self.address} had not answered {kind} when this process ended")
 
     def _connect_again(self) -> None:
         """A late reply must not be taken for the answer to a later request, and an unsent request must not pile up."""
@@ -135,6 +149,8 @@ class Client:
         self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
     def close(self) -> None:
+        """End a request that another thread waits for, at once, and whatever is asked later."""
+        self._closing = True
         with self._lock:
             self._socket.close()
 

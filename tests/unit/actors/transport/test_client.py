@@ -188,6 +188,24 @@ def test_patience_ends_by_an_error_that_names_the_replay(replay: FakeReplay) -> 
     asking.close()
 
 
+def test_closing_a_client_ends_what_waits_for_a_replay_that_is_gone() -> None:
+    asking = Client("tcp://127.0.0.1:9", "generator-1", "generator", patience_seconds=600.0)
+    ends: list[str] = []
+
+    def ask(kind: str) -> None:
+        with pytest.raises(PeerTimeoutError, match=f"had not answered {kind} when this process ended") as error:
+            asking.request(kind)
+        ends.append(str(error.value))
+
+    threads = [threading.Thread(target=ask, args=(kind,)) for kind in ("submit", "renew")]
+    for thread in threads:
+        thread.start()
+    asking.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(ends) == 2
+
+
 def test_a_service_is_announced_with_every_heartbeat(replay: FakeReplay, beating: Beating) -> None:
     heart = beating(0.05)
     heart.announce("weights", "tcp://10.0.0.1:1")
