@@ -30,9 +30,8 @@ from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
 from actors.models import prepare
 from actors.observability import metrics
-from actors.report import advice
+from actors.report import advice, page
 from actors.report.health import warnings
-from actors.report.html import render
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.state import RunInfo
 from actors.report.summary import ENDS
@@ -382,8 +381,8 @@ class Controller:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}
         return overview.targets((own, *self._watch.members), self._folder.name)
 
-    def page(self) -> str:
-        return render(self._recording.state)
+    def parts(self) -> dict[str, str]:
+        return page.parts(self._recording.state, self.status())
 
 
 def run_info(recipe: Recipe, folder: Path) -> RunInfo:
