@@ -33,7 +33,12 @@ class Browser:
         program = shutil.which("chromium")
         assert program, "chromium is needed: apt-get install chromium"
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        flags += ["--disable-extensions", "--disable-background-networking", "--disable-component-update"]
+        flags += [
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--hide-scrollbars",
+        ]
         self._process = subprocess.Popen(
             [program, *flags, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"],
             stdout=subprocess.DEVNULL,
