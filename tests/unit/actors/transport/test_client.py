@@ -75,10 +75,10 @@ Beating = Callable[..., Heartbeat]
 def test_the_first_report_leaves_at_once_and_a_change_does_not_wait(replay: FakeReplay, beating: Beating) -> None:
     version = [3]
     heart = beating(20.0, lambda: Report(version=version[0]))
-    assert until(lambda: len(replay.bodies) == 1, 10)
+    assert until(lambda: len(replay.bodies) == 1, 30)
     version[0] = 4
     heart.beat_now()
-    assert until(lambda: len(replay.bodies) == 2, 10)
+    assert until(lambda: len(replay.bodies) == 2, 30)
     assert [body["report"]["version"] for body in replay.bodies] == [3, 4]
     assert {(body["worker"], body["role"]) for body in replay.bodies} == {("generator-1", "generator")}
 
@@ -86,19 +86,19 @@ def test_the_first_report_leaves_at_once_and_a_change_does_not_wait(replay: Fake
 def test_who_is_alive_comes_back_with_the_reply(replay: FakeReplay, beating: Beating) -> None:
     replay.reply = {"alive": {"generator": ["a", "b"]}}
     heart = beating(0.05)
-    assert until(lambda: heart.alive("generator") == {"a", "b"}, 10)
+    assert until(lambda: heart.alive("generator") == {"a", "b"}, 30)
     assert heart.alive("verifier") == frozenset()
     replay.reply = {"alive": {"generator": ["b"]}}
-    assert until(lambda: heart.alive("generator") == {"b"}, 10)
+    assert until(lambda: heart.alive("generator") == {"b"}, 30)
 
 
 def test_a_replay_that_is_silent_for_a_while_is_told_again(replay: FakeReplay, beating: Beating) -> None:
     replay.reply = None
     heart = beating(0.05)
-    assert until(lambda: len(replay.bodies) >= 2, 10)
+    assert until(lambda: len(replay.bodies) >= 2, 30)
     assert heart.alive("generator") == frozenset()
     replay.reply = {"alive": {"generator": ["a"]}}
-    assert until(lambda: heart.alive("generator") == {"a"}, 10)
+    assert until(lambda: heart.alive("generator") == {"a"}, 30)
 
 
 def test_a_heartbeat_without_an_answer_is_repeated_within_two_intervals(replay: FakeReplay, beating: Beating) -> None:
@@ -113,7 +113,7 @@ def test_a_heartbeat_without_an_answer_is_repeated_within_two_intervals(replay: 
 def test_what_was_done_last_is_reported_at_the_end(replay: FakeReplay, beating: Beating) -> None:
     done = [0]
     heart = beating(60.0, lambda: Report(generated_tokens=done[0]))
-    assert until(lambda: len(replay.bodies) == 1, 10)
+    assert until(lambda: len(replay.bodies) == 1, 30)
     done[0] = 70
     heart.close()
     assert replay.bodies[-1]["report"]["generated_tokens"] == 70
@@ -129,7 +129,7 @@ def test_a_report_that_cannot_be_made_ends_no_heartbeat(replay: FakeReplay, beat
 
     beating(0.05, report)
     broken[0] = False
-    assert until(lambda: any(b["report"]["generated_tokens"] == 5 for b in replay.bodies), 10)
+    assert until(lambda: any(b["report"]["generated_tokens"] == 5 for b in replay.bodies), 30)
 
 
 def test_a_client_waits_for_as_long_as_it_has_patience_or_a_request_says(replay: FakeReplay) -> None:
