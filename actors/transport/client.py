@@ -23,6 +23,8 @@ MAX_REPLY_BYTES = 2**31
 POLL_SECONDS = 1.0
 #: A replay that cannot change anything now, since its disk is full, is asked again after so long (s).
 BUSY_SECONDS = 0.5
+#: Where the connection to the replay is lost, a request is sent again after so long, and twice as long each time (s).
+LOST_SECONDS = 0.1
 #: A wait for a reply is looked up from so often, to see whether the client is being closed (s).
 LOOK_SECONDS = 1.0
 
@@ -107,25 +109,30 @@ class Client:
             self._require_open(request.kind)
             number = next(self._numbers)
             frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
-            again_seconds = wait_seconds + REPLY_SECONDS
+            again_seconds, pause_seconds = wait_seconds + REPLY_SECONDS, LOST_SECONDS
             while True:
                 self._socket.send(frames)
                 left = max(0.0, end - time.monotonic())
                 if (reply := self._reply_to(number, min(again_seconds, left))) is not None:
                     self._lifeline.answered()
                     return reply
+                if lost := self._socket.lost:
+                    time.sleep(min(pause_seconds, left))
+                    pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
                 self._require_open(request.kind)
                 self._connect_again()
-                if left <= again_seconds:
+                if time.monotonic() >= end:
                     raise PeerTimeoutError(
                         f"the replay at {self.address} did not answer {request.kind} within {due_seconds:g} s"
                     )
                 log.warning("the replay at %s does not answer %s; asking again", self.address, request.kind)
-                again_seconds *= 2  # over a slow wire it may be under way all the while
+                if not lost:  # over a slow wire it may be under way all the while
+                    again_seconds *= 2
 
     def _reply_to(self, number: int, seconds: float) -> Message | None:
+        """None where none comes, or where the replay that was asked is there no more."""
         end = time.monotonic() + seconds
-        while not self._closing:
+        while not self._closing and not self._socket.lost and self.address == self._lifeline.replay:
             left = max(0.0, end - time.monotonic())
             if self._socket.poll(min(left, LOOK_SECONDS)):
                 reply = decode(self._socket.receive(), MAX_REPLY_BYTES)

@@ -23,11 +23,11 @@ from actors.transport.sockets import open_router
 class FakeReplay:
     """Answers every request with `reply`, and keeps what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.reply: Mapping[str, Any] | None = {}
         self.bodies: list[Mapping[str, Any]] = []
         self.moments: list[float] = []
-        self._router = open_router(resolve(NetworkConfig(), in_cluster=False), 0, 2**20)
+        self._router = open_router(resolve(NetworkConfig(), in_cluster=False), port, 2**20)
         self.endpoint = self._router.endpoint
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -186,6 +186,36 @@ def test_patience_ends_by_an_error_that_names_the_replay(replay: FakeReplay) -> 
     with pytest.raises(PeerTimeoutError, match=rf"{replay.endpoint} did not answer status within 0.5 s"):
         asking.request("status")
     asking.close()
+
+
+def test_a_replay_that_ended_is_asked_again_as_soon_as_it_is_back() -> None:
+    first = FakeReplay()
+    first.reply = None
+    port = int(first.endpoint.rpartition(":")[2])
+    asking = Client(first.endpoint, "learner", "learner", patience_seconds=600.0)
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(asking.request("status")))
+    thread.start()
+    assert until(lambda: len(first.bodies) == 1, 30)
+    first.close()
+    second = FakeReplay(port)
+    thread.join(client.REPLY_SECONDS - 2)
+    assert len(answers) == 1, "it waited for the answer of the one that is gone"
+    asking.close()
+    second.close()
+
+
+def test_a_replay_that_came_back_between_two_requests_is_asked_once() -> None:
+    first = FakeReplay()
+    asking = Client(first.endpoint, "learner", "learner", patience_seconds=600.0)
+    asking.request("status")
+    first.close()
+    second = FakeReplay(int(first.endpoint.rpartition(":")[2]))
+    assert until(lambda: asking.request("status").kind == "reply", 30)
+    asking.request("directory")
+    assert len(second.bodies) == 2
+    asking.close()
+    second.close()
 
 
 def test_closing_a_client_ends_what_waits_for_a_replay_that_is_gone() -> None:
