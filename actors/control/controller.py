@@ -85,9 +85,9 @@ class Controller:
         recorder = RunRecorder(run_info(recipe, folder), resumed_at, continued=midway)
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
         self._watch = Watch(recipe, self._recording, midway)
-        known = whereabouts(folder) if midway else None
         self._scaling = Scaling(recipe, folder, midway)
-        everything, before = recipe.network.http_token == "everything", known.url if known else ""
+        known, everything = whereabouts(folder), recipe.network.http_token == "everything"
+        before = (known.url if known else "") if midway else None
         self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
     def describe(self) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def use_keys(keys: Keys | None) -> None:
 class RouterSocket:
     """A server's socket; `endpoint` is its address as others reach it. One thread at a time may use it."""
 
-    def __init__(self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None, seconds: float = 0.0
+    ) -> None:
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _limit(self._socket, max_bytes, linger_seconds=0)
@@ -68,7 +70,7 @@ class RouterSocket:
         try:
             if _keys is not None:
                 self._admission = self._guarded(_keys, limits or Limits.of_this_process())
-            bound = bind_port(node, bind, port, key)
+            bound = bind_port(node, bind, port, key, seconds)
             if self._admission is not None:
                 self._admission.port = bound
             self.endpoint = endpoint(node.advertise, bound)
@@ -114,7 +116,9 @@ class RouterSocket:
         self._context.term()
 
 
-def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None) -> RouterSocket:
+def open_router(
+    node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None, seconds: float = 0.0
+) -> RouterSocket:
     """Listen for clients.
 
     Args:
@@ -123,11 +127,12 @@ def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Li
         max_bytes: size of the largest message; a peer that sends a larger one is disconnected.
         key: option that fixes the port, for the error.
         limits: how many may connect, where the process has keys; by default what it can afford.
+        seconds: how long a fixed port may still be taken, by a process that is being ended (s).
 
     Raises:
         RunError: where no port is free, `network.bind` is no address of this machine, or the keys are not a server's.
     """
-    return RouterSocket(node, port, max_bytes, key, limits)
+    return RouterSocket(node, port, max_bytes, key, limits, seconds)
 
 
 class DealerSocket:
