@@ -317,7 +317,7 @@ class Controller:
     def _say_where(self) -> None:
         replay = self._supervisor.replay if self._supervisor else ""
         try:
-            Whereabouts(url=self._server.url, replay=replay).write(self._folder)
+            Whereabouts(url=self._server.url, replay=replay, instance=self._server.instance).write(self._folder)
         except OSError as error:
             log.warning("the run folder does not say where its controller is: %s", error)
 
@@ -367,8 +367,8 @@ class Controller:
     def status(self) -> dict[str, Any]:
         supervised = self._supervisor.processes() if self._supervisor else ()
         wanted = {role: self._scaling.count(role) for role in overview.POOLS}
-        shown = overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
-        return shown | {"leaving": sorted(self._scaling.leaving)}
+        ours = {started.name for started in supervised}
+        return overview.status(self._recording.state, self._watch, wanted, ours, self._scaling.leaving)
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Change how many processes there are to be of a pool; returns the counts of all pools.

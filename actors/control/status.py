@@ -4,6 +4,7 @@ What changes something needs the run's token (`actors.transport.keys`), and with
 """
 
 import logging
+import secrets
 import socket
 import threading
 from typing import Any, Literal, Protocol
@@ -66,14 +67,14 @@ def admits(token: str | None, everything: bool) -> Admits:
     return admit
 
 
-def application(run: StatusSource, token: str | None, everything: bool) -> FastAPI:
+def application(run: StatusSource, token: str | None, everything: bool, instance: str) -> FastAPI:
     app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """The controller is alive."""
-        return {"status": "ok"}
+        """The controller is alive, and which one it is."""
+        return {"status": "ok", "instance": instance}
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
@@ -121,7 +122,8 @@ def _listen(node: Node, before: str | None) -> socket.socket:
 
 
 class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it, and `instance`
+    is what tells it from every other one.
 
     Args:
         run: what the pages show.
@@ -144,8 +146,9 @@ class Server:
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
+        self.instance = secrets.token_hex(8)
         self._server = uvicorn.Server(
-            uvicorn.Config(application(run, token, everything), log_level="warning", lifespan="off")
+            uvicorn.Config(application(run, token, everything, self.instance), log_level="warning", lifespan="off")
         )
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()

@@ -61,7 +61,8 @@ def get(server: Server, path: str, token: str | None = None, method: str = "GET"
 
 
 def test_it_is_alive_before_it_is_ready(server: Server, source: Source) -> None:
-    assert get(server, "/healthz") == (200, '{"status":"ok"}')
+    code, said = get(server, "/healthz")
+    assert (code, json.loads(said)) == (200, {"status": "ok", "instance": server.instance})
     assert get(server, "/readyz")[0] == 503
     source.is_ready = True
     assert get(server, "/readyz")[0] == 200
