@@ -79,8 +79,7 @@ class Controller:
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
         self._coming: list[str] = []
-        self._told = 0.0
-        self._warned: set[str] = set()
+        self._told, self._warned = 0.0, set[str]()
         resumed_at, midway = step if checkpoint else None, predecessor is not None
         recorder = RunRecorder(run_info(recipe, folder), resumed_at, continued=midway)
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
@@ -151,9 +150,11 @@ class Controller:
         self._restarted("controller", "controller", predecessor.reason)
         known = whereabouts(self._folder)
         supervisor.replay = known.replay if known else ""
-        log.warning("adopted: %s", ", ".join(p.name for p in supervisor.adopt()) or "nobody")
+        adopted = supervisor.adopt()
+        log.warning("adopted: %s", ", ".join(p.name for p in adopted) or "nobody")
+        leaving = self._scaling.adopted(adopted, time.monotonic())
         for role in ("replay", "learner", "generator", "verifier"):
-            fresh = supervisor.fill(role, self._scaling.count(role))
+            fresh = supervisor.fill(role, self._scaling.count(role) + leaving[role])
             if role == "replay":
                 (replay,) = fresh or [p for p in supervisor.processes() if p.role == role]
                 if not supervisor.replay and (described := supervisor.wait_ready(replay, self._stopping.is_set)):
