@@ -8,7 +8,7 @@ how many may connect: `actors.transport.admission`.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -38,6 +38,21 @@ SILENT_SECONDS = 20
 #: This process's, once it has any; all its sockets use them.
 _keys: Keys | None = None
 
+#: Contexts that nobody has closed. One that was collected as garbage would wait for its sockets to be closed, which are
+#: garbage too and may never be: for ever, and in whatever thread happens to collect.
+_contexts: set["zmq.Context[Any]"] = set()
+C = TypeVar("C", bound="zmq.Context[Any]")
+
+
+def _in_use(context: C) -> C:
+    _contexts.add(context)
+    return context
+
+
+def _terminate(context: "zmq.Context[Any]") -> None:
+    context.term()
+    _contexts.discard(context)
+
 
 def use_keys(keys: Keys | None) -> None:
     """Let every socket that this process opens from now on be encrypted and authenticated; None: plain."""
@@ -51,7 +66,7 @@ class RouterSocket:
     def __init__(
         self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None, seconds: float = 0.0
     ) -> None:
-        self._context = zmq.Context()
+        self._context = _in_use(zmq.Context())
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _limit(self._socket, max_bytes, linger_seconds=0)
         for queue in (zmq.RCVHWM, zmq.SNDHWM):
@@ -113,7 +128,7 @@ class RouterSocket:
         if self._admission is not None:
             self._admission.close()
         self._socket.close()
-        self._context.term()
+        _terminate(self._context)
 
 
 def open_router(
@@ -140,7 +155,7 @@ class DealerSocket:
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint, self._max_bytes = endpoint, max_bytes
-        self._context = zmq.Context()
+        self._context = _in_use(zmq.Context())
         self._socket = self._connected()
 
     def _connected(self) -> "zmq.Socket[bytes]":
@@ -176,7 +191,7 @@ class DealerSocket:
 
     def close(self) -> None:
         self._socket.close()
-        self._context.term()
+        _terminate(self._context)
 
 
 class AsyncDealerSocket:
@@ -184,7 +199,7 @@ class AsyncDealerSocket:
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint = endpoint
-        self._context = zmq.asyncio.Context()
+        self._context = _in_use(zmq.asyncio.Context())
         self._socket = self._context.socket(zmq.DEALER)
         _limit(self._socket, max_bytes, LINGER_SECONDS)
         _identify(self._socket)
@@ -207,7 +222,7 @@ class AsyncDealerSocket:
 
     def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
         self._socket.close(int(linger_seconds * 1000))
-        self._context.term()
+        _terminate(self._context)
 
 
 def _received(frame: zmq.Frame) -> Frame:
