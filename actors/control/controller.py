@@ -196,8 +196,9 @@ class Controller:
         return False
 
     def _ended(self, exit_: Exit) -> None:
-        if self._scaling.left(exit_.process.name):
+        if exit_.process.name in self._scaling.leaving:
             exit_.process.process.kill()  # its work is done in a process that lives on, and holds what it reserved
+            self._scaling.left(exit_.process.name)
             self._watch.forget(exit_.process.name)
         else:
             self._replace(exit_)
