@@ -37,7 +37,13 @@ class SeenByWatch(Protocol):
     since: Since
 
 
-def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], ours: Collection[str]) -> dict[str, Any]:
+def status(
+    state: RunState,
+    watched: SeenByWatch,
+    wanted: Mapping[str, int],
+    ours: Collection[str],
+    leaving: Collection[str] = (),
+) -> dict[str, Any]:
     """Everything that `leeway status` shows, as JSON.
 
     Args:
@@ -45,6 +51,7 @@ def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], our
         watched: what the controller has heard.
         wanted: processes of each role that there should be.
         ours: names of those that the controller has started, or adopted.
+        leaving: names of those that were told to leave.
     """
     now, members, replay = time.monotonic(), list(watched.members), watched.status
     tick = state.tick or Tick(interval_seconds=1.0)
@@ -59,6 +66,7 @@ def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], our
         "replay": dict(replay),
         "members": {member["name"]: member for member in members},
         "joined": [m["name"] for m in members if m["role"] in POOLED and m["name"] not in ours],
+        "leaving": sorted(leaving),
         "pools": {role: _pool(role, members, wanted, tick) | _waits(role, tick, watched.since, now) for role in POOLS},
         "versions": _versions(state, members),
         "staleness": {

@@ -29,7 +29,7 @@ from actors.replay.limits import Reason
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
-from actors.transport.address import Node
+from actors.transport.address import FREED_SECONDS, Node
 from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
@@ -85,7 +85,9 @@ class ReplayService:
         self._exported: Counter[str] = Counter()
         self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
-        self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
+        self._socket = open_router(
+            node, node.ports.replay, max_message_bytes, "network.ports.replay", seconds=FREED_SECONDS
+        )
         self.address = self._socket.endpoint
         self._thread = threading.Thread(target=self._serve, name="replay", daemon=True)
 

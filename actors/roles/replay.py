@@ -112,7 +112,7 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     identity = identity_of(recipe, folder, version)
     journal = None if config.durability == "off" else Journal(folder / FOLDER, identity, config)
     past, events = (journal.past, journal.events) if journal else (None, [])
-    tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
+    tasks = tasks_of(recipe)
     vocabulary = vocabulary_of(context.storage.model)
     kept = recipe.replay.max_progress_bytes
     buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept)
@@ -124,6 +124,11 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     for name, role in buffer.state.holders():
         board.members.heard(name, role, now)  # whoever does not come back is taken off, and loses its leases
     return buffer, board, journal
+
+
+def tasks_of(recipe: Recipe) -> StreamTasks:
+    """The tasks of a run."""
+    return StreamTasks(TaskStream(recipe.tasks, recipe.seed))
 
 
 def limits_of(config: ReplayConfig) -> ReplayLimits:
