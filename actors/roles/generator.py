@@ -22,7 +22,7 @@ from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
-from actors.roles.role import Description, Presence, RoleContext, enter
+from actors.roles.role import LEAVE_SECONDS, Description, Presence, RoleContext, enter
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.subscriber import Subscriber
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.05
 #: Share of the time to leave that handing in and taking the engine down get.
 HAND_IN_SHARE = 0.2
-#: Nobody leaves sooner (s): where all processes of a run are signalled at once its driver is too, and ends the run.
-LEAVE_SECONDS = 2.0
 
 
 def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engine:
