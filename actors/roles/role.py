@@ -30,6 +30,9 @@ from sandbox.gate import Token
 
 log = logging.getLogger(__name__)
 
+#: Nobody leaves sooner (s): where all processes of a run are signalled at once its driver is too, and ends the run.
+LEAVE_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:

@@ -27,6 +27,7 @@ class FakeReplay:
         self.reply: Mapping[str, Any] | None = {}
         self.delay_seconds = 0.0
         self.bodies: list[Mapping[str, Any]] = []
+        self.kinds: list[str] = []
         self.moments: list[float] = []
         self._router = open_router(resolve(NetworkConfig(), in_cluster=False), port, 2**20)
         self.endpoint = self._router.endpoint
@@ -40,6 +41,7 @@ class FakeReplay:
                 identity, frames = received
                 message = decode(frames, 2**20)
                 self.bodies.append(message.body)
+                self.kinds.append(message.kind)
                 self.moments.append(time.monotonic())
                 if self.reply is not None:
                     time.sleep(self.delay_seconds)
