@@ -74,7 +74,8 @@ class Controller:
         predecessor: Predecessor | None = None,
     ) -> None:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
-        self._presence = enter(recipe, folder, "controller")
+        self._presence = enter(recipe, folder, "controller", "controller")
+        metrics.RUN.info(overview.run_labels(recipe, folder))
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None

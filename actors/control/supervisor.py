@@ -163,7 +163,7 @@ class Supervisor:
             return bool(found) or stopped()
 
         try:
-            with waiting(process.name, "to come up"):
+            with waiting(process.name, "to come up", counted_as=process.role):
                 up = until(described, seconds, interval=0.0)
             if not up:
                 raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")

@@ -107,7 +107,7 @@ class Client:
 
     def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
         """The reply to a request, which is sent again every so often until it is due."""
-        with self._lock, waiting("replay", request.kind):
+        with self._lock, waiting("replay", request.kind, counted_as=request.kind):
             self._require_open(request.kind)
             number = next(self._numbers)
             frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
