@@ -32,6 +32,8 @@ TOLD: dict[str, Any] = {
     "versions": {"generator-3": {"version": 5, "behind": 1}, "generator-9": {"version": None, "behind": None}},
     "staleness": {"bound": 4, "max": 2, "last_step": 2},
     "weight_sync": {"version": 5, "members": 2, "total_seconds": 1.5, "ago_seconds": 3.0},
+    "joined": ["generator-9"],
+    "leaving": ["<generator-7>"],
     "stuck": [{"who": "learner", "on": "the replay", "what": "a full batch", "seconds": 75.0}],
     "unresponsive": {"generator-1": "<b>it did not come up"},
     "recovering": [{"role": "generator", "member": "generator-2", "fault": "died", "seconds": 4.0}],
@@ -130,6 +132,7 @@ def test_the_live_page_says_who_is_at_work_and_what_is_wrong() -> None:
         "learner waits for the replay: a full batch, for 1 min 15 s",
         "generator-1: <b>it did not come up",
         "generator: generator-2 died 4.0 s ago",
+        "Leaving: <generator-7>",
         "replay: replay died at 1:00, back after 4.0 s",
     ):
         assert said in text

@@ -74,7 +74,7 @@ def test_it_ends_when_it_is_told_to_and_leaves_the_list_of_members(
     stop = threading.Event()
     thread = threading.Thread(target=one.run, args=(stop.is_set,))
     thread.start()
-    assert until(lambda: "joined" in [m.name for m in members.alive()], 10)
+    assert until(lambda: "joined" in [m.name for m in members.alive()], 30)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
