@@ -121,7 +121,11 @@
         { ...axis, grid: { stroke: css("--line"), width: 1 }, size: wide, space: 36,
           values: (u, splits) => splits.map(units[chart.unit]) },
       ],
-      cursor: { sync: { key: chart.x, scales: ["x", null] }, y: false, drag: { x: !bars, y: false }, points: { size: 8 } },
+      cursor: {
+        // Charts of one axis share the cursor, and each is zoomed by itself: what is dragged is as wide as its chart.
+        sync: { key: chart.x, scales: ["x", null], filters: { pub: (type) => /^mouse(move|leave)$/.test(type) } },
+        y: false, drag: { x: !bars, y: false }, points: { size: 8 },
+      },
       legend: { markers: { width: 0, fill: (u, i) => found[i].stroke } },
       hooks: {
         draw: [(u) => drawMarks(u, chart)],
