@@ -8,11 +8,12 @@ import pytest
 
 from actors.config.network import NetworkConfig
 from actors.control.status import Server
+from actors.deadline import until
 from actors.report.page import parts, render
 from actors.report.state import RunState
 from actors.transport.address import resolve
 from tests.e2e.browser import Browser
-from tests.unit.actors.report.example_events import HOSTILE, learning_run, record, sample, state_of, step
+from tests.unit.actors.report.example_events import HOSTILE, evaluation, learning_run, record, sample, state_of, step
 from tests.unit.actors.report.test_page import TOLD
 
 pytestmark = pytest.mark.e2e
@@ -64,6 +65,15 @@ def test_it_keeps_up_with_the_run_and_outlives_its_controller(browser: Browser, 
     assert browser.until("document.querySelector('#samples').textContent.includes('a new one <think>')")
     reward = "document.querySelector('[data-chart=reward] .u-legend').textContent"
     assert browser.until(f"{reward}.includes('61')"), "charts keep up, too"
+    run.state.fold(evaluation("step 61", 61, 0.9, run.state.seconds + 3))
+    assert browser.until("document.querySelector('#tiles').textContent.includes('→ 90%')")
+
+    def told() -> bool:
+        browser.value("document.querySelector('[data-chart=\"busy/generator\"]').focus()")
+        browser.press("ArrowRight")
+        return bool(browser.value("document.getElementById('readout').textContent.startsWith('time ')"))
+
+    assert until(told, 60), "and show all of it"
     assert browser.complaints == []
 
     server.close()

@@ -159,7 +159,7 @@
     const drawn = plots.get(box), chart = JSON.parse(data[`chart/${box.dataset.chart}`]);
     if (!drawn || shape(drawn.chart) !== shape(chart)) return draw(box);
     const { min, max } = drawn.plot.scales.x, old = drawn.chart.xs;
-    const zoomed = chart.kind !== "bars" && old.length > 1 && (min > old[0] || max < old[old.length - 1]);
+    const zoomed = chart.kind !== "bars" && old.length > 1 && min != null && (min > old[0] || max < old[old.length - 1]);
     Object.assign(drawn.chart, chart);
     drawn.plot.batch(() => {
       drawn.plot.setData(columns(chart), !zoomed);
@@ -244,7 +244,7 @@
   function update(changed) {
     for (const [name, text] of Object.entries(changed)) if (!name.startsWith("part/")) data[name] = text;
     for (const [name, text] of Object.entries(changed)) if (name.startsWith("part/")) replace(name.slice(5), text);
-    for (const box of plots.keys()) if (`chart/${box.dataset.chart}` in changed) redraw(box);
+    for (const box of [...plots.keys()]) if (`chart/${box.dataset.chart}` in changed) redraw(box);
     for (const box of document.querySelectorAll(".chart.empty"))
       if (`chart/${box.dataset.chart}` in changed) draw(box);
   }
