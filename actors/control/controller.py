@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.config.loading import dump
 from actors.config.recipe import Recipe
 from actors.control import overview
-from actors.control.recording import Recording
+from actors.control.recording import Recording, run_info
 from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
@@ -34,7 +33,6 @@ from actors.report import advice
 from actors.report.health import warnings
 from actors.report.html import render
 from actors.report.recorder import BEGINNING, RunRecorder
-from actors.report.state import RunInfo
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.transport.keys import ensure_token
@@ -74,7 +72,8 @@ class Controller:
         predecessor: Predecessor | None = None,
     ) -> None:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
-        self._presence = enter(recipe, folder, "controller")
+        self._presence = enter(recipe, folder, "controller", "controller")
+        metrics.RUN.info(overview.run_labels(recipe, folder))
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
@@ -386,16 +385,3 @@ class Controller:
 
     def page(self) -> str:
         return render(self._recording.state)
-
-
-def run_info(recipe: Recipe, folder: Path) -> RunInfo:
-    """What displays and reports know of a run before it starts."""
-    return RunInfo(
-        recipe=recipe.name,
-        seed=recipe.seed,
-        folder=folder,
-        total_steps=recipe.steps,
-        max_staleness=recipe.replay.max_staleness,
-        groups_per_batch=recipe.replay.groups_per_batch,
-        configuration=dump(recipe),
-    )

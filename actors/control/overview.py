@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from actors.config.model import FolderModel
+from actors.config.recipe import Recipe
 from actors.control.recoveries import Recoveries
 from actors.control.since import Since
 from actors.control.supervisor import POOLED
@@ -137,6 +140,12 @@ def _stuck(members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             answer = {"on": "its engine", "what": "an answer", "seconds": report["unanswered_seconds"]}
             found.append({"who": member["name"], **answer})
     return sorted(found, key=lambda wait: -float(wait["seconds"]))
+
+
+def run_labels(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """The labels of `leeway_run_info`."""
+    model = recipe.model.path if isinstance(recipe.model, FolderModel) else recipe.model.kind
+    return {"run": folder.name, "recipe": recipe.name, "objective": recipe.learner.objective.name, "model": model}
 
 
 def targets(members: Iterable[Mapping[str, Any]], run: str) -> list[dict[str, Any]]:

@@ -9,14 +9,14 @@ import socket
 import threading
 from typing import Any, Literal, Protocol
 
-import prometheus_client
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
+from actors.observability.exposition import EXPORTED
 from actors.transport.address import FREED_SECONDS, Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
 
@@ -100,8 +100,9 @@ def application(run: StatusSource, token: str | None, everything: bool, instance
         return run.targets()
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    def metrics(request: Request) -> Response:
+        text, content_type = EXPORTED.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     @app.get("/")
     def page() -> HTMLResponse:

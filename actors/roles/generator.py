@@ -60,7 +60,7 @@ class Generator:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        self._presence = enter(context.recipe, context.storage.folder, context.name, context.replay)
+        self._presence = enter(context.recipe, context.storage.folder, context.name, "generator", context.replay)
         self._session = Session(context, self._presence)
 
     def describe(self) -> Description:

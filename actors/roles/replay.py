@@ -1,9 +1,12 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
 import logging
+import math
+import shutil
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from actors.config.recipe import Recipe
 from actors.config.roles import ReplayConfig
 from actors.errors import JournalError, JournalHeldError, RunError
 from actors.models.tokenizer import vocabulary_of
+from actors.observability import metrics
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
@@ -58,7 +62,7 @@ class ReplayRole:
 
     def __init__(self, context: RoleContext) -> None:
         recipe = context.recipe
-        self._presence = enter(recipe, context.storage.folder, context.name)
+        self._presence = enter(recipe, context.storage.folder, context.name, "replay")
         try:
             buffer, board, journal = brought_back(context)
         except JournalHeldError:
@@ -76,6 +80,8 @@ class ReplayRole:
             clock=context.clock,
             journal=journal,
         )
+        for label, folder in (("run", context.storage.folder), ("journal", context.storage.folder / FOLDER)):
+            metrics.DISK_FREE.labels(label).set_function(partial(room_in, folder))
         self._service.start()
         self._stopping = threading.Event()
 
@@ -97,6 +103,14 @@ class ReplayRole:
             if self._service.join(WATCH_SECONDS):
                 raise RunError("the replay's thread ended; see the log of the replay")
         self._service.stop()
+
+
+def room_in(folder: Path) -> float:
+    """Free space on the disk of a folder (bytes), for this process; NaN where it is not there."""
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return math.nan
 
 
 def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:

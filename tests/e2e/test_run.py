@@ -163,7 +163,7 @@ def test_a_killed_driver_leaves_nothing(start: Start) -> None:
     assert temporary.exists()
     run.kill(signal.SIGKILL)
     assert nothing_left(processes)
-    assert until(lambda: not temporary.exists(), 10), "sockets are left behind"
+    assert until(lambda: not temporary.exists(), 30), "sockets are left behind"
     usable(run)
     assert list((run.folder / "checkpoints").glob("step-*"))
 

@@ -35,7 +35,7 @@ class Verifier:
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
+        self._presence = enter(context.recipe, self._folder, context.name, "verifier", context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -143,8 +143,10 @@ def score_group(
     """
     try:
         doing = f"scores of group {group['group_id']}"
-        with metrics.busy("verifier"), metrics.VERIFICATION.time(), waiting("its sandbox", doing):
+        start = time.monotonic()
+        with metrics.busy("verifier"), waiting("its sandbox", doing):
             verdict = _verdict(pool, group, seconds, preference)
+        metrics.VERIFICATION.observe(time.monotonic() - start, metrics.exemplar(group["group_id"]))
         client.request("verdict", verdict)
     except PeerTimeoutError as error:
         log.warning("%s; the verdict is lost and the group will be verified again", error)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from actors.config.loading import load
 from actors.control.controller import Controller, Predecessor
 from actors.control.placement import Resources
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
+from actors.observability.exposition import CONTROLLER
 from actors.roles.replay import ReplayRole
 from actors.roles.role import RoleContext
 from actors.transport.client import Client
@@ -392,4 +392,4 @@ def test_a_run_of_which_every_group_is_dropped_warns_and_ends(life: Life) -> Non
     assert "fruitless: " in log
     summary = json.loads((life.folder / "summary.json").read_text())
     assert "fruitless" in [warning["symptom"] for warning in summary["warnings"]]
-    assert REGISTRY.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1
+    assert CONTROLLER.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1

@@ -127,7 +127,7 @@ def test_ports_come_from_the_range_or_are_refused() -> None:
             return False
         return True
 
-    assert until(free, 10)
+    assert until(free, 30)
 
 
 def test_what_is_bound_is_not_what_is_advertised() -> None:
