@@ -53,6 +53,10 @@ class Process(Protocol):
     def kill(self) -> None: ...
 
 
+#: What Ray's error about an actor contains whose process ended from outside, or crashed.
+KILLED = "SYSTEM_ERROR"
+
+
 class Ended(NamedTuple):
     """A process that has ended, and why it died: None where its `run` returned.
 
@@ -60,11 +64,13 @@ class Ended(NamedTuple):
         process: as `start` returned it.
         reason: in one line.
         refused: whether another in its place would meet the same error.
+        killed: whether its process was gone before it could say anything.
     """
 
     process: Process
     reason: str | None
     refused: bool = False
+    killed: bool = False
 
 
 class Living(NamedTuple):
@@ -146,7 +152,7 @@ class RayStarter:
             time.sleep(seconds)
             return []
         done, _ = ray.wait(list(by_reference), num_returns=min(count, len(by_reference)), timeout=seconds)
-        return [Ended(by_reference[reference], *_reason(reference)) for reference in done]
+        return [_ended(by_reference[reference], reference) for reference in done]
 
     def adopt(self) -> list[Living]:
         found = []
@@ -248,18 +254,19 @@ class Once:
             raise self._error
 
 
-def _reason(reference: Any) -> tuple[str | None, bool]:
-    """Why an actor's `run` ended, None where it returned; and whether another's would end by the same."""
+def _ended(process: Process, reference: Any) -> Ended:
+    """Why an actor's `run` ended."""
     try:
         ray.get(reference, timeout=1)
     except ray.exceptions.RayError as error:
-        return root_cause(error), isinstance(getattr(error, "cause", None), REFUSALS)
-    return None, False
+        refused = isinstance(getattr(error, "cause", None), REFUSALS)
+        return Ended(process, root_cause(error), refused, killed=KILLED in str(error))
+    return Ended(process, None)
 
 
 def root_cause(error: BaseException) -> str:
     """What went wrong in an actor, in one line without Ray's traceback."""
-    if "SYSTEM_ERROR" in str(error):
+    if KILLED in str(error):
         return "its process was killed, or crashed"
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, ERRORS):

@@ -3,20 +3,24 @@
 What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
 """
 
+import logging
+import secrets
 import socket
 import threading
 from typing import Any, Literal, Protocol
 
-import prometheus_client
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
-from actors.transport.address import Node, listen, split, url
+from actors.observability.exposition import EXPORTED
+from actors.transport.address import FREED_SECONDS, Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
+
+log = logging.getLogger(__name__)
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
@@ -63,14 +67,14 @@ def admits(token: str | None, everything: bool) -> Admits:
     return admit
 
 
-def application(run: StatusSource, token: str | None, everything: bool) -> FastAPI:
+def application(run: StatusSource, token: str | None, everything: bool, instance: str) -> FastAPI:
     app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """The controller is alive."""
-        return {"status": "ok"}
+        """The controller is alive, and which one it is."""
+        return {"status": "ok", "instance": instance}
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
@@ -96,8 +100,9 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
         return run.targets()
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    def metrics(request: Request) -> Response:
+        text, content_type = EXPORTED.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -106,35 +111,45 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
     return app
 
 
-def _listen(node: Node, preferred: int) -> socket.socket:
+def _listen(node: Node, before: str | None) -> socket.socket:
+    if before is None:
+        return listen(node, node.ports.status, "network.ports.status")
+    port = node.ports.status or (split(before)[1] if before else 0)
     try:
-        return listen(node, preferred or node.ports.status, "network.ports.status")
-    except RunError:
-        if not preferred:
-            raise
+        return listen(node, port, "network.ports.status", FREED_SECONDS)
+    except RunError as error:
+        log.warning("%s; the status page moves, and the run goes on", error)
         return listen(node)
 
 
 class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it, and `instance`
+    is what tells it from every other one.
 
     Args:
         run: what the pages show.
         node: where to listen.
         token: of whoever may change the run; None: nobody.
         everything: whether to look needs the token, too.
-        before: where the page was until now; it stays there if that can be.
+        before: where the page of the controller was whose place this one takes, empty where nobody knows; it stays
+            there if that can be, once that controller has ended. None where there was none.
     """
 
     def __init__(
-        self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False, before: str = ""
+        self,
+        run: StatusSource,
+        node: Node,
+        token: str | None = None,
+        everything: bool = False,
+        before: str | None = None,
     ) -> None:
-        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
+        self._listener = _listen(node, before)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
+        self.instance = secrets.token_hex(8)
         self._server = uvicorn.Server(
-            uvicorn.Config(application(run, token, everything), log_level="warning", lifespan="off")
+            uvicorn.Config(application(run, token, everything, self.instance), log_level="warning", lifespan="off")
         )
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()

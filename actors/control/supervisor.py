@@ -66,13 +66,15 @@ class Supervised:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A process that has ended; `reason` is None where its work was done. One that `hung` was killed for it, and one
-    that `refused` ended by an error that another in its place would meet as well."""
+    """A process that has ended; `reason` is None where its work was done. One that `hung` was killed for it, one that
+    `refused` ended by an error that another in its place would meet as well, and one that was `killed` ended by none.
+    """
 
     process: Supervised
     reason: str | None
     hung: bool = False
     refused: bool = False
+    killed: bool = False
 
 
 class Supervisor:
@@ -161,7 +163,7 @@ class Supervisor:
             return bool(found) or stopped()
 
         try:
-            with waiting(process.name, "to come up"):
+            with waiting(process.name, "to come up", counted_as=process.role):
                 up = until(described, seconds, interval=0.0)
             if not up:
                 raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")
@@ -175,7 +177,7 @@ class Supervisor:
         exits = []
         for ended in self._starter.ended([p.process for p in self._processes.values()], 1, seconds):
             process = by_process[id(ended.process)]
-            exits.append(Exit(process, self._why(process, ended.reason), refused=ended.refused))
+            exits.append(Exit(process, self._why(process, ended.reason), refused=ended.refused, killed=ended.killed))
             del self._processes[process.name]
         return exits
 
@@ -212,11 +214,12 @@ class Supervisor:
         if exit_.refused and dead.role not in POOLED:
             raise RunError(f"the {dead.name} gave up: {reason}; {self._advice(dead)}")
         if not dead.up and self._never_comes_up(dead.role):
-            if not self._left(dead.role):
+            if self._left(dead.role):
+                log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
+                self.vacancies.add(dead.role, dead.name)
+                return []
+            if not exit_.killed or dead.role not in self._ever_up:
                 raise RunError(f"{dead.name} did not come up: {reason}; {self._advice(dead)}")
-            log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
-            self.vacancies.add(dead.role, dead.name)
-            return []
         if dead.role in POOLED and dead.up and exit_.reason is None:
             # It has left, as its node may have to.
             return [self.start(dead.role)]

@@ -47,9 +47,10 @@ class Desk:
         """Call a method of a process."""
         return getattr(self._processes[number], what)(*arguments)
 
-    def ended(self, numbers: Sequence[int], count: int, seconds: float) -> list[tuple[int, str | None]]:
+    def ended(self, numbers: Sequence[int], count: int, seconds: float) -> list[tuple[int, str | None, bool]]:
         found = self._starter.ended([self._processes[number] for number in numbers], count, seconds)
-        return [(self._processes.index(e.process), e.reason) for e in found if isinstance(e.process, FleetProcess)]
+        processes = [(e.process, e) for e in found if isinstance(e.process, FleetProcess)]
+        return [(self._processes.index(process), e.reason, e.killed) for process, e in processes]
 
     def adopt(self) -> list[tuple[str, str, int]]:
         return [(p.role, p.name, self._number(p)) for p in self._starter.living()]
@@ -114,7 +115,8 @@ class DeskStarter:
 
     def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
         numbers = [p.number for p in processes if isinstance(p, DeskProcess)]
-        return [Ended(self._process(number), reason) for number, reason in self._desk.ended(numbers, count, seconds)]
+        found = self._desk.ended(numbers, count, seconds)
+        return [Ended(self._process(number), reason, killed=killed) for number, reason, killed in found]
 
     def adopt(self) -> list[Living]:
         return [Living(role, name, self._process(number)) for role, name, number in self._desk.adopt()]

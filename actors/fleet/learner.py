@@ -75,7 +75,7 @@ class SyntheticLearner:
         self._stopping = self._loaded = False
         self._version, self._weights, self._durable = 0, UNTRAINED, -1
         self._published: int | None = None
-        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
+        self._presence = enter(context.recipe, self._folder, context.name, "learner", context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -196,10 +196,14 @@ class SyntheticLearner:
         """Write a checkpoint and commit it, unless the newest one holds this version."""
         if self._durable == self._version:
             return
+        start = time.monotonic()
         snapshot = self._client.request("snapshot", {"version": self._version}).body["snapshot"]
         folder = self._folder / "checkpoints" / checkpoint_name(self._version)
         write_checkpoint(folder, {"replay": snapshot, "version": self._version, "weights": self._weights})
         self._durable = self._version
+        metrics.CHECKPOINTS.inc()
+        metrics.CHECKPOINT.observe(time.monotonic() - start)
+        metrics.CHECKPOINT_VERSION.set(self._version)
         self._client.request("committed", {"version": self._version})
         self._note(committed=self._version, weights=self._weights)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
-from actors.transport.client import MAX_REPLY_BYTES
+from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES
 from actors.transport.codec import Array, Message, decode, encode
 from actors.transport.lifeline import REPLY_SECONDS, Lifeline
 from actors.transport.sockets import AsyncDealerSocket
@@ -64,6 +64,7 @@ class MultiplexedClient:
         self._address = self._lifeline.replay
         self._socket = AsyncDealerSocket(self._address, MAX_REPLY_BYTES)
         self._reading = asyncio.create_task(self._read(self._socket))
+        self._watching = asyncio.create_task(self._watch(self._socket))
 
     async def request(
         self,
@@ -131,6 +132,11 @@ class MultiplexedClient:
             if answer is not None and not answer.done():
                 answer.set_result(reply)
 
+    async def _watch(self, socket: AsyncDealerSocket) -> None:
+        await socket.lost()
+        await asyncio.sleep(LOST_SECONDS)
+        self._reopen()
+
     def _reopen(self) -> None:
         """An unsent request must not pile up, to be answered when nobody waits for it; all that wait ask again."""
         self.close()
@@ -141,4 +147,5 @@ class MultiplexedClient:
 
     def close(self) -> None:
         self._reading.cancel()
+        self._watching.cancel()
         self._socket.close(0.0)

@@ -48,6 +48,7 @@ class FleetProcess:
     described: Description | None = None
     ended: bool = False
     reason: str | None = None
+    killed: bool = False
 
     def describe(self, seconds: float) -> Description | None:
         changed = self.place.changed
@@ -149,6 +150,7 @@ class Place:
             self.relay.close()
         with self.changed:
             for role in self.roles.values():
+                role.killed = True
                 self._end(role, f"its process was killed, or crashed (exit code {self.process.exitcode})")
             self.roles.clear()
             self.changed.notify_all()
@@ -218,7 +220,7 @@ class FleetStarter:
         mine = [p for p in processes if isinstance(p, FleetProcess)]
         with self._changed:
             self._changed.wait_for(lambda: sum(p.ended for p in mine) >= max(1, min(count, len(mine))), seconds)
-            return [Ended(p, p.reason) for p in mine if p.ended]
+            return [Ended(p, p.reason, killed=p.killed) for p in mine if p.ended]
 
     def living(self) -> list[FleetProcess]:
         """All that have not ended."""

@@ -146,6 +146,18 @@ def lock(descriptor: int) -> None:
         log.warning("no lock could be had (%s): nothing keeps two processes from one run folder here", error.strerror)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process has such a file; nothing is waited for, and False where that cannot be known."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def read_back(folder: Path) -> list[Event]:
     """What a run wrote before it is resumed: every metric, and the latest samples.
 

@@ -7,7 +7,6 @@ built ──▶ runs ──┬─ ends by itself: its work is done, or an error 
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -19,10 +18,6 @@ log = logging.getLogger(__name__)
 
 #: How often it is looked whether the role has ended, or is to (s).
 WATCH_SECONDS = 0.2
-#: How often the replay is asked whether it is there (s).
-ASK_SECONDS = 5.0
-#: Longest wait for its answer (s).
-ANSWER_SECONDS = 10.0
 #: Longest wait for the replay to hear that the role has left (s).
 LEAVE_SECONDS = 2.0
 
@@ -37,7 +32,8 @@ class Alone:
     Args:
         role: what it is.
         context: as of any starter.
-        patience_seconds: the run is taken for over where its replay has not answered for so long (s).
+        patience_seconds: the run is taken for over where its replay has answered none of the role's requests for so
+            long (s).
     """
 
     def __init__(self, role: str, context: RoleContext, patience_seconds: float) -> None:
@@ -59,11 +55,19 @@ class Alone:
             Exception: what broke it.
         """
         self._thread.start()
-        if self._context.replay:
-            with closing(Client(self._context.replay, self._context.name, self._role_name)) as client:
-                self._watch(stopped, client)
-        else:
-            self._watch(stopped, None)
+        alone_seconds = 0.0
+        while self._thread.is_alive() and not stopped() and alone_seconds < self._patience:
+            self._thread.join(WATCH_SECONDS)
+            if self._context.replay:
+                alone_seconds = self._context.lifeline.alone(WATCH_SECONDS)
+        self._end()
+        if self._failure is not None:
+            raise self._failure
+        if alone_seconds >= self._patience:
+            raise RunError(
+                f"the replay at {self._context.replay} has not answered for {self._patience:g} s: the run is over, or "
+                "the way there is cut"
+            )
 
     def _run(self) -> None:
         try:
@@ -71,26 +75,7 @@ class Alone:
         except BaseException as error:  # noqa: BLE001 - handed on to the thread that waits for this one
             self._failure = error
 
-    def _watch(self, stopped: Callable[[], bool], client: Client | None) -> None:
-        heard = asked = time.monotonic()
-        gone = False
-        while self._thread.is_alive() and not stopped() and not gone:
-            self._thread.join(WATCH_SECONDS)
-            if client is not None and time.monotonic() - asked > ASK_SECONDS:
-                if _answers(client):
-                    heard = time.monotonic()
-                asked = time.monotonic()
-                gone = asked - heard > self._patience
-        self._end(client)
-        if self._failure is not None:
-            raise self._failure
-        if gone:
-            raise RunError(
-                f"the replay at {self._context.replay} has not answered for {self._patience:g} s: the run is over, or "
-                "the way there is cut"
-            )
-
-    def _end(self, client: Client | None) -> None:
+    def _end(self) -> None:
         recipe, left = self._context.recipe, False
         if isinstance(self._role, Leaver):
             self._role.drain()
@@ -101,19 +86,14 @@ class Alone:
         self._thread.join(seconds)
         if self._thread.is_alive():
             raise StuckError(f"{self._context.name} did not end within {seconds:g} s, and is killed")
-        if client is not None and not left:
-            try:  # what it held is issued again at once
-                client.request("remove_member", {"name": self._context.name}, deadline_seconds=LEAVE_SECONDS)
+        if self._context.replay and not left:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Have what it held issued again at once."""
+        context = self._context
+        with closing(Client(context.replay, context.name, self._role_name)) as client:
+            try:
+                client.request("remove_member", {"name": context.name}, deadline_seconds=LEAVE_SECONDS)
             except (PeerTimeoutError, ProtocolError) as error:
                 log.info("%s; the list of members will notice", error)
-
-
-def _answers(client: Client) -> bool:
-    try:
-        client.request("directory", deadline_seconds=ANSWER_SECONDS)
-    except PeerTimeoutError as error:
-        log.warning("%s", error)
-        return False
-    except ProtocolError as error:
-        log.warning("%s", error)
-    return True

@@ -7,11 +7,13 @@ that nobody has read yet, waits in its own TCP connection; a ROUTER takes from a
 how many may connect: `actors.transport.admission`.
 """
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
 
 from actors.errors import PeerTimeoutError, RunError
 from actors.transport.address import Node, bind_port, endpoint
@@ -38,6 +40,21 @@ SILENT_SECONDS = 20
 #: This process's, once it has any; all its sockets use them.
 _keys: Keys | None = None
 
+#: Contexts that nobody has closed. One that was collected as garbage would wait for its sockets to be closed, which are
+#: garbage too and may never be: for ever, and in whatever thread happens to collect.
+_contexts: set["zmq.Context[Any]"] = set()
+C = TypeVar("C", bound="zmq.Context[Any]")
+
+
+def _in_use(context: C) -> C:
+    _contexts.add(context)
+    return context
+
+
+def _terminate(context: "zmq.Context[Any]") -> None:
+    context.term()
+    _contexts.discard(context)
+
 
 def use_keys(keys: Keys | None) -> None:
     """Let every socket that this process opens from now on be encrypted and authenticated; None: plain."""
@@ -48,8 +65,10 @@ def use_keys(keys: Keys | None) -> None:
 class RouterSocket:
     """A server's socket; `endpoint` is its address as others reach it. One thread at a time may use it."""
 
-    def __init__(self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None) -> None:
-        self._context = zmq.Context()
+    def __init__(
+        self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None, seconds: float = 0.0
+    ) -> None:
+        self._context = _in_use(zmq.Context())
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _limit(self._socket, max_bytes, linger_seconds=0)
         for queue in (zmq.RCVHWM, zmq.SNDHWM):
@@ -68,7 +87,7 @@ class RouterSocket:
         try:
             if _keys is not None:
                 self._admission = self._guarded(_keys, limits or Limits.of_this_process())
-            bound = bind_port(node, bind, port, key)
+            bound = bind_port(node, bind, port, key, seconds)
             if self._admission is not None:
                 self._admission.port = bound
             self.endpoint = endpoint(node.advertise, bound)
@@ -111,10 +130,12 @@ class RouterSocket:
         if self._admission is not None:
             self._admission.close()
         self._socket.close()
-        self._context.term()
+        _terminate(self._context)
 
 
-def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None) -> RouterSocket:
+def open_router(
+    node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None, seconds: float = 0.0
+) -> RouterSocket:
     """Listen for clients.
 
     Args:
@@ -123,27 +144,40 @@ def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Li
         max_bytes: size of the largest message; a peer that sends a larger one is disconnected.
         key: option that fixes the port, for the error.
         limits: how many may connect, where the process has keys; by default what it can afford.
+        seconds: how long a fixed port may still be taken, by a process that is being ended (s).
 
     Raises:
         RunError: where no port is free, `network.bind` is no address of this machine, or the keys are not a server's.
     """
-    return RouterSocket(node, port, max_bytes, key, limits)
+    return RouterSocket(node, port, max_bytes, key, limits, seconds)
+
+
+#: What a client's socket tells of its connection.
+_OBSERVED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class DealerSocket:
-    """A client's socket, connected to the server at `endpoint`. One thread at a time may use it."""
+    """A client's socket, connected to the server at `endpoint`. One thread at a time may use it.
+
+    Attributes:
+        lost: whether the server was there, and the connection broke: it has ended, and what it was asked may be lost.
+    """
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint, self._max_bytes = endpoint, max_bytes
-        self._context = zmq.Context()
-        self._socket = self._connected()
+        self._context = _in_use(zmq.Context())
+        self._connect()
 
-    def _connected(self) -> "zmq.Socket[bytes]":
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        _limit(socket, self._max_bytes, linger_seconds=0)
-        _identify(socket)
-        socket.connect(self._endpoint)
-        return socket
+    def _connect(self) -> None:
+        self.lost = self._greeted = False
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        _limit(self._socket, self._max_bytes, linger_seconds=0)
+        _identify(self._socket)
+        self._events = self._socket.get_monitor_socket(_OBSERVED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._events, zmq.POLLIN)
+        self._socket.connect(self._endpoint)
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Queue a message.
@@ -151,14 +185,31 @@ class DealerSocket:
         Raises:
             PeerTimeoutError: where the queue stays full.
         """
+        while self._events.poll(0):  # of before: what is sent now is lost by nothing that has happened already
+            self._observe()
+        if self.lost:
+            self.reconnect()
         try:
             self._socket.send_multipart(frames, copy=False)
         except zmq.Again as error:
             raise PeerTimeoutError(f"{self._endpoint} has read nothing for {SEND_SECONDS:g} s") from error
 
     def poll(self, seconds: float) -> bool:
-        """Wait for a message; whether there is one."""
-        return bool(self._socket.poll(int(seconds * 1000)))
+        """Wait for a message; whether there is one. The wait ends, too, where the connection is lost."""
+        end = time.monotonic() + seconds
+        while True:
+            ready = dict(self._poller.poll(int(max(0.0, end - time.monotonic()) * 1000)))
+            if self._events in ready:
+                self._observe()
+            if self._socket in ready:
+                return True
+            if self.lost or not ready:
+                return False
+
+    def _observe(self) -> None:
+        happened = parse_monitor_message(self._events.recv_multipart())["event"]
+        self._greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.lost |= self._greeted and happened == zmq.EVENT_DISCONNECTED
 
     def receive(self) -> list[Frame]:
         """The frames of the next message; call it after `poll`."""
@@ -166,12 +217,18 @@ class DealerSocket:
 
     def reconnect(self) -> None:
         """Forget whatever was not sent or not received yet."""
-        self._socket.close()
-        self._socket = self._connected()
+        self._disconnect()
+        self._connect()
+
+    def _disconnect(self) -> None:
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._events.close()
+            self._socket.close()
 
     def close(self) -> None:
-        self._socket.close()
-        self._context.term()
+        self._disconnect()
+        _terminate(self._context)
 
 
 class AsyncDealerSocket:
@@ -179,10 +236,11 @@ class AsyncDealerSocket:
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint = endpoint
-        self._context = zmq.asyncio.Context()
+        self._context = _in_use(zmq.asyncio.Context())
         self._socket = self._context.socket(zmq.DEALER)
         _limit(self._socket, max_bytes, LINGER_SECONDS)
         _identify(self._socket)
+        self._events = self._socket.get_monitor_socket(_OBSERVED)
         self._socket.connect(endpoint)
 
     async def send(self, frames: Sequence[Frame]) -> None:
@@ -200,9 +258,21 @@ class AsyncDealerSocket:
         """The frames of the next message, whenever it comes."""
         return await self._socket.recv_multipart()
 
+    async def lost(self) -> None:
+        """Wait until a connection that was there breaks: the server has ended, and what it was asked may be lost."""
+        greeted = False
+        while True:
+            happened = parse_monitor_message(await self._events.recv_multipart())["event"]
+            if greeted and happened == zmq.EVENT_DISCONNECTED:
+                return
+            greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
     def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._events.close()
         self._socket.close(int(linger_seconds * 1000))
-        self._context.term()
+        _terminate(self._context)
 
 
 def _received(frame: zmq.Frame) -> Frame:

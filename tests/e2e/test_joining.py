@@ -30,6 +30,7 @@ SMALL = {
     "generators.engine": "synthetic",
     "generators.count": "0",
     "generators.synthetic.tokens_per_second": "200",
+    "generators.drain_seconds": "10",
     "network.joining": "[generator]",
     "network.curve": "required",
     "network.ports.replay": str(PORT),
@@ -80,7 +81,7 @@ class Joined:
         logs = [Path(self._log.name), *self.folder.glob("logs/*.log")]
         return "\n".join(path.read_text()[-2000:] for path in logs)
 
-    def end(self, seconds: float = 40.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 

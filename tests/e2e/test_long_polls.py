@@ -56,7 +56,7 @@ class World:
 
         self.threads.append(threading.Thread(target=ask))
         self.threads[-1].start()
-        assert until(lambda: len(self.service._polls) == before + 1, 10)
+        assert until(lambda: len(self.service._polls) == before + 1, 30)
 
     def client(self, worker: str, role: str) -> Client:
         return Client(self.service.address, worker, role)
@@ -90,7 +90,7 @@ def test_what_is_freed_is_shared_by_those_who_wait_for_it(world: World) -> None:
     for number in (1, 2):
         world.wait(f"generator-{number}", "generator", "lease", version=0, capacity=8)
     world.client("controller", "controller").request("remove_member", {"name": "generator-0"})
-    assert until(lambda: len(world.answers) == 2, 10)
+    assert until(lambda: len(world.answers) == 2, 30)
     assert {worker: len(body["tasks"]) for worker, body in world.answers.items()} == {
         "generator-1": 4,
         "generator-2": 4,
@@ -105,7 +105,7 @@ def test_idle_workers_are_not_looked_at(world: World) -> None:
         world.client("learner", "learner").request("status")
     assert len(world.buffer.asked) == asked + 51, "nothing came that a verifier waits for"
     submit(world, tasks[0])
-    assert until(lambda: bool(world.answers), 10)
+    assert until(lambda: bool(world.answers), 30)
     assert list(world.answers) == ["verifier-0"], "it has waited longest"
     assert world.buffer.asked.count("verifier-1") == 0
 
@@ -114,5 +114,5 @@ def test_a_generator_gets_work_as_soon_as_it_has_the_weights_for_it(world: World
     lease(world)
     world.wait("generator-1", "generator", "lease", version=0, capacity=2)
     world.client("generator-1", "generator").request("heartbeat", {"report": Report(version=1).model_dump()})
-    assert until(lambda: bool(world.answers), 10)
+    assert until(lambda: bool(world.answers), 30)
     assert len(world.answers["generator-1"]["tasks"]) == 2

@@ -13,7 +13,8 @@ from actors.roles.role import Description, RoleContext
 
 @dataclass(eq=False)
 class FakeProcess:
-    """A process that does nothing. `death` is why it died; None with `done` set means that its work is done."""
+    """A process that does nothing. `death` is why it died; None with `done` set means that its work is done. One that
+    has `vanished` was killed by somebody else."""
 
     role: str
     context: RoleContext
@@ -24,6 +25,7 @@ class FakeProcess:
     done: bool = False
     death: str | None = None
     refused: bool = False
+    vanished: bool = False
     told: list[str] = field(default_factory=list)
     stopped: bool = False
     drained: bool = False
@@ -68,7 +70,7 @@ class FakeStarter:
     def ended(self, processes: Sequence[Process], count: int, seconds: float) -> list[Ended]:
         mine = [p for p in processes if isinstance(p, FakeProcess)]
         until(lambda: sum(p.done for p in mine) >= count, min(seconds, 0.2), interval=0.01)
-        return [Ended(p, p.death, p.refused) for p in mine if p.done]
+        return [Ended(p, p.death, p.refused, p.vanished) for p in mine if p.done]
 
     def adopt(self) -> list[Living]:
         return [Living(p.role, p.context.name, p) for p in self.started if not (p.done or p.killed)]

@@ -36,7 +36,7 @@ def test_it_ends_a_run_when_its_pipe_closes(tmp_path: Path, sleepers: list[subpr
         [sys.executable, "-I", "-S", reaper.__file__, "run-a", str(folder)], stdin=subprocess.PIPE
     )
     assert watcher.stdin is not None
-    assert until(lambda: marked.pid in reaper.marked("run-a"), 5)
+    assert until(lambda: marked.pid in reaper.marked("run-a"), 30)
     assert marked.poll() is None
     watcher.stdin.close()
     assert watcher.wait(15) == 0

@@ -1,6 +1,7 @@
 """The controller's pages, without a run behind them."""
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from actors.config.network import NetworkConfig, PortsConfig
+from actors.control import status
 from actors.control.status import MAX_BODY_BYTES, Server
 from actors.errors import RecipeError, RunError
 from actors.transport.address import resolve
@@ -59,7 +61,8 @@ def get(server: Server, path: str, token: str | None = None, method: str = "GET"
 
 
 def test_it_is_alive_before_it_is_ready(server: Server, source: Source) -> None:
-    assert get(server, "/healthz") == (200, '{"status":"ok"}')
+    code, said = get(server, "/healthz")
+    assert (code, json.loads(said)) == (200, {"status": "ok", "instance": server.instance})
     assert get(server, "/readyz")[0] == 503
     source.is_ready = True
     assert get(server, "/readyz")[0] == 200
@@ -77,6 +80,26 @@ def test_a_taken_port_is_named_with_its_key(server: Server) -> None:
     node = resolve(NetworkConfig(ports=PortsConfig(status=port)), in_cluster=False)
     with pytest.raises(RunError, match=rf"network.ports.status.*{port}"):
         Server(Source(), node)
+
+
+def test_a_page_stays_where_it_was_until_its_controller_was_ended(server: Server, source: Source) -> None:
+    port = int(server.address.rpartition(":")[2])
+    threading.Timer(0.2, server.close).start()
+    for ports in (PortsConfig(), PortsConfig(status=port)):
+        node = resolve(NetworkConfig(ports=ports), in_cluster=False)
+        with closing(Server(source, node, before=server.url)) as successor:
+            assert successor.url == server.url
+
+
+def test_a_page_moves_where_its_port_is_not_freed(
+    server: Server, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "FREED_SECONDS", 0.1)
+    port = int(server.address.rpartition(":")[2])
+    node = resolve(NetworkConfig(ports=PortsConfig(status=port)), in_cluster=False)
+    with closing(Server(source, node, before="")) as successor:
+        assert get(successor, "/healthz")[0] == 200
+        assert successor.url != server.url
 
 
 def test_what_changes_something_needs_the_token(source: Source) -> None:

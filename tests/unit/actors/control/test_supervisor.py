@@ -198,6 +198,27 @@ def test_a_replacement_that_fails_to_start_is_tried_once_more_and_then_the_run_e
         watched.replace(die(watched, starter, "CUDA out of memory"))
 
 
+def test_one_that_is_killed_while_it_comes_up_is_replaced_for_as_long_as_there_are_restarts() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "controller.restarts=4")
+    watched.came_up(watched.start("generator").name)
+    for _ in range(4):
+        starter.started[-1].vanished = True
+        started(watched.replace(die(watched, starter, "killed")))
+    starter.started[-1].vanished = True
+    with pytest.raises(RunError, match=r"killed.* after 4 restarts"):
+        watched.replace(die(watched, starter, "killed"))
+
+
+def test_a_first_start_that_is_killed_ends_the_run_as_one_that_fails() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter)
+    watched.start("generator")
+    starter.started[-1].vanished = True
+    with pytest.raises(RunError, match="did not come up: killed"):
+        watched.replace(die(watched, starter, "killed"))
+
+
 def test_where_others_are_up_the_place_of_one_that_does_not_start_stays_empty() -> None:
     starter = FakeStarter()
     watched = supervisor(starter)

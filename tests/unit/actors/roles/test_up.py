@@ -11,6 +11,7 @@ from actors.config.loading import load
 from actors.config.network import NetworkConfig
 from actors.deadline import until
 from actors.errors import EngineError, RunError
+from actors.membership import Report
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.limits import ReplayLimits
@@ -20,6 +21,7 @@ from actors.roles import up
 from actors.roles.role import Description, RoleContext, Storage
 from actors.roles.up import Alone, StuckError
 from actors.transport.address import resolve
+from actors.transport.client import Heartbeat
 from tests.fuzz.wire import Sums
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -29,7 +31,7 @@ class Worker:
     """A role that works until it is stopped, or for as long as its name says."""
 
     def __init__(self, context: RoleContext) -> None:
-        self._kind = context.name
+        self._kind, self._replay = context.name, context.lifeline
         self._stopping = threading.Event()
 
     def describe(self) -> Description:
@@ -40,8 +42,10 @@ class Worker:
             raise EngineError("the engine is gone")
         if self._kind == "stuck":
             time.sleep(60)
-        if self._kind != "done":
+        if self._kind == "joined":
+            heartbeat = Heartbeat(self._replay, self._kind, "generator", 0.1, Report)
             self._stopping.wait(60)
+            heartbeat.close()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -65,13 +69,12 @@ def alone(monkeypatch: pytest.MonkeyPatch, name: str, address: str, patience: fl
 def test_it_ends_when_it_is_told_to_and_leaves_the_list_of_members(
     monkeypatch: pytest.MonkeyPatch, replay: ReplayService
 ) -> None:
-    monkeypatch.setattr(up, "ASK_SECONDS", 0.0)
     one = alone(monkeypatch, "joined", replay.address)
     members = replay._board.members
     stop = threading.Event()
     thread = threading.Thread(target=one.run, args=(stop.is_set,))
     thread.start()
-    assert until(lambda: "joined" in [m.name for m in members.alive()], 10)
+    assert until(lambda: "joined" in [m.name for m in members.alive()], 30)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
@@ -93,8 +96,6 @@ def test_a_role_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch, repl
 
 
 def test_where_the_replay_is_gone_for_too_long_it_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(up, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(up, "LEAVE_SECONDS", 0.1)
     with pytest.raises(RunError, match=r"tcp://127\.0\.0\.1:9 has not answered for 1 s"):
         alone(monkeypatch, "joined", "tcp://127.0.0.1:9", patience=1.0).run(lambda: False)

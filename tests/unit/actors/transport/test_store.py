@@ -49,4 +49,4 @@ def test_a_store_that_is_gone_frees_its_port() -> None:
         with socket.socket() as probe:
             return probe.connect_ex(split(address)) != 0
 
-    assert until(free, 20)
+    assert until(free, 30)
