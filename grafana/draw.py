@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib  # reasoning-gym brings it
 import numpy as np
 import typer
 from matplotlib.figure import Figure
