@@ -29,9 +29,7 @@ from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
 from actors.models import prepare
 from actors.observability import metrics
-from actors.report import advice
-from actors.report.health import warnings
-from actors.report.html import render
+from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
@@ -327,7 +325,7 @@ class Controller:
     def _warn(self) -> None:
         """Log and export the health warnings that hold; displays and reports find them by themselves."""
         state = self._recording.state
-        found = {warning.symptom: warning for warning in warnings(state)}
+        found = {warning.symptom: warning for warning in health.warnings(state)}
         for symptom in found.keys() - self._warned:
             log.warning("%s: %s %s", symptom, found[symptom].text, found[symptom].fix)
         for symptom in found.keys() | self._warned:
@@ -383,5 +381,5 @@ class Controller:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}
         return overview.targets((own, *self._watch.members), self._folder.name)
 
-    def page(self) -> str:
-        return render(self._recording.state)
+    def parts(self) -> dict[str, str]:
+        return page.parts(self._recording.state, self.status())

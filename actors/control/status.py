@@ -14,9 +14,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
+from actors.control.stream import Stream
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.observability.exposition import EXPORTED
+from actors.report.page import POLICY, document
 from actors.transport.address import FREED_SECONDS, Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
 
@@ -28,6 +30,12 @@ START_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 #: Largest body of a request (bytes).
 MAX_BODY_BYTES = 2**20
+#: Beside the policy that the page itself states: no other page may frame it, and no cache keeps it.
+PAGE_HEADERS = {
+    "content-security-policy": f"{POLICY}; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
 #: What whoever keeps the controller alive asks, without a token.
 _PROBES = frozenset({"/healthz", "/readyz"})
 
@@ -41,7 +49,9 @@ class StatusSource(Protocol):
 
     def targets(self) -> list[dict[str, Any]]: ...
 
-    def page(self) -> str: ...
+    def parts(self) -> dict[str, str]:
+        """Of the page, see `actors.report.page.parts`."""
+        ...
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Raises RecipeError where there is no such pool, or the count will not do."""
@@ -67,7 +77,7 @@ def admits(token: str | None, everything: bool) -> Admits:
     return admit
 
 
-def application(run: StatusSource, token: str | None, everything: bool, instance: str) -> FastAPI:
+def application(run: StatusSource, stream: Stream, token: str | None, everything: bool, instance: str) -> FastAPI:
     app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
@@ -106,7 +116,12 @@ def application(run: StatusSource, token: str | None, everything: bool, instance
 
     @app.get("/")
     def page() -> HTMLResponse:
-        return HTMLResponse(run.page(), headers={"refresh": "10"})
+        return HTMLResponse(document(stream.latest(), live=True), headers=PAGE_HEADERS)
+
+    @app.get("/events")
+    async def events() -> Response:
+        """What the page hears of the run (server-sent events)."""
+        return stream.response()
 
     return app
 
@@ -148,9 +163,9 @@ class Server:
         self.address = node.at(port)
         self.url = url(node.advertise, port)
         self.instance = secrets.token_hex(8)
-        self._server = uvicorn.Server(
-            uvicorn.Config(application(run, token, everything, self.instance), log_level="warning", lifespan="off")
-        )
+        self._stream = Stream(run.parts)
+        pages = application(run, self._stream, token, everything, self.instance)
+        self._server = uvicorn.Server(uvicorn.Config(pages, log_level="warning", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()
         if not until(lambda: self._server.started or not self._thread.is_alive(), START_SECONDS):
@@ -159,6 +174,7 @@ class Server:
             raise RunError(f"the status page cannot be served at {self.url}; see logs/controller.log")
 
     def close(self) -> None:
+        self._stream.close()
         self._server.should_exit = True
         self._thread.join(CLOSE_SECONDS)
         self._listener.close()

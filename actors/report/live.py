@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.report.markup import visible
+from actors.report.text import visible
 from actors.report.units import NONE, duration, percent, plural
 
 LABEL = 12

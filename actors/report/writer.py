@@ -6,7 +6,7 @@
 | `samples.jsonl` | one rollout a line |
 | `tensorboard/` | the same numbers as TensorBoard event files |
 | `summary.json` | the outcome, see `actors.report.summary` |
-| `report.html` | the report, see `actors.report.html` |
+| `report.html` | the report, see `actors.report.page` |
 """
 
 import fcntl
