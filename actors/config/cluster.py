@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from actors.config.base import Section
 
-
 #: Whose processes Ray places.
 PlacedRole = Literal["controller", "replay", "generator", "verifier", "learner"]
 
