@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from actors.commands.chaos import chaos
+from actors.commands.deploy import deploy
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
 from actors.commands.replay import replay
@@ -151,9 +152,11 @@ app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("scale")(scale)
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("deploy", add_help_option=False, context_settings=_PASSED_ON)(deploy)
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(add_help_option=False, context_settings=_PASSED_ON)
 def bench(context: typer.Context) -> None:
     """Run a benchmark: `python -m benchmarks`, in a checkout."""
     if not (_ROOT / "benchmarks" / "__main__.py").is_file():

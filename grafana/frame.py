@@ -21,7 +21,7 @@ GOOD, BAD = "green", "red"
 EVENTS = (
     ("Versions", "blue", False, "changes(leeway_learner_version[1m]) > 0", "new policy version"),
     ("Checkpoints", "purple", True, "changes(leeway_checkpoint_version[1m]) > 0", "checkpoint durable"),
-    ("Restarts", "orange", True, "increase(leeway_restarts_total[1m]) > 0", "{{exported_role}} replaced"),
+    ("Restarts", "orange", True, "increase(leeway_restarts_total[1m]) > 0", "{{role}} replaced"),
     ("Alerts", "red", True, 'ALERTS{alertname=~"Leeway.*", alertstate="firing"}', "{{alertname}} ({{severity}})"),
 )
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("actors", "learner", "sandbox")
 #: What a package must not know, of ours and of others.
 FORBIDDEN = {
-    "sandbox": {"actors", "learner", "benchmarks", "tests", "docs", "ray", "zmq", "torch", "vllm"},
-    "learner": {"actors", "sandbox", "benchmarks", "tests", "docs", "ray", "zmq", "vllm"},
-    "actors": {"benchmarks", "tests", "docs"},
+    "sandbox": {"actors", "learner", "benchmarks", "deploy", "tests", "docs", "ray", "zmq", "torch", "vllm"},
+    "learner": {"actors", "sandbox", "benchmarks", "deploy", "tests", "docs", "ray", "zmq", "vllm"},
+    "actors": {"benchmarks", "deploy", "tests", "docs"},
 }
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {

@@ -1,8 +1,13 @@
 """What a run runs on, and how it keeps track of its processes."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field, model_validator
 
 from actors.config.base import Section
+
+#: Whose processes Ray places.
+PlacedRole = Literal["controller", "replay", "generator", "verifier", "learner"]
 
 
 class RayConfig(Section):
@@ -16,6 +21,11 @@ class RayConfig(Section):
     )
     object_store_bytes: int = Field(
         128 * 2**20, ge=80 * 2**20, description="object store of a cluster of our own (bytes)"
+    )
+    resources: dict[PlacedRole, dict[str, Annotated[float, Field(gt=0)]]] = Field(
+        default_factory=dict,
+        description="custom resources that one process of a role asks of the cluster that is joined, so that it lands "
+        "on the nodes that offer them; without ray.address nobody asks for them",
     )
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.config.loading import dump
 from actors.config.recipe import Recipe
 from actors.control import overview
-from actors.control.recording import Recording
+from actors.control.recording import Recording, run_info
 from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
@@ -32,7 +31,6 @@ from actors.models import prepare
 from actors.observability import metrics
 from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
-from actors.report.state import RunInfo
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.transport.keys import ensure_token
@@ -385,16 +383,3 @@ class Controller:
 
     def parts(self) -> dict[str, str]:
         return page.parts(self._recording.state, self.status())
-
-
-def run_info(recipe: Recipe, folder: Path) -> RunInfo:
-    """What displays and reports know of a run before it starts."""
-    return RunInfo(
-        recipe=recipe.name,
-        seed=recipe.seed,
-        folder=folder,
-        total_steps=recipe.steps,
-        max_staleness=recipe.replay.max_staleness,
-        groups_per_batch=recipe.replay.groups_per_batch,
-        configuration=dump(recipe),
-    )

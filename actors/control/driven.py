@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.config.recipe import Recipe
 from actors.control import environment
+from actors.control.placement import resources
 from actors.control.restarts import Restarts
 from actors.errors import RunError
 from sandbox.interrupts import Interrupts
@@ -67,7 +68,8 @@ class Driven:
         models = environment.models_folder(Path.cwd(), self._recipe.output)
         actor: Any = self._ray.remote(Controller)
         arguments = (self._recipe, self._folder, models, *self._resume, RayStarter(), predecessor)
-        self._actor = actor.options(num_cpus=0, max_concurrency=8).remote(*arguments)
+        wanted = dict(resources(self._recipe, "controller").custom)
+        self._actor = actor.options(num_cpus=0, resources=wanted, max_concurrency=8).remote(*arguments)
         self._running = self._actor.run.remote()
         self._began, self._seen, self._up = time.monotonic(), 0, False
 

@@ -1,30 +1,36 @@
 """What each role asks of the cluster."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
+from actors.config.cluster import PlacedRole
 from actors.config.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one process of a role reserves: CPUs and GPUs, which may be fractions."""
+    """What one process of a role reserves: CPUs and GPUs, which may be fractions, and custom resources."""
 
     cpus: float = 0.0
     gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict)
 
 
 def resources(recipe: Recipe, role: str) -> Resources:
     """The reservation of one process of a role. The replay is bound by memory and shares a CPU."""
+    joined = recipe.ray.address is not None
+    custom = recipe.ray.resources.get(cast("PlacedRole", role), {}) if joined else {}
     match role:
         case "generator":
             g = recipe.generators
-            return Resources(g.cpus, g.gpus * g.vllm.tensor_parallel_size)
+            return Resources(g.cpus, g.gpus * g.vllm.tensor_parallel_size, custom)
         case "verifier":
-            return Resources(recipe.verifiers.cpus)
+            return Resources(recipe.verifiers.cpus, custom=custom)
         case "learner":
-            return Resources(recipe.learner.cpus, recipe.learner.gpus)
+            return Resources(recipe.learner.cpus, recipe.learner.gpus, custom)
         case _:
-            return Resources()
+            return Resources(custom=custom)
 
 
 def processes(recipe: Recipe, role: str) -> int:

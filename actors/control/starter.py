@@ -141,6 +141,7 @@ class RayStarter:
             lifetime="detached",
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
+            resources=dict(resources.custom),
             max_concurrency=CONCURRENT_CALLS,
             max_restarts=0,
         ).remote(context)

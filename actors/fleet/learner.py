@@ -18,7 +18,7 @@ import torch
 
 from actors import process
 from actors.deadline import until
-from actors.errors import RunError
+from actors.errors import GaveUpError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
@@ -129,7 +129,7 @@ class SyntheticLearner:
             return self._stopping or self._publisher.wait(self._version, POLL_SECONDS)
 
         if not until(published, seconds, interval=0.0):
-            raise RunError(f"waited {seconds:g} s for a generator that takes the first weights")
+            raise GaveUpError(f"waited {seconds:g} s for a generator that takes the first weights")
         if self._resume is None:
             self._telling.evaluate("before", self._version, self._recipe.evaluation.samples, wait=True)
             self._save()

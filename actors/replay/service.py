@@ -41,8 +41,9 @@ TICK_SECONDS = 0.25
 STOOD_STILL_SECONDS = 2.0
 #: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
 TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
-#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps.
-UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus, m.EvaluationResult)
+#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps, and promises
+#: nothing that could be lost. (Of events the board tells those alone that are durable.)
+UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus)
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
 

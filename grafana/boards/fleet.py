@@ -9,15 +9,15 @@ FLEET = Row(
             "Processes by role",
             "short",
             "On the membership list, and how many a pool is to have.",
-            ("max by (exported_role) (leeway_workers)", "{{exported_role}}"),
-            ("max by (exported_role) (leeway_pool_size_wanted)", "{{exported_role}} wanted"),
+            ("max by (role) (leeway_workers)", "{{role}}"),
+            ("max by (role) (leeway_pool_size_wanted)", "{{role}} wanted"),
             runbook="Generator does not come up",
         ),
         panel(
             "Not at work",
             "short",
             "Processes that are silent, stuck or lost, by role.",
-            ("max by (exported_role) (leeway_unresponsive)", "{{exported_role}}"),
+            ("max by (role) (leeway_unresponsive)", "{{role}}"),
             limit=NONE_IS_WELL,
             runbook="Process silent",
         ),
@@ -33,7 +33,7 @@ FLEET = Row(
             "Restarts by role",
             "short",
             "Processes replaced since the controller began. A steady climb is a crash loop.",
-            ("max by (exported_role) (leeway_restarts_total)", "{{exported_role}}"),
+            ("max by (role) (leeway_restarts_total)", "{{role}}"),
             runbook="Restarts used up",
         ),
         panel(
@@ -41,9 +41,9 @@ FLEET = Row(
             "s",
             "From a fault until work flowed again, by role and kind: median over the whole range.",
             (
-                "histogram_quantile(0.5, sum by (le, exported_role, fault) "
+                "histogram_quantile(0.5, sum by (le, role, fault) "
                 "(increase(leeway_recovery_seconds_bucket[$__range])))",
-                "{{exported_role}} {{fault}}",
+                "{{role}} {{fault}}",
             ),
             runbook="Worker stuck",
         ),

@@ -127,7 +127,6 @@ TIME = Row(
             "Shares of the learner's time. Much waiting: add generators or verifiers.",
             ('avg(rate(leeway_busy_seconds_total{role="learner"}[W]))', "compute"),
             ("sum(rate(leeway_learner_wait_seconds_total[W]))", "wait for a batch"),
-            share=True,
             runbook="Learner waits",
         ),
         panel(

@@ -163,8 +163,11 @@ BOTTLENECK = Row(
         panel(
             "What each pool waits for",
             "percentunit",
-            "Share of the time in which a process of a role waited, by whom it waited for.",
-            ("avg by (role, on) (rate(leeway_wait_seconds_total[W]))", "{{role}} for {{on}}"),
+            "Share of the time in which a process of a role waited, by what for; waits below 10 % are left out.",
+            (
+                'avg by (role, on) (rate(leeway_wait_seconds_total{role=~"generator|verifier|learner"}[W])) > 0.1',
+                "{{role}} for {{on}}",
+            ),
             runbook="Learner waits",
         ),
         panel(

@@ -106,12 +106,14 @@ SANDBOX = Row(
             "short",
             "Grader processes alive, by verifier process.",
             ('sum by (member) (leeway_sandbox_worker_processes{role="verifier"})', "{{member}}"),
+            width=12,
         ),
         panel(
             "Processes killed",
             "short",
             "A second, by reason. recycled is ordinary, died is not.",
             ("sum by (reason) (rate(leeway_sandbox_kills_total[W]))", "{{reason}}"),
+            width=12,
         ),
         panel(
             "Starts",
@@ -119,6 +121,7 @@ SANDBOX = Row(
             "Workers and fork servers started a second. More than kills explain: they die at once.",
             ("sum(rate(leeway_sandbox_worker_starts_total[W]))", "workers/s"),
             ("sum(rate(leeway_sandbox_fork_server_starts_total[W]))", "fork servers/s"),
+            width=12,
         ),
         panel(
             "Isolation leaks",
@@ -127,6 +130,7 @@ SANDBOX = Row(
             ("sum(leeway_sandbox_self_test_leaks_total)", "leaks"),
             limit=NONE_IS_WELL,
             runbook="Isolation leaks",
+            width=12,
         ),
     ),
 )

@@ -13,7 +13,7 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
-from actors.replay.messages import MAX_DETAIL
+from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
@@ -114,12 +114,11 @@ class Verifier:
             score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
 
     def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
-        for purpose in ("train", "evaluate"):
-            if group_ids := [group["group_id"] for group in groups if group["purpose"] == purpose]:
-                try:
-                    client.request("renew", {"purpose": purpose, "group_ids": group_ids})
-                except (PeerTimeoutError, ProtocolError) as error:
-                    log.warning("%s; some groups may be verified twice", error)
+        for purpose, group_ids in by_purpose(groups).items():
+            try:
+                client.request("renew", {"purpose": purpose, "group_ids": group_ids})
+            except (PeerTimeoutError, ProtocolError) as error:
+                log.warning("%s; some groups may be verified twice", error)
 
 
 class Scores(Protocol):

@@ -20,24 +20,6 @@ BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "
 OTHERS = {
     "prometheus": {"up", "ALERTS"},
     "prometheus_client": {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"},
-    "vllm": {
-        "vllm:num_requests_running",
-        "vllm:num_requests_waiting",
-        "vllm:kv_cache_usage_perc",
-        "vllm:time_to_first_token_seconds",
-        "vllm:inter_token_latency_seconds",
-    },
-}
-#: Metrics that docs/metrics.md is about to list.
-COMING = {
-    "leeway_build_info",
-    "leeway_checkpoint_seconds",
-    "leeway_checkpoint_version",
-    "leeway_disk_free_bytes",
-    "leeway_network_bandwidth_bytes_per_second",
-    "leeway_queue_oldest_seconds",
-    "leeway_reward_part",
-    "leeway_wait_seconds_total",
 }
 #: Largest object that an API server takes is near 1 MB; a dashboard is to stay far below.
 MOST_BYTES = 200_000
@@ -55,9 +37,9 @@ def expressions(board: dict[str, Any]) -> list[str]:
 
 
 def defined() -> set[str]:
-    """Every metric of ours by the generated page, and those of others."""
-    ours = set(re.findall(r"^\| `(leeway_\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
-    return ours.union(COMING, *OTHERS.values())
+    """Every metric of ours and of vLLM by the generated page, and those of others."""
+    ours = set(re.findall(r"^\| `((?:leeway_|vllm:)\w+)` \|", (ROOT / "grafana/METRICS.md").read_text(), re.MULTILINE))
+    return ours.union(*OTHERS.values())
 
 
 def metrics(expression: str) -> set[str]:

@@ -1,0 +1,33 @@
+"""What each role asks of the cluster."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from actors.config.loading import load
+from actors.config.recipe import Recipe
+from actors.control.placement import Resources, resources
+from actors.errors import RecipeError
+
+QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
+ASKED = {role: {f"leeway-{role}": 1.0} for role in ("controller", "replay", "generator", "verifier", "learner")}
+
+
+def recipe(address: str, asked: object) -> Recipe:
+    return load(QUICKSTART, [f"ray.address={address}", f"ray.resources={json.dumps(asked)}"])
+
+
+@pytest.mark.parametrize("role", sorted(ASKED))
+def test_a_process_asks_a_cluster_that_is_joined_for_the_resources_of_its_role(role: str) -> None:
+    assert resources(recipe("auto", ASKED), role).custom == ASKED[role]
+
+
+def test_without_a_cluster_to_join_nobody_asks_for_what_ours_does_not_offer() -> None:
+    assert resources(recipe("null", ASKED), "replay") == Resources()
+
+
+@pytest.mark.parametrize("asked", [{"driver": {"a": 1}}, {"replay": {"a": 0}}])
+def test_an_unknown_role_and_an_amount_of_nothing_are_refused(asked: object) -> None:
+    with pytest.raises(RecipeError, match=r"ray\.resources"):
+        recipe("auto", asked)

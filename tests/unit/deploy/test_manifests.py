@@ -1,0 +1,165 @@
+"""Every overlay up the whole ladder, and for each rule manifests that it refuses."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.config.loading import load
+from actors.config.recipe import Recipe
+from actors.errors import RecipeError
+from deploy.check import faults
+from deploy.render import OVERRIDES, built, documents, overlays, rendered
+from deploy.scheduling import launched
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
+RECIPES = Path(__file__).parents[3] / "recipes"
+Change = Callable[[dict[str, Any]], object]
+
+
+def recipe(*overrides: str, name: str = "quickstart") -> Recipe:
+    return load(RECIPES / f"{name}.yaml", (*OVERRIDES, *overrides))
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[dict[str, Any]]:
+    return rendered("cpu-smoke", recipe())
+
+
+def named(found: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    return next(d for d in found if d["kind"] == kind and name in ("", d["metadata"]["name"]))
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_nothing_would_refuse_what_an_overlay_alone_makes(overlay: str) -> None:
+    assert list(faults(built(overlay))) == []
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_nothing_would_refuse_an_overlay_with_a_recipe(overlay: str) -> None:
+    assert list(faults(rendered(overlay, recipe("generators.count=3", "verifiers.count=2")))) == []
+
+
+def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
+    for generators, verifiers, ranks in ((3, 2, 1), (1, 4, 2)):
+        asked = recipe(
+            f"generators.count={generators}",
+            f"verifiers.count={verifiers}",
+            f"learner.ranks={ranks}",
+            "cold_start=null",
+        )
+        cluster = named(rendered("cpu-smoke", asked), "RayCluster")
+        nodes, infeasible = launched(cluster, asked)
+        assert (dict(nodes), infeasible) == ({"generator": generators, "verifier": verifiers, "learner": 1}, [])
+
+
+def test_a_pod_has_the_gpus_and_cpus_of_the_processes_that_it_takes() -> None:
+    asked = recipe(
+        "cold_start=null", "learner.ranks=4", "learner.gpus=1", "learner.cpus=2.5", "generators.drain_seconds=100"
+    )
+    groups = {g["groupName"]: g for g in named(rendered("cpu-smoke", asked), "RayCluster")["spec"]["workerGroupSpecs"]}
+    amounts = groups["learner"]["template"]["spec"]["containers"][0]["resources"]
+    assert (amounts["limits"]["nvidia.com/gpu"], amounts["limits"]["cpu"]) == ("4", "10")
+    assert groups["generator"]["template"]["spec"]["terminationGracePeriodSeconds"] == 105
+
+
+def test_a_resource_that_no_group_offers_is_infeasible() -> None:
+    asked = dict(recipe().ray.resources) | {"generator": {"leeway-generatr": 1}}
+    found = list(faults(rendered("cpu-smoke", recipe(f"ray.resources={json.dumps(asked)}"))))
+    assert found == ["RayCluster: no group offers 1 CPU, 1 leeway-generatr"]
+
+
+def _group(cluster: dict[str, Any], index: int = 0) -> dict[str, Any]:
+    group: dict[str, Any] = cluster["spec"]["workerGroupSpecs"][index]
+    return group
+
+
+def _pod(cluster: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = _group(cluster)["template"]["spec"]
+    return pod
+
+
+CLUSTER: dict[str, Change] = {
+    "additional properties": lambda c: c["spec"].update(workerGroups=[]),
+    "is not of type": lambda c: _group(c).update(replicas="three"),
+    "is not one of": lambda c: c["spec"]["autoscalerOptions"].update(version="v3"),
+    "managedBy field value must be": lambda c: c["spec"].update(managedBy="me"),
+    "more than 53 characters": lambda c: c["metadata"].update(name="x" * 54),
+    "alpha gate": lambda c: c["spec"].update(tlsOptions={"enabled": True}),
+    "two groups have one name": lambda c: _group(c).update(groupName="verifier"),
+    "num-cpus in rayStartParams": lambda c: _group(c)["rayStartParams"].update({"num-cpus": "1"}),
+    "labels in rayStartParams": lambda c: _group(c)["rayStartParams"].update(labels="a=b"),
+    "needs autoscaler v2": lambda c: c["spec"]["autoscalerOptions"].update(version="v1"),
+    "restartPolicy must be Never": lambda c: _pod(c).update(restartPolicy="Always"),
+    "replicas is not between": lambda c: _group(c).update(replicas=99),
+    "no /dev/shm": lambda c: _pod(c)["containers"][0].update(volumeMounts=[]),
+    "does not declare port as-metrics": lambda c: c["spec"]["headGroupSpec"]["template"]["spec"]["containers"][
+        0
+    ].update(ports=[]),
+    "offers CPUs": lambda c: c["spec"]["headGroupSpec"]["resources"].pop("CPU"),
+    "the head does not offer": lambda c: c["spec"]["headGroupSpec"]["resources"].pop("leeway-head"),
+    "need 1 pods, and replicas is 2": lambda c: _group(c).update(replicas=2),
+    "hostNetwork is forbidden": lambda c: _pod(c).update(hostNetwork=True),
+    "hostPath is forbidden": lambda c: _pod(c)["volumes"].append({"name": "x", "hostPath": {"path": "/"}}),
+    "hostPort is forbidden": lambda c: _pod(c)["containers"][0]["ports"][0].update(hostPort=1),
+    "privileged is forbidden": lambda c: _pod(c)["containers"][0]["securityContext"].update(privileged=True),
+    "must drop ALL": lambda c: _pod(c)["containers"][0]["securityContext"].pop("capabilities"),
+    "IPC_LOCK are forbidden": lambda c: _pod(c)["containers"][0]["securityContext"]["capabilities"].update(
+        add=["IPC_LOCK"]
+    ),
+    "allowPrivilegeEscalation": lambda c: _pod(c)["containers"][0]["securityContext"].pop("allowPrivilegeEscalation"),
+    "runAsNonRoot": lambda c: _pod(c)["securityContext"].pop("runAsNonRoot"),
+    "seccompProfile": lambda c: _pod(c)["securityContext"].pop("seccompProfile"),
+    "container autoscaler": lambda c: c["spec"]["autoscalerOptions"].pop("securityContext"),
+}
+JOB: dict[str, Change] = {
+    "needs clusterSelector": lambda j: j["spec"].pop("clusterSelector"),
+    "names the cluster": lambda j: j["spec"].update(clusterSelector={"a": "b"}),
+    "/spec/shutdownAfterJobFinishes": lambda j: j["spec"].update(shutdownAfterJobFinishes=True),
+    "needs shutdownAfterJobFinishes": lambda j: j["spec"].update(ttlSecondsAfterFinished=1),
+    "have restartPolicy Never": lambda j: j["spec"]["submitterPodTemplate"]["spec"].update(restartPolicy="Always"),
+    "deletionStrategy requires either": lambda j: j["spec"].update(deletionStrategy={}),
+}
+CORE: dict[str, Change] = {
+    "only a number of minAvailable": lambda b: b["spec"].update(minAvailable="50%"),
+    "Additional properties": lambda b: b["spec"].update(minimum=1),
+    "has no such kind": lambda b: b.update(apiVersion="policy/v1beta1"),
+}
+WRONG = [
+    (kind, said, change)
+    for kind, changes in (("RayCluster", CLUSTER), ("RayJob", JOB), ("PodDisruptionBudget", CORE))
+    for said, change in changes.items()
+]
+
+
+@pytest.mark.parametrize(("kind", "said", "change"), WRONG, ids=[said for _, said, _ in WRONG])
+def test_what_a_cluster_would_refuse_is_named(
+    whole: list[dict[str, Any]], kind: str, said: str, change: Change
+) -> None:
+    found = copy.deepcopy(whole)
+    change(named(found, kind))
+    assert [fault for fault in faults(found) if said.lower() in fault.lower()]
+
+
+def test_verifiers_reach_the_replay_and_ray_on_the_head_and_nothing_else(whole: list[dict[str, Any]]) -> None:
+    ports = {
+        (peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"], port["port"])
+        for rule in named(whole, "NetworkPolicy", "verifier")["spec"]["egress"]
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
+    assert ports == {("learner", 5555), ("head", 6379), ("head", 10002)}
+    denied = named(whole, "NetworkPolicy", "default-deny")["spec"]
+    assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_an_overlay_that_is_not_there_and_manifests_that_are_none_are_refused_in_one_line() -> None:
+    with pytest.raises(RecipeError, match="cpu-smoke"):
+        built("cpu-smok")
+    for text, said in (("", "no manifests"), ("a: 1", "no apiVersion"), ("text", "no manifest")):
+        with pytest.raises(RecipeError, match=said):
+            list(faults(documents(text)))
