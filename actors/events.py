@@ -203,6 +203,9 @@ class RolloutSample(_Event):
     parts: dict[str, Number] = Field(default_factory=dict, description="parts of the reward")
     version_min: int = Field(ge=0, description="policy version of the oldest token")
     version_max: int = Field(ge=0, description="policy version of the newest token")
+    spans: list[tuple[int, int]] = Field(
+        default_factory=list, description="policy version and tokens of each stretch of the response, in order"
+    )
     truncated: bool = Field(description="ended by the token limit")
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
     source: HostileText = Field("", description="label of the task source that the task is from")

@@ -124,7 +124,7 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
             override asks for what cannot change any more, or there is nothing left to do.
     """
     from actors.replay.resuming import settle_journal  # a check needs none of what they need
-    from actors.roles.replay import identity_of
+    from actors.roles.replay import identity_of, tasks_of
 
     _require_run_folder(folder)
     before, recipe = load(folder / RECIPE), load(folder / RECIPE, overrides)
@@ -138,7 +138,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     _require_same_inputs(folder, recipe)
     try:
         notes = [_set_aside(path, what, step) for path, what in damaged.items()]
-        if note := settle_journal(folder, identity_of(recipe, folder, step), recipe.replay.journal, step):
+        identity = identity_of(recipe, folder, step)
+        if note := settle_journal(folder, identity, recipe.replay.journal, step, lambda: tasks_of(recipe)):
             notes.append(note)
         if changed := resuming.changes(before, recipe):
             notes += [f"{key}: {quoted(old)} -> {quoted(new)}" for key, (old, new) in changed.items()]

@@ -87,7 +87,7 @@ def show(
         RunError: the run failed.
         KeyboardInterrupt: it was interrupted, after a graceful shutdown.
     """
-    from actors.control.controller import run_info
+    from actors.control.recording import run_info
     from actors.report.display import Display
     from actors.report.health import warnings
     from actors.report.outcome import print_outcome

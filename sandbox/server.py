@@ -13,9 +13,10 @@ from typing import Any, Literal
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
+from sandbox import metrics
 from sandbox.config import MIB, SandboxConfig
 from sandbox.errors import FilesError, SandboxError
 from sandbox.gate import Admits, Gate, Token
@@ -140,8 +141,9 @@ def make_app(
         return "pong"
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    def exported() -> Response:
+        shown = generate_latest(REGISTRY) + generate_latest(metrics.REGISTRY)
+        return Response(shown, media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/run_code")
     def run_code(body: RunRequest) -> RunResponse:

@@ -1,7 +1,9 @@
 """A run's page as commands ask it: with the run's token, and an answer in JSON."""
 
 import json
+import urllib.error
 import urllib.request
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,49 @@ def asked(url: str, token: str | None, body: dict[str, Any] | None = None) -> An
         return json.load(answer)
 
 
-def newest(runs: Path) -> Path:
-    """The run folder that was begun last. Raises RecipeError where there is none."""
-    from actors.config.loading import RECIPE
+def looked(url: str, folder: Path | None, instance: str = "") -> dict[str, Any]:
+    """What the controller says of its run. The token travels only where it is asked for.
 
-    folders = [path for path in runs.iterdir() if (path / RECIPE).is_file()] if runs.is_dir() else []
+    Args:
+        url: of its page.
+        folder: the run folder, where it is known.
+        instance: see `require_instance`.
+
+    Raises:
+        InputError: the token cannot be read.
+        UNANSWERED: as `asked` and `require_instance` raise it.
+    """
+    from actors.transport.keys import read_token
+
+    require_instance(url, instance)
+    path = f"{url.rstrip('/')}/status"
+    try:
+        told: dict[str, Any] = asked(path, None)
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.UNAUTHORIZED or (token := read_token(folder)) is None:
+            raise
+        told = asked(path, token)
+    return told
+
+
+def require_instance(url: str, instance: str) -> None:
+    """Raises UNANSWERED where another controller answers than the one that wrote `instance` into its run folder: that
+    one may have been killed, and another run's may have its address by now. Empty for any.
+    """
+    if instance and asked(f"{url.rstrip('/')}/healthz", None).get("instance") != instance:
+        raise ValueError("another controller has this address now")
+
+
+def newest(runs: Path) -> Path:
+    """The folder of the run that was begun last; those of roles that have joined one do not count.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    from actors.config.loading import RECIPE
+    from actors.folder import INPUTS
+
+    folders = [path for path in runs.iterdir() if (path / INPUTS).is_file()] if runs.is_dir() else []
     if not folders:
         raise RecipeError(f"there is no run in {runs}; name a run folder")
     return max(folders, key=lambda path: (path / RECIPE).stat().st_mtime)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from actors.commands.page import UNANSWERED, asked, newest
+from actors.commands.page import UNANSWERED, asked, newest, require_instance
 from actors.errors import RecipeError, RunError
 
 
@@ -26,28 +26,35 @@ def scale(
     from actors.control.whereabouts import whereabouts
     from actors.transport.keys import read_token
 
-    folder = run if run is not None or url is not None else newest(Path("runs"))
+    folder, instance = run, ""
     if url is None:
-        assert folder is not None
+        folder = run or newest(Path("runs"))
         found = whereabouts(folder)
         if found is None:
             raise RecipeError(f"{folder}: no run is under way there; name its folder with --run, or its page by --url")
-        url = found.url
+        url, instance = found.url, found.instance
     token = read_token(folder)
     if token is None:
         raise RecipeError("the run's token is needed: name its folder with --run, or set LEEWAY_TOKEN")
-    counts = ask(url, token, {"pool": pool.removesuffix("s"), "count": count})
+    counts = ask(url, token, {"pool": pool.removesuffix("s"), "count": count}, instance)
     typer.echo(", ".join(f"{name}s: {wanted}" for name, wanted in counts.items()))
 
 
-def ask(url: str, token: str, wanted: dict[str, object]) -> dict[str, int]:
+def ask(url: str, token: str, wanted: dict[str, object], instance: str = "") -> dict[str, int]:
     """The controller's answer: the sizes of all pools.
+
+    Args:
+        url: of its page.
+        token: of the run.
+        wanted: of which pool, and how many.
+        instance: see `require_instance`.
 
     Raises:
         RecipeError: it refuses.
         RunError: it cannot be reached.
     """
     try:
+        require_instance(url, instance)
         counts: dict[str, int] = asked(f"{url.rstrip('/')}/scale", token, wanted)
         return counts
     except urllib.error.HTTPError as error:

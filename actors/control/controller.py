@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.config.loading import dump
 from actors.config.recipe import Recipe
 from actors.control import overview
-from actors.control.recording import Recording
+from actors.control.recording import Recording, run_info
 from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
@@ -30,11 +29,8 @@ from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
 from actors.models import prepare
 from actors.observability import metrics
-from actors.report import advice
-from actors.report.health import warnings
-from actors.report.html import render
+from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
-from actors.report.state import RunInfo
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.transport.keys import ensure_token
@@ -74,20 +70,20 @@ class Controller:
         predecessor: Predecessor | None = None,
     ) -> None:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
-        self._presence = enter(recipe, folder, "controller")
+        self._presence = enter(recipe, folder, "controller", "controller")
+        metrics.RUN.info(overview.run_labels(recipe, folder))
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
         self._coming: list[str] = []
-        self._told = 0.0
-        self._warned: set[str] = set()
+        self._told, self._warned = 0.0, set[str]()
         resumed_at, midway = step if checkpoint else None, predecessor is not None
         recorder = RunRecorder(run_info(recipe, folder), resumed_at, continued=midway)
         self._recording = Recording(recorder, away_seconds=time.time() - predecessor.seen if predecessor else 0.0)
         self._watch = Watch(recipe, self._recording, midway)
-        known = whereabouts(folder) if midway else None
         self._scaling = Scaling(recipe, folder, midway)
-        everything, before = recipe.network.http_token == "everything", known.url if known else ""
+        known, everything = whereabouts(folder), recipe.network.http_token == "everything"
+        before = (known.url if known else "") if midway else None
         self._server = Server(self, self._presence.node, ensure_token(folder), everything, before)
 
     def describe(self) -> dict[str, Any]:
@@ -151,9 +147,11 @@ class Controller:
         self._restarted("controller", "controller", predecessor.reason)
         known = whereabouts(self._folder)
         supervisor.replay = known.replay if known else ""
-        log.warning("adopted: %s", ", ".join(p.name for p in supervisor.adopt()) or "nobody")
+        adopted = supervisor.adopt()
+        log.warning("adopted: %s", ", ".join(p.name for p in adopted) or "nobody")
+        leaving = self._scaling.adopted(adopted, time.monotonic())
         for role in ("replay", "learner", "generator", "verifier"):
-            fresh = supervisor.fill(role, self._scaling.count(role))
+            fresh = supervisor.fill(role, self._scaling.count(role) + leaving[role])
             if role == "replay":
                 (replay,) = fresh or [p for p in supervisor.processes() if p.role == role]
                 if not supervisor.replay and (described := supervisor.wait_ready(replay, self._stopping.is_set)):
@@ -195,8 +193,9 @@ class Controller:
         return False
 
     def _ended(self, exit_: Exit) -> None:
-        if self._scaling.left(exit_.process.name):
+        if exit_.process.name in self._scaling.leaving:
             exit_.process.process.kill()  # its work is done in a process that lives on, and holds what it reserved
+            self._scaling.left(exit_.process.name)
             self._watch.forget(exit_.process.name)
         else:
             self._replace(exit_)
@@ -317,7 +316,7 @@ class Controller:
     def _say_where(self) -> None:
         replay = self._supervisor.replay if self._supervisor else ""
         try:
-            Whereabouts(url=self._server.url, replay=replay).write(self._folder)
+            Whereabouts(url=self._server.url, replay=replay, instance=self._server.instance).write(self._folder)
         except OSError as error:
             log.warning("the run folder does not say where its controller is: %s", error)
 
@@ -326,7 +325,7 @@ class Controller:
     def _warn(self) -> None:
         """Log and export the health warnings that hold; displays and reports find them by themselves."""
         state = self._recording.state
-        found = {warning.symptom: warning for warning in warnings(state)}
+        found = {warning.symptom: warning for warning in health.warnings(state)}
         for symptom in found.keys() - self._warned:
             log.warning("%s: %s %s", symptom, found[symptom].text, found[symptom].fix)
         for symptom in found.keys() | self._warned:
@@ -367,8 +366,8 @@ class Controller:
     def status(self) -> dict[str, Any]:
         supervised = self._supervisor.processes() if self._supervisor else ()
         wanted = {role: self._scaling.count(role) for role in overview.POOLS}
-        shown = overview.status(self._recording.state, self._watch, wanted, {started.name for started in supervised})
-        return shown | {"leaving": sorted(self._scaling.leaving)}
+        ours = {started.name for started in supervised}
+        return overview.status(self._recording.state, self._watch, wanted, ours, self._scaling.leaving)
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Change how many processes there are to be of a pool; returns the counts of all pools.
@@ -382,18 +381,5 @@ class Controller:
         own = {"name": "controller", "role": "controller", "report": {"metrics": self._server.address}}
         return overview.targets((own, *self._watch.members), self._folder.name)
 
-    def page(self) -> str:
-        return render(self._recording.state)
-
-
-def run_info(recipe: Recipe, folder: Path) -> RunInfo:
-    """What displays and reports know of a run before it starts."""
-    return RunInfo(
-        recipe=recipe.name,
-        seed=recipe.seed,
-        folder=folder,
-        total_steps=recipe.steps,
-        max_staleness=recipe.replay.max_staleness,
-        groups_per_batch=recipe.replay.groups_per_batch,
-        configuration=dump(recipe),
-    )
+    def parts(self) -> dict[str, str]:
+        return page.parts(self._recording.state, self.status())

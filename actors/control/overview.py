@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from actors.config.model import FolderModel
+from actors.config.recipe import Recipe
 from actors.control.recoveries import Recoveries
 from actors.control.since import Since
 from actors.control.supervisor import POOLED
@@ -37,7 +40,13 @@ class SeenByWatch(Protocol):
     since: Since
 
 
-def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], ours: Collection[str]) -> dict[str, Any]:
+def status(
+    state: RunState,
+    watched: SeenByWatch,
+    wanted: Mapping[str, int],
+    ours: Collection[str],
+    leaving: Collection[str] = (),
+) -> dict[str, Any]:
     """Everything that `leeway status` shows, as JSON.
 
     Args:
@@ -45,6 +54,7 @@ def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], our
         watched: what the controller has heard.
         wanted: processes of each role that there should be.
         ours: names of those that the controller has started, or adopted.
+        leaving: names of those that were told to leave.
     """
     now, members, replay = time.monotonic(), list(watched.members), watched.status
     tick = state.tick or Tick(interval_seconds=1.0)
@@ -59,6 +69,7 @@ def status(state: RunState, watched: SeenByWatch, wanted: Mapping[str, int], our
         "replay": dict(replay),
         "members": {member["name"]: member for member in members},
         "joined": [m["name"] for m in members if m["role"] in POOLED and m["name"] not in ours],
+        "leaving": sorted(leaving),
         "pools": {role: _pool(role, members, wanted, tick) | _waits(role, tick, watched.since, now) for role in POOLS},
         "versions": _versions(state, members),
         "staleness": {
@@ -129,6 +140,12 @@ def _stuck(members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             answer = {"on": "its engine", "what": "an answer", "seconds": report["unanswered_seconds"]}
             found.append({"who": member["name"], **answer})
     return sorted(found, key=lambda wait: -float(wait["seconds"]))
+
+
+def run_labels(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """The labels of `leeway_run_info`."""
+    model = recipe.model.path if isinstance(recipe.model, FolderModel) else recipe.model.kind
+    return {"run": folder.name, "recipe": recipe.name, "objective": recipe.learner.objective.name, "model": model}
 
 
 def targets(members: Iterable[Mapping[str, Any]], run: str) -> list[dict[str, Any]]:

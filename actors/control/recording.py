@@ -5,14 +5,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from actors.config.loading import dump
+from actors.config.recipe import Recipe
 from actors.events import EVENT, Event, stamped
 from actors.observability import metrics
 from actors.report.recorder import RunRecorder
-from actors.report.state import RunState
+from actors.report.state import RunInfo, RunState
 
 log = logging.getLogger(__name__)
 
@@ -88,3 +91,16 @@ class Recording:
 
     def close(self) -> None:
         self._recorder.close()
+
+
+def run_info(recipe: Recipe, folder: Path) -> RunInfo:
+    """What displays and reports know of a run before it starts."""
+    return RunInfo(
+        recipe=recipe.name,
+        seed=recipe.seed,
+        folder=folder,
+        total_steps=recipe.steps,
+        max_staleness=recipe.replay.max_staleness,
+        groups_per_batch=recipe.replay.groups_per_batch,
+        configuration=dump(recipe),
+    )

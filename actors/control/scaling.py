@@ -7,12 +7,15 @@
                      Ray's autoscaler's to remove.
 
 Those leave first that have not come up yet, then those that were started last: the nodes that were added last are the
-first to be empty again. Whoever leaves is not replaced. Counts of a pool outlive the controller, in the run folder.
+first to be empty again. Whoever leaves is not replaced. Counts of a pool, and who is leaving, outlive the controller,
+in the run folder.
 """
 
 import json
 import logging
+import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -29,8 +32,8 @@ log = logging.getLogger(__name__)
 
 Pool = Literal["generator", "verifier"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
-#: In the run folder: counts that differ from the recipe's.
-FILE = "pools.json"
+#: In the run folder: counts, and who is leaving.
+FILE, LEAVING = "pools.json", "leaving"
 #: Most processes of a pool: a slip of the finger must not ask a cluster for a million nodes.
 MOST = 10_000
 #: A process that leaves has so long more than it is told to take, before it is killed (s).
@@ -68,11 +71,14 @@ class Scaling:
         self._recipe, self._folder = recipe, folder
         self._lock = threading.Lock()
         self._wanted: dict[str, int] = {pool: processes(recipe, pool) for pool in POOLS}
+        #: When whoever was told to leave has to have ended.
+        self._leaving: dict[str, float] = {}
         if midway:
-            self._wanted |= _kept(folder)
+            counts, leaving = _kept(folder)
+            self._wanted |= counts
+            self._leaving = dict.fromkeys(leaving, math.inf)
         else:
             (folder / FILE).unlink(missing_ok=True)
-        self._leaving: dict[str, float] = {}
         self._sizing = Autoscaler(recipe.autoscale) if recipe.autoscale is not None else None
 
     def count(self, role: str) -> int:
@@ -102,11 +108,15 @@ class Scaling:
             if self._wanted[pool] != count:
                 log.info("%ss: %d are wanted, instead of %d", pool, count, self._wanted[pool])
             self._wanted[pool] = count
-            try:
-                write_atomically(self._folder / FILE, json.dumps(self._wanted) + "\n")
-            except OSError as error:
-                log.warning("the counts of pools would not outlive this controller: %s", error)
+            self._keep()
             return dict(self._wanted)
+
+    def _keep(self) -> None:
+        """For the next controller; the lock is held."""
+        try:
+            write_atomically(self._folder / FILE, json.dumps(self._wanted | {LEAVING: sorted(self._leaving)}) + "\n")
+        except OSError as error:
+            log.warning("the sizes of pools would not outlive this controller: %s", error)
 
     # ---------------------------------------------------------------- for the controller's thread
 
@@ -125,9 +135,22 @@ class Scaling:
         ).items():
             self.want(pool, count)
 
+    def adopted(self, processes: Sequence[Supervised], now: float) -> Counter[str]:
+        """Who is leaving of those that a controller has taken over, by role. They are told once more: the controller
+        before may have died before it could."""
+        leaving = [process for process in processes if process.name in self._leaving]
+        self._leaving.clear()
+        for process in leaving:
+            self._let_go(process, True, now)
+        return Counter(process.role for process in leaving)
+
     def left(self, name: str) -> bool:
         """A process has ended; whether it was told to leave, so that nothing takes its place."""
-        return self._leaving.pop(name, None) is not None
+        with self._lock:
+            if self._leaving.pop(name, None) is None:
+                return False
+            self._keep()
+            return True
 
     def step(self, supervisor: Scales, now: float) -> tuple[list[Supervised], list[str]]:
         """Start and drain what is missing and too many.
@@ -152,15 +175,19 @@ class Scaling:
     def _let_go(self, process: Supervised, up: bool, now: float) -> None:
         seconds = self._recipe.generators.drain_seconds + GRACE_SECONDS if up else 0.0
         log.info("%s is told to leave, within %g s", process.name, seconds)
-        self._leaving[process.name] = now + seconds
+        with self._lock:
+            self._leaving[process.name] = now + seconds
+            self._keep()
         process.process.drain()
 
 
-def _kept(folder: Path) -> dict[str, Any]:
-    """What an earlier controller of the run was told; nothing where the file is not there, or not whole."""
+def _kept(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """The counts that an earlier controller of the run was told, and who was leaving; nothing where the file is not
+    there, or not whole."""
     try:
         found = json.loads((folder / FILE).read_text())
     except (OSError, ValueError):
-        return {}
+        return {}, []
     kept = found if isinstance(found, dict) else {}
-    return {pool: count for pool, count in kept.items() if pool in POOLS and isinstance(count, int)}
+    counts = {pool: count for pool, count in kept.items() if pool in POOLS and isinstance(count, int)}
+    return counts, list(kept.get(LEAVING, ()))

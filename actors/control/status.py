@@ -3,20 +3,26 @@
 What changes something needs the run's token (`actors.transport.keys`), and without one nothing can be changed.
 """
 
+import logging
+import secrets
 import socket
 import threading
 from typing import Any, Literal, Protocol
 
-import prometheus_client
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
+from actors.control.stream import Stream
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
-from actors.transport.address import Node, listen, split, url
+from actors.observability.exposition import EXPORTED
+from actors.report.page import POLICY, document
+from actors.transport.address import FREED_SECONDS, Node, listen, split, url
 from sandbox.gate import Admits, Gate, Token
+
+log = logging.getLogger(__name__)
 
 #: Longest start of the HTTP server, which has nothing to load (s).
 START_SECONDS = 10.0
@@ -24,6 +30,12 @@ START_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 #: Largest body of a request (bytes).
 MAX_BODY_BYTES = 2**20
+#: Beside the policy that the page itself states: no other page may frame it, and no cache keeps it.
+PAGE_HEADERS = {
+    "content-security-policy": f"{POLICY}; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
 #: What whoever keeps the controller alive asks, without a token.
 _PROBES = frozenset({"/healthz", "/readyz"})
 
@@ -37,7 +49,9 @@ class StatusSource(Protocol):
 
     def targets(self) -> list[dict[str, Any]]: ...
 
-    def page(self) -> str: ...
+    def parts(self) -> dict[str, str]:
+        """Of the page, see `actors.report.page.parts`."""
+        ...
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Raises RecipeError where there is no such pool, or the count will not do."""
@@ -63,14 +77,14 @@ def admits(token: str | None, everything: bool) -> Admits:
     return admit
 
 
-def application(run: StatusSource, token: str | None, everything: bool) -> FastAPI:
+def application(run: StatusSource, stream: Stream, token: str | None, everything: bool, instance: str) -> FastAPI:
     app = FastAPI(title="Leeway", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, admits=admits(token, everything), max_body_bytes=MAX_BODY_BYTES)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """The controller is alive."""
-        return {"status": "ok"}
+        """The controller is alive, and which one it is."""
+        return {"status": "ok", "instance": instance}
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
@@ -96,46 +110,62 @@ def application(run: StatusSource, token: str | None, everything: bool) -> FastA
         return run.targets()
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    def metrics(request: Request) -> Response:
+        text, content_type = EXPORTED.text(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     @app.get("/")
     def page() -> HTMLResponse:
-        return HTMLResponse(run.page(), headers={"refresh": "10"})
+        return HTMLResponse(document(stream.latest(), live=True), headers=PAGE_HEADERS)
+
+    @app.get("/events")
+    async def events() -> Response:
+        """What the page hears of the run (server-sent events)."""
+        return stream.response()
 
     return app
 
 
-def _listen(node: Node, preferred: int) -> socket.socket:
+def _listen(node: Node, before: str | None) -> socket.socket:
+    if before is None:
+        return listen(node, node.ports.status, "network.ports.status")
+    port = node.ports.status or (split(before)[1] if before else 0)
     try:
-        return listen(node, preferred or node.ports.status, "network.ports.status")
-    except RunError:
-        if not preferred:
-            raise
+        return listen(node, port, "network.ports.status", FREED_SECONDS)
+    except RunError as error:
+        log.warning("%s; the status page moves, and the run goes on", error)
         return listen(node)
 
 
 class Server:
-    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it.
+    """uvicorn in a thread, from the constructor to `close`; `address` and `url` are as others reach it, and `instance`
+    is what tells it from every other one.
 
     Args:
         run: what the pages show.
         node: where to listen.
         token: of whoever may change the run; None: nobody.
         everything: whether to look needs the token, too.
-        before: where the page was until now; it stays there if that can be.
+        before: where the page of the controller was whose place this one takes, empty where nobody knows; it stays
+            there if that can be, once that controller has ended. None where there was none.
     """
 
     def __init__(
-        self, run: StatusSource, node: Node, token: str | None = None, everything: bool = False, before: str = ""
+        self,
+        run: StatusSource,
+        node: Node,
+        token: str | None = None,
+        everything: bool = False,
+        before: str | None = None,
     ) -> None:
-        self._listener = _listen(node, split(before)[1] if before and not node.ports.status else 0)
+        self._listener = _listen(node, before)
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)
-        self._server = uvicorn.Server(
-            uvicorn.Config(application(run, token, everything), log_level="warning", lifespan="off")
-        )
+        self.instance = secrets.token_hex(8)
+        self._stream = Stream(run.parts)
+        pages = application(run, self._stream, token, everything, self.instance)
+        self._server = uvicorn.Server(uvicorn.Config(pages, log_level="warning", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="http", daemon=True)
         self._thread.start()
         if not until(lambda: self._server.started or not self._thread.is_alive(), START_SECONDS):
@@ -144,6 +174,7 @@ class Server:
             raise RunError(f"the status page cannot be served at {self.url}; see logs/controller.log")
 
     def close(self) -> None:
+        self._stream.close()
         self._server.should_exit = True
         self._thread.join(CLOSE_SECONDS)
         self._listener.close()

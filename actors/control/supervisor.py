@@ -163,7 +163,7 @@ class Supervisor:
             return bool(found) or stopped()
 
         try:
-            with waiting(process.name, "to come up"):
+            with waiting(process.name, "to come up", counted_as=process.role):
                 up = until(described, seconds, interval=0.0)
             if not up:
                 raise RunError(f"it did not answer within {seconds:g} s (controller.startup_seconds)")
@@ -214,7 +214,8 @@ class Supervisor:
         if exit_.refused and dead.role not in POOLED:
             raise RunError(f"the {dead.name} gave up: {reason}; {self._advice(dead)}")
         if not dead.up and self._never_comes_up(dead.role):
-            if self._left(dead.role):
+            # Where the recipe has none of the role those that have joined do its work, and the run can do without.
+            if self._left(dead.role) or not processes(self._recipe, dead.role):
                 log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
                 self.vacancies.add(dead.role, dead.name)
                 return []

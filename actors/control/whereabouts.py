@@ -16,6 +16,9 @@ class Whereabouts(BaseModel):
 
     url: str = Field(description="of the controller's status page")
     replay: str = Field("", description="address of the replay; empty before it is up")
+    instance: str = Field(
+        "", description="what this controller answers to /healthz; another run's may have its address"
+    )
 
     def write(self, folder: Path) -> None:
         """Raises OSError where the file cannot be written."""

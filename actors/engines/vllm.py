@@ -85,7 +85,8 @@ class VllmEngine:
             "logprobs_mode": "processed_logprobs",
             "skip_tokenizer_init": True,
             "generation_config": "vllm",  # not what the model folder says of sampling
-            "disable_log_stats": True,
+            "disable_log_stats": False,  # vLLM's own metrics, which /metrics shows beside ours
+            "served_model_name": self._model.name,  # as their label; else it is the whole path
             "weight_transfer_config": WeightTransferConfig(backend=plugin.ENGINES[self._backend][0]),
             "worker_extension_cls": plugin.WORKER_EXTENSION,
         }

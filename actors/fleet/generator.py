@@ -115,6 +115,7 @@ class FleetGenerator:
         self.link = Link()
         self.engine = FleetEngine(context, tokenizer, self.link)
         self._process, self._started = secrets.token_hex(8), time.monotonic()
+        self._running: set[asyncio.Task[None]] = set()
         self._stopping = self._leaving = False
         self._beat = asyncio.Event()
 
@@ -131,35 +132,36 @@ class FleetGenerator:
         groups = Groups(self._recipe, self._renderer, self.engine, self._send)
         try:
             await first_of(self._heartbeats(), self._subscribe(), groups.renew(), self._work(groups))
+            if self._leaving:
+                await self._leave(groups)
         finally:
+            for task in self._running:
+                task.cancel()
             self._client.close()
 
     async def _work(self, groups: Groups) -> None:
-        running: set[asyncio.Task[None]] = set()
-        try:
-            while not self._stopping and not self._leaving:
-                free = self._recipe.generators.groups_in_flight - len(running)
-                if self.engine.version is None:
-                    await asyncio.sleep(IDLE_SECONDS)
-                elif free == 0:
-                    await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    leases = await self._lease(self.engine.version, free)
-                    running |= {asyncio.create_task(groups.work(leased, begun)) for leased, begun in leases}
-                take_ended(running)
-            if self._leaving:
-                await self._leave(groups, running)
-        finally:
-            for task in running:
-                task.cancel()
-
-    async def _leave(self, groups: Groups, running: set[asyncio.Task[None]]) -> None:
-        """As a real generator leaves, see `actors.roles.generator`."""
+        """As a real generator works and leaves, see `actors.roles.generator`."""
+        running = self._running
+        while not self._stopping and not self._leaving:
+            free = self._recipe.generators.groups_in_flight - len(running)
+            if self.engine.version is None:
+                await asyncio.sleep(IDLE_SECONDS)
+            elif free == 0:
+                await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                leases = await self._lease(self.engine.version, free)
+                running |= {asyncio.create_task(groups.work(leased, begun)) for leased, begun in leases}
+            take_ended(running)
         due = time.monotonic() + (1 - HAND_IN_SHARE) * self._recipe.generators.drain_seconds
-        while running and not self._stopping and time.monotonic() < due:
+        while running and self._leaving and not self._stopping and time.monotonic() < due:
             await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             take_ended(running)
+
+    async def _leave(self, groups: Groups) -> None:
         await groups.hand_in()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self._send("deregister", {})
 
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:

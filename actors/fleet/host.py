@@ -72,7 +72,9 @@ class Host:
     def _start(self, context: RoleContext) -> None:
         if not self._generators and not self._metrics:
             assert context.storage.model is not None
-            self._metrics = enter(context.recipe, context.storage.folder, self.name, context.replay).metrics
+            self._metrics = enter(
+                context.recipe, context.storage.folder, self.name, "generator", context.replay
+            ).metrics
             self._tokenizer = load_tokenizer(context.storage.model)
             self._renderer = Renderer(context.recipe.tasks, self._tokenizer)
         generator = FleetGenerator(context, self._renderer, self._tokenizer, self._metrics)

@@ -18,7 +18,7 @@ import torch
 
 from actors import process
 from actors.deadline import until
-from actors.errors import RunError
+from actors.errors import GaveUpError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
@@ -75,7 +75,7 @@ class SyntheticLearner:
         self._stopping = self._loaded = False
         self._version, self._weights, self._durable = 0, UNTRAINED, -1
         self._published: int | None = None
-        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
+        self._presence = enter(context.recipe, self._folder, context.name, "learner", context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -129,7 +129,7 @@ class SyntheticLearner:
             return self._stopping or self._publisher.wait(self._version, POLL_SECONDS)
 
         if not until(published, seconds, interval=0.0):
-            raise RunError(f"waited {seconds:g} s for a generator that takes the first weights")
+            raise GaveUpError(f"waited {seconds:g} s for a generator that takes the first weights")
         if self._resume is None:
             self._telling.evaluate("before", self._version, self._recipe.evaluation.samples, wait=True)
             self._save()
@@ -196,10 +196,14 @@ class SyntheticLearner:
         """Write a checkpoint and commit it, unless the newest one holds this version."""
         if self._durable == self._version:
             return
+        start = time.monotonic()
         snapshot = self._client.request("snapshot", {"version": self._version}).body["snapshot"]
         folder = self._folder / "checkpoints" / checkpoint_name(self._version)
         write_checkpoint(folder, {"replay": snapshot, "version": self._version, "weights": self._weights})
         self._durable = self._version
+        metrics.CHECKPOINTS.inc()
+        metrics.CHECKPOINT.observe(time.monotonic() - start)
+        metrics.CHECKPOINT_VERSION.set(self._version)
         self._client.request("committed", {"version": self._version})
         self._note(committed=self._version, weights=self._weights)
 

@@ -3,7 +3,8 @@
 No socket, no clock, no threads, no metrics: time is an argument, and the service does the rest.
 """
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
@@ -24,7 +25,7 @@ def first_event(events: Sequence[tuple[int, Event]], wall_seconds: float) -> int
         events: that the journal has.
         wall_seconds: since the epoch; a million numbers a second are more than a run needs.
     """
-    return max(events[-1][0] + 1 if events else 1, int(wall_seconds * 1e6))
+    return max(events[-1][0] + 2 if events else 1, int(wall_seconds * 1e6))
 
 
 class Board:
@@ -48,6 +49,8 @@ class Board:
         self._latest = {event.kind: event for _, event in self._events}
         self._next = first_event
         self._unwritten: list[tuple[int, Event]] = []
+        #: Nobody is told of events from this number on.
+        self._withheld = math.inf
 
     def record(self, event: Event) -> None:
         """Keep an event for whoever watches the run."""
@@ -64,9 +67,26 @@ class Board:
         return self._events[0][0] if self._events else self._next
 
     def take_unwritten(self) -> list[tuple[int, Event]]:
-        """The events since the last call, with their numbers."""
+        """The events since the last call, with their numbers; before each lot one number is left for `withhold`."""
         taken, self._unwritten = self._unwritten, []
+        self._next += bool(taken)
         return taken
+
+    def withhold(self, taken: Sequence[tuple[int, Event]], reason: Event) -> None:
+        """Tell nobody of events that `take_unwritten` gave last, which could be lost, until `release`; of the reason
+        everybody is told at once. It comes before them, since watchers ask for what comes after the latest."""
+        if not taken:
+            self.record(reason)
+            return
+        self._withheld = taken[0][0]
+        numbered = taken[0][0] - 1, reason
+        self._latest[reason.kind] = reason
+        self._events.insert(bisect_left(self._events, self._withheld, key=itemgetter(0)), numbered)
+        self._unwritten.append(numbered)
+
+    def release(self) -> None:
+        """What was withheld cannot be lost any more."""
+        self._withheld = math.inf
 
     def answer(self, request: m.BoardRequest, now: float) -> Mapping[str, Any] | None:
         """The body of the reply, or None where a long poll has nothing to say yet.
@@ -105,15 +125,17 @@ class Board:
 
     @property
     def last(self) -> int:
-        """Number of the latest event."""
-        return self._events[-1][0] if self._events else 0
+        """Number of the latest event that anybody may be told of."""
+        told = bisect_left(self._events, self._withheld, key=itemgetter(0))
+        return self._events[told - 1][0] if told else 0
 
     def _news(self, after: int) -> dict[str, Any] | None:
-        fresh = self._events[bisect_right(self._events, after, key=itemgetter(0)) :]
+        told = bisect_left(self._events, self._withheld, key=itemgetter(0))
+        fresh = self._events[bisect_right(self._events, after, key=itemgetter(0)) : told]
         if not fresh:
             return None
-        told = [{**event.model_dump(mode="json"), "number": number} for number, event in fresh]
-        return {"events": told, "last": fresh[-1][0]}
+        fields = [{**event.model_dump(mode="json"), "number": number} for number, event in fresh]
+        return {"events": fields, "last": fresh[-1][0]}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

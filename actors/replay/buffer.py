@@ -249,11 +249,16 @@ class Buffer:
         self.state.changes.scores[request.purpose, request.group_id] = record.scores
         if request.purpose == "evaluate":
             return Reply(ACCEPTED)
-        verified = Verified(record.task["source"], tuple(s.reward for s in scores))
+        verified = Verified(record.task["source"], tuple(s.reward for s in scores), tuple(s.parts for s in scores))
         self.state.rewards.add(verified.source, verified.rewards)
         return Reply(ACCEPTED, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
+
+    def oldest_ready_seconds(self, now: float) -> float:
+        """Since when the oldest group that is ready waits for its batch (s); 0 without one."""
+        first = next(iter(self.ledger.groups.states[State.READY]), None)
+        return 0.0 if first is None else now - self.records["train", first].ready_at
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
         again = request.version in self.ledger.batches

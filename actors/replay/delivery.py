@@ -16,16 +16,18 @@ class Delivery:
         queue_age_seconds: since its verdict.
         length: tokens of its longest completion.
         masked_tokens: those that are too old to be trained.
+        group_id: what it is called everywhere.
     """
 
     staleness: int
     queue_age_seconds: float
     length: int = 0
     masked_tokens: int = 0
+    group_id: int = 0
 
 
 def delivery(version: int, entry: Entry, payload: Payload | None, queue_age: float, limits: ReplayLimits) -> Delivery:
     """The delivery of a group for the batch of `version`."""
     assert payload is not None
     masked = payload.tokens_below(version - limits.max_staleness) if limits.stragglers == "mask" else 0
-    return Delivery(version - entry.oldest, queue_age, payload.longest, masked)
+    return Delivery(version - entry.oldest, queue_age, payload.longest, masked, entry.group_id)

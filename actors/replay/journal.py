@@ -156,6 +156,17 @@ class Journal:
         self._doomed.extend(sorted({*self._rows.keys("groups"), *self._rows.keys("scores")} - kept))
 
     @staticmethod
+    def identity_of(folder: Path) -> Identity | None:
+        """What the journal in a folder is of; None where nothing was written yet.
+
+        Raises:
+            JournalError: it is damaged, or another process has it.
+        """
+        with Rows(folder, "FULL") as rows:
+            packed = rows.get("identity", 1)
+            return None if packed is None else _identity(rows, packed)
+
+    @staticmethod
     def read(folder: Path) -> Iterator[tuple[int, list[tuple[Head, Payload]]]]:
         """Every batch that a run has trained and committed, in order, where `replay.journal.keep` is all: its version,
         and its groups in the order of training.

@@ -15,7 +15,8 @@ heartbeat, announce, directory,   everyone     board
 events, members, remove_member    controller   board
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -26,6 +27,14 @@ from actors.membership import NAME, Report
 Purpose = Literal["train", "evaluate"]
 #: Longest explanation that travels with a refusal (characters).
 MAX_DETAIL = 500
+
+
+def by_purpose(leases: Iterable[Mapping[str, Any]]) -> dict[Purpose, list[int]]:
+    """The group_ids of leases, as a request to renew them takes them."""
+    found: dict[Purpose, list[int]] = {}
+    for lease in leases:
+        found.setdefault(lease["purpose"], []).append(lease["group_id"])
+    return found
 
 
 class Request(Section):

@@ -106,13 +106,14 @@ class Outbox:
         metrics.JOURNAL_BLOCKED.set(1)
         if not self.blocked:
             log.error("the journal cannot be written, and the run stands still until it can: %s", reason)
-            self._board.record(WriteFailed(what=JOURNAL, reason=reason))
+            self._board.withhold(self._events, WriteFailed(what=JOURNAL, reason=reason))
         self.blocked = reason
 
     def _unblock(self) -> None:
         metrics.JOURNAL_BLOCKED.set(0)
         if self.blocked:
             self.blocked = ""
+            self._board.release()
             log.info("the journal is written again")
             self._board.record(WriteFailed(what=JOURNAL, reason=""))
             self._buffer.state.begin_leases(self._clock())  # nobody could renew one meanwhile

@@ -124,6 +124,12 @@ class Payload:
         """How many tokens are of older versions."""
         return int(self.span_tokens[self.span_versions < version].sum(dtype=np.int64))
 
+    def spans_of(self, completion: int) -> list[tuple[int, int]]:
+        """Policy version and number of tokens of each version span of a completion, in order."""
+        end = int(self.spans[: completion + 1].sum(dtype=np.int64))
+        span = slice(end - int(self.spans[completion]), end)
+        return list(zip(self.span_versions[span].tolist(), self.span_tokens[span].tolist(), strict=True))
+
     def token_versions(self) -> Int32:
         """Policy version of every token, int32 [N]."""
         return np.repeat(self.span_versions, self.span_tokens)

@@ -71,6 +71,7 @@ def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:
             parts=record.scores[i].parts,
             version_min=entry.oldest,
             version_max=entry.newest,
+            spans=record.payload.spans_of(i),
             truncated=bool(record.payload.truncated[i]),
             verdict_status=record.scores[i].status,
             source=record.task["source"],

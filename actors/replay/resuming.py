@@ -1,15 +1,20 @@
 """Whether a run that resumes can go on with its journal, or has to begin at the position in its checkpoint."""
 
 import secrets
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from actors.config.roles import JournalConfig
 from actors.errors import JournalError, JournalHeldError
+from actors.replay.buffer import Buffer, TaskSource
 from actors.replay.journal import ASIDE, FOLDER, Identity, Journal
 from actors.replay.records import ReplayState
 
 
-def settle_journal(folder: Path, identity: Identity, config: JournalConfig, version: int) -> str:
+def settle_journal(
+    folder: Path, identity: Identity, config: JournalConfig, version: int, tasks: Callable[[], TaskSource]
+) -> str:
     """Put the journal aside where it does not fit the checkpoint.
 
     It fits where it has every batch that is to be trained again, under the same limits.
@@ -19,13 +24,15 @@ def settle_journal(folder: Path, identity: Identity, config: JournalConfig, vers
         identity: of the journal that the run would write.
         config: how it is kept.
         version: of the checkpoint.
+        tasks: makes what the task numbers stand for.
 
     Returns:
         What whoever resumes the run must know; empty where there is no journal.
 
     Raises:
         OSError: it cannot be put aside.
-        JournalError: another process has it.
+        JournalHeldError: another process has it.
+        JournalBlockedError: what the checkpoint contains cannot be noted in it; it stays where it is.
     """
     place = folder / FOLDER
     if not place.exists():
@@ -35,6 +42,8 @@ def settle_journal(folder: Path, identity: Identity, config: JournalConfig, vers
         why, groups = _misfit(place, identity, config, version)
         if not why:
             return f"{groups} groups are in the journal, and are not generated anew"
+    if config.keep == "all":
+        _commit(place, config, version, tasks)
     aside = folder / f"{ASIDE}{version:06d}-{secrets.token_hex(2)}"
     place.rename(aside)
     return f"the journal is called {aside.name} now ({why}): what no checkpoint contains is generated anew"
@@ -62,3 +71,22 @@ def _misfit(place: Path, identity: Identity, config: JournalConfig, version: int
     if ledger.version < version or missing:
         return f"it ends at step {ledger.version}" if not missing else "it is ahead of the checkpoint", 0
     return "", sum(record.payload is not None for record in records.values())
+
+
+def _commit(place: Path, config: JournalConfig, version: int, tasks: Callable[[], TaskSource]) -> None:
+    """Commit in a journal that goes out of use what the checkpoint contains. The run may have died before anybody could
+    tell the replay that the checkpoint is durable, and the journal after this one begins at its version: batches in
+    between would be in neither.
+    """
+    try:
+        if (identity := Journal.identity_of(place)) is None:
+            return
+        with closing(Journal(place, identity, config)) as journal:
+            if journal.past is not None:
+                buffer = Buffer(identity.limits, identity.group_size, tasks(), past=journal.past)
+                buffer.commit(version)
+                journal.write(buffer.state.take_changes(), (), 0, buffer.state.state)
+    except JournalHeldError:
+        raise
+    except JournalError:
+        return  # it is damaged, which is why it goes out of use

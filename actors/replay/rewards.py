@@ -13,6 +13,7 @@ class Verified:
 
     source: str
     rewards: tuple[float, ...]
+    parts: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(slots=True)

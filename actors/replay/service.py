@@ -25,11 +25,11 @@ from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
-from actors.replay.limits import Reason
+from actors.replay.limits import Reason, ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
-from actors.transport.address import Node
+from actors.transport.address import FREED_SECONDS, Node
 from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
 
@@ -41,8 +41,9 @@ TICK_SECONDS = 0.25
 STOOD_STILL_SECONDS = 2.0
 #: Requests that one tick takes at most, and bytes: answers wait for the end of the tick.
 TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
-#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps.
-UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus, m.EvaluationResult)
+#: What is answered also while the journal cannot be written: it changes nothing that the journal keeps, and promises
+#: nothing that could be lost. (Of events the board tells those alone that are durable.)
+UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus)
 #: The roles that `leeway_workers` counts: those who work for the replay.
 WORKER_ROLES = ("generator", "verifier", "learner")
 
@@ -85,9 +86,12 @@ class ReplayService:
         self._exported: Counter[str] = Counter()
         self._rejections, self._unread = Seldom(log), Seldom(log)
         self._stopping = threading.Event()
-        self._socket = open_router(node, node.ports.replay, max_message_bytes, "network.ports.replay")
+        self._socket = open_router(
+            node, node.ports.replay, max_message_bytes, "network.ports.replay", seconds=FREED_SECONDS
+        )
         self.address = self._socket.endpoint
         self._thread = threading.Thread(target=self._serve, name="replay", daemon=True)
+        _begin_at_zero(buffer.ledger.limits)
 
     def start(self) -> None:
         self._thread.start()
@@ -255,16 +259,19 @@ class ReplayService:
             rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
                 rewards.observe(reward)
+            for name, value in (part for parts in group.parts for part in parts.items()):
+                metrics.REWARD_PART.labels(metrics.part_label(name)).observe(value)
 
     def _delivered(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             label = metrics.length_label(delivery.length)
             metrics.STALENESS.labels(label).observe(delivery.staleness)
-            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds)
+            metrics.QUEUE_AGE.observe(delivery.queue_age_seconds, metrics.exemplar(delivery.group_id))
             metrics.DELIVERED_LENGTH.observe(delivery.length)
             metrics.MASKED_TOKENS.labels(label).inc(delivery.masked_tokens)
         last = min(deliveries, key=lambda delivery: delivery.queue_age_seconds)
-        metrics.STRAGGLER_WAIT.labels(metrics.length_label(last.length)).inc(self._held_back)
+        waited = metrics.STRAGGLER_WAIT.labels(metrics.length_label(last.length))
+        waited.inc(self._held_back, metrics.exemplar(last.group_id))
         self._held_back = 0.0
 
     def _record(self, events: Iterable[Event]) -> None:
@@ -347,12 +354,9 @@ class ReplayService:
         self._follow(metrics.COMMITTED, "committed", ledger.committed)
         for reason in Reason:
             self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
-            metrics.DROPPED_LENGTH.labels(reason)
-        for length in metrics.LENGTH_LABELS:
-            for metric in (metrics.STALENESS, metrics.STRAGGLER_WAIT, metrics.MASKED_TOKENS):
-                metric.labels(length)
         metrics.PENDING.set(len(ledger.tasks.to_reissue()))
         metrics.CONSERVED.set(ledger.conserved())
+        metrics.QUEUE_OLDEST.set(self._buffer.oldest_ready_seconds(self._clock()))
         for role in WORKER_ROLES:
             metrics.WORKERS.labels(role).set(sum(1 for _ in self._board.members.alive(role)))
 
@@ -360,6 +364,19 @@ class ReplayService:
         """The ledger counts; the exported counter follows it."""
         counter.inc(value - self._exported[name])
         self._exported[name] = value
+
+
+def _begin_at_zero(limits: ReplayLimits) -> None:
+    """Show every series with a known label, and the bounds that others are compared with, from the start."""
+    metrics.STALENESS_BOUND.set(limits.max_staleness)
+    metrics.GROUPS_PER_BATCH.set(limits.groups_per_batch)
+    for kind in m.REQUESTS:
+        metrics.MESSAGES.labels(kind)
+    for reason in Reason:
+        metrics.DROPPED_LENGTH.labels(reason)
+    for length in metrics.LENGTH_LABELS:
+        for metric in (metrics.STALENESS, metrics.STRAGGLER_WAIT, metrics.MASKED_TOKENS):
+            metric.labels(length)
 
 
 def _at_most(request: m.LongPoll, share: int) -> m.AnyRequest:

@@ -25,9 +25,9 @@ from actors.events import (
 )
 from actors.report import statistics as names
 from actors.report.health import warnings
-from actors.report.markup import visible
 from actors.report.series import Series
 from actors.report.state import RunState
+from actors.report.text import visible
 from actors.report.units import NONE, duration, number, percent, plural
 from sandbox.terminal import lasting
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.report.markup import visible
+from actors.report.text import visible
 from actors.report.units import NONE, duration, percent, plural
 
 LABEL = 12
@@ -27,6 +27,8 @@ def live(told: Mapping[str, Any]) -> RenderableType:
         _flow(told),
         _list("stuck calls", [_wait(wait) for wait in told["stuck"]]),
         _list("not at work", [f"{name}: {detail}" for name, detail in told["unresponsive"].items()]),
+        _list("joined", told["joined"]),
+        _list("leaving", told["leaving"]),
         _list("recovering", [_open(fault) for fault in told["recovering"]]),
         _list("recovered", [_recovered(told, fault) for fault in reversed(told["recovered"])]),
         _list("warnings", [f"{warning['text']} {warning['fix']}" for warning in told["warnings"]]),

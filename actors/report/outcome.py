@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.report.health import HealthWarning
-from actors.report.markup import visible
 from actors.report.summary import Accuracy, RunSummary
+from actors.report.text import visible
 from actors.report.units import NONE, duration, number, percent, plural, size
 from actors.report.writer import RunFolder
 from sandbox.terminal import lasting

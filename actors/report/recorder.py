@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from actors.events import Event, Phase, WriteFailed
-from actors.report.html import render
+from actors.report.page import render
 from actors.report.state import RunInfo, RunState
 from actors.report.summary import summarise, to_json
 from actors.report.writer import RunFolder, read_back

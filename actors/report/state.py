@@ -4,6 +4,7 @@ No clock, no files. The same events always give the same state, so a resumed run
 continues as if it had never stopped.
 """
 
+import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class RunState:
 
     def __init__(self, info: RunInfo) -> None:
         self.info = info
+        #: Held while an event is folded in; whoever looks from another thread holds it meanwhile.
+        self.lock = threading.RLock()
         self.seconds = 0.0
         self.phase = Phase(seconds=0.0, name="starting")
         self.reward_model: RewardModelDone | None = None
@@ -118,6 +121,10 @@ class RunState:
 
     def fold(self, event: Event) -> None:
         """Take one event in."""
+        with self.lock:
+            self._fold(event)
+
+    def _fold(self, event: Event) -> None:
         self.seconds = max(self.seconds, event.seconds)
         match event:
             case Phase():

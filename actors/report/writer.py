@@ -6,7 +6,7 @@
 | `samples.jsonl` | one rollout a line |
 | `tensorboard/` | the same numbers as TensorBoard event files |
 | `summary.json` | the outcome, see `actors.report.summary` |
-| `report.html` | the report, see `actors.report.html` |
+| `report.html` | the report, see `actors.report.page` |
 """
 
 import fcntl
@@ -144,6 +144,18 @@ def lock(descriptor: int) -> None:
         raise
     except OSError as error:
         log.warning("no lock could be had (%s): nothing keeps two processes from one run folder here", error.strerror)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has such a file; nothing is waited for, and False where that cannot be known."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_back(folder: Path) -> list[Event]:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
-from actors.roles.role import Description, Presence, RoleContext, enter
+from actors.roles.role import LEAVE_SECONDS, Description, Presence, RoleContext, enter
 from actors.tasks.templates import Renderer
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from actors.weights.subscriber import Subscriber
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.05
 #: Share of the time to leave that handing in and taking the engine down get.
 HAND_IN_SHARE = 0.2
-#: Nobody leaves sooner (s): where all processes of a run are signalled at once its driver is too, and ends the run.
-LEAVE_SECONDS = 2.0
 
 
 def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engine:
@@ -61,7 +60,7 @@ class Generator:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        self._presence = enter(context.recipe, context.storage.folder, context.name, context.replay)
+        self._presence = enter(context.recipe, context.storage.folder, context.name, "generator", context.replay)
         self._session = Session(context, self._presence)
 
     def describe(self) -> Description:
@@ -88,6 +87,7 @@ class Session:
         self._model, self._seed = context.storage.model, context.seed
         self._presence = presence
         self.working: Groups | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self._left = False
         self.stopping = self.leaving = False
 
@@ -105,7 +105,11 @@ class Session:
             groups = self.working = Groups(self._recipe, renderer, engine, self._request)
             try:
                 await first_of(self._subscribe(engine), self._work(engine, groups), groups.renew())
+                if self.leaving:
+                    await self._leave(groups)
             finally:
+                for task in self._running:
+                    task.cancel()
                 await engine.close()
         finally:
             if not self._left:
@@ -131,7 +135,7 @@ class Session:
 
     async def _work(self, engine: Engine, groups: Groups) -> None:
         """Lease as many groups as fit, and let each run on its own."""
-        running: set[asyncio.Task[None]] = set()
+        running = self._running
         while not self.stopping and not self.leaving:
             free = self._recipe.generators.groups_in_flight - len(running)
             if engine.version is None:
@@ -141,18 +145,17 @@ class Session:
             else:
                 leases = await self._lease(engine.version, free)
                 running |= {asyncio.create_task(groups.work(leased, begun)) for leased, begun in leases}
-            self._take_ended(running)
+            self._take_ended()
         if self.leaving:
-            await self._leave(groups, running)
-        for task in running:
-            task.cancel()
+            await self._finish()
 
-    def _take_ended(self, running: set[asyncio.Task[None]]) -> None:
-        take_ended(running)
-        metrics.GROUPS_IN_FLIGHT.set(len(running))
+    def _take_ended(self) -> None:
+        take_ended(self._running)
+        metrics.GROUPS_IN_FLIGHT.set(len(self._running))
 
-    async def _leave(self, groups: Groups, running: set[asyncio.Task[None]]) -> None:
-        """Finish what is under way, hand in what cannot be finished, and deregister."""
+    async def _finish(self) -> None:
+        """Wait for what is under way, as long as there is time."""
+        running = self._running
         seconds = (1 - HAND_IN_SHARE) * self._recipe.generators.drain_seconds
         log.info("leaving: %d groups are under way, for %g s at most", len(running), seconds)
         began = time.monotonic()
@@ -160,17 +163,26 @@ class Session:
             if not running and waited >= min(LEAVE_SECONDS, seconds):
                 break
             await asyncio.sleep(IDLE_SECONDS)
-            self._take_ended(running)
-        self._left = True
+            self._take_ended()
+
+    async def _leave(self, groups: Groups) -> None:
+        """Hand in what could not be finished, and deregister."""
+        self._left, unfinished = True, len(self._running)
         try:
             await asyncio.wait_for(self._hand_in(groups), HAND_IN_SHARE * self._recipe.generators.drain_seconds)
-            log.info("left; %d groups are handed in as they are", len(running))
+            log.info("left; %d groups are handed in as they are", unfinished)
         except TimeoutError:
             log.warning("the replay did not take everything in time; what it lacks is generated again")
 
     async def _hand_in(self, groups: Groups) -> None:
+        """Deregistering comes last: whatever is sent afterwards would put this process on the list again."""
         await groups.hand_in()
-        await self._in_thread(self._heartbeat.close)  # it would put this process on the list again
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        earlier, self._threads = self._threads, ThreadPoolExecutor(1, thread_name_prefix="replay-client")
+        await self._in_thread(partial(earlier.shutdown, cancel_futures=True))
+        await self._in_thread(self._heartbeat.close)
         await self._request("deregister", {})
 
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:

@@ -17,7 +17,7 @@ from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine, Job, RequestRejectedError, SampledCompletion, seed_from
 from actors.errors import ProtocolError
 from actors.observability import metrics
-from actors.replay.messages import MAX_DETAIL
+from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.replay.payload import Payload
 from actors.replay.progress import Partial, encode_progress
 from actors.tasks.task import Task
@@ -145,12 +145,12 @@ class Groups:
         sampled = (self.finished, sum(sum(held.job.lengths()) for held in self._held.values()))
         moved, self._sampled = sampled != self._sampled, sampled
         advanced = [held.lease for held in self._held.values() if held.advanced(moved)]
-        for purpose in PURPOSES:
-            if group_ids := [lease["group_id"] for lease in advanced if lease["purpose"] == purpose]:
-                answer = await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
-                self._give_up(purpose, answer.get("lost", ()))
+        for purpose, group_ids in by_purpose(advanced).items():
+            answer = await self._send("renew", {"purpose": purpose, "group_ids": group_ids})
+            self._give_up(purpose, answer.get("lost", ()))
         over = time.monotonic() - self._recipe.replay.lease_seconds
-        for purpose, group_id in [key for key, held in self._held.items() if held.since < over]:
+        for stuck in [held.lease for held in self._held.values() if held.since < over]:
+            purpose, group_id = stuck["purpose"], stuck["group_id"]
             log.warning("%s group %d is stuck: no new token within replay.lease_seconds", purpose, group_id)
             self._give_up(purpose, [group_id])
 

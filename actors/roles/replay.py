@@ -1,9 +1,12 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
 import logging
+import math
+import shutil
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from actors.config.recipe import Recipe
 from actors.config.roles import ReplayConfig
 from actors.errors import JournalError, JournalHeldError, RunError
 from actors.models.tokenizer import vocabulary_of
+from actors.observability import metrics
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
@@ -58,7 +62,7 @@ class ReplayRole:
 
     def __init__(self, context: RoleContext) -> None:
         recipe = context.recipe
-        self._presence = enter(recipe, context.storage.folder, context.name)
+        self._presence = enter(recipe, context.storage.folder, context.name, "replay")
         try:
             buffer, board, journal = brought_back(context)
         except JournalHeldError:
@@ -76,6 +80,8 @@ class ReplayRole:
             clock=context.clock,
             journal=journal,
         )
+        for label, folder in (("run", context.storage.folder), ("journal", context.storage.folder / FOLDER)):
+            metrics.DISK_FREE.labels(label).set_function(partial(room_in, folder))
         self._service.start()
         self._stopping = threading.Event()
 
@@ -99,6 +105,14 @@ class ReplayRole:
         self._service.stop()
 
 
+def room_in(folder: Path) -> float:
+    """Free space on the disk of a folder (bytes), for this process; NaN where it is not there."""
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return math.nan
+
+
 def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     """Buffer and board as the journal in the run folder has them; without one, as the run's checkpoint or a new run
     begins.
@@ -112,7 +126,7 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     identity = identity_of(recipe, folder, version)
     journal = None if config.durability == "off" else Journal(folder / FOLDER, identity, config)
     past, events = (journal.past, journal.events) if journal else (None, [])
-    tasks = StreamTasks(TaskStream(recipe.tasks, recipe.seed))
+    tasks = tasks_of(recipe)
     vocabulary = vocabulary_of(context.storage.model)
     kept = recipe.replay.max_progress_bytes
     buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept)
@@ -124,6 +138,11 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     for name, role in buffer.state.holders():
         board.members.heard(name, role, now)  # whoever does not come back is taken off, and loses its leases
     return buffer, board, journal
+
+
+def tasks_of(recipe: Recipe) -> StreamTasks:
+    """The tasks of a run."""
+    return StreamTasks(TaskStream(recipe.tasks, recipe.seed))
 
 
 def limits_of(config: ReplayConfig) -> ReplayLimits:

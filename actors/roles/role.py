@@ -22,6 +22,7 @@ from actors.config.network import exposed
 from actors.config.recipe import Recipe
 from actors.errors import RunError
 from actors.observability import metrics
+from actors.observability.exposition import serve
 from actors.transport import keys
 from actors.transport.address import Node, bind_port, is_elsewhere, resolve
 from actors.transport.lifeline import Lifeline
@@ -29,6 +30,9 @@ from actors.transport.sockets import use_keys
 from sandbox.gate import Token
 
 log = logging.getLogger(__name__)
+
+#: Nobody leaves sooner (s): where all processes of a run are signalled at once its driver is too, and ends the run.
+LEAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,14 @@ class Presence:
     metrics: str
 
 
-def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
-    """What every process of a run does first: find its place in the network, log to the run folder, serve metrics.
+def enter(recipe: Recipe, folder: Path, name: str, role: str | None, peer: str = "") -> Presence:
+    """What every process of a run does first: find its place in the network, log to the run folder, serve its metrics.
 
     Args:
         recipe: the run's.
         folder: the run folder.
         name: of the process.
+        role: whose metrics it exports; None: those of every process alone.
         peer: endpoint of a process that it must reach, where there is one.
 
     Raises:
@@ -115,7 +120,8 @@ def enter(recipe: Recipe, folder: Path, name: str, peer: str = "") -> Presence:
         log.warning("%s", warning)
     use_keys(keys.load() if recipe.network.curve == "required" else None)
     admits = Token(keys.ensure_token(folder)).matches if recipe.network.http_token == "everything" else lambda _: True
-    server = bind_port(node, lambda port: metrics.serve(node.bind, port, admits))
+    metrics.begin(role)
+    server = bind_port(node, lambda port: serve(node.bind, port, admits))
     return Presence(node, node.at(server.server_port))
 
 

@@ -1,6 +1,7 @@
 """What can be known to be wrong with tasks before a process starts: lines of files, the split, the chat template."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -126,7 +127,13 @@ def _tokenizer(recipe: Recipe) -> Any:
     """That of a local model; None where there is none to be read before the model is made or fetched."""
     if not (isinstance(recipe.model, FolderModel) and recipe.model.folder is not None and can_read_templates()):
         return None
+    return _loaded(recipe.model.folder)
+
+
+@lru_cache(1)
+def _loaded(folder: Path) -> Any:
+    """It takes seconds, and more than one check asks for it."""
     from transformers.utils.logging import set_verbosity_error
 
     set_verbosity_error()  # type: ignore[no-untyped-call]
-    return load_tokenizer(recipe.model.folder)
+    return load_tokenizer(folder)

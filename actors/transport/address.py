@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from actors.config.network import NetworkConfig, PortsConfig
+from actors.deadline import until
 from actors.errors import RunError
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ _OUTSIDE = ("192.0.2.1", "2001:db8::1")
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _ALL = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _BACKLOG = 128
+#: Whoever takes the place of a process that is being ended gets its fixed port within so long (s).
+FREED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def own_address(peer: str = "", of_family: socket.AddressFamily | None = None) -
 # ---------------------------------------------------------------- ports
 
 
-def bind_port(node: Node, bind: Callable[[int], T], fixed: int = 0, key: str = "") -> T:
+def bind_port(node: Node, bind: Callable[[int], T], fixed: int = 0, key: str = "", seconds: float = 0.0) -> T:
     """What `bind(port)` returns for the first port that is free: the only one where it is fixed, else one of
     `network.ports.range`, else any.
 
@@ -127,26 +130,36 @@ def bind_port(node: Node, bind: Callable[[int], T], fixed: int = 0, key: str = "
         bind: binds and returns a server; raises OSError where it cannot.
         fixed: the only port that will do; 0 for any.
         key: option that fixes it, for the error.
+        seconds: how long the fixed one may still be taken, by a process that is being ended (s).
 
     Raises:
         RunError: where all ports are taken, or `network.bind` is no address of this machine.
     """
     first, last = (fixed, fixed) if fixed else node.ports.range or (0, 0)
-    for port in range(first, last + 1):
-        try:
-            return bind(port)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                where = host_port(node.bind, port)
-                raise RunError(
-                    f"cannot listen on {where}: {error.strerror or error}; check network.bind and network.ports"
-                ) from error
+    found: list[T] = []
+
+    def bound() -> bool:
+        for port in range(first, last + 1):
+            try:
+                found.append(bind(port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    where = host_port(node.bind, port)
+                    raise RunError(
+                        f"cannot listen on {where}: {error.strerror or error}; check network.bind and network.ports"
+                    ) from error
+            else:
+                return True
+        return False
+
+    if until(bound, seconds if fixed else 0.0):
+        return found[0]
     if fixed:
         raise RunError(f"{key or 'port'}: port {fixed} of {node.bind} is taken; choose another, or 0 for any free one")
     raise RunError(f"network.ports.range: all ports from {first} to {last} of {node.bind} are taken; widen it")
 
 
-def listen(node: Node, fixed: int = 0, key: str = "") -> socket.socket:
+def listen(node: Node, fixed: int = 0, key: str = "", seconds: float = 0.0) -> socket.socket:
     """A listening TCP socket, for libraries that take one. See `bind_port`."""
 
     def bound(port: int) -> socket.socket:
@@ -160,7 +173,7 @@ def listen(node: Node, fixed: int = 0, key: str = "") -> socket.socket:
             raise
         return listener
 
-    return bind_port(node, bound, fixed, key)
+    return bind_port(node, bound, fixed, key, seconds)
 
 
 # ---------------------------------------------------------------- text

@@ -25,7 +25,7 @@ POLL_SECONDS = 1.0
 BUSY_SECONDS = 0.5
 #: Where the connection to the replay is lost, a request is sent again after so long, and twice as long each time (s).
 LOST_SECONDS = 0.1
-#: A wait for a reply is looked up from so often, to see whether the client is being closed (s).
+#: How often a client that waits for an answer looks whether it is being closed, or the replay has moved meanwhile (s).
 LOOK_SECONDS = 1.0
 
 
@@ -33,7 +33,8 @@ class Client:
     """One connection of one worker. Threads may share it; their requests then queue up behind each other.
 
     A request that is not answered is sent again until its patience is at an end, to wherever the replay is by then:
-    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is.
+    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is. Over
+    a slow wire the answer may be under way all the while: every time that none came the next may take twice as long.
 
     Args:
         replay: its address, or the process's lifeline, which knows it.
@@ -47,6 +48,7 @@ class Client:
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
+        self._answer_seconds = REPLY_SECONDS
         self._lock = threading.Lock()
         self._closing = False
         self.address = self._lifeline.replay
@@ -97,7 +99,7 @@ class Client:
     ) -> Message | None:
         """A long poll for work; None where there is none, or where the replay is away for a moment."""
         try:
-            reply = self.request(kind, body, wait_seconds=wait_seconds, deadline_seconds=REPLY_SECONDS)
+            reply = self.request(kind, body, wait_seconds=wait_seconds, deadline_seconds=self._answer_seconds)
         except PeerTimeoutError as error:
             log.warning("%s; asking again", error)
             return None
@@ -105,40 +107,41 @@ class Client:
 
     def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
         """The reply to a request, which is sent again every so often until it is due."""
-        with self._lock, waiting("replay", request.kind):
+        with self._lock, waiting("replay", request.kind, counted_as=request.kind):
             self._require_open(request.kind)
             number = next(self._numbers)
             frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
-            again_seconds, pause_seconds = wait_seconds + REPLY_SECONDS, LOST_SECONDS
+            pause_seconds = LOST_SECONDS
             while True:
                 self._socket.send(frames)
-                left = max(0.0, end - time.monotonic())
-                if (reply := self._reply_to(number, min(again_seconds, left))) is not None:
+                sent, again = time.monotonic(), time.monotonic() + wait_seconds + self._answer_seconds
+                if (reply := self._reply_to(number, min(again, end))) is not None:
                     self._lifeline.answered()
+                    self._answer_seconds = max(REPLY_SECONDS, 2 * (time.monotonic() - sent - wait_seconds))
                     return reply
-                if lost := self._socket.lost:
-                    time.sleep(min(pause_seconds, left))
-                    pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
                 self._require_open(request.kind)
+                if self._socket.lost:
+                    time.sleep(min(pause_seconds, max(0.0, end - time.monotonic())))
+                    pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
+                elif time.monotonic() >= again:  # over a slow wire it may be under way all the while
+                    self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
+                address = self.address
                 self._connect_again()
                 if time.monotonic() >= end:
                     raise PeerTimeoutError(
-                        f"the replay at {self.address} did not answer {request.kind} within {due_seconds:g} s"
+                        f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
                     )
-                log.warning("the replay at %s does not answer %s; asking again", self.address, request.kind)
-                if not lost:  # over a slow wire it may be under way all the while
-                    again_seconds *= 2
+                log.warning("the replay at %s does not answer %s; asking again", address, request.kind)
 
-    def _reply_to(self, number: int, seconds: float) -> Message | None:
-        """None where none comes, or where the replay that was asked is there no more."""
-        end = time.monotonic() + seconds
-        while not self._closing and not self._socket.lost and self.address == self._lifeline.replay:
-            left = max(0.0, end - time.monotonic())
-            if self._socket.poll(min(left, LOOK_SECONDS)):
+    def _reply_to(self, number: int, due: float) -> Message | None:
+        """The reply to a request; None where there is none by then, or where the replay has ended or moved."""
+        while not self._closing:
+            left = max(0.0, due - time.monotonic())
+            if self._socket.poll(min(LOOK_SECONDS, left)):
                 reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
                 if reply.id == number:
                     return reply
-            elif left <= LOOK_SECONDS:
+            elif time.monotonic() >= due or self._socket.lost or self.address != self._lifeline.replay:
                 break
         return None
 

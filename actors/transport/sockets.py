@@ -9,7 +9,7 @@ how many may connect: `actors.transport.admission`.
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -40,6 +40,21 @@ SILENT_SECONDS = 20
 #: This process's, once it has any; all its sockets use them.
 _keys: Keys | None = None
 
+#: Contexts that nobody has closed. One that was collected as garbage would wait for its sockets to be closed, which are
+#: garbage too and may never be: for ever, and in whatever thread happens to collect.
+_contexts: set["zmq.Context[Any]"] = set()
+C = TypeVar("C", bound="zmq.Context[Any]")
+
+
+def _in_use(context: C) -> C:
+    _contexts.add(context)
+    return context
+
+
+def _terminate(context: "zmq.Context[Any]") -> None:
+    context.term()
+    _contexts.discard(context)
+
 
 def use_keys(keys: Keys | None) -> None:
     """Let every socket that this process opens from now on be encrypted and authenticated; None: plain."""
@@ -50,8 +65,10 @@ def use_keys(keys: Keys | None) -> None:
 class RouterSocket:
     """A server's socket; `endpoint` is its address as others reach it. One thread at a time may use it."""
 
-    def __init__(self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None) -> None:
-        self._context = zmq.Context()
+    def __init__(
+        self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None, seconds: float = 0.0
+    ) -> None:
+        self._context = _in_use(zmq.Context())
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _limit(self._socket, max_bytes, linger_seconds=0)
         for queue in (zmq.RCVHWM, zmq.SNDHWM):
@@ -70,7 +87,7 @@ class RouterSocket:
         try:
             if _keys is not None:
                 self._admission = self._guarded(_keys, limits or Limits.of_this_process())
-            bound = bind_port(node, bind, port, key)
+            bound = bind_port(node, bind, port, key, seconds)
             if self._admission is not None:
                 self._admission.port = bound
             self.endpoint = endpoint(node.advertise, bound)
@@ -113,10 +130,12 @@ class RouterSocket:
         if self._admission is not None:
             self._admission.close()
         self._socket.close()
-        self._context.term()
+        _terminate(self._context)
 
 
-def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None) -> RouterSocket:
+def open_router(
+    node: Node, port: int, max_bytes: int, key: str = "", limits: Limits | None = None, seconds: float = 0.0
+) -> RouterSocket:
     """Listen for clients.
 
     Args:
@@ -125,11 +144,12 @@ def open_router(node: Node, port: int, max_bytes: int, key: str = "", limits: Li
         max_bytes: size of the largest message; a peer that sends a larger one is disconnected.
         key: option that fixes the port, for the error.
         limits: how many may connect, where the process has keys; by default what it can afford.
+        seconds: how long a fixed port may still be taken, by a process that is being ended (s).
 
     Raises:
         RunError: where no port is free, `network.bind` is no address of this machine, or the keys are not a server's.
     """
-    return RouterSocket(node, port, max_bytes, key, limits)
+    return RouterSocket(node, port, max_bytes, key, limits, seconds)
 
 
 #: What a client's socket tells of its connection.
@@ -145,7 +165,7 @@ class DealerSocket:
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint, self._max_bytes = endpoint, max_bytes
-        self._context = zmq.Context()
+        self._context = _in_use(zmq.Context())
         self._connect()
 
     def _connect(self) -> None:
@@ -208,7 +228,7 @@ class DealerSocket:
 
     def close(self) -> None:
         self._disconnect()
-        self._context.term()
+        _terminate(self._context)
 
 
 class AsyncDealerSocket:
@@ -216,7 +236,7 @@ class AsyncDealerSocket:
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint = endpoint
-        self._context = zmq.asyncio.Context()
+        self._context = _in_use(zmq.asyncio.Context())
         self._socket = self._context.socket(zmq.DEALER)
         _limit(self._socket, max_bytes, LINGER_SECONDS)
         _identify(self._socket)
@@ -252,7 +272,7 @@ class AsyncDealerSocket:
             self._socket.disable_monitor()
             self._events.close()
         self._socket.close(int(linger_seconds * 1000))
-        self._context.term()
+        _terminate(self._context)
 
 
 def _received(frame: zmq.Frame) -> Frame:

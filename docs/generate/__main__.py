@@ -3,4 +3,5 @@
 from docs.generate.pages import current
 
 for path, text in current().items():
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs.generate.configuration import configuration, resuming_table
+from docs.generate.exported import exported_page
 from docs.generate.metrics import metrics_page
 from docs.generate.notations import notations_table
 from learner.algorithms.table import objectives_table
@@ -12,7 +13,11 @@ from learner.algorithms.table import objectives_table
 ROOT = Path(__file__).parents[2]
 
 #: Documents that are generated as a whole.
-PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration, "docs/metrics.md": metrics_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": configuration,
+    "docs/metrics.md": metrics_page,
+    "grafana/METRICS.md": exported_page,
+}
 #: What stands between `<!-- NAME: generated -->` and `<!-- /NAME -->` in a document that is written by hand.
 PARTS: dict[str, Callable[[], str]] = {
     "notations": notations_table,

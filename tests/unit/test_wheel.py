@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: What a bare installation lacks, and what it has but these commands leave alone.
-ABSENT = ("ray", "torch", "vllm", "transformers", "datasets", "reasoning_gym", "psutil", "peft", "zmq", "msgpack")
+ABSENT = (
+    "ray",
+    "torch",
+    "vllm",
+    "transformers",
+    "datasets",
+    "reasoning_gym",
+    "psutil",
+    "jinja2",
+    "peft",
+    "zmq",
+    "msgpack",
+)
 _RUN = """
 import sys
 
@@ -63,6 +75,8 @@ def test_it_holds_three_packages_and_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"actors", "learner", "sandbox"}
     modules = {path.relative_to(ROOT).as_posix() for top in tops for path in (ROOT / top).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
+    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors/report/assets").rglob("*.*")}
+    assert assets <= set(names)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["sandbox", "--help"]])

@@ -1,10 +1,13 @@
 """A run's checkpoints on their way: begun, durable, committed."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
+from actors.observability import metrics
 from learner import CheckpointError
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
 
@@ -39,8 +42,10 @@ class Checkpoints:
 
     def begin(self, version: int) -> None:
         """Begin to write one; only copying the state holds the caller up."""
+        start = time.monotonic()
         try:
             saved = self._save(version)
+            saved.add_done_callback(partial(_written, start))
         except CheckpointError as error:
             saved = Future()
             saved.set_exception(error)  # so that it is settled in its turn
@@ -56,6 +61,7 @@ class Checkpoints:
                 self._fail(error)
                 continue
             self.durable = version
+            metrics.CHECKPOINT_VERSION.set(version)
             if self.failure is not None:
                 self.failure = None
                 self._failed("")
@@ -64,4 +70,12 @@ class Checkpoints:
     def _fail(self, error: CheckpointError) -> None:
         log.error("%s", error)
         self.failure = error
+        metrics.CHECKPOINT_FAILURES.inc()
         self._failed(str(error).removeprefix("could not write checkpoint "))
+
+
+def _written(start: float, saved: Future[None]) -> None:
+    """Measured when it is written, and not when the learner comes to look."""
+    if not saved.cancelled() and saved.exception() is None:
+        metrics.CHECKPOINTS.inc()
+        metrics.CHECKPOINT.observe(time.monotonic() - start)

@@ -60,7 +60,8 @@ class Learner:
         self._stopping = self._loaded = self._evaluated = False
         self._published: int | None = None
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
-        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
+        shown = "learner" if context.rank == 0 else None  # the metrics of a learner are those of its first rank
+        self._presence = enter(context.recipe, self._folder, context.name, shown, context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -156,6 +157,7 @@ class Learner:
         if self._resume:
             self._evaluated = trainer.load(self._resume).get(EVALUATED, True)
             self._checkpoints.durable = trainer.version
+            metrics.CHECKPOINT_VERSION.set(trainer.version)
             self._committed(trainer.version)  # once more: the learner before may have died in between
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
@@ -305,8 +307,6 @@ class Learner:
             self._client.request("committed", {"version": version})
 
     def _checkpoint_failed(self, reason: str) -> None:
-        if reason:
-            metrics.CHECKPOINT_FAILURES.inc()
         if self._rank == 0:
             self._telling.notify(WriteFailed(what="checkpoints", reason=reason))
 

@@ -1,6 +1,7 @@
 """The verifier: leases groups, scores them in its sandbox pool and returns verdicts."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,8 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
-from actors.replay.messages import MAX_DETAIL
-from actors.roles.role import Description, RoleContext, enter
+from actors.replay.messages import MAX_DETAIL, by_purpose
+from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
@@ -31,10 +32,10 @@ class Verifier:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
-        self._up = self._draining = False
+        self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._presence = enter(context.recipe, self._folder, context.name, context.replay)
+        self._presence = enter(context.recipe, self._folder, context.name, "verifier", context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -44,7 +45,7 @@ class Verifier:
 
     def drain(self) -> None:
         """Score what is leased, and take no more."""
-        self._draining = True
+        self._leave_at = min(self._leave_at, time.monotonic() + LEAVE_SECONDS)
 
     @process.logged
     def run(self) -> None:
@@ -60,8 +61,14 @@ class Verifier:
             with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
                 self._up = True
                 self._score_in_threads(pool)
+                if self._draining:
+                    self._stopping.wait(max(0.0, self._leave_at - time.monotonic()))
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def _draining(self) -> bool:
+        return self._leave_at < math.inf
 
     def _report(self) -> Report:
         return metrics.report("verifier", self._presence.metrics, ready=self._up)
@@ -107,12 +114,11 @@ class Verifier:
             score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
 
     def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
-        for purpose in ("train", "evaluate"):
-            if group_ids := [group["group_id"] for group in groups if group["purpose"] == purpose]:
-                try:
-                    client.request("renew", {"purpose": purpose, "group_ids": group_ids})
-                except (PeerTimeoutError, ProtocolError) as error:
-                    log.warning("%s; some groups may be verified twice", error)
+        for purpose, group_ids in by_purpose(groups).items():
+            try:
+                client.request("renew", {"purpose": purpose, "group_ids": group_ids})
+            except (PeerTimeoutError, ProtocolError) as error:
+                log.warning("%s; some groups may be verified twice", error)
 
 
 class Scores(Protocol):
@@ -137,8 +143,10 @@ def score_group(
     """
     try:
         doing = f"scores of group {group['group_id']}"
-        with metrics.busy("verifier"), metrics.VERIFICATION.time(), waiting("its sandbox", doing):
+        start = time.monotonic()
+        with metrics.busy("verifier"), waiting("its sandbox", doing):
             verdict = _verdict(pool, group, seconds, preference)
+        metrics.VERIFICATION.observe(time.monotonic() - start, metrics.exemplar(group["group_id"]))
         client.request("verdict", verdict)
     except PeerTimeoutError as error:
         log.warning("%s; the verdict is lost and the group will be verified again", error)

@@ -4,8 +4,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from docs.generate.configuration import NOTES, configuration, values
+from docs.generate.exported import exported_page
 from docs.generate.markdown import anchor, table
-from docs.generate.metrics import metrics_page
 from docs.generate.pages import current, renewed
 
 
@@ -43,12 +43,12 @@ def test_values_say_kind_bounds_and_whether_null_will_do() -> None:
     }
 
 
-def test_every_metric_stands_under_a_process_that_sets_it() -> None:
-    page = metrics_page()
+def test_every_metric_stands_under_the_process_that_exports_it() -> None:
+    page = exported_page()
     learner, generator = page.index("## Learner"), page.index("## Generator")
     assert page.index("`leeway_weight_sync_bytes_total`") > learner
     assert generator < page.index("`leeway_weight_sync_pause_seconds`") < learner
-    assert "| `leeway_groups_dropped_total` | counter | `reason` |" in page
+    assert "| `leeway_groups_dropped_total` | counter | number | `reason` |" in page
 
 
 def test_a_part_that_nothing_makes_is_an_error() -> None:

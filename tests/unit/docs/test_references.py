@@ -219,7 +219,7 @@ def test_examples_of_sections_are_valid(document: Path) -> None:
 
 @every_document
 def test_metrics_exist(document: Path) -> None:
-    exported = (ROOT / "docs" / "metrics.md").read_text()
+    exported = (ROOT / "grafana" / "METRICS.md").read_text()
     mentioned = {span for span in spans(document) if re.fullmatch(r"leeway_\w*", span)}
     assert not {name for name in mentioned if f"`{name}`" not in exported}
 

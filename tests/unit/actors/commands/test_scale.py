@@ -33,6 +33,7 @@ def run(tmp_path: Path, url: str) -> Path:
     folder = tmp_path / "runs" / "first"
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text("")
+    (folder / "inputs.json").write_text("{}")
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
     Whereabouts(url=url).write(folder)
@@ -56,6 +57,12 @@ def test_a_refusal_says_why(url: str) -> None:
         ask(url, TOKEN, {"pool": "learner", "count": 1})
 
 
+def test_the_controller_of_another_run_is_told_nothing(run: Path, url: str) -> None:
+    Whereabouts(url=url, instance="of-a-controller-that-was-killed").write(run)
+    found = CliRunner().invoke(app, ["scale", "generators", "4", "--run", str(run)])
+    assert isinstance(found.exception, RunError) and "another controller has this address" in str(found.exception)
+
+
 def test_a_run_that_is_gone_is_named(run: Path) -> None:
     with pytest.raises(RunError, match=r"127.0.0.1:9/ does not answer"):
         ask("http://127.0.0.1:9/", TOKEN, {"pool": "generator", "count": 1})
@@ -66,8 +73,11 @@ def test_a_run_that_is_gone_is_named(run: Path) -> None:
 
 def test_the_newest_run_is_meant_where_none_is_named(run: Path) -> None:
     second = run.parent / "second"
-    second.mkdir()
-    (second / "recipe.yaml").write_text("")
+    joined = run.parent / "a-role-that-joined"
+    for folder, files in ((second, ("recipe.yaml", "inputs.json")), (joined, ("recipe.yaml",))):
+        folder.mkdir()
+        for name in files:
+            (folder / name).write_text("")
     os.utime(run / "recipe.yaml", (1, 1))
     assert newest(run.parent) == second
     with pytest.raises(RecipeError, match="no run in"):

@@ -3,21 +3,31 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from actors.cli import app
-from actors.control.whereabouts import Whereabouts
+from actors.commands.page import looked
+from actors.commands.status import follow
+from actors.config.network import NetworkConfig
+from actors.control.status import Server
+from actors.control.whereabouts import Whereabouts, forget
 from actors.errors import RecipeError, RunError
+from actors.folder import locked
+from actors.transport.address import resolve
+from tests.unit.actors.control.test_status import Source
 
 TOLD = {
     "recipe": "r", "folder": "/runs/r", "phase": "training", "detail": "", "seconds": 61.0, "step": 3, "steps": 9,
-    "replay": {}, "members": {}, "joined": [], "pools": {}, "versions": {}, "queues": {}, "queue_ages": {},
-    "staleness": {"bound": 4, "max": None, "last_step": None}, "weight_sync": None, "stuck": [], "unresponsive": {},
-    "restarts": 0, "recovering": [], "recovered": [], "warnings": [],
+    "replay": {}, "members": {}, "joined": [], "leaving": [], "pools": {}, "versions": {}, "queues": {},
+    "queue_ages": {}, "staleness": {"bound": 4, "max": None, "last_step": None}, "weight_sync": None, "stuck": [],
+    "unresponsive": {}, "restarts": 0, "recovering": [], "recovered": [], "warnings": [],
 }  # fmt: skip
 
 
@@ -83,6 +93,74 @@ def test_a_controller_that_does_not_answer_is_named(asked: Asked, folder: Path) 
     Whereabouts(url="http://127.0.0.1:9/").write(folder)
     with pytest.raises(RunError, match=r"http://127\.0\.0\.1:9/ does not answer.*logs/controller\.log"):
         asked(str(folder))
+
+
+def test_the_controller_of_another_run_is_not_taken_for_this_one(asked: Asked, folder: Path, url: str) -> None:
+    Whereabouts(url=url, instance="of-a-controller-that-was-killed").write(folder)
+    with pytest.raises(RunError, match="another controller has this address"):
+        asked(str(folder))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_the_token_travels_only_where_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
+    monkeypatch.setenv("LEEWAY_TOKEN", "s3cret" if everything else "no\ntoken")  # which nobody could even send
+    node = resolve(NetworkConfig(), in_cluster=False)
+    with closing(Server(Source(), node, "s3cret", everything)) as server:
+        assert looked(server.url, folder, server.instance) == Source().status()
+
+
+def test_a_run_that_begins_is_not_said_to_be_dead(asked: Asked, folder: Path) -> None:
+    (folder / "summary.json").write_text(json.dumps({"outcome": "interrupted", "reason": None, "steps": 2}))
+    with locked(folder), pytest.raises(RunError, match="this run is alive, and its controller is not there"):
+        asked(str(folder))
+
+
+def test_a_run_is_watched_through_the_loss_of_its_controller_until_it_is_over(folder: Path, url: str) -> None:
+    """Beginning, at work, its controller gone, at work again, ended."""
+    pages: list[str] = []
+
+    def show(page: object) -> None:
+        console = Console(record=True, width=200, file=StringIO())
+        console.print(page)
+        pages.append(console.export_text())
+        match len(pages):
+            case 1 | 3:
+                Whereabouts(url=url).write(folder)
+            case 2:
+                Whereabouts(url="http://127.0.0.1:9/").write(folder)
+            case _:
+                forget(folder)
+                run.close()
+
+    with ExitStack() as run:
+        run.enter_context(locked(folder))
+        follow(str(folder), show, interval_seconds=0.0)
+    assert [("step 3 of 9" in page, "asking again" in page) for page in pages] == [
+        (False, True), (True, False), (False, True), (True, False)
+    ]  # fmt: skip
+
+
+def test_who_watches_a_run_that_was_killed_is_told(folder: Path, url: str) -> None:
+    Whereabouts(url=url).write(folder)
+    with pytest.raises(RunError, match="does not answer"):
+        follow(str(folder), lambda _: Whereabouts(url="http://127.0.0.1:9/").write(folder), interval_seconds=0.0)
+
+
+def test_a_page_that_stays_silent_is_given_up() -> None:
+    source = Source()
+    source.status = lambda: TOLD  # type: ignore[method-assign]
+    server = Server(source, resolve(NetworkConfig(), in_cluster=False))
+    shown: list[object] = []
+
+    def show(page: object) -> None:
+        shown.append(page)
+        server.close()
+
+    with pytest.raises(RunError, match="no controller answers"):
+        follow(server.url, show, silent_seconds=0.2, interval_seconds=0.05)
+    assert len(shown) > 1, "it is asked again for a while"
 
 
 def test_a_run_that_left_nothing_and_what_is_no_run_are_told_apart(asked: Asked, folder: Path) -> None:

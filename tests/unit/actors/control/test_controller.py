@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from actors.config.loading import load
 from actors.control.controller import Controller, Predecessor
 from actors.control.placement import Resources
 from actors.deadline import until
 from actors.errors import PeerTimeoutError, RunError
+from actors.observability.exposition import CONTROLLER
 from actors.roles.replay import ReplayRole
 from actors.roles.role import RoleContext
 from actors.transport.client import Client
@@ -35,9 +35,15 @@ class ReplayStarter(FakeStarter):
 
     elsewhere = False
 
+    def halt_replay(self) -> None:
+        """The replay answers nobody any more."""
+        self.replay.stop()
+        self._serving.join(SECONDS)
+        assert not self._serving.is_alive(), "the replay does not end"
+
     def end_replay(self) -> None:
         """The replay dies."""
-        self.replay._service.stop()
+        self.halt_replay()
         self.of("replay")[-1].die("its process was killed, or crashed")
 
     def start(self, role: str, context: RoleContext, resources: Resources) -> FakeProcess:
@@ -45,7 +51,8 @@ class ReplayStarter(FakeStarter):
             if self.elsewhere:
                 context = replace(context, recipe=load(QUICKSTART))
             self.replay = ReplayRole(context)
-            threading.Thread(target=self.replay.run, daemon=True).start()
+            self._serving = threading.Thread(target=self.replay.run, daemon=True)
+            self._serving.start()
             self.addresses[role] = self.replay.describe().address
         return super().start(role, context, resources)
 
@@ -78,6 +85,8 @@ class Life:
         self.controller._wind_down = lambda *_: []  # type: ignore[method-assign]
         self.controller.stop()
         self._thread.join(SECONDS)
+        assert not self._thread.is_alive(), "the controller does not end"
+        self.controller._watch.replay.close()
         self.controller._server.close()
         self.controller._recording.close()
 
@@ -117,7 +126,7 @@ def life(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Life]:
     yield life
     life.controller.stop()
     life.end()
-    starter.replay.stop()
+    starter.halt_replay()
     for handler in set(logging.getLogger().handlers) - set(handlers):
         logging.getLogger().removeHandler(handler)
         handler.close()
@@ -349,7 +358,7 @@ def test_a_learner_that_falls_silent_is_killed_and_starts_again(life: Life) -> N
 def test_a_replay_that_does_not_answer_is_killed_and_starts_again(life: Life) -> None:
     life.wait_for("tick")
     life.controller._watch.replay.client = Unanswered()
-    life.starter.replay._service.stop()
+    life.starter.halt_replay()
     assert life.wait_for("unresponsive")["member"] == "replay"
     assert life.wait_for("restart")["role"] == "replay"
     assert life.starter.of("replay")[0].killed
@@ -383,4 +392,4 @@ def test_a_run_of_which_every_group_is_dropped_warns_and_ends(life: Life) -> Non
     assert "fruitless: " in log
     summary = json.loads((life.folder / "summary.json").read_text())
     assert "fruitless" in [warning["symptom"] for warning in summary["warnings"]]
-    assert REGISTRY.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1
+    assert CONTROLLER.get_sample_value("leeway_warning", {"symptom": "fruitless"}) == 1

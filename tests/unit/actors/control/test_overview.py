@@ -53,7 +53,9 @@ def state() -> RunState:
 
 
 def told(state: RunState) -> dict[str, Any]:
-    return status(state, Seen(), {"generator": 4, "verifier": 1}, {"generator-3", "generator-4", "verifier-2"})
+    return status(
+        state, Seen(), {"generator": 4, "verifier": 1}, {"generator-3", "generator-4", "verifier-2"}, {"verifier-2"}
+    )
 
 
 def test_pools_say_who_is_there_and_who_should_be(state: RunState) -> None:
@@ -79,6 +81,8 @@ def test_the_page_shows_all_of_it(state: RunState) -> None:
     text = console.export_text()
     for shown in (
         "step 5 of 9, training",
+        "joined\n  generator-9",
+        "leaving\n  verifier-2",
         "2 of 4 (+1 coming up)",
         "ready 2 (oldest 42.0 s)",
         "generator-4 3 (-2)",

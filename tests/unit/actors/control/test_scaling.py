@@ -103,6 +103,28 @@ def test_the_next_controller_of_the_run_knows_the_counts(pools: Pools, tmp_path:
     assert Scaling(RECIPE, tmp_path, midway=True).wanted == {"generator": 1, "verifier": 1}
 
 
+def test_the_next_controller_of_the_run_knows_who_is_leaving(pools: Pools, tmp_path: Path) -> None:
+    pools.scaling.want("generator", 4)
+    pools.come_up(pools.step(1.0)[0])
+    _, hurt, leaving, gone = pools.starter.of("generator")
+    leaving.obedient = False
+    pools.scaling.want("generator", 2)
+    pools.step(2.0)
+    pools.scaling.left(gone.context.name)
+    hurt.die("killed")
+    leaving.drained = False
+
+    pools.supervisor = Supervisor(RECIPE, Storage(tmp_path), pools.starter)
+    pools.scaling = Scaling(RECIPE, tmp_path, midway=True)
+    assert pools.scaling.adopted(pools.supervisor.adopt(), 100.0) == {"generator": 1}
+    assert leaving.drained, "the controller before may have died before it could say so"
+    assert len(pools.step(101.0)[0]) == 1, "in the place of the one that died"
+    assert pools.scaling.leaving == {leaving.context.name}
+    due = 100.0 + RECIPE.generators.drain_seconds + GRACE_SECONDS
+    assert pools.step(due + 0.1) == ([], [leaving.context.name])
+    assert pools.scaling.left(leaving.context.name), "its end is no death"
+
+
 def test_a_run_that_resumes_begins_with_the_counts_of_its_recipe(pools: Pools, tmp_path: Path) -> None:
     pools.scaling.want("generator", 5)
     assert Scaling(RECIPE, tmp_path).wanted == {"generator": 1, "verifier": 1}

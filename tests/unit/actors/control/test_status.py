@@ -1,16 +1,20 @@
 """The controller's pages, without a run behind them."""
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from actors.config.network import NetworkConfig, PortsConfig
+from actors.control import status
 from actors.control.status import MAX_BODY_BYTES, Server
+from actors.control.stream import MOST_VIEWERS
+from actors.deadline import until
 from actors.errors import RecipeError, RunError
 from actors.transport.address import resolve
 
@@ -27,8 +31,8 @@ class Source:
     def targets(self) -> list[dict[str, Any]]:
         return [{"targets": ["[::1]:1"], "labels": {"role": "learner"}}]
 
-    def page(self) -> str:
-        return "<html>a run</html>"
+    def parts(self) -> dict[str, str]:
+        return {"part/head": "a run", "title": '"a run"', "ended": "false"}
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         if count > 8:
@@ -59,7 +63,8 @@ def get(server: Server, path: str, token: str | None = None, method: str = "GET"
 
 
 def test_it_is_alive_before_it_is_ready(server: Server, source: Source) -> None:
-    assert get(server, "/healthz") == (200, '{"status":"ok"}')
+    code, said = get(server, "/healthz")
+    assert (code, json.loads(said)) == (200, {"status": "ok", "instance": server.instance})
     assert get(server, "/readyz")[0] == 503
     source.is_ready = True
     assert get(server, "/readyz")[0] == 200
@@ -72,11 +77,65 @@ def test_status_targets_page_and_metrics_are_what_the_source_says(server: Server
     assert "leeway_restarts_total" in get(server, "/metrics")[1]
 
 
+def test_the_page_may_be_framed_and_kept_by_nobody(server: Server) -> None:
+    with urllib.request.urlopen(server.url, timeout=10) as response:
+        assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+        assert response.headers["content-security-policy"].startswith("default-src 'none'")
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_so_many_may_watch_and_whoever_leaves_makes_room(server: Server) -> None:
+    with ExitStack() as watching:
+        for _ in range(MOST_VIEWERS):
+            stream = watching.enter_context(urllib.request.urlopen(server.url + "events", timeout=10))
+            assert stream.readline() == b"retry: 2000\n"
+        assert get(server, "/events")[0] == 503
+        assert get(server, "/healthz")[0] == 200
+
+    def again() -> bool:
+        try:
+            urllib.request.urlopen(server.url + "events", timeout=10).close()
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    assert until(again, 30)
+
+
+def test_whoever_watches_is_let_go_when_it_closes(source: Source) -> None:
+    server = Server(source, resolve(NetworkConfig(), in_cluster=False))
+    with urllib.request.urlopen(server.url + "events", timeout=10) as stream:
+        assert stream.readline()
+        server.close()
+        told = stream.read().decode()  # to its end
+    assert "a run" in told
+
+
 def test_a_taken_port_is_named_with_its_key(server: Server) -> None:
     port = int(server.address.rpartition(":")[2])
     node = resolve(NetworkConfig(ports=PortsConfig(status=port)), in_cluster=False)
     with pytest.raises(RunError, match=rf"network.ports.status.*{port}"):
         Server(Source(), node)
+
+
+def test_a_page_stays_where_it_was_until_its_controller_was_ended(server: Server, source: Source) -> None:
+    port = int(server.address.rpartition(":")[2])
+    threading.Timer(0.2, server.close).start()
+    for ports in (PortsConfig(), PortsConfig(status=port)):
+        node = resolve(NetworkConfig(ports=ports), in_cluster=False)
+        with closing(Server(source, node, before=server.url)) as successor:
+            assert successor.url == server.url
+
+
+def test_a_page_moves_where_its_port_is_not_freed(
+    server: Server, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "FREED_SECONDS", 0.1)
+    port = int(server.address.rpartition(":")[2])
+    node = resolve(NetworkConfig(ports=PortsConfig(status=port)), in_cluster=False)
+    with closing(Server(source, node, before="")) as successor:
+        assert get(successor, "/healthz")[0] == 200
+        assert successor.url != server.url
 
 
 def test_what_changes_something_needs_the_token(source: Source) -> None:
@@ -96,7 +155,7 @@ def test_everything_but_the_probes_can_be_made_to_need_the_token(source: Source)
     source.is_ready = True
     node = resolve(NetworkConfig(), in_cluster=False)
     with closing(Server(source, node, "s3cret", everything=True)) as server:
-        for path in ("/status", "/targets", "/metrics", "/", "/nowhere", "/openapi.json"):
+        for path in ("/status", "/targets", "/metrics", "/", "/events", "/nowhere", "/openapi.json"):
             assert get(server, path)[0] == 401
         assert get(server, "/status", "s3cret")[0] == 200
         assert [get(server, path)[0] for path in ("/healthz", "/readyz")] == [200, 200]

@@ -188,6 +188,14 @@ def test_a_first_start_that_fails_ends_the_run_at_once(count: int) -> None:
     assert len(starter.started) == count
 
 
+def test_one_more_than_a_run_whose_workers_all_join_has_ends_nothing_where_it_does_not_come_up() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "generators.count=0", "network.joining=[generator]")
+    watched.start("generator")
+    assert watched.replace(die(watched, starter, "CUDA out of memory")) == []
+    assert watched.vacant("generator") == 1, "it is tried again later"
+
+
 def test_a_replacement_that_fails_to_start_is_tried_once_more_and_then_the_run_ends() -> None:
     starter = FakeStarter()
     watched = supervisor(starter)

@@ -413,10 +413,10 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     world.now = 2.0
     for rewards in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]):
         world.score(rewards)
-    assert world.last.verified == (Verified("even", (0.0, 1.0)),)
+    assert world.last.verified == (Verified("even", (0.0, 1.0), ({"accuracy": 0.0}, {"accuracy": 1.0})),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
-    assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3))
+    assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3, group_id=2))
     world.say("take_batch", "learner", version=0)
     assert not world.last.delivered, "a repeated delivery counts once"
     body: dict[str, Any] = {

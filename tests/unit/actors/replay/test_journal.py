@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from actors.config.roles import JournalConfig
 from actors.errors import JournalBlockedError, JournalError, JournalHeldError
-from actors.events import Event, StepDone
+from actors.events import Event, Phase, StepDone
 from actors.replay import journal as journals
 from actors.replay import rows
 from actors.replay.board import Board, first_event
@@ -457,6 +457,40 @@ def test_where_the_disk_is_full_nobody_is_told_anything_and_nothing_is_lost(tmp_
     assert without_deadlines(plain(world.buffer.state.state())) == without_deadlines(expected)
     events = world.contents()["events"]
     assert [event["reason"] != "" for event in events if event["kind"] == "write_failed"] == [True, False]
+
+
+def test_what_could_be_lost_is_told_to_no_watcher_until_it_is_durable(tmp_path: Path) -> None:
+    made: list[sqlite3.Connection] = []
+
+    def small(path: str) -> sqlite3.Connection:
+        made.append(rows.connect(path))
+        return made[-1]
+
+    def told(after: int) -> tuple[list[str], int]:
+        news = world.board._news(after) or {"events": [], "last": after}
+        return [event["kind"] for event in news["events"]], news["last"]
+
+    world = Kept(tmp_path, small)
+    world.step(0)
+    world.end_tick()
+    kinds, seen = told(0)
+    assert "step" in kinds and world.board.last == seen
+    made[0].execute(f"PRAGMA max_page_count = {made[0].execute('PRAGMA page_count').fetchone()[0]}")
+    world.record((Phase(name="saving", detail="d" * 100_000),))
+    world.end_tick()
+    assert world.outbox.blocked
+    kinds, alarmed = told(seen)
+    assert kinds == ["write_failed"] and world.board.last == alarmed
+    assert told(alarmed) == ([], alarmed), "the alarm is told once"
+    made[0].execute("PRAGMA max_page_count = 100000")
+    world.now += 1.0
+    world.outbox.flush()
+    kinds, _ = told(alarmed)
+    assert kinds == ["phase", "write_failed"]
+    everything = told(0)
+    world.end_tick()
+    world.crash()
+    assert told(0) == everything
 
 
 def payload_arrays() -> Any:

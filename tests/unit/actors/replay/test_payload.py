@@ -49,3 +49,9 @@ def test_a_missing_array_is_named() -> None:
     del arrays["spans"]
     with pytest.raises(ProtocolError, match="spans"):
         Payload.of(arrays, 2)
+
+
+def test_each_completion_has_its_own_version_spans() -> None:
+    spans = {"spans": [2, 1], "span_versions": [3, 4, 4], "span_tokens": [1, 1, 3]}
+    group = Payload.of(changed(**{name: np.array(values, np.int32) for name, values in spans.items()}), 2)
+    assert [group.spans_of(0), group.spans_of(1)] == [[(3, 1), (4, 1)], [(4, 3)]]

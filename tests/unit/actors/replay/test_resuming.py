@@ -10,8 +10,9 @@ import pytest
 from actors.config.roles import JournalConfig
 from actors.errors import JournalHeldError
 from actors.replay import rows
-from actors.replay.journal import FOLDER, Identity
+from actors.replay.journal import FOLDER, Identity, Journal
 from actors.replay.resuming import settle_journal
+from tests.unit.actors.replay.test_buffer import Sums
 from tests.unit.actors.replay.test_journal import LIMITS, Kept
 
 IDENTITY = Identity("run", 2, LIMITS)
@@ -32,7 +33,7 @@ def world(tmp_path: Path) -> Kept:
 
 
 def settle(world: Kept, version: int, identity: Identity = IDENTITY, **config: Any) -> str:
-    return settle_journal(world.folder.parent, identity, JournalConfig(**config), version)
+    return settle_journal(world.folder.parent, identity, JournalConfig(**config), version, Sums)
 
 
 def aside(world: Kept) -> list[str]:
@@ -68,6 +69,17 @@ def test_a_run_without_a_journal_begins_at_its_checkpoint(world: Kept) -> None:
     assert "replay.journal.durability is off" in note and aside(world)
 
 
+def test_a_journal_that_is_put_aside_keeps_every_batch_of_the_checkpoint(tmp_path: Path) -> None:
+    world = Kept(tmp_path / FOLDER, keep="all")
+    batches = [world.step(version) for version in range(3)]
+    world.say("committed", "learner", version=1)
+    world.end_tick()
+    world.journal.close()  # the checkpoint of step 2 was durable by then, and nobody had told the replay
+    settle(world, 2, dataclasses.replace(IDENTITY, group_size=4), keep="all")
+    found = {version: [head.model_dump() for head, _ in groups] for version, groups in Journal.read(tmp_path)}
+    assert found == {version: batches[version]["groups"] for version in (0, 1)}, "the batch of version 2 is not in it"
+
+
 def test_a_damaged_journal_is_put_aside_by_name(world: Kept) -> None:
     (world.folder / rows.MARK).unlink()
     note = settle(world, 3)
@@ -91,4 +103,4 @@ def test_a_journal_that_another_process_has_stays_where_it_is(world: Kept, monke
 
 
 def test_without_a_journal_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert settle_journal(tmp_path, IDENTITY, JournalConfig(), 3) == ""
+    assert settle_journal(tmp_path, IDENTITY, JournalConfig(), 3, Sums) == ""

@@ -1,36 +1,47 @@
-"""A report as a browser would find it, for the tests of its page and its sections."""
+"""A page as a browser would find it, for the tests of it."""
 
+import json
 from html.parser import HTMLParser
+from typing import Any
 
-from actors.events import Event
-from actors.report.html import render
-from tests.unit.actors.report.example_events import state_of
+#: Elements that are never closed.
+VOID = ("meta", "link")
 
 
 class Page(HTMLParser):
-    """What a browser would find: elements, their attributes, and text."""
+    """What a browser would find: elements, their attributes, text, and what inline scripts and styles hold."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.raw: list[tuple[str, str]] = []
         self.open: list[str] = []
         self.feed(text)
+        assert self.open == [], "every element that is opened is closed"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open and self.open[-1] in ("script", "style"):
+            self.raw.append((self.open[-1], data))
+        else:
+            self.text += data
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        found: dict[str, str] = json.loads(self.raw[1][1])
+        return {name: json.loads(text) for name, text in found.items()}
 
-def page_of(*events: Event) -> Page:
-    """The report of a run of `events`; every element that it opens, it closes."""
-    page = Page(render(state_of(*events)))
-    assert page.open == []
-    return page
+    @property
+    def charts(self) -> dict[str | None, dict[str, Any]]:
+        """What the charts show that have a place on the page, by what they are called there."""
+        places = [attributes for _, attributes in self.elements if "data-chart" in attributes]
+        return {place["aria-label"]: self.data[f"chart/{place['data-chart']}"] for place in places}

@@ -49,7 +49,7 @@ def test_a_context_travels_to_another_process() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_a_process_logs_to_the_run_folder_and_serves_its_metrics(tmp_path: Path, address: str) -> None:
-    presence = enter(load(QUICKSTART, [f"network.advertise={address}"]), tmp_path, "verifier-3")
+    presence = enter(load(QUICKSTART, [f"network.advertise={address}"]), tmp_path, "verifier-3", "verifier")
     assert split(presence.metrics)[0] == address
     with urllib.request.urlopen(f"http://{presence.metrics}/metrics", timeout=10) as response:
         assert b"leeway_busy_seconds" in response.read()
@@ -64,7 +64,7 @@ def test_ports_come_from_the_range_and_an_exhausted_one_is_named(tmp_path: Path)
         port = taken.getsockname()[1]
         recipe = load(QUICKSTART, [f"network.ports.range=[{port},{port}]"])
         with pytest.raises(RunError, match=rf"network.ports.range.*{port}"):
-            enter(recipe, tmp_path, "verifier-3")
+            enter(recipe, tmp_path, "verifier-3", "verifier")
 
 
 def test_a_process_takes_its_keys_from_where_it_runs_and_logs_none(
@@ -73,10 +73,10 @@ def test_a_process_takes_its_keys_from_where_it_runs_and_logs_none(
     monkeypatch.setenv(keys.FOLDER, str(tmp_path / "keys"))
     recipe = load(QUICKSTART, ["network.curve=required", "network.http_token=everything"])
     with pytest.raises(RunError, match="leeway keys"):
-        enter(recipe, tmp_path, "generator-1")
+        enter(recipe, tmp_path, "generator-1", "generator")
     keys.create(tmp_path / "keys")
     try:
-        presence = enter(recipe, tmp_path, "generator-1")
+        presence = enter(recipe, tmp_path, "generator-1", "generator")
         with (
             closing(open_router(presence.node, 0, 1000)) as router,
             closing(DealerSocket(router.endpoint, 1000)) as one,
@@ -94,15 +94,15 @@ def test_a_process_takes_its_keys_from_where_it_runs_and_logs_none(
 
 def test_a_cluster_without_keys_is_warned_of(tmp_path: Path) -> None:
     overrides = ["network.advertise=127.0.0.1"]
-    enter(load(QUICKSTART, overrides), tmp_path, "alone")
+    enter(load(QUICKSTART, overrides), tmp_path, "alone", "replay")
     assert "network.curve" not in (tmp_path / "logs" / "alone.log").read_text()
     (tmp_path / "recipe.yaml").touch()
-    enter(load(QUICKSTART, [*overrides, "ray.address=192.0.2.1:6379"]), tmp_path, "together")
+    enter(load(QUICKSTART, [*overrides, "ray.address=192.0.2.1:6379"]), tmp_path, "together", "replay")
     assert "network.curve: required" in (tmp_path / "logs" / "together.log").read_text()
 
 
 def test_a_node_that_sees_another_run_folder_is_named(tmp_path: Path) -> None:
     recipe = load(QUICKSTART, ["network.advertise=127.0.0.1", "ray.address=192.0.2.1:6379"])
     with pytest.raises(RunError, match=rf"{socket.gethostname()} sees no run folder {tmp_path}.*set output"):
-        enter(recipe, tmp_path, "generator-1")
+        enter(recipe, tmp_path, "generator-1", "generator")
     assert list(tmp_path.iterdir()) == []

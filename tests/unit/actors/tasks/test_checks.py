@@ -9,7 +9,7 @@ import pytest
 from actors.config.loading import load
 from actors.config.model import TinyModel
 from actors.config.recipe import Recipe
-from actors.models import tiny
+from actors.models import tiny, tokenizer
 from actors.tasks import checks
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -94,6 +94,24 @@ def test_a_system_message_needs_a_template_that_shows_it(tmp_path: Path, templat
     found = checks.problems(tree)
     assert (found == []) if says is None else (says in found[0] and "tasks.system" in found[0])
     assert checks.problems(recipe(tmp_path / "tasks.jsonl", *chat)) == []
+
+
+def test_a_tokenizer_is_loaded_once_however_many_checks_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+
+    def load_tokenizer(folder: Path) -> Any:
+        loaded.append(folder)
+        return tokenizer.load_tokenizer(folder)
+
+    monkeypatch.setattr(checks, "load_tokenizer", load_tokenizer)
+    tiny.write(TinyModel(kind="tiny", hidden_size=32, heads=1, layers=1), tmp_path / "model", seed=0)
+    chat = ["tasks.template=chat", f"model={{kind: folder, path: {tmp_path / 'model'}}}"]
+    tree = recipe(written(tmp_path / "tasks.jsonl", TASKS), *chat)
+    checks.problems(tree)
+    checks.unexpected(tree)
+    assert loaded == [tmp_path / "model"]
 
 
 def test_messages_that_the_format_does_not_take_are_named_by_file_and_line(tmp_path: Path) -> None:

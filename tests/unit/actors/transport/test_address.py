@@ -1,6 +1,7 @@
 """What a process binds, what it tells others, and which port it takes."""
 
 import socket
+import threading
 
 import pytest
 from pydantic import ValidationError
@@ -82,6 +83,14 @@ def test_a_fixed_port_that_is_taken_names_its_option() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(RunError, match=rf"network\.ports\.status: port {port} .* taken"):
             listen(node(), port, "network.ports.status")
+
+
+def test_a_fixed_port_is_had_once_the_process_that_is_being_ended_has_left_it() -> None:
+    with listen(node()) as taken:
+        port = taken.getsockname()[1]
+        threading.Timer(0.2, taken.close).start()
+        with listen(node(), port, "network.ports.status", seconds=60.0) as server:
+            assert server.getsockname()[1] == port
 
 
 def test_an_address_of_another_machine_cannot_be_bound() -> None:

@@ -25,7 +25,9 @@ class FakeReplay:
 
     def __init__(self, port: int = 0) -> None:
         self.reply: Mapping[str, Any] | None = {}
+        self.delay_seconds = 0.0
         self.bodies: list[Mapping[str, Any]] = []
+        self.kinds: list[str] = []
         self.moments: list[float] = []
         self._router = open_router(resolve(NetworkConfig(), in_cluster=False), port, 2**20)
         self.endpoint = self._router.endpoint
@@ -39,8 +41,10 @@ class FakeReplay:
                 identity, frames = received
                 message = decode(frames, 2**20)
                 self.bodies.append(message.body)
+                self.kinds.append(message.kind)
                 self.moments.append(time.monotonic())
                 if self.reply is not None:
+                    time.sleep(self.delay_seconds)
                     self._router.send(identity, encode(Message("reply", message.id, self.reply)))
 
     def close(self) -> None:
@@ -163,6 +167,29 @@ def test_a_request_without_an_answer_is_sent_again_until_there_is_one(replay: Fa
     thread.join(30)
     assert answers[0].body == {"accepted": True}
     assert {body["group_id"] for body in replay.bodies} == {7}
+    asking.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_poll_is_answered_over_a_wire_that_takes_longer_than_an_answer_may(replay: FakeReplay) -> None:
+    replay.reply, replay.delay_seconds = {"groups": []}, 0.5
+    with closing(Client(replay.endpoint, "verifier-1", "verifier", patience_seconds=60.0)) as asking:
+        assert until(lambda: asking.poll("lease_verification", wait_seconds=0.0) is not None, 60)
+        assert asking.poll("lease_verification", wait_seconds=0.0) is not None, "it is known by now how long they take"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_long_follows_the_replay_at_once(replay: FakeReplay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "REPLY_SECONDS", 1000.0)
+    monkeypatch.setattr(client, "LOOK_SECONDS", 0.05)
+    line = Lifeline("tcp://127.0.0.1:9", patience_seconds=3000.0)
+    asking = Client(line, "verifier-1", "verifier")
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(asking.request("status")), daemon=True)
+    thread.start()
+    line.told(replay.endpoint)
+    thread.join(30)
+    assert len(answers) == 1
     asking.close()
 
 

@@ -1,6 +1,8 @@
 """Servers and clients over real sockets, of both families; and that nobody else opens one."""
 
 import asyncio
+import gc
+import threading
 
 import pytest
 
@@ -38,6 +40,21 @@ def test_a_client_is_answered(address: str) -> None:
     assert client.receive() == [b"three"]
     client.close()
     router.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*nclosed:ResourceWarning")
+def test_a_client_that_nobody_has_closed_holds_up_no_thread_that_collects_garbage() -> None:
+    gc.disable()
+    try:
+        owner: list[object] = [DealerSocket("tcp://127.0.0.1:9", LIMIT)]
+        owner.append(owner)
+        del owner
+        collecting = threading.Thread(target=gc.collect, daemon=True)
+        collecting.start()
+        collecting.join(60)
+        assert not collecting.is_alive()
+    finally:
+        gc.enable()
 
 
 def test_large_frames_arrive_whole_and_cannot_be_changed() -> None:

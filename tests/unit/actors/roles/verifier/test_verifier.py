@@ -1,14 +1,24 @@
 """What a verifier makes of a leased group, and of the verdicts on it."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.config.loading import load
+from actors.deadline import until
 from actors.replay.messages import REQUESTS, SubmitVerdict
-from actors.roles.verifier.verifier import broken, score_group, submissions_of, verdict_of
+from actors.roles.role import RoleContext, Storage
+from actors.roles.verifier import verifier as module
+from actors.roles.verifier.verifier import Verifier, broken, score_group, submissions_of, verdict_of
 from actors.transport.codec import Message, parse
 from sandbox import PoolClosedError, Status, Verdict
+from tests.unit.actors.transport.test_client import FakeReplay
+
+QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
 
 GROUP: dict[str, Any] = {
     "purpose": "train",
@@ -102,3 +112,32 @@ def test_parts_that_are_no_numbers_are_an_infra_error_that_is_not_repeated() -> 
 def test_a_pool_that_is_closed_ends_its_verifier() -> None:
     with pytest.raises(PoolClosedError):
         scored(PoolClosedError("this pool is closed"))
+
+
+# ---------------------------------------------------------------- its end
+
+
+@pytest.fixture
+def replay() -> Iterator[FakeReplay]:
+    """One that has no work."""
+    with closing(FakeReplay()) as fake:
+        yield fake
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_is_told_to_leave_stays_for_a_moment_in_which_the_run_may_end(
+    tmp_path: Path, replay: FakeReplay, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 1000.0 if stopped else 0.5)
+    recipe = load(QUICKSTART, ["sandbox.workers=1"])
+    verifier = Verifier(RoleContext(recipe, "verifier-1", Storage(tmp_path), replay.endpoint))
+    thread = threading.Thread(target=verifier.run, daemon=True)
+    thread.start()
+    assert until(lambda: any("capacity" in body for body in replay.bodies), 60)
+    verifier.drain()
+    assert thread.is_alive()
+    if stopped:
+        assert not until(lambda: not thread.is_alive(), 1.5)
+        verifier.stop()
+    thread.join(60)
+    assert not thread.is_alive()

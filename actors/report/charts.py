@@ -1,0 +1,231 @@
+"""The charts of a run's page: what each shows, as data that `assets/page.js` draws by uPlot."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from math import isfinite, sqrt
+from typing import Any, Literal
+
+from actors.report import statistics as names
+from actors.report.series import Point, Series
+from actors.report.state import RunState
+from actors.report.text import visible
+from actors.report.units import percent
+
+#: Points of a chart: more cannot be told apart at its width.
+POINTS = 240
+#: Versions behind that the histogram has a bar for.
+MOST_BARS = 64
+WHOLE_SHARES = {names.MIXED_GROUPS, "effective_sample_size"}  # plotted from 0 to 100 %
+SHARES = WHOLE_SHARES | {
+    names.TRUNCATED,
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "masked_fraction",
+    "mfu",
+    "mixed_groups_fraction",
+}
+#: The statistics in which a collapse is seen early.
+POLICY = (names.RESPONSE_LENGTH, names.ENTROPY, names.LOGPROB_DIFFERENCE, names.MIXED_GROUPS, names.TRUNCATED)
+ROLE_COLOURS = {"generator": 1, "verifier": 2, "learner": 3}
+RATE_COLOURS = {"generation": 1, "learning": 3}
+Unit = Literal["share", "number", "duration"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series of a chart: its values by their place on the horizontal axis.
+
+    Attributes:
+        label: its name in the legend.
+        colour: number of the style sheet's colour (1 to 5).
+        values: (place, value, low, high) from left to right; low and high are the edges of its band.
+    """
+
+    label: str
+    colour: int
+    values: Sequence[tuple[float, float, float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+        title: what it shows, in a few words.
+        note: a sentence or two more.
+        x: what the horizontal axis counts; times are in seconds.
+        unit: of the values.
+        lines: its series.
+        low: lower end of the vertical axis; None: of the values.
+        high: upper end of the vertical axis; None: of the values.
+        kind: how a value is drawn.
+        marks: vertical rules as (place, text).
+    """
+
+    title: str
+    note: str
+    x: Literal["step", "version", "time", "age"]
+    unit: Unit
+    lines: Sequence[Line]
+    low: float | None = None
+    high: float | None = None
+    kind: Literal["line", "area", "bars", "dots"] = "line"
+    marks: Sequence[tuple[float, str]] = ()
+
+    def plotted(self) -> dict[str, Any]:
+        """As uPlot takes it: one column of places, and for each line columns of values, lower and upper edges."""
+        shown = asdict(self)
+        xs = sorted({value[0] for line in self.lines for value in line.values})
+        shown["xs"] = xs
+        shown["lines"] = [_plotted(line, xs) for line in self.lines]
+        shown["marks"] = [(x, visible(text)) for x, text in self.marks]
+        return shown
+
+
+def _plotted(line: Line, xs: Sequence[float]) -> dict[str, Any]:
+    at = {value[0]: value[1:] for value in line.values}
+    columns = [[_finite(at[x][i]) if x in at else None for x in xs] for i in range(3)]
+    band = any(value is not None for value in chain(columns[1], columns[2]))
+    return {
+        "label": visible(line.label),
+        "colour": line.colour,
+        "ys": columns[0],
+        "band": columns[1:] if band else None,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN; six digits are more than a screen shows."""
+    return float(f"{value:.6g}") if value is not None and isfinite(value) else None
+
+
+def charts(state: RunState) -> dict[str, Chart]:
+    """Every chart of the page by its name; those of the pools and of the statistics are as many as the run has."""
+    found = {
+        "accuracy": _accuracy(state),
+        names.REWARD: _statistic(state, names.REWARD),
+        "staleness": _staleness(state),
+        "staleness_mean": Chart(
+            "Mean age by step", "In versions.", "step", "number", [Line("mean", 1, _by_step(state.staleness_mean))], 0.0
+        ),
+        "tokens": _tokens(state),
+        "queues": _queues(state),
+        "weights": _weights(state),
+        "step_seconds": Chart(
+            "Learner step",
+            "Time of an optimizer step, without waiting for its batch.",
+            "step",
+            "duration",
+            [Line("step", 3, _by_step(state.step_seconds))],
+            0.0,
+        ),
+    }
+    parts = sorted(name for name in list(state.statistics) if name.startswith(names.REWARD_PART))
+    if len(parts) > 1:  # one alone says no more than the reward
+        found["reward_parts"] = _reward_parts(state, parts)
+    for role, series in _known_first(state.busy, ROLE_COLOURS):
+        found[f"busy/{role}"] = _busy(state, role, series)
+    for name in sorted(state.statistics):
+        if name != names.REWARD and not name.startswith(names.REWARD_PART):
+            found[f"statistic/{name}"] = _statistic(state, name)
+    return found
+
+
+def _accuracy(state: RunState) -> Chart:
+    done = sorted(state.evaluations, key=lambda each: each.version)
+    lines = [Line("pass@1", 1, [(e.version, e.pass_at_1, *_within_error(e.pass_at_1, e.n)) for e in done])]
+    majority = [(e.version, e.maj_at_k, None, None) for e in done if e.maj_at_k is not None and e.k > 1]
+    if majority:
+        lines.append(Line(f"maj@{max(e.k for e in done)}", 2, majority))
+    note = "On problems that are never trained on. Shaded: one standard error."
+    return Chart("Held-out accuracy", note, "version", "share", lines, 0.0, 1.0, "dots")
+
+
+def _within_error(share: float, n: int) -> tuple[float, float]:
+    error = sqrt(max(0.0, share * (1 - share)) / n)
+    return max(0.0, share - error), min(1.0, share + error)
+
+
+def _reward_parts(state: RunState, parts: Sequence[str]) -> Chart:
+    note = "Means over the trained groups, before their weights."
+    if (model := state.reward_model) is not None:
+        right = f"{percent(model.accuracy)} of {model.held_out} held-out pairs"
+        note += f" The reward model puts {right} in the right order."
+    lines = [
+        Line(name.removeprefix(names.REWARD_PART), 1 + i % 5, _by_step(state.statistics[name]))
+        for i, name in enumerate(parts)
+    ]
+    return Chart("Parts of the reward", note, "step", "number", lines)
+
+
+def _staleness(state: RunState) -> Chart:
+    bound, total = state.info.max_staleness, state.trained_tokens
+    ages = range(min(max([bound, *state.staleness]) + 1, MOST_BARS))
+    values = [(age, state.staleness[age] / total if total else 0.0, None, None) for age in ages] if total else []
+    marks = [(bound + 0.5, f"bound {bound}")] if bound < MOST_BARS else []
+    note = "Share of the trained tokens, by versions behind the learner when the step was taken."
+    return Chart(
+        "Staleness of the trained tokens",
+        note,
+        "age",
+        "share",
+        [Line("tokens", 1, values)],
+        0.0,
+        kind="bars",
+        marks=marks,
+    )
+
+
+def _busy(state: RunState, role: str, series: Series) -> Chart:
+    marks = [(done.seconds, f"evaluation {done.name}") for done in state.evaluations]
+    marks += [(restart.seconds, f"restart of {restart.member}") for restart in list(state.last_restarts)]
+    line = Line(role, ROLE_COLOURS.get(role, 5), _by_time(series))
+    mean = f"{percent(state.busy_share(role))} of the time on average"
+    return Chart(role.capitalize(), mean, "time", "share", [line], 0.0, 1.0, "area", marks)
+
+
+def _tokens(state: RunState) -> Chart:
+    lines = [
+        Line(kind, RATE_COLOURS.get(kind, 5), _by_time(series))
+        for kind, series in _known_first(state.rates, RATE_COLOURS)
+    ]
+    return Chart("Tokens a second", "Generated, and trained on.", "time", "number", lines, 0.0)
+
+
+def _queues(state: RunState) -> Chart:
+    lines = [Line(name, 1 + i % 5, _by_time(series)) for i, (name, series) in enumerate(sorted(state.queues.items()))]
+    return Chart("Queues", "Groups that wait. A full queue shows who is too slow.", "time", "number", lines, 0.0)
+
+
+def _weights(state: RunState) -> Chart:
+    parts = [("transfer", 1, state.transfer), ("pause", 3, state.pause), ("total", 5, state.sync_total)]
+    lines = [Line(label, colour, _by_step(series)) for label, colour, series in parts]
+    members = f"to {state.sync_members} generator{'' if state.sync_members == 1 else 's'}"
+    return Chart("Weight updates", f"By policy version, {members}.", "version", "duration", lines, 0.0)
+
+
+def _statistic(state: RunState, name: str) -> Chart:
+    about, series = names.describe(name), state.statistics.get(name, Series())
+    low = 0.0 if all(point.low >= 0 for point in series) else None
+    title = f"{about.label} ({about.unit})" if about.unit not in ("", "share") else about.label
+    unit: Unit = "share" if name in SHARES else "number"
+    high = 1.0 if name in WHOLE_SHARES else None
+    return Chart(title, about.meaning, "step", unit, [Line(about.label, 1, _by_step(series))], low, high)
+
+
+def _by_step(series: Series) -> list[tuple[float, float, float | None, float | None]]:
+    return [(point.step, point.value, *_edges(point)) for point in series.thinned(POINTS)]
+
+
+def _by_time(series: Series) -> list[tuple[float, float, float | None, float | None]]:
+    return [(round(point.seconds, 1), point.value, None, None) for point in series.thinned(POINTS)]
+
+
+def _edges(point: Point) -> tuple[float | None, float | None]:
+    return (point.low, point.high) if point.count > 1 else (None, None)
+
+
+def _known_first(series: Mapping[str, Series], order: Iterable[str]) -> list[tuple[str, Series]]:
+    ranks = list(order)
+    return sorted(series.items(), key=lambda item: (ranks.index(item[0]) if item[0] in ranks else len(ranks), item[0]))

@@ -1,0 +1,1 @@
+"""What each dashboard shows: rows of panels, no Grafana in it."""

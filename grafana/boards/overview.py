@@ -1,0 +1,212 @@
+"""Overview: is it learning, is it healthy, what is the bottleneck?"""
+
+from grafana.panels import (
+    MUST_HOLD,
+    NONE_IS_WELL,
+    Board,
+    Row,
+    above,
+    below,
+    panel,
+    stat,
+    statistic,
+    statistics,
+)
+
+LEARNING = Row(
+    "Is it learning?",
+    (
+        stat(
+            "Held-out accuracy",
+            "percentunit",
+            "pass@1 on tasks that are never trained on, latest evaluation: the number that is to rise.",
+            "max(leeway_held_out_accuracy)",
+            runbook="Held-out accuracy fell",
+        ),
+        stat(
+            "Mean reward",
+            "short",
+            "Mean reward of all completions of the latest batch. Rises with accuracy; alone it may be gamed.",
+            statistic("reward_mean"),
+            runbook="Training reward fell",
+        ),
+        stat(
+            "Policy version",
+            "short",
+            "Optimizer steps whose weights the learner has published. It stands still where nothing is learned.",
+            "max(leeway_learner_version)",
+            runbook="Learner stuck",
+        ),
+        stat(
+            "Mixed groups",
+            "percentunit",
+            "Share of groups whose rewards are not all equal: only they teach anything.",
+            statistic("mixed_groups_fraction"),
+            below("MIN_MIXED_GROUPS"),
+            "Few groups with mixed rewards",
+        ),
+        stat(
+            "Entropy",
+            "short",
+            "Mean entropy of the policy at trained tokens (nats). Near zero it explores nothing any more.",
+            statistic("entropy"),
+            below("MIN_ENTROPY"),
+            "Entropy collapsed",
+        ),
+        stat(
+            "Engine against learner",
+            "short",
+            "Mean difference of their log-probabilities at one version (nats). More than rounding is a fault.",
+            statistic("logprob_difference_mean"),
+            above("MAX_LOGPROB_DIFFERENCE"),
+            "Engine and learner disagree",
+        ),
+        panel(
+            "Reward",
+            "short",
+            "Mean and spread of the rewards of each batch. Without spread there is no gradient.",
+            *statistics("reward_mean", "reward_std"),
+            runbook="Training reward fell",
+        ),
+        panel(
+            "Accuracy on held-out tasks",
+            "percentunit",
+            "Each evaluation's pass@1. Compare with the reward: where that rises and this falls, rewards are gamed.",
+            ("max(leeway_held_out_accuracy)", "pass@1"),
+            share=True,
+            runbook="Held-out accuracy fell",
+        ),
+        panel(
+            "Length of responses",
+            "short",
+            "Mean and longest completion of each batch (tokens). A collapse shows here early.",
+            *statistics("response_length_mean", "response_length_max"),
+            runbook="Responses shrink",
+        ),
+    ),
+)
+HEALTH = Row(
+    "Is it healthy?",
+    (
+        stat(
+            "Warnings",
+            "short",
+            "Health warnings of the run that hold now, the same that its terminal shows.",
+            "sum(leeway_warning) or vector(0)",
+            NONE_IS_WELL,
+            "Runbook",
+        ),
+        stat(
+            "Alerts",
+            "short",
+            "Alerts of this run that fire now.",
+            'count(ALERTS{alertname=~"Leeway.*", alertstate="firing"}) or vector(0)',
+            NONE_IS_WELL,
+            "Runbook",
+        ),
+        stat(
+            "Not at work",
+            "short",
+            "Processes that are silent, stuck or lost now.",
+            "sum(leeway_unresponsive) or vector(0)",
+            NONE_IS_WELL,
+            "Process silent",
+        ),
+        stat(
+            "Restarts",
+            "short",
+            "Processes that had to be replaced since the controller began. A few are ordinary on spot machines.",
+            "sum(leeway_restarts_total) or vector(0)",
+            runbook="Restarts used up",
+        ),
+        stat(
+            "Ledger conserved",
+            "bool_yes_no",
+            "Every group that was issued is accounted for. No is a fault of Leeway itself.",
+            "min(leeway_ledger_conserved)",
+            MUST_HOLD,
+            "Ledger not conserved",
+        ),
+        stat(
+            "Journal blocked",
+            "bool_yes_no",
+            "The journal cannot be written, and the run stands still until it can.",
+            "max(leeway_journal_blocked)",
+            NONE_IS_WELL,
+            "Journal not written",
+        ),
+        panel(
+            "Warnings by symptom",
+            "bool_yes_no",
+            "Which health warnings held when; empty where none ever did.",
+            ("max by (symptom) (leeway_warning)", "{{symptom}}"),
+            kind="timeline",
+            width=24,
+            limit=NONE_IS_WELL,
+            runbook="Runbook",
+        ),
+    ),
+)
+BOTTLENECK = Row(
+    "What is the bottleneck?",
+    (
+        panel(
+            "Pools at work",
+            "percentunit",
+            "Share of the time in which a process of the role had work. The pool that always has is the bottleneck.",
+            (
+                'avg by (role) (rate(leeway_busy_seconds_total{role=~"generator|verifier|learner"}[W]))',
+                "{{role}}",
+            ),
+            share=True,
+        ),
+        panel(
+            "What each pool waits for",
+            "percentunit",
+            "Share of the time in which a process of a role waited, by what for; waits below 10 % are left out.",
+            (
+                'avg by (role, on) (rate(leeway_wait_seconds_total{role=~"generator|verifier|learner"}[W])) > 0.1',
+                "{{role}} for {{on}}",
+            ),
+            runbook="Learner waits",
+        ),
+        panel(
+            "Groups in the replay",
+            "short",
+            "Groups by state. Many leased: generators are slow; many generated: verifiers; many ready: the learner.",
+            (
+                'sum by (state) (leeway_groups{state=~"leased|generated|verifying|ready|delivered"})',
+                "{{state}}",
+            ),
+            kind="stacked",
+        ),
+        panel(
+            "Tokens",
+            "short",
+            "Tokens generated and trained on a second. In balance the two keep together, but for dropped groups.",
+            ("sum(rate(leeway_generated_tokens_total[W]))", "generated/s"),
+            ("sum(rate(leeway_trained_tokens_total[W]))", "trained/s"),
+        ),
+        panel(
+            "Time of a step",
+            "s",
+            "What the learner did between two versions: compute, and wait for a batch.",
+            ("sum(rate(leeway_step_seconds_sum[W])) / sum(rate(leeway_step_seconds_count[W]))", "compute"),
+            ("sum(rate(leeway_learner_wait_seconds_total[W])) / sum(rate(leeway_step_seconds_count[W]))", "wait"),
+            kind="stacked",
+            runbook="Learner waits",
+        ),
+        panel(
+            "Cost of weights",
+            "percentunit",
+            "Share of the time in which a generator stood still for new weights.",
+            ("avg by (member) (rate(leeway_weight_sync_pause_seconds_sum[W]))", "{{member}}"),
+        ),
+    ),
+)
+BOARD = Board(
+    "overview",
+    "Overview",
+    "Is the run learning, is it healthy, and what is its bottleneck?",
+    (LEARNING, HEALTH, BOTTLENECK),
+)
