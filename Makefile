@@ -18,7 +18,7 @@ test-unit: setup
 lint: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy actors learner sandbox
+	@.venv/bin/mypy actors learner sandbox deploy
 
 clean:
 	@rm -rf .venv build runs models *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

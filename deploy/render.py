@@ -47,7 +47,12 @@ def built(overlay: str) -> list[Document]:
     """
     if overlay not in overlays():
         raise RecipeError(f"--overlay: {overlay!r} is none of {', '.join(overlays())}")
-    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
+    return kustomized(FOLDER / "overlays" / overlay)
+
+
+def kustomized(folder: Path) -> list[Document]:
+    """The objects of a kustomization; raises as `built` does."""
+    command = ["kubectl", "kustomize", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError as error:

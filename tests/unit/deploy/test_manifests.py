@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from actors.config.loading import load
 from actors.config.recipe import Recipe
-from actors.errors import RecipeError
+from actors.errors import RecipeError, RunError
+from deploy.__main__ import app
 from deploy.check import faults
-from deploy.render import OVERRIDES, built, documents, overlays, rendered
+from deploy.pod_security import pods
+from deploy.render import FOLDER, OVERRIDES, built, documents, kustomized, overlays, rendered
 from deploy.scheduling import launched
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
@@ -37,6 +40,22 @@ def named(found: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, A
 @pytest.mark.parametrize("overlay", overlays())
 def test_nothing_would_refuse_what_an_overlay_alone_makes(overlay: str) -> None:
     assert list(faults(built(overlay))) == []
+
+
+def test_nothing_would_refuse_the_generators_that_join_from_another_cluster() -> None:
+    assert list(faults(kustomized(FOLDER / "joining"))) == []
+
+
+def test_with_the_component_verifiers_and_nobody_else_run_in_gvisor(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "deploy")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [deploy/overlays/cpu-smoke]\ncomponents: [deploy/components/gvisor]\n"
+    )
+    found = kustomized(tmp_path)
+    classes = [pod.get("runtimeClassName") for document in found for _, pod in pods(document)]
+    assert classes.count("gvisor") == 1
+    assert _group(named(found, "RayCluster"), 1)["template"]["spec"]["runtimeClassName"] == "gvisor"
+    assert list(faults(found)) == []
 
 
 @pytest.mark.parametrize("overlay", overlays())
@@ -140,7 +159,8 @@ WRONG = [
 def test_what_a_cluster_would_refuse_is_named(
     whole: list[dict[str, Any]], kind: str, said: str, change: Change
 ) -> None:
-    found = copy.deepcopy(whole)
+    together = ("RayCluster", "ConfigMap") if kind == "RayCluster" else (kind,)
+    found = [copy.deepcopy(named(whole, each)) for each in together]
     change(named(found, kind))
     assert [fault for fault in faults(found) if said.lower() in fault.lower()]
 
@@ -155,6 +175,14 @@ def test_verifiers_reach_the_replay_and_ray_on_the_head_and_nothing_else(whole: 
     assert ports == {("learner", 5555), ("head", 6379), ("head", 10002)}
     denied = named(whole, "NetworkPolicy", "default-deny")["spec"]
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_what_render_prints_passes_check_and_a_fault_in_it_is_said_with_the_object() -> None:
+    said = CliRunner().invoke(app, ["render", str(RECIPES / "quickstart.yaml"), "--overlay", "cpu-smoke"]).stdout
+    assert CliRunner().invoke(app, ["check", "-"], input=said).stdout.endswith("objects, no fault\n")
+    refused = CliRunner().invoke(app, ["check", "-"], input=said.replace("idleTimeoutSeconds: 300", "idleTimeout: 300"))
+    assert "RayCluster/leeway" in refused.stderr
+    assert isinstance(refused.exception, RunError)
 
 
 def test_an_overlay_that_is_not_there_and_manifests_that_are_none_are_refused_in_one_line() -> None:
