@@ -69,7 +69,7 @@ def test_status_targets_page_and_metrics_are_what_the_source_says(server: Server
     assert json.loads(get(server, "/status")[1]) == {"step": 3}
     assert json.loads(get(server, "/targets")[1])[0]["targets"] == ["[::1]:1"]
     assert "a run" in get(server, "/")[1]
-    assert "leeway_restarts_total" in get(server, "/metrics")[1]
+    assert "leeway_busy_seconds_total" in get(server, "/metrics")[1]
 
 
 def test_a_taken_port_is_named_with_its_key(server: Server) -> None:
