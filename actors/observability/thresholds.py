@@ -22,4 +22,23 @@ MAX_INFRA_SHARE = 0.02  # of the issued groups: verifiers break, not answers
 FRUITLESS_BATCHES = 5  # batches' worth of groups dropped without a batch: DAPO's filter wants three for one, not more
 STANDSTILL_SECONDS = 15.0  # without work in any pool: while a run is well some pool works every second or two
 
-ALERTS_ONLY: frozenset[str] = frozenset()  # names of this module that only alerts use, not a run's own warnings
+MAX_WAIT_SHARE = 0.5  # of the learner's time: from here generation takes longer than learning
+MAX_QUEUE_SHARE = 0.9  # of the groups that the bound on staleness lets be under way: all ready, nothing is generated
+NEAR_BOUND_SHARE = 0.8  # of the bound: one in ten groups that old means that the next delay drops some
+MAX_LENGTH_RATIO = 1.5  # dropped against submitted: zero is no bias, and lengths of one task differ by a third
+MAX_JOURNAL_SECONDS = 1.0  # a transaction: every answer waits for it, and a poll for work takes a second
+MIN_DISK_FREE_BYTES = 2 * 2**30  # one checkpoint of the smallest models, and the journal's own 256 MiB twice over
+MAX_SYNC_FAILURES = 3  # generators evicted in a quarter of an hour: one that dies in an update is one
+MIN_BANDWIDTH_SHARE = 0.2  # of what the preflight measured: Gloo and NCCL reach more than half of it
+MAX_TIMEOUT_SHARE = 0.10  # of the verdicts: models write some endless loops, machines that are too small make more
+MAX_RESTARTS = 3  # of one role in a quarter of an hour: the supervisor gives up at controller.restarts
+MAX_HEAD_MEMORY = 0.9  # share: Ray kills workers from 0.95 on, and the kernel kills the head soon after
+
+#: Names of this module that only alerts use, not a run's own warnings.
+ALERTS_ONLY = frozenset(
+    (
+        *("MAX_WAIT_SHARE", "MAX_QUEUE_SHARE", "NEAR_BOUND_SHARE", "MAX_LENGTH_RATIO", "MAX_JOURNAL_SECONDS"),
+        *("MIN_DISK_FREE_BYTES", "MAX_SYNC_FAILURES", "MIN_BANDWIDTH_SHARE", "MAX_TIMEOUT_SHARE", "MAX_RESTARTS"),
+        "MAX_HEAD_MEMORY",
+    )
+)

@@ -8,6 +8,7 @@ from docs.generate.configuration import configuration, resuming_table
 from docs.generate.exported import exported_page
 from docs.generate.metrics import metrics_page
 from docs.generate.notations import notations_table
+from docs.generate.rules import rules
 from learner.algorithms.table import objectives_table
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration,
     "docs/metrics.md": metrics_page,
     "grafana/METRICS.md": exported_page,
+    "deploy/monitoring/rules.yaml": rules,
 }
 #: What stands between `<!-- NAME: generated -->` and `<!-- /NAME -->` in a document that is written by hand.
 PARTS: dict[str, Callable[[], str]] = {

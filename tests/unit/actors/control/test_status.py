@@ -74,7 +74,7 @@ def test_status_targets_page_and_metrics_are_what_the_source_says(server: Server
     assert json.loads(get(server, "/status")[1]) == {"step": 3}
     assert json.loads(get(server, "/targets")[1])[0]["targets"] == ["[::1]:1"]
     assert "a run" in get(server, "/")[1]
-    assert "leeway_restarts_total" in get(server, "/metrics")[1]
+    assert "leeway_busy_seconds_total" in get(server, "/metrics")[1]
 
 
 def test_the_page_may_be_framed_and_kept_by_nobody(server: Server) -> None:
