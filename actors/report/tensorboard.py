@@ -1,5 +1,6 @@
 """A run's numbers as TensorBoard event files, without torch."""
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,10 @@ from tensorboard.compat.proto.event_pb2 import Event as EventProto
 from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from actors.process import Seldom
+
+log = logging.getLogger(__name__)
 
 
 class TensorBoard:
@@ -20,11 +25,13 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        self._writer = EventFileWriter(str(folder), flush_secs=10)
+        self._folder = str(folder)
+        self._writer: EventFileWriter | None = EventFileWriter(self._folder, flush_secs=10)
         self._epoch: float | None = None
+        self._gaps = Seldom(log)
         if resumed_at is not None:
             start = SessionLog(status=SessionLog.START)
-            self._writer.add_event(EventProto(step=resumed_at + 1, wall_time=time.time(), session_log=start))
+            self._add(EventProto(step=resumed_at + 1, wall_time=time.time(), session_log=start))
 
     def scalars(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Record values at one step.
@@ -37,8 +44,23 @@ class TensorBoard:
         if self._epoch is None:
             self._epoch = time.time() - seconds
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-        self._writer.add_event(EventProto(step=step, wall_time=self._epoch + seconds, summary=summary))
+        self._add(EventProto(step=step, wall_time=self._epoch + seconds, summary=summary))
+
+    def _add(self, event: EventProto) -> None:
+        """What cannot be written is a gap in the curves: the record itself is elsewhere."""
+        try:
+            if self._writer is None:
+                self._writer = EventFileWriter(self._folder, flush_secs=10)
+            self._writer.add_event(event)
+        except OSError as error:
+            self._gaps.warning("the files for TensorBoard have a gap: %s", error)
+            self._writer = None  # its thread has ended; what comes next goes into another file
 
     def close(self) -> None:
         """Flush and end the writer's thread."""
-        self._writer.close()
+        if self._writer is None:
+            return
+        try:
+            self._writer.close()
+        except OSError as error:
+            self._gaps.warning("the files for TensorBoard have a gap: %s", error)

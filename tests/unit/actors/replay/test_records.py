@@ -133,12 +133,17 @@ class Crashes(RuleBasedStateMachine):
             answer(self.kept, data.draw(self.requests(self)))
         self.kept.crash()
         self.twin.buffer.state.begin_leases(self.now)
-        assert self.kept.contents() == self.twin.contents()
+        assert unnumbered(self.kept.contents()) == unnumbered(self.twin.contents())
 
     @precondition(lambda self: self.kept.journal._state_bytes)
     @rule()
     def state_is_due(self) -> None:
         self.kept.journal._call_bytes = 2 * journals.STATE_BYTES
+
+
+def unnumbered(contents: dict[str, Any]) -> dict[str, Any]:
+    """Without the numbers of events, between which a journal leaves gaps."""
+    return contents | {"events": [{**event, "number": 0} for event in contents["events"]]}
 
 
 def answer(world: Watched, say: Say) -> Any:
