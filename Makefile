@@ -1,13 +1,16 @@
 # Two commands for a fresh machine with Python 3.11 to 3.13: `make quickstart` and `make test`.
 SHELL := /bin/bash
 
-.PHONY: setup quickstart test test-unit lint clean
+.PHONY: setup quickstart monitoring test test-unit lint clean
 
 setup:
 	@requirements/install.sh cpu
 
 quickstart: setup
 	@.venv/bin/leeway run recipes/quickstart.yaml
+
+monitoring: setup
+	@deploy/monitoring/beside.sh
 
 test: setup
 	@.venv/bin/python -m pytest
