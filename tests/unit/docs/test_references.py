@@ -17,6 +17,7 @@ from actors.config import yaml_core
 from actors.config.keys import rows
 from actors.config.recipe import Recipe
 from benchmarks.__main__ import app as benchmarks
+from deploy.__main__ import app as deploy
 from docs.generate.markdown import anchor
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,8 @@ def commands(document: Path) -> Iterator[list[str]]:
 def test_commands_and_their_options_exist(document: Path) -> None:
     for command in commands(document):
         match command:
+            case ["leeway", "deploy", *words]:
+                require(typer.main.get_command(deploy), words)
             case ["leeway", *words]:
                 require(typer.main.get_command(cli.app), words)
             case ["python", "-m", "benchmarks", *words]:
