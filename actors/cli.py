@@ -22,6 +22,7 @@ from rich.console import Console
 
 from actors.commands.chaos import chaos
 from actors.commands.deploy import deploy
+from actors.commands.doctor import doctor
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
 from actors.commands.replay import replay
@@ -151,6 +152,7 @@ app.command("replay")(replay)
 app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
+app.command("doctor")(doctor)
 app.command("scale")(scale)
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("deploy", add_help_option=False, context_settings=_PASSED_ON)(deploy)

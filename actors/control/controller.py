@@ -34,6 +34,7 @@ from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.transport.keys import ensure_token
+from actors.weights.bandwidth import bandwidth
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class Controller:
         self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
         self._presence = enter(recipe, folder, "controller", "controller")
         metrics.RUN.info(overview.run_labels(recipe, folder))
+        if (network := bandwidth(recipe.output)) is not None:
+            metrics.NETWORK_BANDWIDTH.set(network.bytes_per_second)
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
