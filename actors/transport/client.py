@@ -229,5 +229,4 @@ class Heartbeat:
         self._stopping = True
         self._wake.set()
         self._thread.join(3 * self._interval)
-        if not self._thread.is_alive():
-            self._client.close()
+        self._client.close()  # nothing is sent from here on, whatever the thread still waits for

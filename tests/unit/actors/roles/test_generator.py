@@ -19,7 +19,7 @@ def test_nothing_is_sent_once_a_generator_has_left(tmp_path: Path, monkeypatch: 
     """What comes after it would put the generator on the list of members again."""
     for name, seconds in (("LEAVE_SECONDS", 0.0), ("POLL_SECONDS", 0.01)):
         monkeypatch.setattr(module, name, seconds)
-    recipe = fleet_recipe(tmp_path, [("membership.heartbeat_seconds", 0.05), ("membership.timeout_seconds", 1.0)])
+    recipe = fleet_recipe(tmp_path, [("membership.heartbeat_seconds", 0.5), ("membership.timeout_seconds", 10.0)])
     with closing(FakeReplay()) as replay:
         storage = Storage(tmp_path, prepare(recipe.model, tmp_path, recipe.seed))
         generator = Generator(RoleContext(recipe, "generator-1", storage, replay.endpoint))
