@@ -7,7 +7,6 @@ SIGTERM, or the closing of the terminal.
 import errno
 import importlib.metadata
 import os
-import runpy
 import sys
 import tomllib
 import warnings
@@ -21,6 +20,7 @@ import typer
 from rich.console import Console
 
 from actors.commands.chaos import chaos
+from actors.commands.checkout import PASSED_ON, hand_on
 from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
 from actors.commands.keys import keys
@@ -154,21 +154,13 @@ app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("doctor")(doctor)
 app.command("scale")(scale)
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-app.command("deploy", add_help_option=False, context_settings=_PASSED_ON)(deploy)
+app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 
 
-@app.command(add_help_option=False, context_settings=_PASSED_ON)
+@app.command(add_help_option=False, context_settings=PASSED_ON)
 def bench(context: typer.Context) -> None:
     """Run a benchmark: `python -m benchmarks`, in a checkout."""
-    if not (_ROOT / "benchmarks" / "__main__.py").is_file():
-        raise RecipeError(
-            "benchmarks are part of a checkout, not of the installed package: clone the repository and run "
-            "`python -m benchmarks NAME` in it"
-        )
-    sys.path.insert(0, str(_ROOT))
-    sys.argv = ["benchmarks", *context.args]
-    runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+    hand_on(context, "benchmarks", "benchmarks", "benchmarks", "NAME")
 
 
 def version() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors import cli
+from actors.commands import checkout
 from actors.config.loading import load
 from actors.errors import ERRORS, LeewayError, PeerTimeoutError, RecipeError, RunError, exit_code
 from actors.folder import locked, new_folder
@@ -299,9 +300,10 @@ def test_benchmarks_are_forwarded_to_in_a_checkout(monkeypatch: pytest.MonkeyPat
     assert "python -m benchmarks math" in ended.stdout
 
 
-def test_elsewhere_it_is_said_where_benchmarks_are(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("command", [("bench", "math"), ("deploy", "check")])
+def test_elsewhere_it_is_said_where_benchmarks_and_manifests_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(cli, "_ROOT", tmp_path)
-    assert call(monkeypatch, "bench", "math") == 2
+    monkeypatch.setattr(checkout, "_ROOT", tmp_path)
+    assert call(monkeypatch, *command) == 2
     assert "part of a checkout" in one_line(capsys)
