@@ -48,7 +48,7 @@ class Child:
 class _NoTokenizer:
     """Nothing is generated; the engine asks for the end of a sequence alone."""
 
-    eos_token_id, chat_template = 0, None
+    eos_token_id, pad_token_id, chat_template = 0, 0, None
 
 
 def _take_bare(host: str, port: int, rank: int, world: int, sizes: list[int], deadline: float) -> None:
