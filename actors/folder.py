@@ -17,7 +17,7 @@ from actors.config import resuming
 from actors.config.loading import RECIPE as RECIPE
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
-from actors.config.tasks import Gsm8kSource, JsonlSource
+from actors.config.tasks import CodeSource, Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
@@ -177,7 +177,7 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     """A hash of every file that the tasks come from, by its key."""
     found = {}
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, Gsm8kSource | JsonlSource):
+        if isinstance(source, Gsm8kSource | JsonlSource | CodeSource) and source.path is not None:
             with source.path.open("rb") as file:
                 found[f"tasks.sources.{number}.path"] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -15,7 +15,7 @@ from typing import Any
 import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
 from actors.config.model import FolderModel, TinyModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, DatasetSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, Gsm8kSource, JsonlSource
 from sandbox import language
 from sandbox.errors import SandboxError, UnknownVerifierError
 from sandbox.registry import lookup
@@ -36,16 +36,24 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     ]
 
 
-def unusable_verifier(name: str) -> str | None:
-    """Why no task with an answer can be verified by `name`; None where one can."""
+def unknown_verifier(name: str) -> str | None:
+    """Why there is no such verifier; None where there is."""
     try:
-        keys = lookup(name).reference_keys
+        lookup(name)
     except UnknownVerifierError as error:
         return str(error)
+    return None
+
+
+def unusable_verifier(name: str) -> str | None:
+    """Why no task with an answer alone can be verified by `name`; None where one can."""
+    if unknown := unknown_verifier(name):
+        return unknown
+    keys = lookup(name).reference_keys
     if keys is None or "answer" in keys:
         return None
     read = ", ".join(sorted(keys))
-    return f"{name} reads {read}, and a task of a file has an `answer` alone; use math, numeric or exact"
+    return f"{name} reads {read}, and a task of such a source has an `answer` alone; use math, numeric or exact"
 
 
 def _output(recipe: Recipe) -> Iterator[str]:
@@ -73,7 +81,8 @@ def _verifiers(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
         if not isinstance(source, JsonlSource | Gsm8kSource | DatasetSource):
             continue
-        if unusable := unusable_verifier(source.verifier):
+        known = unknown_verifier if isinstance(source, JsonlSource) else unusable_verifier
+        if unusable := known(source.verifier):
             yield f"tasks.sources.{number}.verifier: {unusable}"
 
 
@@ -87,7 +96,7 @@ def _language(recipe: Recipe) -> Iterator[str]:
 
 def _data_files(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, JsonlSource | Gsm8kSource):
+        if isinstance(source, JsonlSource | Gsm8kSource | CodeSource) and source.path is not None:
             yield from _unreadable(f"tasks.sources.{number}.path", source.path)
 
 

@@ -59,6 +59,21 @@ class Gsm8kSource(Source):
     answer: AnswerForm = _ANSWER
 
 
+class CodeSource(Source):
+    """A file in the form of a set of programming problems; verified by the tests that stand in it."""
+
+    source: Literal["human_eval", "mbpp", "apps"] = Field(description="the set whose form the file has")
+    path: Path | None = Field(
+        None, description="the file, with one problem a line; default, for human_eval alone: the package human-eval's"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> "CodeSource":
+        if self.path is None and self.source != "human_eval":
+            raise ValueError(f"source: {self.source} needs `path`, the file with its problems")
+        return self
+
+
 class DatasetSource(Source):
     """A data set of the Hugging Face hub; needs the network, or a warm cache."""
 
@@ -75,7 +90,8 @@ class DatasetSource(Source):
 
 
 AnySource = Annotated[
-    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | DatasetSource, Field(discriminator="source")
+    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | DatasetSource,
+    Field(discriminator="source"),
 ]
 
 

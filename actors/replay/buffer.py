@@ -28,7 +28,8 @@ from actors.transport.codec import Array
 
 class TaskSource(Protocol):
     """The tasks behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
-    `reference` for the verifier, and `source`, the label of where the task is from, one of a few dozen in a run.
+    `reference` for the verifier (as JSON, whose integers have any size), and `source`, the label of where the task is
+    from, one of a few dozen in a run.
 
     Both raise RecipeError for a task that its source cannot make.
     """

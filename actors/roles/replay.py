@@ -1,5 +1,6 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
+import json
 import logging
 import math
 import shutil
@@ -50,7 +51,7 @@ def _plain(task: Task) -> dict[str, Any]:
         "key": task.key,
         "messages": [list(message) for message in task.messages],
         "verifier": task.verifier,
-        "reference": dict(task.reference),
+        "reference": json.dumps(task.reference),
         "source": task.source,
     }
 

@@ -32,6 +32,12 @@ _OTHER_FORMS = {
 _THOUSANDS = re.compile(r"[-+]?[$€£]?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?", re.ASCII)
 
 
+class Numeral(str):
+    """A number as it is written in a file of JSON."""
+
+    __slots__ = ()
+
+
 def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
@@ -54,7 +60,7 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            record = json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=partial(_object, place))
+            record = json.loads(text, parse_int=Numeral, parse_float=Numeral, object_pairs_hook=partial(_object, place))
         except UnicodeDecodeError as error:
             raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
         except RecursionError as error:
@@ -109,6 +115,26 @@ def text_field(record: Record, key: str, place: str) -> str:
     return value
 
 
+def value_of(value: Any, place: str) -> Any:
+    """What a value of a file means to a program: its numbers are numbers.
+
+    Raises:
+        RecipeError: for a number of thousands of digits.
+    """
+    match value:
+        case Numeral():
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                raise RecipeError(f"{place}: a number of {len(value)} digits is more than Python reads") from error
+        case dict():
+            return {key: value_of(part, place) for key, part in value.items()}
+        case list():
+            return [value_of(part, place) for part in value]
+        case _:
+            return value
+
+
 def _number_as_text(value: Any) -> Any:
     """A finite number of a table's column, numpy's too, as text; those of JSON are text already. All else as it is."""
     number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
@@ -154,7 +180,7 @@ def final_answer(text: str) -> str:
 
 def _kind(value: object) -> str:
     """What a line holds, in JSON's words."""
-    names = {list: "a list", str: "text or a number", bool: "true or false", type(None): "null"}
+    names = {list: "a list", str: "text", Numeral: "a number", bool: "true or false", type(None): "null"}
     return names.get(type(value), "no object")
 
 

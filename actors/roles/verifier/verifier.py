@@ -1,5 +1,6 @@
 """The verifier: leases groups, scores them in its sandbox pool and returns verdicts."""
 
+import json
 import logging
 import math
 import threading
@@ -185,9 +186,10 @@ def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:
     """One submission a completion of a leased group."""
+    reference = json.loads(group["reference"])
     rows = zip(group["texts"], group["truncated"], group["lengths"], strict=True)
     return [
-        Submission(group["verifier"], text, group["reference"], group["prompt"], bool(truncated), length)
+        Submission(group["verifier"], text, reference, group["prompt"], bool(truncated), length)
         for text, truncated, length in rows
     ]
 
@@ -199,7 +201,7 @@ def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: l
     if failed:
         # Another attempt is in vain where one of them says so.
         return broken(group, failed[0].detail, all(v.retryable for v in failed))
-    last_number = bool(group["reference"].get("last_number"))
+    last_number = any(s.reference.get("last_number") for s in submissions)
     scores = [
         {"status": v.status, "reward": v.reward, "parts": v.parts,
          "answer": answer_of(s.response, last_number=last_number)}

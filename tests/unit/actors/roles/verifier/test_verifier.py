@@ -24,7 +24,7 @@ GROUP: dict[str, Any] = {
     "purpose": "train",
     "group_id": 7,
     "verifier": "numeric",
-    "reference": {"answer": "12"},
+    "reference": '{"answer": "12"}',
     "prompt": "5+7=",
     "messages": [["user", "5+7="]],
     "texts": ["<answer>12</answer>", "it is 13"],
