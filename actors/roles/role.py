@@ -8,7 +8,6 @@ A role knows nothing of who started it. Everything it needs is in its context, w
 """
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +16,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from actors import process
-from actors.config.loading import RECIPE
 from actors.config.network import exposed
 from actors.config.recipe import Recipe
-from actors.errors import RunError
 from actors.observability import metrics
 from actors.observability.exposition import serve
 from actors.transport import keys
@@ -43,11 +40,13 @@ class Storage:
         folder: the run folder.
         model: the folder of the model that training starts from; None for a role that needs none.
         checkpoint: the checkpoint that the run resumes from, if it does.
+        mark: by which another node knows the run folder, see `actors.storage.mark`; empty where there is none.
     """
 
     folder: Path
     model: Path | None = None
     checkpoint: Path | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +104,9 @@ def enter(recipe: Recipe, folder: Path, name: str, role: str | None, peer: str =
         peer: endpoint of a process that it must reach, where there is one.
 
     Raises:
-        RunError: no address, no port or no keys are to be had, and the message names the key; or this node sees another
-            run folder than that of the run.
+        RunError: no address, no port or no keys are to be had, and the message names the key.
     """
     in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
-    if recipe.ray.address is not None and not (folder / RECIPE).is_file():
-        raise RunError(
-            f"{socket.gethostname()} sees no run folder {folder}: it has no {RECIPE} there; set output to a folder on "
-            "storage that every node of the cluster sees under the same path"
-        )
     node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)
     for warning in exposed(recipe.network, in_cluster):
