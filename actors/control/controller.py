@@ -27,7 +27,7 @@ from actors.control.whereabouts import Whereabouts, forget, whereabouts
 from actors.control.wind_down import Budget, carry_out
 from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
-from actors.models import prepare
+from actors.models import located
 from actors.observability import metrics
 from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
@@ -129,7 +129,7 @@ class Controller:
 
     def _start(self) -> None:
         recipe = self._recipe
-        model = prepare(recipe.model, self._models, recipe.seed)
+        model = located(recipe.model, self._models, recipe.seed)
         self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint, self._mark), self._starter)
         self._watch.over(self._supervisor)
         if self._predecessor is None:

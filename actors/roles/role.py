@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from actors import process
+from actors.config.base import Location
 from actors.config.network import exposed
 from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.observability.exposition import serve
+from actors.storage.inputs import local
 from actors.transport import keys
 from actors.transport.address import Node, bind_port, is_elsewhere, resolve
 from actors.transport.lifeline import Lifeline
@@ -38,15 +40,21 @@ class Storage:
 
     Attributes:
         folder: the run folder.
-        model: the folder of the model that training starts from; None for a role that needs none.
+        model: the folder, or URI, of the model that training starts from; None for a role that needs none.
         checkpoint: the checkpoint that the run resumes from, if it does.
         mark: by which another node knows the run folder, see `actors.storage.mark`; empty where there is none.
     """
 
     folder: Path
-    model: Path | None = None
+    model: Location | None = None
     checkpoint: Path | None = None
     mark: str = ""
+
+    @property
+    def model_folder(self) -> Path:
+        """The model on this machine; fetched where it is a URI. Raises as `actors.storage.inputs.local`."""
+        assert self.model is not None
+        return local(self.model)
 
 
 @dataclass(frozen=True, slots=True)
