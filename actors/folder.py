@@ -1,6 +1,5 @@
 """Run folders: made, opened again, and kept for one process at a time."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -23,9 +22,10 @@ from actors.errors import RecipeError
 from actors.events import Phase
 from actors.report.writer import lock, read_back
 from actors.roles.verifier.preference import check_files
+from actors.storage.inputs import local
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import tidy, write_atomically
+from learner.files import sha256_of, tidy, write_atomically
 
 INPUTS = "inputs.json"
 LOCK = "run.lock"
@@ -178,8 +178,7 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     found = {}
     for number, source in enumerate(recipe.tasks.sources):
         if isinstance(source, Gsm8kSource | JsonlSource | CodeSource) and source.path is not None:
-            with source.path.open("rb") as file:
-                found[f"tasks.sources.{number}.path"] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[f"tasks.sources.{number}.path"] = sha256_of(local(source.path))
     return found
 
 

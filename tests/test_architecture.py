@@ -29,7 +29,7 @@ FLOORS = {
     4: {"engines"},
     3: {"replay", "weights", "tasks", "models"},
     2: {"transport", "config", "report"},
-    1: {"events", "membership", "observability", "errors", "deadline", "process", "concurrency"},
+    1: {"events", "membership", "observability", "errors", "deadline", "process", "concurrency", "storage"},
 }
 FLOOR_OF = {f"actors.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -1,19 +1,19 @@
 """What comes before the reinforcement learning: a cold start, and the learned part of the reward."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from actors.config.base import Section
+from actors.config.base import Location, Section
 from learner.config import SftConfig
 
 
 class ColdStartConfig(Section):
     """Supervised training before the reinforcement learning."""
 
-    traces: Literal["addition"] | Path = Field(
-        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
+    traces: Literal["addition"] | Location = Field(
+        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and "
+        "response, or its URI"
     )
     examples: int = Field(20_000, ge=1, description="most examples that are read")
     development: int = Field(
@@ -40,19 +40,20 @@ class ColdStartConfig(Section):
 class PreferencesConfig(Section):
     """A scalar reward model (Bradley-Terry) beside the rules, as in the last stage of DeepSeek-R1."""
 
-    pairs: Path | None = Field(
+    pairs: Location | None = Field(
         None,
-        description="JSONL file with prompt (or messages), chosen and rejected, from which a reward model is trained "
-        "before anything else; held-out and development tasks are excluded",
+        description="JSONL file, or its URI, with prompt (or messages), chosen and rejected, from which a reward "
+        "model is trained before anything else; held-out and development tasks are excluded",
     )
-    reward_model: Path | None = Field(
+    reward_model: Location | None = Field(
         None,
-        description="instead of pairs: folder of a trained reward model, a Hugging Face sequence classifier with one "
-        "label and its tokenizer, such as the `reward-model` of another run",
+        description="instead of pairs: folder, or URI, of a trained reward model, a Hugging Face sequence classifier "
+        "with one label and its tokenizer, such as the `reward-model` of another run",
     )
-    base: Path | None = Field(
+    base: Location | None = Field(
         None,
-        description="model folder that the reward model starts from; default: the run's model before its cold start",
+        description="model folder, or its URI, that the reward model starts from; default: the run's model before its "
+        "cold start",
     )
     held_out: int = Field(
         64,

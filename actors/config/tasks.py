@@ -1,11 +1,10 @@
 """Where prompts come from, how they are formatted, and which of them are held out."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from actors.config.base import Section
+from actors.config.base import Location, Section
 
 AnswerForm = Literal["tag", "boxed", "last_number"]
 _ANSWER: Any = Field(
@@ -45,7 +44,7 @@ class JsonlSource(Source):
     """A file with one task a line: `prompt` or `messages`, `answer`, and optionally `verifier`."""
 
     source: Literal["jsonl"]
-    path: Path = Field(description="the file")
+    path: Location = Field(description="the file, or its URI")
     verifier: str = Field("math", description="verifier of the lines that name none")
     answer: AnswerForm = _ANSWER
 
@@ -54,7 +53,7 @@ class Gsm8kSource(Source):
     """A file in GSM8K's form: `question`, and `answer` whose last line is `#### number`."""
 
     source: Literal["gsm8k"]
-    path: Path = Field(description="the file")
+    path: Location = Field(description="the file, or its URI")
     verifier: str = Field("math", description="verifier that compares the answers")
     answer: AnswerForm = _ANSWER
 
@@ -63,7 +62,7 @@ class CodeSource(Source):
     """A file in the form of a set of programming problems; verified by the tests that stand in it."""
 
     source: Literal["human_eval", "mbpp", "apps"] = Field(description="the set whose form the file has")
-    path: Path | None = Field(
+    path: Location | None = Field(
         None, description="the file, with one problem a line; default, for human_eval alone: the package human-eval's"
     )
 

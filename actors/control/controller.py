@@ -27,12 +27,13 @@ from actors.control.whereabouts import Whereabouts, forget, whereabouts
 from actors.control.wind_down import Budget, carry_out
 from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
-from actors.models import prepare
+from actors.models import located
 from actors.observability import metrics
 from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
+from actors.storage.mark import require_mark
 from actors.transport.keys import ensure_token
 from actors.weights.bandwidth import bandwidth
 
@@ -69,8 +70,12 @@ class Controller:
         step: int,
         starter: Starter,
         predecessor: Predecessor | None = None,
+        mark: str = "",
     ) -> None:
-        self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
+        if mark:
+            require_mark(folder, mark, recipe.controller.startup_seconds)
+        self._recipe, self._folder, self._models = recipe, folder, models
+        self._checkpoint, self._mark = checkpoint, mark
         self._presence = enter(recipe, folder, "controller", "controller")
         metrics.RUN.info(overview.run_labels(recipe, folder))
         if (network := bandwidth(recipe.output)) is not None:
@@ -124,8 +129,8 @@ class Controller:
 
     def _start(self) -> None:
         recipe = self._recipe
-        model = prepare(recipe.model, self._models, recipe.seed)
-        self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint), self._starter)
+        model = located(recipe.model, self._models, recipe.seed)
+        self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint, self._mark), self._starter)
         self._watch.over(self._supervisor)
         if self._predecessor is None:
             self._begin(self._supervisor)

@@ -84,7 +84,7 @@ class Session:
     def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
-        self._model, self._seed = context.storage.model, context.seed
+        self._storage, self._seed = context.storage, context.seed
         self._presence = presence
         self.working: Groups | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -97,9 +97,10 @@ class Session:
         self._leases, self._groups = (Client(self._replay, self._name, "generator") for _ in ("leases", "groups"))
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
         try:
-            tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
+            model = await asyncio.to_thread(lambda: self._storage.model_folder)
+            tokenizer = await asyncio.to_thread(load_tokenizer, model)
             renderer = Renderer(self._recipe.tasks, tokenizer)
-            engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
+            engine = build_engine(self._recipe, model, tokenizer, self._seed)
             await engine.start()
             log.info("the engine is up")
             groups = self.working = Groups(self._recipe, renderer, engine, self._request)

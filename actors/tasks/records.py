@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
+from actors.config.base import Location
 from actors.errors import RecipeError
+from actors.storage.inputs import local
 from actors.tasks.task import Messages
 
 Record = Mapping[str, Any]
@@ -38,7 +39,7 @@ class Numeral(str):
     __slots__ = ()
 
 
-def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
+def read_jsonl(path: Location, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
     Numbers are the text that stands in the file: 0.10 is not 0.1, and no digit of a long one is lost.
@@ -47,7 +48,7 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
         RecipeError: for a file that cannot be read and for a line that is no JSON object or has a key twice.
     """
     try:
-        content = path.read_bytes()
+        content = local(path).read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `{key}` in the recipe") from error
     for beginning, advice in _OTHER_FORMS.items():

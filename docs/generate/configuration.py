@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from actors.config.recipe import Recipe
 from actors.config.resuming import APPLIED, FIXED
+from actors.storage.uris import Uri
 from docs.generate.markdown import MADE, anchor, line, table
 
 #: What a section's own docstring does not say, because it is about another document.
@@ -135,7 +136,7 @@ def _tag(section: type[BaseModel]) -> str:
     return next((str(get_args(field.annotation)[0]) for field in fields if field is not None), "")
 
 
-_WORDS = {int: "integer", float: "number", str: "text", Path: "path", bool: "`true`, `false`"}
+_WORDS = {int: "integer", float: "number", str: "text", Path: "path", Uri: "URI", bool: "`true`, `false`"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -152,6 +153,8 @@ def values(field: FieldInfo) -> str:
 
 def _kind(annotation: Any) -> str:
     arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _kind(arguments[0])
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if get_origin(annotation) is dict:

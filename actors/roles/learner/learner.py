@@ -53,8 +53,7 @@ class Learner:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        assert context.storage.model is not None
-        self._recipe, self._replay, self._model = context.recipe, context.lifeline, context.storage.model
+        self._recipe, self._replay, self._storage = context.recipe, context.lifeline, context.storage
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
         self._stopping = self._loaded = self._evaluated = False
@@ -62,6 +61,10 @@ class Learner:
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         shown = "learner" if context.rank == 0 else None  # the metrics of a learner are those of its first rank
         self._presence = enter(context.recipe, self._folder, context.name, shown, context.replay)
+
+    @property
+    def _model(self) -> Path:
+        return self._storage.model_folder
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -133,7 +136,7 @@ class Learner:
         published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
-        if self._rank != 0 or recipe.preferences is None:
+        if self._rank != 0 or recipe.preferences is None or recipe.preferences.reward_model is not None:
             return
         place = model_folder(recipe.preferences, self._folder)
         if place.is_dir():
