@@ -25,6 +25,7 @@ from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
+from actors.commands.plan import plan
 from actors.commands.replay import replay
 from actors.commands.scale import scale
 from actors.commands.status import status
@@ -153,6 +154,7 @@ app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("doctor")(doctor)
+app.command("plan")(plan)
 app.command("scale")(scale)
 app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 

@@ -23,7 +23,7 @@ FORBIDDEN = {
 FLOORS = {
     9: {"cli", "commands"},
     8: {"run", "folder"},
-    7: {"stages", "fleet", "doctor"},
+    7: {"stages", "fleet", "doctor", "planning"},
     6: {"control"},
     5: {"roles"},
     4: {"engines"},
