@@ -41,6 +41,11 @@ class Compared:
         """Relative error."""
         return self.predicted / self.measured - 1
 
+    def said(self) -> "Compared":
+        """Itself, printed: a fleet takes minutes."""
+        print(f"{self.name}: {self.predicted:.3g} predicted, {self.measured:.3g} {self.unit} measured", flush=True)
+        return self
+
 
 def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     """Throughput of a synthetic fleet whose batch is one wave of all generators."""
@@ -56,7 +61,7 @@ def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     predicted = forecast(recipe, a, rates, generators, prefetch=False)
     measured = overlap.measure("", Pace(seconds), changes)
     name = f"{generators} generators, bound {max_staleness}, a step takes {seconds:.1f} s"
-    return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second)
+    return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second).said()
 
 
 def run(json: Path | None, counts: Sequence[int], memory: bool) -> bool:
@@ -67,7 +72,7 @@ def run(json: Path | None, counts: Sequence[int], memory: bool) -> bool:
         found.append(fleet(generators, 1.0, 0))
     if memory:
         found += [
-            Compared(case.name, "GB", plan_memory.predicted(case) / 1e9, plan_memory.measured(case) / 1e9)
+            Compared(case.name, "GB", plan_memory.predicted(case) / 1e9, plan_memory.measured(case) / 1e9).said()
             for case in plan_memory.CASES
         ]
     table = Table("", "", "predicted", "measured", "off", box=box.SIMPLE)

@@ -69,6 +69,7 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
     trained = a.parameters if config.lora is None else adapters(a, config.lora.rank)
     frozen = 0 if config.lora is None else a.parameters
     reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
+    kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
     sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
     return {
         "weights": FLOAT32 * (trained + frozen) / shards,
@@ -76,9 +77,10 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         "moments": 2 * FLOAT32 * trained / shards,
         "reference": FLOAT32 * reference / shards,
         "gathered layers": _gathered(a, config) if shards > 1 else 0.0,
-        "activations": activations(a, config, batch),
-        "output layer": _output_layer(a, config),
-        "staging": float(sent) if first else 0.0,
+        "activations": kept + backward,
+        "output layer": head,
+        # the copy that is being sent; and while the next one is made, a second in the place of a pass
+        "staging": sent + max(0.0, sent - kept - backward - head) if first else 0.0,
     }
 
 
@@ -102,6 +104,11 @@ def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> floa
     if not config.gradient_checkpointing:
         return a.layers * layer
     return a.layers * batch.fed * a.hidden * residual + layer
+
+
+def _temporaries(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
+    """What the backward pass of a gated MLP makes: six tensors of its width (learner.model.fused, `_GatedDown`)."""
+    return float(6 * a.mlp_width * BYTES[config.dtype] * batch.fed)
 
 
 def _gathered(a: ModelShape, config: LearnerConfig) -> float:

@@ -45,6 +45,13 @@ def test_only_the_first_rank_keeps_a_copy_to_send_in_the_compute_dtype() -> None
     assert learner_rank(SMALL, config, BATCH, first=False)["staging"] == 0
 
 
+def test_a_second_copy_is_made_where_a_pass_leaves_no_room_for_it() -> None:
+    small = MicroBatch(prompt=1, completion=1, group_size=1, tokens=2)
+    parts = learner_rank(SMALL, learner(logit_chunk_tokens=1, lora={"rank": 1}), small)
+    other = parts["activations"] + parts["output layer"]
+    assert other + parts["staging"] == pytest.approx(2 * 4 * PARAMETERS)
+
+
 def test_a_reference_is_another_set_of_weights_unless_it_is_adapters() -> None:
     kl = {"kl": "k3", "kl_coefficient": 0.01}
     assert learner_rank(SMALL, learner(objective=kl), BATCH)["reference"] == 4 * PARAMETERS
