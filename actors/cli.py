@@ -20,11 +20,14 @@ import typer
 from rich.console import Console
 
 from actors.commands.chaos import chaos
+from actors.commands.chat import chat
 from actors.commands.checkout import PASSED_ON, hand_on
 from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
+from actors.commands.export import export
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
+from actors.commands.plan import plan
 from actors.commands.replay import replay
 from actors.commands.scale import scale
 from actors.commands.status import status
@@ -153,6 +156,9 @@ app.command("status")(status)
 app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("doctor")(doctor)
+app.command("plan")(plan)
+app.command("export")(export)
+app.command("chat")(chat)
 app.command("scale")(scale)
 app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 

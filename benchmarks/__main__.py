@@ -115,6 +115,18 @@ def overlap(json: Json = None) -> None:
     overlap.run(json)
 
 
+@app.command("plan")
+def plan(
+    json: Json = None,
+    generators: Annotated[str, typer.Option(help="Numbers of generators, separated by commas.")] = "8,64,200",
+    memory: Annotated[bool, typer.Option(help="The memory of small learners, too.")] = True,
+) -> None:
+    """What `leeway plan` says of synthetic fleets and small learners, beside what is measured."""
+    from benchmarks import plan
+
+    raise typer.Exit(not plan.run(json, [int(count) for count in generators.split(",")], memory))
+
+
 @app.command("recovery")
 def recovery(
     json: Json = None,

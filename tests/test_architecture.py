@@ -22,8 +22,8 @@ FORBIDDEN = {
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {
     9: {"cli", "commands"},
-    8: {"run", "folder"},
-    7: {"stages", "fleet", "doctor"},
+    8: {"run", "folder", "export", "chat"},
+    7: {"stages", "fleet", "doctor", "planning"},
     6: {"control"},
     5: {"roles"},
     4: {"engines"},
