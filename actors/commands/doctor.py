@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Check isolation, disks, shared memory, ports, clock, packages, GPUs and the network, and say what to do.
+    """Check isolation, disks, checkpoints, shared memory, ports, clock, packages, GPUs and network, and say what to do.
 
     What the network can carry is left in bandwidth.json of the recipe's output folder, where runs read it. Exit code 1
     where a check has failed.
@@ -51,7 +52,8 @@ def doctor(
 
 
 def _checks(tree: "Recipe") -> "dict[str, Check]":
-    from actors.doctor import machine
+    from actors.doctor import disk, machine
+    from actors.doctor.findings import without
     from actors.transport.address import resolve
 
     node = resolve(tree.network, tree.ray.address is not None)
@@ -59,17 +61,20 @@ def _checks(tree: "Recipe") -> "dict[str, Check]":
     return {
         "packages": partial(machine.versions, _locked()),
         "isolation": partial(machine.isolation, tree),
-        "output folder": partial(machine.disk, tree.output),
+        "output folder": partial(disk.disk, tree.output),
+        "checkpoint": partial(disk.checkpoint, tree),
         "shared memory": machine.shared_memory,
         "ports": partial(machine.ports, tree, node),
-        "GPUs": partial(machine.gpus, tree),
-        "network": partial(_gloo, tree),
+        "GPUs": without("torch") or partial(machine.gpus, tree),
+        "network": without("torch") or partial(_gloo, tree),
         "clock": partial(machine.clock, *began),
     }
 
 
 def _locked() -> dict[str, str]:
-    """The versions of the lock of a checkout; none in an installed package."""
+    """The versions of the lock of a checkout; none in an installed package, or where there is no torch."""
+    if find_spec("torch") is None:
+        return {}
     import torch
 
     name = "cuda.lock" if torch.version.cuda else "cpu.lock"

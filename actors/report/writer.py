@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from actors.errors import RunError
 from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
-from actors.report.tensorboard import TensorBoard
 from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -49,6 +48,8 @@ class RunFolder:
         Raises:
             RunError: another process writes the folder, or nobody can.
         """
+        from actors.report.tensorboard import TensorBoard  # those who only read a run's files lack it
+
         self.path = path
         self._ticks: list[Tick] = []
         try:
