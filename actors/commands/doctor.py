@@ -29,7 +29,13 @@ def doctor(
     nccl: Annotated[
         Path | None, typer.Option(help="Judge the network by this report of nccl-tests (broadcast_perf -J) alone.")
     ] = None,
-    at_least: Annotated[float, typer.Option(min=0.0, help="With --nccl: the slowest that will do (GB/s).")] = 0.0,
+    preflight: Annotated[
+        bool,
+        typer.Option(help="Run nccl-tests over the ranks of the recipe's Ray cluster, and judge the network by it."),
+    ] = False,
+    at_least: Annotated[
+        float, typer.Option(min=0.0, help="With --nccl or --preflight: the slowest broadcast that will do (GB/s).")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -42,7 +48,14 @@ def doctor(
     from actors.doctor.findings import Fitness, examine
 
     tree = load(recipe, overrides or ())
-    found = examine({"network": partial(_nccl, tree, nccl, at_least)} if nccl else _checks(tree))
+    if nccl is not None and preflight:
+        raise RecipeError("--nccl judges a report, and --preflight makes one: give one of them")
+    if nccl is not None:
+        found = examine({"network": partial(_judged, tree, _read(nccl), str(nccl), at_least)})
+    elif preflight:
+        found = examine(_preflight(tree, at_least))
+    else:
+        found = examine(_checks(tree))
     if as_json:
         typer.echo(json.dumps({name: asdict(finding) for name, finding in found.items()}, indent=2))
     else:
@@ -95,23 +108,46 @@ def _gloo(tree: "Recipe") -> "Finding":
         found = Bandwidth(bytes_per_second=rate, message_bytes=broadcast.MESSAGE_BYTES, measured="Gloo, one machine")
         found.write(tree.output)
         return Finding(Fitness.OK, measured)
-    return Finding(Fitness.WARNING, measured, "the recipe's weights go by NCCL: run deploy/preflight, and --nccl on it")
+    return Finding(Fitness.WARNING, measured, "the recipe's weights go by NCCL: run deploy/preflight")
 
 
-def _nccl(tree: "Recipe", file: Path, at_least: float) -> "Finding":
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"--nccl: {file} cannot be read ({error.strerror})") from error
+
+
+def _preflight(tree: "Recipe", at_least: float) -> "dict[str, Check]":
+    if find_spec("ray") is None:
+        raise RecipeError("--preflight needs Ray: install leeway-rl with its extra `cuda`")
+    from actors.doctor.preflight import ALL_REDUCE, BROADCAST, measured
+
+    reports = measured(tree)
+    return {
+        "broadcast": partial(_judged, tree, reports[BROADCAST], BROADCAST, at_least),
+        "all-reduce": partial(_arrived, tree, reports[ALL_REDUCE], ALL_REDUCE),
+    }
+
+
+def _judged(tree: "Recipe", report: bytes, name: str, at_least: float) -> "Finding":
+    """A report of `broadcast_perf`, kept where it is good enough."""
     from actors.doctor.findings import Finding, Fitness
     from actors.weights.bandwidth import of_nccl_tests
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"--nccl: {file} cannot be read ({error.strerror})") from error
-    found = of_nccl_tests(data, tree.weights.bucket_bytes, str(file))
-    measured = f"{found.bytes_per_second / 1e9:.2f} GB/s at {found.message_bytes / 2**20:.0f} MiB"
+    found = of_nccl_tests(report, tree.weights.bucket_bytes, name)
     if found.bytes_per_second < 1e9 * at_least:
-        return Finding(Fitness.FAILED, measured, f"--at-least {at_least:g}: look at NCCL_DEBUG=INFO for what it chose")
+        advice = f"--at-least {at_least:g}: look at NCCL_DEBUG=INFO for what it chose"
+        return Finding(Fitness.FAILED, found.described(), advice)
     found.write(tree.output)
-    return Finding(Fitness.OK, measured)
+    return Finding(Fitness.OK, found.described())
+
+
+def _arrived(tree: "Recipe", report: bytes, name: str) -> "Finding":
+    from actors.doctor.findings import Finding, Fitness
+    from actors.weights.bandwidth import of_nccl_tests
+
+    return Finding(Fitness.OK, of_nccl_tests(report, tree.weights.bucket_bytes, name).described())
 
 
 def _table(found: "dict[str, Finding]") -> Table:
