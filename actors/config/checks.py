@@ -9,6 +9,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,19 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
         for problem in check(recipe)
     ]
+
+
+def _trackers(recipe: Recipe) -> Iterator[str]:
+    """Each is imported under the name by which it is asked for."""
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            yield f"trackers: {name} is not installed; pip install 'leeway-rl[{name}]', or leave it out"
 
 
 def unusable_verifier(name: str) -> str | None:
