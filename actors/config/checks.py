@@ -9,6 +9,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
@@ -30,12 +31,19 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
         for problem in check(recipe)
     ]
+
+
+def _trackers(recipe: Recipe) -> Iterator[str]:
+    """Each is imported under the name by which it is asked for."""
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            yield f"trackers: {name} is not installed; pip install 'leeway-rl[{name}]', or leave it out"
 
 
 def unknown_verifier(name: str) -> str | None:

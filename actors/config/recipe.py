@@ -1,6 +1,7 @@
 """One recipe is one run: the root of the configuration tree."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +22,8 @@ from actors.config.stages import ColdStartConfig, PreferencesConfig
 from actors.config.tasks import TasksConfig
 from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
+
+TrackerName = Literal["wandb", "mlflow", "trackio"]
 
 
 class Recipe(Section):
@@ -49,6 +52,11 @@ class Recipe(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
+    trackers: list[TrackerName] = Field(
+        default_factory=list,
+        description="where the numbers of the run go beside its TensorBoard files: wandb, mlflow, trackio, each an "
+        "extra of that name; one that fails or hangs has a gap, and costs the run nothing",
+    )
     autoscale: AutoscaleConfig | None = Field(
         None, description="size generators and verifiers while the run goes on; default: as many as count says"
     )

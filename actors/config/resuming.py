@@ -32,6 +32,7 @@ APPLIED = frozenset(
     {
         "steps",
         "checkpoint_every_steps",
+        "trackers",
         "tasks.max_prompt_tokens",
         "rewards",
         "preferences.reward_model",

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, assert_never
 
+from actors.config.recipe import TrackerName
 from actors.events import (
     EvaluationDone,
     EvaluationMissing,
@@ -58,6 +59,7 @@ class RunInfo:
         max_staleness: bound on the age of a trained token (versions).
         groups_per_batch: groups of an optimizer step.
         configuration: the resolved recipe as YAML, for the report.
+        trackers: that get its numbers beside its own files.
     """
 
     recipe: str
@@ -67,6 +69,7 @@ class RunInfo:
     max_staleness: int
     groups_per_batch: int
     configuration: str = ""
+    trackers: tuple[TrackerName, ...] = ()
 
 
 class RunState:
