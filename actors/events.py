@@ -192,6 +192,10 @@ class Tick(_Event):
     )
 
 
+#: What a rollout may be the first of its run to show: reflection, or that with a reward above the mean of its group.
+First = Literal["reflection", "rewarded reflection"]
+
+
 class RolloutSample(_Event):
     """One rollout, kept for people to read."""
 
@@ -209,6 +213,10 @@ class RolloutSample(_Event):
     truncated: bool = Field(description="ended by the token limit")
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
     source: HostileText = Field("", description="label of the task source that the task is from")
+    reflections: list[tuple[int, int]] = Field(
+        default_factory=list, description="where words of reflection stand in the response (characters)"
+    )
+    first: First | None = Field(None, description="what it is the first of the run to show")
 
 
 Event = (

@@ -34,6 +34,7 @@ APPLIED = frozenset(
         "checkpoint_every_steps",
         "tasks.max_prompt_tokens",
         "rewards",
+        "observables",
         "preferences.reward_model",
         "preferences.weight",
         "preferences.clip",
