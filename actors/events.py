@@ -192,10 +192,6 @@ class Tick(_Event):
     )
 
 
-#: What a rollout may be the first of its run to show: reflection, or that with a reward above the mean of its group.
-First = Literal["reflection", "rewarded reflection"]
-
-
 class RolloutSample(_Event):
     """One rollout, kept for people to read."""
 
@@ -216,7 +212,19 @@ class RolloutSample(_Event):
     reflections: list[tuple[int, int]] = Field(
         default_factory=list, description="where words of reflection stand in the response (characters)"
     )
-    first: First | None = Field(None, description="what it is the first of the run to show")
+
+
+#: What a rollout may be the first of its run to show: reflection, or that with a reward above the mean of its group.
+First = Literal["reflection", "rewarded reflection"]
+
+
+class FirstSeen(_Event):
+    """A rollout shows something for the first time in its run."""
+
+    kind: Literal["first"] = "first"
+    what: First = Field(description="what it shows")
+    step: int = Field(ge=1, description="the step whose statistics count it")
+    sample: RolloutSample = Field(description="the rollout")
 
 
 Event = (
@@ -232,6 +240,7 @@ Event = (
     | WriteFailed
     | Tick
     | RolloutSample
+    | FirstSeen
 )
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]

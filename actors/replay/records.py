@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from actors.errors import JournalError
-from actors.events import First, RolloutSample
+from actors.events import First, FirstSeen, RolloutSample
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
@@ -91,8 +91,8 @@ def samples_of(record: GroupRecord) -> list[RolloutSample]:
     return [sample_of(record, i) for i in dict.fromkeys((order[-1], order[0]))]
 
 
-def sample_of(record: GroupRecord, completion: int, first: First | None = None) -> RolloutSample:
-    """A completion of a group that has its verdicts, for people to read; `first`: what it is the first to show."""
+def sample_of(record: GroupRecord, completion: int) -> RolloutSample:
+    """A completion of a group that has its verdicts, for people to read."""
     assert record.payload is not None
     score = record.scores[completion]
     return RolloutSample(
@@ -108,7 +108,6 @@ def sample_of(record: GroupRecord, completion: int, first: First | None = None) 
         verdict_status=score.status,
         source=record.task["source"],
         reflections=score.reflections,
-        first=first,
     )
 
 
@@ -179,12 +178,12 @@ class ReplayState:
         purposes: tuple[Purpose, ...] = ("evaluate", "train")
         return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
 
-    def verified(self, record: GroupRecord) -> tuple[Verified, tuple[RolloutSample, ...]]:
-        """A training group has its verdicts. Returns them, and the samples that are the first of their kind."""
+    def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
+        """A training group has its verdicts. Returns what they say, and what its completions are the first to show."""
         verified, firsts = verified_of(record), firsts_of(record)
         self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy)
-        new = self.rewards.new_firsts(list(firsts))
-        return verified, tuple(sample_of(record, firsts[each], each) for each in new)
+        new, step = self.rewards.new_firsts(list(firsts)), self.rewards.untold + 1
+        return verified, tuple(FirstSeen(what=each, step=step, sample=sample_of(record, firsts[each])) for each in new)
 
     def take_changes(self) -> Changes:
         """What has changed since the last call."""

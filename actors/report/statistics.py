@@ -72,8 +72,8 @@ OBSERVED: dict[str, Statistic] = {
         "Tokens of thoughts", "tokens", "Mean before `</think>`, of the responses that mark their thoughts."
     ),
     ANSWER_TOKENS: Statistic("Tokens of the answer", "tokens", "Mean after `</think>`, of the same responses."),
-    REFLECTION_WORDS: Statistic("Reflection words", "", "Mean number of them in a response, of those that have words at all."),
-    REFLECTION_RATE: Statistic("Responses that reflect", "share", "Share of the same responses that have at least one."),
+    REFLECTION_WORDS: Statistic("Reflection words", "", "Mean number in a response, of those that have words at all."),
+    REFLECTION_RATE: Statistic("Responses that reflect", "share", "Share of the same responses with at least one."),
     LANGUAGE_MIXING: Statistic(
         "Responses that mix languages", "share", "Share with more than one word in twenty in another language."
     ),
@@ -82,7 +82,7 @@ OBSERVED: dict[str, Statistic] = {
         "share",
         "Mean share of a response's words in rewards.language, or without one in its most frequent script.",
     ),
-    FORMAT_RATE: Statistic("Format rate", "share", "Share of the responses in the format that is rewarded, or asked for."),
+    FORMAT_RATE: Statistic("Format rate", "share", "Share of responses in the format that is rewarded, or asked for."),
 }
 KNOWN |= OBSERVED
 

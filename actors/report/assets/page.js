@@ -77,7 +77,8 @@
   }
 
   function drawMarks(plot, chart) {
-    const { ctx, bbox } = plot;
+    const { ctx, bbox } = plot, dense = devicePixelRatio;
+    let line = 0; // each text has a line of its own: rules may stand close
     ctx.save();
     for (const [x, text] of chart.marks) {
       const left = Math.round(plot.valToPos(x, "x", true));
@@ -85,24 +86,25 @@
       const restart = text.startsWith("restart"), bound = text.startsWith("bound");
       ctx.strokeStyle = ctx.fillStyle = restart || bound ? css("--limit") : css("--ink");
       ctx.globalAlpha = restart || bound ? 1 : 0.5;
-      ctx.lineWidth = (restart ? 2 : 1) * devicePixelRatio;
-      ctx.setLineDash(restart ? [] : [4 * devicePixelRatio, 3 * devicePixelRatio]);
+      ctx.lineWidth = (restart ? 2 : 1) * dense;
+      ctx.setLineDash(restart ? [] : [4 * dense, 3 * dense]);
       ctx.beginPath();
       ctx.moveTo(left, bbox.top);
       ctx.lineTo(left, bbox.top + bbox.height);
       ctx.stroke();
-      if (bound) {
-        ctx.font = FONT.replace("11.5", String(11.5 * devicePixelRatio));
-        ctx.textAlign = "right";
-        ctx.fillText(text, left - 5 * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
-      }
+      if (chart.x === "time") continue; // as many as there are evaluations: they are told where one points
+      ctx.font = FONT.replace("11.5", String(11.5 * dense));
+      ctx.globalAlpha = 1;
+      const before = left - bbox.left > bbox.width / 2;
+      ctx.textAlign = before ? "right" : "left";
+      ctx.fillText(text, left + (before ? -5 : 5) * dense, bbox.top + (12 + 14 * line++) * dense);
     }
     ctx.restore();
   }
 
   function nearMark(plot, chart, box) {
     const near = chart.marks.filter(([x]) => Math.abs(plot.valToPos(x, "x") - plot.cursor.left) < 6);
-    box.title = near.map(([x, text]) => (text.startsWith("bound") ? text : `${clock(x)} ${text}`)).join(", ");
+    box.title = near.map(([x, text]) => (chart.x === "time" ? `${clock(x)} ${text}` : text)).join(", ");
   }
 
   function options(box, chart) {

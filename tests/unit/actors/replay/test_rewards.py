@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.events import RolloutSample
+from actors.events import FirstSeen
 from actors.replay.rewards import RewardStatistics, band
 from tests.unit.actors.replay.test_buffer import World
 
@@ -33,8 +33,8 @@ def reflects(*reflections: list[tuple[int, int]]) -> list[dict[str, Any]]:
     return [{"reflections": each, "observed": {"reflection_words": float(len(each))}} for each in reflections]
 
 
-def score(world: World, rewards: list[float], seen: list[dict[str, Any]]) -> list[RolloutSample]:
-    """Have the next group verified; the samples that this makes."""
+def score(world: World, rewards: list[float], seen: list[dict[str, Any]]) -> list[FirstSeen]:
+    """Have the next group verified; what that is the first to show."""
     (task,) = world.lease()
     world.submit(task)
     (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
@@ -43,17 +43,17 @@ def score(world: World, rewards: list[float], seen: list[dict[str, Any]]) -> lis
         for reward, each in zip(rewards, seen, strict=True)
     ]
     world.say("verdict", "verifier", purpose="train", group_id=group["group_id"], scores=scores)
-    return [event for event in world.last.events if isinstance(event, RolloutSample)]
+    return [event for event in world.last.events if isinstance(event, FirstSeen)]
 
 
-def test_the_first_reflection_and_the_first_that_is_rewarded_are_samples_once() -> None:
+def test_the_first_reflection_and_the_first_that_is_rewarded_are_told_once() -> None:
     world = World(groups_per_batch=8)
     assert score(world, [1.0, 0.0], reflects([], [])) == []
     (first,) = score(world, [1.0, 0.0], reflects([], [(0, 4)]))
-    assert (first.first, first.reward, first.reflections) == ("reflection", 0.0, [(0, 4)])
+    assert (first.what, first.step, first.sample.reward, first.sample.reflections) == ("reflection", 1, 0.0, [(0, 4)])
     assert score(world, [1.0, 1.0], reflects([(0, 4)], [])) == [], "no more reward than the others have"
     (rewarded,) = score(world, [1.0, 0.0], reflects([(0, 4)], []))
-    assert (rewarded.first, rewarded.reward) == ("rewarded reflection", 1.0)
+    assert (rewarded.what, rewarded.sample.reward) == ("rewarded reflection", 1.0)
     assert score(world, [1.0, 0.0], reflects([(0, 4)], [])) == []
 
 
