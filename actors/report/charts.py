@@ -14,6 +14,7 @@ from actors.report.text import visible
 from actors.report.units import percent
 
 Unit = Literal["share", "number", "duration"]
+Kind = Literal["line", "area", "bars", "dots", "pile"]
 #: Points of a chart: more cannot be told apart at its width.
 POINTS = 240
 #: Versions behind that the histogram has a bar for.
@@ -67,7 +68,10 @@ REASONING: Mapping[str, tuple[str, str, Unit, tuple[tuple[str, int, str], ...]]]
         "How often tasks are solved",
         "Shares of the groups by how many of their completions are right. Only groups between never and always teach.",
         "share",
-        tuple((band, colour, f"{names.DIFFICULTY}{band}") for band, colour in zip(BANDS, (3, 4, 1, 5, 2), strict=True)),
+        tuple(
+            (band, colour, f"{names.DIFFICULTY}{band}")
+            for band, colour in zip(reversed(BANDS), (2, 5, 1, 4, 3), strict=True)
+        ),
     ),
 }
 #: Statistics that are in those charts.
@@ -105,7 +109,7 @@ class Chart:
         lines: its series.
         low: lower end of the vertical axis; None: of the values.
         high: upper end of the vertical axis; None: of the values.
-        kind: how a value is drawn.
+        kind: how a value is drawn; in a pile each line stands on those after it.
         marks: vertical rules as (place, text).
     """
 
@@ -116,7 +120,7 @@ class Chart:
     lines: Sequence[Line]
     low: float | None = None
     high: float | None = None
-    kind: Literal["line", "area", "bars", "dots"] = "line"
+    kind: Kind = "line"
     marks: Sequence[tuple[float, str]] = ()
 
     def plotted(self) -> dict[str, Any]:
@@ -214,7 +218,9 @@ def _has(state: RunState, name: str) -> bool:
 def _reasoning(state: RunState, name: str) -> Chart:
     title, note, unit, parts = REASONING[name]
     lines = [Line(label, colour, _by_step(state.statistics.get(of, Series()))) for label, colour, of in parts]
-    return Chart(title, note, "step", unit, lines, 0.0, 1.0 if unit == "share" else None, marks=_firsts(state, name))
+    high: float | None = 1.0 if unit == "share" else None
+    kind: Kind = "pile" if name == "difficulty" else "line"
+    return Chart(title, note, "step", unit, lines, 0.0, high, kind, _firsts(state, name))
 
 
 def _firsts(state: RunState, name: str) -> list[tuple[float, str]]:

@@ -34,7 +34,11 @@
   const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
   const COUNTS = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6];
 
-  const columns = (chart) => [chart.xs, ...chart.lines.flatMap((line) => [line.ys, ...(line.band || [])])];
+  // Shares that add up: each line stands on those after it.
+  const piled = (lines) => lines.map((line, i) => line.ys.map((_, at) =>
+    lines.slice(i).reduce((sum, each) => sum + (each.ys[at] ?? 0), 0)));
+  const columns = (chart) => chart.kind === "pile" ? [chart.xs, ...piled(chart.lines)]
+    : [chart.xs, ...chart.lines.flatMap((line) => [line.ys, ...(line.band || [])])];
   const shape = (chart) => JSON.stringify([chart.kind, chart.marks, chart.lines.map((l) => [l.label, !!l.band])]);
 
   function series(chart) {
@@ -44,18 +48,24 @@
       return value == null ? "–" : text(value);
     };
     const found = [{ label: chart.x, value: told((x) => place(chart, x)) }];
-    const bands = [];
+    const bands = [], pile = chart.kind === "pile";
+    const own = (text) => (u, value, i, at) => {
+      const ys = chart.lines[i - 1].ys, said = at == null ? ys.findLast((each) => each != null) : ys[at];
+      return said == null ? "–" : text(said);
+    };
     const single = chart.xs.length === 1;
     for (const line of chart.lines) {
       const colour = css(`--c${line.colour}`), bars = chart.kind === "bars", at = found.length;
-      const filled = bars ? colour : chart.kind === "area" ? colour + "55" : undefined;
+      const last = line === chart.lines[chart.lines.length - 1];
+      const filled = bars ? colour : chart.kind === "area" ? colour + "55" : pile && last ? colour + "aa" : undefined;
       found.push({
-        label: line.label, stroke: colour, width: chart.kind === "area" ? 1 : 2, spanGaps: true, fill: filled,
-        value: told(units[chart.unit]),
+        label: line.label, stroke: colour, width: chart.kind === "area" || pile ? 1 : 2, spanGaps: true, fill: filled,
+        value: (pile ? own : told)(units[chart.unit]),
         paths: bars ? uPlot.paths.bars({ size: [0.7, 72], radius: 0.05 }) : undefined,
         points: { show: !bars && (chart.kind === "dots" || single), size: 7, fill: colour },
       });
-      if (!line.band) continue;
+      if (pile && !last) bands.push({ series: [at, at + 1], fill: colour + "aa" });
+      if (pile || !line.band) continue;
       const edge = { class: "edge", width: 0, spanGaps: true, stroke: "transparent", points: { show: false } };
       found.push({ ...edge, label: "low" }, { ...edge, label: "high" });
       bands.push({ series: [at + 2, at + 1], fill: colour + "26" });
