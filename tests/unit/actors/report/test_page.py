@@ -155,6 +155,7 @@ def test_the_report_shows_what_the_reward_was_made_of() -> None:
 
 
 def observed(number: int, **statistics: float) -> Event:
+    """A step of which the verifiers have told."""
     bands = {"difficulty/never": 0.25, "difficulty/always": 0.75}
     return step(
         number, more={"format_rate": 0.5, "thinking_tokens": 10.0 * number, "answer_tokens": 5.0, **bands, **statistics}
@@ -162,7 +163,7 @@ def observed(number: int, **statistics: float) -> Event:
 
 
 def test_what_a_run_does_not_show_has_no_chart() -> None:
-    assert "How does it think?" not in report_of(*learning_run()).text
+    assert "How does it think?" not in report_of(step(1, reward=1.0)).text
     titles = report_of(observed(1), observed(2)).charts.keys()
     assert {"Thinking time", "Format", "How often tasks are solved"} <= titles
     assert titles.isdisjoint({"Words of reflection", "Responses that reflect", "Languages"})
