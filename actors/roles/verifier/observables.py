@@ -83,8 +83,8 @@ def asked_format(recipe: Recipe) -> Literal["none", "r1_zero", "boxed"]:
         return recipe.rewards.format
     if recipe.tasks.template == "r1_zero":
         return "r1_zero"
-    boxed = all(source.source != "addition" and source.answer == "boxed" for source in recipe.tasks.sources)
-    return "boxed" if boxed else "none"
+    asked = {source.model_dump().get("answer") for source in recipe.tasks.sources}  # not every source asks for a form
+    return "boxed" if asked == {"boxed"} else "none"
 
 
 def _tokens(text: str, submission: Submission, tagged: bool) -> dict[str, float]:
