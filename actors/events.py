@@ -209,6 +209,22 @@ class RolloutSample(_Event):
     truncated: bool = Field(description="ended by the token limit")
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
     source: HostileText = Field("", description="label of the task source that the task is from")
+    reflections: list[tuple[int, int]] = Field(
+        default_factory=list, description="where words of reflection stand in the response (characters)"
+    )
+
+
+#: What a rollout may be the first of its run to show: reflection, or that with a reward above the mean of its group.
+First = Literal["reflection", "rewarded reflection"]
+
+
+class FirstSeen(_Event):
+    """A rollout shows something for the first time in its run."""
+
+    kind: Literal["first"] = "first"
+    what: First = Field(description="what it shows")
+    step: int = Field(ge=1, description="the step whose statistics count it")
+    sample: RolloutSample = Field(description="the rollout")
 
 
 Event = (
@@ -224,6 +240,7 @@ Event = (
     | WriteFailed
     | Tick
     | RolloutSample
+    | FirstSeen
 )
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]

@@ -9,6 +9,7 @@ from actors.config.base import Section
 from actors.config.cluster import AutoscaleConfig, MembershipConfig, RayConfig
 from actors.config.model import ModelConfig
 from actors.config.network import NetworkConfig
+from actors.config.observables import ObservablesConfig
 from actors.config.roles import (
     ControllerConfig,
     EvaluationConfig,
@@ -36,6 +37,9 @@ class Recipe(Section):
     model: ModelConfig = Field(description="the model that is trained")
     tasks: TasksConfig = Field(description="training and held-out tasks")
     rewards: RewardConfig = Field(default_factory=RewardConfig, description="parts of the reward and their weights")
+    observables: ObservablesConfig = Field(
+        default_factory=ObservablesConfig, description="what is counted in completions beside their rewards"
+    )
     preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     generators: GeneratorsConfig = Field(

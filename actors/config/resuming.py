@@ -35,6 +35,7 @@ APPLIED = frozenset(
         "trackers",
         "tasks.max_prompt_tokens",
         "rewards",
+        "observables",
         "preferences.reward_model",
         "preferences.weight",
         "preferences.clip",

@@ -250,9 +250,8 @@ class Buffer:
         self.state.changes.scores[request.purpose, request.group_id] = record.scores
         if request.purpose == "evaluate":
             return Reply(ACCEPTED)
-        verified = Verified(record.task["source"], tuple(s.reward for s in scores), tuple(s.parts for s in scores))
-        self.state.rewards.add(verified.source, verified.rewards)
-        return Reply(ACCEPTED, verified=(verified,))
+        verified, firsts = self.state.verified(record)
+        return Reply(ACCEPTED, events=firsts, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
 
@@ -298,8 +297,7 @@ class Buffer:
             staleness=request.staleness,
             step_seconds=request.step_seconds,
         )
-        group_id = self.ledger.batches[request.version][0]
-        samples = samples_of(self.records["train", group_id], self.ledger.entries[group_id]) if first else ()
+        samples = samples_of(self.records["train", self.ledger.batches[request.version][0]]) if first else ()
         return Reply({}, events=(step, *samples))
 
     def commit(self, version: int) -> None:

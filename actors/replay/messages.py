@@ -93,6 +93,12 @@ class CompletionVerdict(Section):
     reward: float = Field(allow_inf_nan=False)
     parts: dict[str, FiniteFloat] = Field(default_factory=dict, max_length=32)
     answer: str | None = None
+    observed: dict[str, FiniteFloat] = Field(
+        default_factory=dict, max_length=32, description="statistics that are means over completions, by name"
+    )
+    reflections: list[tuple[int, int]] = Field(
+        default_factory=list, max_length=64, description="where the first words of reflection stand (characters)"
+    )
 
 
 class SubmitVerdict(Request):

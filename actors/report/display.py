@@ -14,6 +14,7 @@ from actors.events import (
     EvaluationDone,
     EvaluationMissing,
     Event,
+    FirstSeen,
     Phase,
     Recovered,
     Restart,
@@ -122,6 +123,8 @@ def plain(state: RunState, event: Event) -> str | None:
                 f"recovered: {event.role} works again {duration(event.recovery_seconds)} after {event.member} "
                 f"{FAULTS.get(event.fault, event.fault)}"
             )
+        case FirstSeen():
+            return _one_line(f"first {event.what}: step {event.step}, task {event.sample.task_key}")
         case Unresponsive():
             return _one_line(f"{event.member} is {event.state}: {event.detail}")
         case _:

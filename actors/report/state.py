@@ -19,6 +19,8 @@ from actors.events import (
     EvaluationDone,
     EvaluationMissing,
     Event,
+    First,
+    FirstSeen,
     GroupCounters,
     Phase,
     Recovered,
@@ -119,6 +121,7 @@ class RunState:
         self.unwritten: dict[str, str] = {}
         self.first_samples: list[RolloutSample] = []
         self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
+        self.firsts: dict[First, FirstSeen] = {}
         self._difference_sum = self._difference_tokens = 0.0
         self._recent_steps: deque[StepDone] = deque(maxlen=REWINDABLE_STEPS)
 
@@ -165,6 +168,8 @@ class RunState:
                     self.first_samples.append(event)
                 else:
                     self.last_samples.append(event)
+            case FirstSeen():
+                self.firsts.setdefault(event.what, event)
             case _:
                 assert_never(event)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from actors.config.observables import REFLECTION_WORDS
 from actors.config.recipe import Recipe
 from actors.config.resuming import APPLIED, FIXED
 from actors.storage.uris import Uri
@@ -19,6 +20,7 @@ from docs.generate.markdown import MADE, anchor, line, table
 NOTES = {
     "tasks.sources": "How to write them: [recipes](recipes.md#tasks).",
     "rewards": "A verifier's own score is one part of it: [sandbox](sandbox.md).",
+    "observables": "What it shows: [recipes](recipes.md#what-the-model-shows).",
     "preferences": "What it does: [recipes](recipes.md#preferences).",
     "cold_start": "What it does: [recipes](recipes.md#cold-start).",
     "replay": "What the bound on staleness means: [recipes](recipes.md#staleness).",
@@ -105,6 +107,11 @@ def resuming_table() -> str:
         for name, why in FIXED.items()
     )
     return table(["key, and all under it", "why it stays"], rows)
+
+
+def reflection_table() -> str:
+    """The words that count as reflection by default."""
+    return table(["language", "words"], ([f"`{code}`", ", ".join(words)] for code, words in REFLECTION_WORDS.items()))
 
 
 def _parts(part: Part) -> Iterator[Part]:

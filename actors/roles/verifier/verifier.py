@@ -16,6 +16,7 @@ from actors.observability import metrics
 from actors.observability.waits import waiting
 from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
+from actors.roles.verifier.observables import Observer, count
 from actors.roles.verifier.preference import PreferenceReward, open_reward
 from actors.transport.client import POLL_SECONDS, Client, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
@@ -33,6 +34,7 @@ class Verifier:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
+        self._observe = Observer(context.recipe)
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -112,7 +114,8 @@ class Verifier:
             if time.monotonic() - renewed > self._recipe.replay.verify_lease_seconds / 3:
                 self._renew(client, groups)
                 renewed = time.monotonic()
-            score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
+            seconds = self._recipe.verifiers.deadline_seconds
+            score_group(pool, client, groups.pop(0), seconds, self._observe, self._preference)
 
     def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
         for purpose, group_ids in by_purpose(groups).items():
@@ -135,7 +138,12 @@ class Requests(Protocol):
 
 
 def score_group(
-    pool: Scores, client: Requests, group: dict[str, Any], seconds: float, preference: PreferenceReward | None = None
+    pool: Scores,
+    client: Requests,
+    group: dict[str, Any],
+    seconds: float,
+    observe: Observer,
+    preference: PreferenceReward | None = None,
 ) -> None:
     """Score a leased group within a time (s) and tell the replay. What goes wrong with one group ends nothing.
 
@@ -146,7 +154,7 @@ def score_group(
         doing = f"scores of group {group['group_id']}"
         start = time.monotonic()
         with metrics.busy("verifier"), waiting("its sandbox", doing):
-            verdict = _verdict(pool, group, seconds, preference)
+            verdict = _verdict(pool, group, seconds, observe, preference)
         metrics.VERIFICATION.observe(time.monotonic() - start, metrics.exemplar(group["group_id"]))
         client.request("verdict", verdict)
     except PeerTimeoutError as error:
@@ -158,7 +166,7 @@ def score_group(
 
 
 def _verdict(
-    pool: Scores, group: dict[str, Any], seconds: float, preference: PreferenceReward | None
+    pool: Scores, group: dict[str, Any], seconds: float, observe: Observer, preference: PreferenceReward | None
 ) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     try:
@@ -166,7 +174,7 @@ def _verdict(
         verdicts = pool.score(submissions, seconds)
         if preference is not None:
             verdicts = preference.added_to(verdicts, group, deadline)
-        told = verdict_of(group, submissions, verdicts)
+        told = verdict_of(group, submissions, verdicts, observe)
     except PoolClosedError:
         raise
     except Exception as error:
@@ -174,6 +182,8 @@ def _verdict(
         return broken(group, f"{type(error).__name__}: {error}", retryable=True)
     for verdict in verdicts:
         metrics.VERDICTS.labels(verdict.status).inc()
+    if group["purpose"] == "train":
+        count(score["observed"] for score in told["scores"] or ())
     return told
 
 
@@ -194,7 +204,9 @@ def submissions_of(group: dict[str, Any]) -> list[Submission]:
     ]
 
 
-def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: list[Verdict]) -> dict[str, Any]:
+def verdict_of(
+    group: dict[str, Any], submissions: list[Submission], verdicts: list[Verdict], observe: Observer
+) -> dict[str, Any]:
     """The answer to the replay. One completion that could not be verified spoils the group's comparison, so the
     whole group is verified again, elsewhere if possible."""
     failed = [v for v in verdicts if v.status is Status.INFRA_ERROR]
@@ -202,10 +214,12 @@ def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: l
         # Another attempt is in vain where one of them says so.
         return broken(group, failed[0].detail, all(v.retryable for v in failed))
     last_number = any(s.reference.get("last_number") for s in submissions)
+    seen = map(observe, submissions, verdicts)
     scores = [
         {"status": v.status, "reward": v.reward, "parts": v.parts,
-         "answer": answer_of(s.response, last_number=last_number)}
-        for s, v in zip(submissions, verdicts, strict=True)
+         "answer": answer_of(s.response, last_number=last_number),
+         "observed": o.values, "reflections": o.reflections}
+        for s, v, o in zip(submissions, verdicts, seen, strict=True)
     ]  # fmt: skip
     return {"purpose": group["purpose"], "group_id": group["group_id"], "scores": scores}
 
