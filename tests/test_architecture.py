@@ -22,7 +22,7 @@ FORBIDDEN = {
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {
     9: {"cli", "commands"},
-    8: {"run", "folder"},
+    8: {"run", "folder", "pipeline"},
     7: {"stages", "fleet", "doctor"},
     6: {"control"},
     5: {"roles"},

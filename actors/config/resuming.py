@@ -5,7 +5,7 @@ is in one of the two lists.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from actors.config.recipe import Recipe
@@ -99,7 +99,12 @@ def decides(key: str) -> str | None:
 
 def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, with both. A section that one of them lacks is one key, and so is a list."""
-    return dict(_changes("", before.model_dump(mode="json"), after.model_dump(mode="json")))
+    return changes_of(before.model_dump(mode="json"), after.model_dump(mode="json"))
+
+
+def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """As `changes`, of two trees."""
+    return dict(_changes("", before, after))
 
 
 def _changes(key: str, before: Any, after: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
