@@ -95,8 +95,8 @@ def run(pipeline: Pipeline, console: Console, interrupts: Interrupts) -> None:
                     _execute(each, known[each.stage.name], lock, console, interrupts)
                     _summarise(pipeline)
         finally:
-            report.print_stages(console, _summarise(pipeline))
-            say(f"report  {pipeline.folder / report.REPORT}")
+            say("\n" + "\n".join(report.table(_summarise(pipeline))))
+            say(f"report: {pipeline.folder / report.REPORT}")
 
 
 # -------------------------------------------------------------------- before anything is started

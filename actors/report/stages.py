@@ -5,14 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from actors.events import EvaluationDone
 from actors.report.page import document, markup
 from actors.report.summary import RunSummary
-from actors.report.text import visible
+from actors.report.text import columns, visible
 from actors.report.units import NONE, number, percent
 from actors.report.writer import RunFolder, read_back
 
@@ -69,24 +66,18 @@ def stage_summary(name: str, kind: str, folder: Path) -> StageSummary:
     return row.model_copy(update={**measured, **taken, "minutes": summary.wall_seconds / 60})
 
 
-def print_stages(console: Console, summary: PipelineSummary) -> None:
-    """Print the table; where the console is no terminal, without colours and as wide as it is."""
-    table = Table(title=visible(summary.name), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
-    for cells in _rows(summary.stages):
-        table.add_row(*(Text(visible(cell)) for cell in cells))
-    console.print()
-    console.print(table, width=None if console.is_terminal else 160, crop=False)
+def table(summary: PipelineSummary) -> list[str]:
+    """The table, line by line, its headings first."""
+    return columns([COLUMNS, *_rows(summary.stages)], right=2)
 
 
 def _rows(stages: Sequence[StageSummary]) -> Iterator[tuple[str, ...]]:
     for stage in stages:
-        majority = NONE if stage.maj_at_k is None else f"{percent(stage.maj_at_k, 1)} (k={stage.k})"
+        majority = NONE if stage.maj_at_k is None else f"{percent(stage.maj_at_k, 1)}, k={stage.k}"
         shares = (percent(stage.pass_at_1, 1), majority, percent(stage.format, 1), percent(stage.language, 1))
         minutes = NONE if stage.minutes is None else f"{stage.minutes:.1f}"
         taken = (number(stage.mean_length), number(stage.tokens), minutes, number(stage.steps))
-        yield (stage.name, stage.kind, *shares, *taken)
+        yield (visible(stage.name), stage.kind, *shares, *taken)
 
 
 def to_html(summary: PipelineSummary) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from actors.config.model import FolderModel
 from actors.config.pipeline import CURATED, Stage
+from actors.report.text import columns
 from actors.stages.identity import Identity, differences
 
 #: Changes that are named; of further ones only the number is.
@@ -93,8 +94,7 @@ def lines(planned: Sequence[Planned]) -> list[str]:
     for each in planned:
         stage = each.stage
         rows.append((str(stage.number), stage.name, stage.kind, _model(stage), _data(stage), each.text))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return ["  ".join([*(f"{t:<{w}}" for t, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    return columns(rows)
 
 
 def _model(stage: Stage) -> str:

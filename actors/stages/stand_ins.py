@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.config.model import FolderModel
 from actors.config.pipeline import Pipeline, Stage
@@ -26,7 +27,8 @@ class StandIns:
 
     def recipe(self, stage: Stage) -> Recipe:
         """The recipe of a stage, in which nothing is missing that will be there once the stage begins."""
-        recipe, updates = stage.recipe, {}
+        recipe = stage.recipe
+        updates: dict[str, Any] = {}
         if self._will_be_made(_place(recipe)):
             updates["model"] = self._origin(stage).recipe.model
         if (
