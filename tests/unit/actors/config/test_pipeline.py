@@ -11,6 +11,7 @@ from actors.config.model import FolderModel, TinyModel
 from actors.config.pipeline import is_pipeline, load_pipeline, merged
 from actors.errors import RecipeError
 
+RECIPES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
 COMMON: dict[str, Any] = {
     "model": {"kind": "tiny", "layers": 2},
     "tasks": {"sources": [{"source": "addition", "digits": 2}], "template": "raw"},
@@ -29,6 +30,12 @@ def write(tmp_path: Path) -> Any:
         return path
 
     return written
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if is_pipeline(path)], ids=lambda path: path.stem)
+def test_every_pipeline_of_ours_is_whole(path: Path) -> None:
+    found = load_pipeline(path)
+    assert [stage.name for stage in found.stages] == [stage.name for stage in found.config.stages]
 
 
 def test_each_stage_is_a_recipe_with_what_is_common_and_what_earlier_stages_leave(write: Any, tmp_path: Path) -> None:
