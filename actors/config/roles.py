@@ -91,7 +91,8 @@ class GeneratorsConfig(Section):
     seeded: bool | None = Field(
         None,
         description="sample each completion with a seed of its own, which follows from run, task, version and its "
-        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+        "position in the group; default: only where replay.max_staleness or steps is 0, since no other run can be "
+        "repeated",
     )
 
 
