@@ -91,6 +91,11 @@ class Recipe(Section):
             )
         if self.sample is not None and self.steps:
             raise ValueError("sample is for fixed weights, so it needs steps: 0; sample in a run of its own")
+        if self.tasks.held_out == "all" and (self.steps or self.sample is not None or self.cold_start is not None):
+            raise ValueError(
+                "tasks.held_out: all leaves nothing to train on or to sample; give a number, or set steps: 0 without "
+                "cold_start and sample"
+            )
         if self.learner.device == "cuda" and not self.learner.gpus:
             raise ValueError("learner.device: cuda needs learner.gpus, which is 0: Ray shows a rank its GPUs alone")
         return self

@@ -81,6 +81,7 @@ APPLIED = frozenset(
         "weights",
         "evaluation.every_steps",
         "evaluation.samples",
+        "evaluation.keep_completions",
         "evaluation.samples_between",
         "evaluation.stall_seconds",
         "controller",

@@ -205,6 +205,11 @@ class EvaluationConfig(Section):
     samples: int = Field(
         4, ge=1, le=4096, description="completions a task before and after training, for pass@1 and maj@k"
     )
+    keep_completions: bool = Field(
+        False,
+        description="write every completion of the evaluation after training, with its verdict and where it is from, "
+        "to evaluation-after.jsonl",
+    )
     samples_between: int = Field(1, ge=1, le=4096, description="completions a task in the evaluations between")
     sampling: EvaluationSamplingConfig = Field(
         default_factory=EvaluationSamplingConfig, description="how evaluation completions are sampled"
