@@ -27,7 +27,7 @@ FLOORS = {
     6: {"control"},
     5: {"roles"},
     4: {"engines"},
-    3: {"replay", "weights", "tasks", "models"},
+    3: {"replay", "weights", "tasks", "models", "curation"},
     2: {"transport", "config", "report"},
     1: {"events", "membership", "observability", "errors", "deadline", "process", "concurrency"},
 }

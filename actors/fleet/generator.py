@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from actors.concurrency import first_of, take_ended
+from actors.concurrency import end, first_of, take_ended
 from actors.config.roles import SamplingConfig
 from actors.engines.protocol import Job, SampledCompletion
 from actors.engines.synthetic import SyntheticEngine
@@ -159,9 +159,7 @@ class FleetGenerator:
 
     async def _leave(self, groups: Groups) -> None:
         await groups.hand_in()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(self._running)
         await self._send("deregister", {})
 
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:

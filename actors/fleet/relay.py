@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
+from actors.concurrency import end
 from actors.transport.address import endpoint, split
 
 _CHUNK = 2**16
@@ -65,13 +66,11 @@ class Relay:
             sink.close()
 
     def close(self) -> None:
-        async def end() -> None:
+        async def stop() -> None:
             self._server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(self._tasks)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(SECONDS)
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         self._loop.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.concurrency import first_of, take_ended
+from actors.concurrency import end, first_of, take_ended
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine
 from actors.errors import PeerTimeoutError
@@ -177,9 +177,7 @@ class Session:
     async def _hand_in(self, groups: Groups) -> None:
         """Deregistering comes last: whatever is sent afterwards would put this process on the list again."""
         await groups.hand_in()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(self._running)
         earlier, self._threads = self._threads, ThreadPoolExecutor(1, thread_name_prefix="replay-client")
         await self._in_thread(partial(earlier.shutdown, cancel_futures=True))
         await self._in_thread(self._heartbeat.close)
