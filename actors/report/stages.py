@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.events import EvaluationDone
+from actors.events import SAMPLE, EvaluationDone
 from actors.report.page import document, markup
 from actors.report.summary import RunSummary
 from actors.report.text import columns, visible
@@ -60,7 +60,7 @@ def stage_summary(name: str, kind: str, folder: Path) -> StageSummary:
     if not (folder / RunFolder.SUMMARY).exists():
         return row
     summary = RunSummary.model_validate_json((folder / RunFolder.SUMMARY).read_text(encoding="utf-8"))
-    done = [event for event in read_back(folder) if isinstance(event, EvaluationDone)]
+    done = [event for event in read_back(folder) if isinstance(event, EvaluationDone) and event.name != SAMPLE]
     measured = done[-1].model_dump(include=_MEASURED) if done else {}
     taken = {"outcome": summary.outcome, "tokens": summary.tokens.generated, "steps": summary.steps}
     return row.model_copy(update={**measured, **taken, "minutes": summary.wall_seconds / 60})

@@ -41,6 +41,8 @@ class StandIns:
             pending = {"pairs": self._line, "reward_model": self._reward_model}
             made = {key: make() for key, make in pending.items() if self._will_be_made(getattr(given, key))}
             updates["preferences"] = given.model_copy(update=made)
+        if (drawn := recipe.sample) is not None and drawn.mix is not None and self._will_be_made(drawn.mix.path):
+            updates["sample"] = drawn.model_copy(update={"mix": drawn.mix.model_copy(update={"path": self._line()})})
         return recipe.model_copy(update=updates)
 
     def _will_be_made(self, path: Path | None) -> bool:

@@ -10,9 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.config import pipeline as pipeline_of
 from actors.config.keys import rows
 from actors.config.pipeline import Pipeline, load_pipeline
 from actors.config.recipe import Recipe
+from actors.roles.learner import sampling
+from actors.roles.verifier import preference
 from actors.stages.identity import NO_EFFECT, WHOLE_BYTES, fingerprint, identities
 from actors.stages.plan import Action, Found, lines, plan
 
@@ -135,6 +138,11 @@ def test_an_identity_is_the_same_once_it_was_written_and_read(read: Read) -> Non
 def test_every_key_without_effect_exists() -> None:
     keys = {key for key, _ in rows(Recipe)}
     assert keys >= NO_EFFECT
+
+
+def test_what_stages_hand_on_is_called_as_runs_call_it() -> None:
+    assert pipeline_of.CURATED == sampling.CURATED
+    assert pipeline_of.REWARD_MODEL == preference.FOLDER
 
 
 def test_of_large_files_size_and_ends_are_looked_at(tmp_path: Path) -> None:
