@@ -191,13 +191,11 @@ def _taken(folder: Path, pipeline: Pipeline) -> Iterator[int]:
             if any(folder.iterdir()):
                 raise RecipeError(f"{folder}: is no pipeline's folder, and not empty; set `name` or `output`")
             write_atomically(folder / PIPELINE, _text(pipeline))
-        with locked(folder, PIPELINE) as lock:
-            write_atomically(folder / PIPELINE, _text(pipeline))
-            yield lock
     except OSError as error:
-        if error.filename is None or not Path(error.filename).is_relative_to(folder):
-            raise
-        raise RecipeError(f"{error.filename}: cannot be written ({error.strerror})") from error
+        raise RecipeError(f"output: {folder} cannot be written ({error.strerror})") from error
+    with locked(folder, PIPELINE) as lock:
+        write_atomically(folder / PIPELINE, _text(pipeline))
+        yield lock
 
 
 def _text(pipeline: Pipeline) -> str:

@@ -25,7 +25,6 @@ STAGES: list[dict[str, Any]] = [
     {"name": "zero", "kind": "rl", "recipe": {"steps": 3}},
     {"name": "test", "kind": "evaluate", "model": "rl"},
 ]
-DONE = {"finished": True, "step": 0}
 
 Read = Callable[..., Pipeline]
 
@@ -50,7 +49,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def actions(now: Pipeline, before: Pipeline | None = None, **found: Any) -> dict[str, str]:
     """What becomes of the stages once those of `before` are done, or as `found` says."""
-    known = {} if before is None else {n: Found(i, **DONE) for n, i in identities(before).items()}
+    known = {} if before is None else {n: Found(i, finished=True, step=0) for n, i in identities(before).items()}
     return {p.stage.name: p.action.value for p in plan(now.stages, identities(now), known | found)}
 
 
@@ -82,7 +81,9 @@ def test_a_change_runs_again_what_depends_on_it(read: Read, override: str, again
 def test_other_lines_in_a_file_run_again_what_reads_it(read: Read, tmp_path: Path) -> None:
     before = identities(read())
     (tmp_path / "traces.jsonl").write_text("two")
-    found = plan(read().stages, identities(read()), {name: Found(i, **DONE) for name, i in before.items()})
+    found = plan(
+        read().stages, identities(read()), {name: Found(i, finished=True, step=0) for name, i in before.items()}
+    )
     assert [p.action for p in found] == [Action.RERUN, Action.RERUN, Action.DONE, Action.RERUN]
     assert found[0].text == "runs again, since cold_start.traces is another file"
     assert found[1].text == "runs again, since stage cold is another one"
