@@ -115,7 +115,8 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"leeway: interrupted; {what_next(folder)}")
+        if folder.is_dir():  # a pipeline may still be making its data
+            _say(f"leeway: interrupted; {what_next(folder)}")
         raise
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from actors.config.loading import RECIPE, dump
 from actors.config.model import TinyModel
 from actors.config.pipeline import Pipeline, load_pipeline
+from actors.control.supervisor import what_next
 from actors.errors import RecipeError
 from actors.events import Phase
 from actors.models import tiny
@@ -98,6 +99,13 @@ def test_what_is_done_stays_and_what_was_interrupted_resumes(tmp_path: Path) -> 
     plan, _ = check(open_pipeline(pipeline.folder, ["stages.cold.recipe.seed=3"]))
     assert plan[2].endswith("runs again, since seed: 0 -> 3")
     assert plan[3].endswith("runs again, since stage cold is another one")
+
+
+def test_a_stage_that_failed_is_gone_on_with_in_its_pipeline(tmp_path: Path) -> None:
+    pipeline = opened(tmp_path, COLD)
+    begun(pipeline, 0, "failed", checkpoint=False)
+    for folder in (pipeline.folder, pipeline.stages[0].folder):
+        assert what_next(folder) == f"resume with `leeway run --resume {pipeline.folder}`"
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
