@@ -48,8 +48,12 @@ class Reopened(NamedTuple):
     notes: list[str]
 
 
-def new_folder(recipe: Recipe) -> Path:
+def new_folder(recipe: Recipe, place: Path | None = None) -> Path:
     """A fresh run folder that holds the resolved recipe.
+
+    Args:
+        recipe: of the run.
+        place: where it is made; default: in `output`, under its name and the time.
 
     Raises:
         RecipeError: the recipe cannot be run, or the folder cannot be made.
@@ -57,7 +61,8 @@ def new_folder(recipe: Recipe) -> Path:
     require(recipe)
     try:
         recipe.output.mkdir(parents=True, exist_ok=True)
-        folder = _fresh((recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute())
+        stamped = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+        folder = _fresh(stamped if place is None else place)
         try:
             write_atomically(folder / INPUTS, json.dumps(_inputs(recipe), indent=2) + "\n")
             write_atomically(folder / RECIPE, dump(recipe))
@@ -80,15 +85,19 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, known_by: str = RECIPE) -> Iterator[int]:
     """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
 
     It gives the lock's descriptor: a process that has it, too, keeps the lock for as long as it lives.
 
+    Args:
+        folder: of the run.
+        known_by: name of the file that is in every folder of its kind.
+
     Raises:
         RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
     """
-    _require_run_folder(folder)
+    _require_run_folder(folder, known_by)
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -149,6 +158,12 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     return Reopened(recipe, checkpoint, step, notes)
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest whole checkpoint of a run folder; None where there is none."""
+    found = checkpoints(folder / CHECKPOINTS)
+    return next((step for step, path in reversed(found.items()) if damage(path) is None), None)
+
+
 def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
     """The step and the place of the newest whole checkpoint, and what is wrong with each newer one."""
     damaged: dict[Path, str] = {}
@@ -165,7 +180,7 @@ def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
 
 def _require_work(folder: Path, recipe: Recipe, step: int) -> None:
     """Raises RecipeError where nothing is left to do; a run that ended before its last evaluation still has that."""
-    if recipe.steps > step or (recipe.steps == step and not _finished(folder)):
+    if recipe.steps > step or (recipe.steps == step and not finished(folder)):
         return
     raise RecipeError(
         f"{folder}: nothing is left to do: its newest checkpoint is of step {step}, and steps is {recipe.steps}; to go "
@@ -194,7 +209,8 @@ def _require_same_inputs(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def _finished(folder: Path) -> bool:
+def finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
     phases = [event for event in read_back(folder) if isinstance(event, Phase)]
     return bool(phases) and phases[-1].name == "finished"
 
@@ -215,9 +231,9 @@ def _keep(folder: Path, recipe: Recipe, step: int) -> str:
     return earlier.name
 
 
-def _require_run_folder(folder: Path) -> None:
-    if not os.access(folder / RECIPE, os.R_OK):
-        raise RecipeError(f"{folder}: not a run folder (it has no {RECIPE} that can be read)")
+def _require_run_folder(folder: Path, known_by: str = RECIPE) -> None:
+    if not os.access(folder / known_by, os.R_OK):
+        raise RecipeError(f"{folder}: not a run folder (it has no {known_by} that can be read)")
 
 
 def require(recipe: Recipe, resumed: Path | None = None) -> None:

@@ -91,7 +91,8 @@ class GeneratorsConfig(Section):
     seeded: bool | None = Field(
         None,
         description="sample each completion with a seed of its own, which follows from run, task, version and its "
-        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+        "position in the group; default: only where replay.max_staleness or steps is 0, since no other run can be "
+        "repeated",
     )
 
 
@@ -203,6 +204,11 @@ class EvaluationConfig(Section):
     )
     samples: int = Field(
         4, ge=1, le=4096, description="completions a task before and after training, for pass@1 and maj@k"
+    )
+    keep_completions: bool = Field(
+        False,
+        description="write every completion of the evaluation after training, with its verdict and where it is from, "
+        "to evaluation-after.jsonl",
     )
     samples_between: int = Field(1, ge=1, le=4096, description="completions a task in the evaluations between")
     sampling: EvaluationSamplingConfig = Field(

@@ -1,4 +1,4 @@
-"""What comes before the reinforcement learning: a cold start, and the learned part of the reward."""
+"""What stands beside the reinforcement learning: a cold start, the learned part of the reward, rejection sampling."""
 
 from typing import Literal
 
@@ -94,3 +94,62 @@ class PreferencesConfig(Section):
         if self.reward_model is not None and idle:
             raise ValueError(f"reward_model is trained already, so {' and '.join(idle)} would be ignored; leave out")
         return self
+
+
+class MixConfig(Section):
+    """Examples from elsewhere, such as general conversations, among the curated ones."""
+
+    path: Location = Field(description="JSONL file with prompt (or messages) and response")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="so much of what is written is from the file, as far as it has enough (share)"
+    )
+    examples: int | None = Field(None, ge=1, description="instead of share: so many are from the file, at most")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "MixConfig":
+        if (self.share is None) == (self.examples is None):
+            raise ValueError("give either share, of what is written, or examples, a number")
+        return self
+
+
+class CurationConfig(Section):
+    """Which sampled completions are kept; what DeepSeek-R1, section 2.3.3, keeps."""
+
+    min_accuracy: float = Field(1.0, ge=0, le=1, description="keep what the verifier gives at least this accuracy")
+    require_format: bool = Field(
+        True,
+        description="drop what is cut off at the token limit and, where rewards.format asks for one, what is not in it",
+    )
+    min_language: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="drop what has a smaller part `language`, where rewards.language asks for it (share of the words)",
+    )
+    max_paragraph_chars: int | None = Field(
+        4000, ge=1, description="drop what has a longer paragraph in its reasoning (characters); null: keep it"
+    )
+    code_blocks: Literal["any", "closed", "none"] = Field(
+        "closed",
+        description="code blocks in the reasoning. closed: drop what has a fence that nothing closes, or an empty "
+        "block; none: drop what has any block; any: keep all",
+    )
+    deduplicate: Literal["normalised", "exact"] = Field(
+        "normalised",
+        description="of responses to one prompt that are the same one is kept. exact: to the letter; normalised: but "
+        "for case, white space and punctuation",
+    )
+    max_per_task: int | None = Field(4, ge=1, description="most responses to one prompt; null: all")
+    mix: MixConfig | None = Field(None, description="examples from elsewhere that are mixed in")
+
+
+class SampleConfig(CurationConfig):
+    """Rejection sampling: completions of training tasks at fixed weights, and what is kept of them."""
+
+    tasks: int = Field(ge=1, description="training tasks, from the first one on")
+    samples: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="completions of each, sampled as generators.sampling says; all in samples-drawn.jsonl",
+    )

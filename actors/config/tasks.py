@@ -105,7 +105,9 @@ class TasksConfig(Section):
     """The training and the held-out tasks of a run."""
 
     sources: list[AnySource] = Field(min_length=1, description="where tasks come from, mixed by weight")
-    held_out: int = Field(256, ge=1, description="number of held-out tasks, never trained on")
+    held_out: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        256, description="number of held-out tasks, never trained on; all: nothing is, which takes steps: 0"
+    )
     development: int = Field(
         128,
         ge=0,

@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from actors.config.pipeline import PIPELINE
 from actors.config.recipe import Recipe
 from actors.control.placement import processes, resources
 from actors.control.restarts import Restarts, Vacancies
@@ -320,7 +321,14 @@ class Supervisor:
 
 
 def what_next(folder: Path) -> str:
-    """How to go on with a run that has failed: it can be resumed only where there is a checkpoint."""
+    """How to go on with a run that has failed: it can be resumed only where there is a checkpoint.
+
+    A pipeline can always go on, and so can the run of one of its stages, in its pipeline.
+    """
+    if (
+        pipeline := next((place for place in (folder, folder.parent) if (place / PIPELINE).is_file()), None)
+    ) is not None:
+        return f"resume with `leeway run --resume {pipeline}`"
     if checkpoints(folder / "checkpoints"):
         return f"resume with `leeway run --resume {folder}`"
     return f"start again with `leeway run {folder}/recipe.yaml`: there is no checkpoint yet"

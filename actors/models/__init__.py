@@ -38,7 +38,7 @@ def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
             from actors.models import tiny
 
             name = f"tiny-{config.hidden_size}x{config.layers}-{config.heads}-{config.intermediate_size}"
-            name += f"-{config.max_length}-seed{seed}"
+            name += f"-{config.max_length}-{tiny.characters()}-seed{seed}"
             return _build(folder / name, lambda target: tiny.write(config, target, seed))
         case SmolLm2Model():
             from actors.models import smollm2

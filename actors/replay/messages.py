@@ -24,7 +24,7 @@ from actors.config.base import Section
 from actors.events import EventField, Number
 from actors.membership import NAME, Report
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "sample"]
 #: Longest explanation that travels with a refusal (characters).
 MAX_DETAIL = 500
 
@@ -134,11 +134,15 @@ class Committed(Request):
 
 
 class Evaluate(Request):
-    """Answer and score all held-out tasks, `samples` times each."""
+    """Answer and score all held-out tasks, or the first `training` training tasks, `samples` times each; `keep` every
+    completion in a file of the run folder, with `provenance`."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: str = Field(pattern=r"^[\w][\w -]*$", max_length=80)
     version: int = Field(ge=0)
     samples: int = Field(ge=1, le=4096)
+    training: int = Field(0, ge=0)
+    keep: bool = False
+    provenance: dict[str, str | int] = Field(default_factory=dict, max_length=16)
 
 
 class EvaluationResult(Request):

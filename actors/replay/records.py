@@ -171,11 +171,13 @@ class ReplayState:
         if purpose == "train":
             return self.ledger
         current = self.evaluations.current
-        return recorded("evaluate", current.ledger, READS, self._record) if current else None
+        if current is None or current.asked.purpose != purpose:
+            return None
+        return recorded("evaluate", current.ledger, READS, self._record)
 
     def ledgers(self) -> list[tuple[Purpose, Ledger]]:
         """Evaluations come first: they are short, and somebody waits for them."""
-        purposes: tuple[Purpose, ...] = ("evaluate", "train")
+        purposes: tuple[Purpose, ...] = ("evaluate", "sample", "train")
         return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
 
     def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
@@ -197,6 +199,26 @@ class ReplayState:
             "evaluations": self.evaluations.state(),
             "rewards": self.rewards.state(),
             "refusals": self.refusals.state(),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """The counters of the ledger, as the event `tick` has them, and the queues."""
+        counts = self.ledger.counts()
+        return {
+            "version": self.ledger.version,
+            "conserved": self.ledger.conserved(),
+            "queues": {str(state): counts[state] for state in (State.GENERATED, State.READY)},
+            "groups": {
+                "issued": self.ledger.issued,
+                "in_flight": counts[State.LEASED] + counts[State.GENERATED] + counts[State.VERIFYING],
+                "ready": counts[State.READY],
+                "delivered": counts[State.DELIVERED],
+                "trained": counts[State.TRAINED],
+                "committed": self.ledger.committed,
+                "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
+            },
+            "evaluating": self.evaluations.current.name if self.evaluations.current else None,
+            "refusals": dict(self.refusals.said),
         }
 
     @classmethod
@@ -251,8 +273,12 @@ class ReplayState:
             JournalError: where that is not whole.
         """
         found: dict[Key, GroupRecord] = {}
+        current = self.evaluations.current
+        collected = current.results if current else {}
         for purpose, ledger in self.ledgers():
             for entry in ledger.entries.values():
+                if purpose != "train" and entry.group_id in collected:
+                    continue
                 key = purpose, entry.group_id
                 record = found[key] = GroupRecord(task(purpose, entry.task))
                 if entry.state is not State.LEASED:

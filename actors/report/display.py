@@ -11,6 +11,8 @@ from rich.text import Text
 
 from actors.events import (
     EVENT,
+    SAMPLE,
+    CurationDone,
     EvaluationDone,
     EvaluationMissing,
     Event,
@@ -111,7 +113,12 @@ def plain(state: RunState, event: Event) -> str | None:
         case EvaluationDone():
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
             left_out = "".join(f", {n} left out ({reason})" for reason, n in event.left_out.items())
-            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+            what = "sampled training tasks" if event.name == SAMPLE else f"held-out {event.name}"
+            return f"{what}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+        case CurationDone():
+            dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(event.dropped.items())) or "none"
+            mixed = f"; {event.mixed} from elsewhere mixed in" if event.mixed else ""
+            return f"curation: {event.kept} of {event.sampled} completions kept; dropped: {dropped}{mixed}"
         case EvaluationMissing():
             return _one_line(f"held-out {event.name}: no result: {event.reason}")
         case WriteFailed(reason=""):

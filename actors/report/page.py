@@ -139,10 +139,15 @@ def parts(state: RunState, told: Mapping[str, Any] | None = None) -> dict[str, s
     with state.lock:
         drawn = charts(state)
         seen = _view(state, told, drawn)
-        found = {f"part/{name}": _TEMPLATES.get_template(f"parts/{name}.html").render(seen) for name in PARTS}
+        found = {f"part/{name}": markup(name, seen) for name in PARTS}
         ended = state.phase.name in ENDS
     found |= {f"chart/{name}": _json(chart.plotted()) for name, chart in drawn.items()}
     return found | {"title": _json(f"{state.info.recipe} – Leeway"), "ended": _json(ended)}
+
+
+def markup(name: str, seen: Mapping[str, Any]) -> str:
+    """One part of a page from its template, which sees what it is given."""
+    return _TEMPLATES.get_template(f"parts/{name}.html").render(seen)
 
 
 def document(found: Mapping[str, str], live: bool) -> str:

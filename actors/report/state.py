@@ -16,6 +16,8 @@ from typing import Literal, assert_never
 
 from actors.config.recipe import TrackerName
 from actors.events import (
+    SAMPLE,
+    CurationDone,
     EvaluationDone,
     EvaluationMissing,
     Event,
@@ -94,6 +96,9 @@ class RunState:
         self._settled_staleness: Counter[int] = Counter()
         self.staleness_mean = Series()
         self.evaluations: list[EvaluationDone] = []
+        #: Rejection sampling: of training tasks, and what was kept.
+        self.sampling: EvaluationDone | None = None
+        self.curation: CurationDone | None = None
         self.missing_evaluations: dict[str, EvaluationMissing] = {}
         self.transfer = Series()
         self.pause = Series()
@@ -140,8 +145,12 @@ class RunState:
                 self.reward_model = event
             case StepDone():
                 self._fold_step(event)
+            case EvaluationDone(name=name) if name == SAMPLE:
+                self.sampling = event
             case EvaluationDone():
                 self._fold_evaluation(event)
+            case CurationDone():
+                self.curation = event
             case EvaluationMissing():
                 self.missing_evaluations[event.name] = event
             case WeightSync():

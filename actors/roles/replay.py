@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from actors.observability import metrics
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
+from actors.replay.kept import KeptFiles
 from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.roles.role import Description, RoleContext, Storage, enter
@@ -80,6 +82,7 @@ class ReplayRole:
             metrics_address=self._presence.metrics,
             clock=context.clock,
             journal=journal,
+            kept=KeptFiles(context.storage.folder, sync=recipe.replay.journal.durability == "fsync"),
         )
         for label, folder in (("run", context.storage.folder), ("journal", context.storage.folder / FOLDER)):
             metrics.DISK_FREE.labels(label).set_function(partial(room_in, folder))
@@ -162,7 +165,10 @@ def limits_of(config: ReplayConfig) -> ReplayLimits:
 
 def identity_of(recipe: Recipe, folder: Path, version: int) -> Identity:
     """What the journal of a run is of, which begins or resumes at `version`."""
-    return Identity(folder.name, recipe.replay.group_size, limits_of(recipe.replay), version)
+    limits = limits_of(recipe.replay)
+    if not recipe.steps:
+        limits = replace(limits, tasks=0)  # nothing is trained on, so nothing is generated for it
+    return Identity(folder.name, recipe.replay.group_size, limits, version)
 
 
 def _snapshot(storage: Storage) -> Mapping[str, Any] | None:

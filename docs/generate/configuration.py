@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from actors.config.keys import rows
 from actors.config.observables import REFLECTION_WORDS
+from actors.config.pipeline import PipelineConfig
 from actors.config.recipe import Recipe
 from actors.config.resuming import APPLIED, FIXED
 from actors.storage.uris import Uri
@@ -94,19 +96,28 @@ def configuration() -> str:
         if part.title != top:
             text.append(f"### `{part.title}`")
         begun.add(top)
-        rows = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
-        text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], rows)]
+        keys = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
+        text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], keys)]
     return "\n\n".join(text) + "\n"
 
 
 def resuming_table() -> str:
     """What a run that resumes keeps, and why."""
     excepted = {name: [key for key in sorted(APPLIED) if key.startswith(f"{name}.")] for name in FIXED}
-    rows = (
+    lines = (
         [f"`{name}`" + (f", but for {', '.join(f'`{key}`' for key in excepted[name])}" if excepted[name] else ""), why]
         for name, why in FIXED.items()
     )
-    return table(["key, and all under it", "why it stays"], rows)
+    return table(["key, and all under it", "why it stays"], lines)
+
+
+def pipeline_table() -> str:
+    """Every key of a pipeline; what stands under `common` and `recipe` are keys of a recipe."""
+    found = [(key, f) for key, f in rows(PipelineConfig) if not models(f.annotation)]
+    return table(
+        ["key", "values", "default", "meaning"],
+        ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in found),
+    )
 
 
 def reflection_table() -> str:

@@ -24,6 +24,7 @@ from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
+from actors.roles.learner.sampling import provenance, sample
 from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Whether the accuracy before training is known, in a checkpoint: a run may be interrupted while it is measured.
 EVALUATED = "evaluated"
+#: The evaluation that ends a run.
+AFTER = "after"
 
 
 class Learner:
@@ -175,7 +178,7 @@ class Learner:
         self._until_published(
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
-        known = self._evaluated
+        known = self._evaluated or not recipe.steps  # without a step there is no before and after
         if not known:
             evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
             wait_on_all_ranks(evaluated, trainer.device)
@@ -250,14 +253,19 @@ class Learner:
         self._trainer.export(self._folder / "model")
         # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
         seconds = 2 * self._recipe.weights.deadline_seconds
+        if self._recipe.sample is not None:
+            self._until_published(seconds, "the generators to take the weights")
+            if self._rank == 0:
+                sample(self._recipe, self._folder, self._telling, self._trainer.version, lambda: self._stopping)
+            return
         try:
             self._until_published(seconds, "the generators to take the last weights")
-            self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+            self._evaluate(AFTER, self._recipe.evaluation.samples, wait=True)
         except EvaluationMissingError as error:
             log.warning("%s", error)
         except RunError as error:
             log.warning("the run ends without its last evaluation: %s", error)
-            event = EvaluationMissing(version=self._trainer.version, name="after", reason=str(error))
+            event = EvaluationMissing(version=self._trainer.version, name=AFTER, reason=str(error))
             self._telling.notify(event)
 
     # ---------------------------------------------------------------- batches
@@ -317,7 +325,9 @@ class Learner:
         if self._rank == 0:
             if wait:
                 log.info("evaluation: %s", name)
-            self._telling.evaluate(name, self._trainer.version, samples, wait)
+            keep = self._recipe.evaluation.keep_completions and name == AFTER
+            told = provenance(self._recipe, self._folder) if keep else None
+            self._telling.evaluate(name, self._trainer.version, samples, wait, keep=keep, provenance=told)
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)

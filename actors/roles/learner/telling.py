@@ -1,7 +1,8 @@
 """What a learner tells the watchers of its run, and the evaluations that it asks for."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import Event, Phase, WeightSync
@@ -41,9 +42,28 @@ class Telling:
         except PeerTimeoutError as error:
             log.warning("%s; one weight update is missing in the record", error)
 
-    def evaluate(self, name: str, version: int, samples: int, wait: bool) -> None:
-        """Ask for an evaluation; with `wait`, return when it is over. Raises what `await_evaluation` does."""
-        body = {"name": name, "version": version, "samples": samples}
+    def evaluate(
+        self,
+        name: str,
+        version: int,
+        samples: int,
+        wait: bool,
+        training: int = 0,
+        keep: bool = False,
+        provenance: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Ask for an evaluation (see `replay.evaluation.Asked`); with `wait`, return when it is over.
+
+        Raises what `await_evaluation` does.
+        """
+        body: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "samples": samples,
+            "training": training,
+            "keep": keep,
+        }
+        body["provenance"] = dict(provenance or {})
         number = self._client.request("evaluate", body).body["evaluation"]
         if wait:
             self.phase("evaluation", name)

@@ -47,7 +47,7 @@ class PreferenceReward:
         Evaluations and groups that could not be verified stay as they are. What goes wrong here makes every verdict an
         infra_error: the group is verified again, and never learned from half a reward. `deadline` is of time.monotonic.
         """
-        if group["purpose"] != "train" or any(v.status is Status.INFRA_ERROR for v in verdicts):
+        if group["purpose"] == "evaluate" or any(v.status is Status.INFRA_ERROR for v in verdicts):
             return verdicts
         messages = tuple((role, content) for role, content in group["messages"])
         task = Task("", messages, group["verifier"], {})

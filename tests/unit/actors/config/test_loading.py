@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 from actors.config.loading import dump, load, parse
+from actors.config.pipeline import is_pipeline
 from actors.config.recipe import Recipe
 from actors.config.tasks import DatasetSource
 from actors.errors import RecipeError
 
-RECIPES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
+RECIPES = [path for path in FILES if not is_pipeline(path)]
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 
 
