@@ -23,6 +23,7 @@ from actors.commands.chaos import chaos
 from actors.commands.checkout import PASSED_ON, hand_on
 from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
+from actors.commands.evaluate import evaluate
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
 from actors.commands.replay import replay
@@ -154,6 +155,7 @@ app.add_typer(sandbox_cli.app, name="sandbox")
 app.command("chaos")(chaos)
 app.command("doctor")(doctor)
 app.command("scale")(scale)
+app.command("eval")(evaluate)
 app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 
 
