@@ -24,6 +24,7 @@ from actors.commands.chat import chat
 from actors.commands.checkout import PASSED_ON, hand_on
 from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
+from actors.commands.evaluate import evaluate
 from actors.commands.export import export
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
@@ -183,6 +184,7 @@ app.command("plan")(plan)
 app.command("export")(export)
 app.command("chat")(chat)
 app.command("scale")(scale)
+app.command("eval")(evaluate)
 app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 
 

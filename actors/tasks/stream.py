@@ -60,7 +60,8 @@ class TaskStream:
             self._splits.append(_split(problems, label, held_out, development, self._reserved))
             self._reserved.update(task.key for task in self._splits[-1].held_out + self._splits[-1].development)
         self._orders = [
-            Shuffle(len(split.trainable), seed, f"training/{number}") for number, split in enumerate(self._splits)
+            Shuffle(max(1, len(split.trainable)), seed, f"training/{number}")
+            for number, split in enumerate(self._splits)
         ]
         self.held_out = _by_hash(task for split in self._splits for task in split.held_out)
         self._development = _by_hash(task for split in self._splits for task in split.development)

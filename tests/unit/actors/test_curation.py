@@ -37,7 +37,7 @@ def row(task: str = "t", sample: int = 0, response: str = "8", **changes: Any) -
 
 @st.composite
 def samples(draw: st.DrawFn) -> list[Mapping[str, Any]]:
-    found = []
+    found: list[Mapping[str, Any]] = []
     for task in range(draw(st.integers(1, 4))):
         for sample in range(draw(st.integers(1, 6))):
             accuracy = draw(st.sampled_from([0.0, 0.5, 1.0]))

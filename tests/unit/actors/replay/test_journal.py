@@ -188,7 +188,14 @@ def test_an_evaluation_that_somebody_waits_for_ends_after_a_crash(tmp_path: Path
 
 def test_no_completion_of_a_sampling_is_lost_or_there_twice(tmp_path: Path) -> None:
     world, file = Kept(tmp_path), tmp_path / "samples-drawn.jsonl"
-    asked = {"name": "sample", "version": 0, "samples": 2, "training": 3, "keep": True, "provenance": {"model": "m"}}
+    asked: dict[str, Any] = {
+        "name": "sample",
+        "version": 0,
+        "samples": 2,
+        "training": 3,
+        "keep": True,
+        "provenance": {"model": "m"},
+    }
     number = world.say("evaluate", "learner", **asked)["evaluation"]
     first, *others = world.lease(capacity=3)
     assert [task["purpose"] for task in (first, *others)] == ["sample"] * 3
