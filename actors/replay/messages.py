@@ -110,6 +110,16 @@ class TakeBatch(LongPoll):
     outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
+class Tally(Section):
+    """What the groups of one shard say of a step, see `replay.rewards`."""
+
+    groups: int = Field(ge=0)
+    mixed: int = Field(ge=0, description="those whose rewards are not all equal")
+    rewards: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        max_length=1024, description="their sum and their number, by source"
+    )
+
+
 class Trained(Request):
     """The batch of `version` went into an optimizer step, which took `step_seconds`."""
 
@@ -117,6 +127,7 @@ class Trained(Request):
     statistics: dict[str, Number]
     staleness: dict[int, int]
     step_seconds: FiniteFloat = Field(ge=0)
+    tallies: list[Tally] = Field([], max_length=64, description="what the other shards have answered to the same")
 
 
 class TakeSnapshot(Request):
@@ -168,6 +179,8 @@ class Beat(Request):
 
 class Members(Request):
     """Asks for everyone who is alive or silent with their reports, and for each role's totals since the run's start."""
+
+    only: str = Field("", max_length=40, description="role of those who are asked for; empty: everyone")
 
 
 class RemoveMember(Request):
