@@ -130,7 +130,7 @@ class ShardedClient:
         for shard in first:
             with suppress(PeerTimeoutError):
                 return self._brief[shard].request(kind, body, *options)
-        return self._brief[last].request(kind, body, *options)
+        return self._patient[last].request(kind, body, *options)
 
     def _in_turn(self) -> list[int]:
         """The shards that are there, in another order each time; all of them, where none is."""

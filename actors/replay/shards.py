@@ -27,10 +27,7 @@ OF_ALL = frozenset(
 )
 #: Everybody who asks has done without an answer before: whoever is away for a while is not waited for.
 BRIEF = frozenset(
-    {
-        *("lease", "lease_verification", "directory", "renew", "progress", "verdict"),
-        *("announce", "deregister", "remove_member"),
-    }
+    {"lease", "lease_verification", "directory", "renew", "progress", "verdict", "deregister", "remove_member"}
 )
 
 Body = Mapping[str, Any]
@@ -109,8 +106,6 @@ def _in_order(reply: Message, order: Sequence[int]) -> Message:
 
 def added(statuses: Sequence[Body]) -> dict[str, Any]:
     """What `Buffer.status` says of all shards together: the counts of each are conserved, and so is their sum."""
-    if len(statuses) == 1:
-        return dict(statuses[FIRST])
     groups: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     queues: Counter[str] = Counter()
@@ -120,11 +115,11 @@ def added(statuses: Sequence[Body]) -> dict[str, Any]:
         groups.update(counts)
         queues.update(status["queues"])
     return {
+        **statuses[FIRST],
         "version": min(status["version"] for status in statuses),
         "conserved": all(status["conserved"] for status in statuses),
         "queues": dict(queues),
         "groups": {**groups, "dropped": dict(dropped)},
-        "evaluating": statuses[FIRST]["evaluating"],
         "refusals": {reason: said for status in statuses for reason, said in status["refusals"].items()},
     }
 

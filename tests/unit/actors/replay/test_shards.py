@@ -271,6 +271,11 @@ def test_shares_are_equal_or_refused_in_one_line() -> None:
         load(QUICKSTART, ["replay.shards=3", "replay.groups_per_batch=8"])
 
 
+def test_every_shard_has_a_port() -> None:
+    with pytest.raises(RecipeError, match=r"network\.ports\.replay must leave room"):
+        load(QUICKSTART, ["replay.shards=2", "network.ports.replay=65535"])
+
+
 def test_a_run_keeps_its_number_of_shards() -> None:
     (line,) = refused(load(QUICKSTART), load(QUICKSTART, ["replay.shards=2"]))
     assert line.startswith("replay.shards: ")
