@@ -132,7 +132,7 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
         RecipeError: the folder is no run folder, no checkpoint in it can be used, its recipe cannot be run, an
             override asks for what cannot change any more, or there is nothing left to do.
     """
-    from actors.replay.resuming import settle_journal  # a check needs none of what they need
+    from actors.replay.resuming import settle_journals  # a check needs none of what they need
     from actors.roles.replay import identity_of, tasks_of
 
     _require_run_folder(folder)
@@ -147,8 +147,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     _require_same_inputs(folder, recipe)
     try:
         notes = [_set_aside(path, what, step) for path, what in damaged.items()]
-        identity = identity_of(recipe, folder, step)
-        if note := settle_journal(folder, identity, recipe.replay.journal, step, lambda: tasks_of(recipe)):
+        identities = [identity_of(recipe, folder, step, shard) for shard in range(recipe.replay.shards)]
+        if note := settle_journals(folder, identities, recipe.replay.journal, step, lambda: tasks_of(recipe)):
             notes.append(note)
         if changed := resuming.changes(before, recipe):
             notes += [f"{key}: {quoted(old)} -> {quoted(new)}" for key, (old, new) in changed.items()]

@@ -79,6 +79,8 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
+        if self.network.ports.replay + self.replay.shards > 65536:
+            raise ValueError("network.ports.replay must leave room below 65536 for replay.shards ports")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":

@@ -18,6 +18,7 @@ FIXED = {
     "model": "the checkpoint holds the weights of that model; where a folder has only moved, change it in recipe.yaml",
     "tasks": "the checkpoint's position counts the tasks of these sources, and the held-out ones are of their split; "
     "where a file has only moved, change it in recipe.yaml",
+    "replay.shards": "journals, tasks and the checkpoint's position are shared out by it",
     "cold_start": "it is behind the checkpoint",
     "preferences": "the reward model is made before the first step",
     "sample.tasks": "the sampling under way has that many",

@@ -5,11 +5,38 @@ import threading
 from contextlib import suppress
 
 from actors.concurrency import end
-from actors.transport.address import endpoint, split
+from actors.transport.address import endpoint, endpoints, joined, split
 
 _CHUNK = 2**16
 #: Longest start of the relay's listener, and longest end of its thread (s).
 SECONDS = 10.0
+
+
+class Relays:
+    """A relay in front of each shard of the replay.
+
+    Args:
+        replay: its address.
+
+    Attributes:
+        address: of the replay, by way of the relays.
+    """
+
+    def __init__(self, replay: str) -> None:
+        self._relays = [Relay(target) for target in endpoints(replay)]
+        self.address = joined(relay.address for relay in self._relays)
+
+    def retarget(self, replay: str) -> None:
+        for relay, target in zip(self._relays, endpoints(replay), strict=True):
+            relay.retarget(target)
+
+    def cut(self, cut: bool) -> None:
+        for relay in self._relays:
+            relay.cut(cut)
+
+    def close(self) -> None:
+        for relay in self._relays:
+            relay.close()
 
 
 class Relay:

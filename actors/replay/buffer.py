@@ -297,7 +297,10 @@ class Buffer:
             raise ProtocolError(f"the batch of version {request.version} was never delivered")
         first = request.version >= self.ledger.version
         self.ledger.trained(request.version)
-        if (rewards := self.state.rewards.step(request.version)) is None:
+        if self.ledger.limits.shard:
+            return Reply({"tally": self.state.rewards.tally(request.version)})  # the first shard tells of the step
+        tallies = [tally.model_dump() for tally in request.tallies]
+        if (rewards := self.state.rewards.step(request.version, tallies)) is None:
             return OK
         step = StepDone(
             step=request.version + 1,

@@ -23,6 +23,7 @@ from pydantic import Field, FiniteFloat
 from actors.config.base import Section
 from actors.events import EventField, Number
 from actors.membership import NAME, Report
+from actors.observability.metrics import BANDS
 
 Purpose = Literal["train", "evaluate", "sample"]
 #: Longest explanation that travels with a refusal (characters).
@@ -116,6 +117,22 @@ class TakeBatch(LongPoll):
     outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
+class Tally(Section):
+    """What the groups of one shard say of a step, see `replay.rewards`."""
+
+    groups: int = Field(ge=0)
+    mixed: int = Field(ge=0, description="those whose rewards are not all equal")
+    rewards: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        max_length=1024, description="their sum and their number, by source"
+    )
+    observed: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        {}, max_length=64, description="the same of what verifiers saw in completions, by name"
+    )
+    bands: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        max_length=len(BANDS), description="how often tasks were solved, and how many of them"
+    )
+
+
 class Trained(Request):
     """The batch of `version` went into an optimizer step, which took `step_seconds`."""
 
@@ -123,6 +140,7 @@ class Trained(Request):
     statistics: dict[str, Number]
     staleness: dict[int, int]
     step_seconds: FiniteFloat = Field(ge=0)
+    tallies: list[Tally] = Field([], max_length=64, description="what the other shards have answered to the same")
 
 
 class TakeSnapshot(Request):
@@ -178,6 +196,8 @@ class Beat(Request):
 
 class Members(Request):
     """Asks for everyone who is alive or silent with their reports, and for each role's totals since the run's start."""
+
+    only: str = Field("", max_length=40, description="role of those who are asked for; empty: everyone")
 
 
 class RemoveMember(Request):

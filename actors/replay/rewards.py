@@ -71,7 +71,7 @@ class RewardStatistics:
     firsts: set[First] = field(default_factory=set)
     #: The first version whose step nobody was told of.
     untold: int = 0
-    _steps: dict[int, dict[str, float]] = field(default_factory=dict)
+    _steps: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, source: str, rewards: Sequence[float], observed: Sums, accuracy: float) -> None:
         """A group got its rewards; see `Verified`."""
@@ -90,36 +90,45 @@ class RewardStatistics:
         self.untold = min(self.untold, version)
         return again
 
-    def step(self, version: int) -> dict[str, float] | None:
+    def step(self, version: int, others: Sequence[Mapping[str, Any]] = ()) -> dict[str, float] | None:
         """What the groups verified before the step of `version` say of it; those dropped for equal rewards count here.
-        None where it was told already, to a learner that asks again because the answer was lost.
+        None where it was told already, to a learner that asks again because the answer was lost. `others` are the
+        tallies of the other shards.
         """
         if version < self.untold:
             return None
         self.untold = version + 1
         if version not in self._steps:
-            self._steps[version] = self._summary()
+            self._steps[version] = self._summary([_tally(self._take()), *others])
+        return self._steps[version]
+
+    def tally(self, version: int) -> dict[str, Any]:
+        """The same for the shard of the replay that tells it: what the groups of this one add, see `_summary`."""
+        self.untold = max(self.untold, version + 1)
+        if version not in self._steps:
+            self._steps[version] = _tally(self._take())
         return self._steps[version]
 
     def commit(self, version: int) -> None:
         """No step below `version` will be taken again."""
         self._steps = {step: said for step, said in self._steps.items() if step >= version}
 
-    def _summary(self) -> dict[str, float]:
+    def _take(self) -> list[Verified]:
         groups, self.groups = self.groups, []
+        return groups
+
+    def _summary(self, tallies: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        groups = sum(tally["groups"] for tally in tallies)
         if not groups:
             return {}
-        found = {
-            "reward": _mean(groups),
-            "mixed_groups": sum(len(set(group.rewards)) > 1 for group in groups) / len(groups),
-        }
-        found |= {name: total / count for name, (total, count) in sorted(_added(g.observed for g in groups).items())}
-        bands = Counter(group.band for group in groups)
-        found |= {f"{DIFFICULTY}{name}": bands[name] / len(groups) for name in BANDS}
-        self.sources.update(group.source for group in groups)
+        sums = _added(tally["rewards"] for tally in tallies)
+        found = {"reward": _mean(sums.values()), "mixed_groups": sum(tally["mixed"] for tally in tallies) / groups}
+        observed = _added(tally["observed"] for tally in tallies)
+        found |= {name: total / count for name, (total, count) in sorted(observed.items())}
+        found |= {f"{DIFFICULTY}{name}": sum(tally["bands"][name] for tally in tallies) / groups for name in BANDS}
+        self.sources |= sums.keys()
         if len(self.sources) > 1:  # of a single source it would be the same again
-            for source in sorted({group.source for group in groups}):
-                found[f"{SOURCE_REWARD}{source}"] = _mean([g for g in groups if g.source == source])
+            found |= {f"{SOURCE_REWARD}{source}": _mean([sums[source]]) for source in sorted(sums)}
         return found
 
     def state(self) -> dict[str, Any]:
@@ -142,6 +151,18 @@ class RewardStatistics:
         return cls(groups, set(state["sources"]), firsts, state["untold"], dict(state["steps"]))
 
 
-def _mean(groups: Sequence[Verified]) -> float:
-    rewards = [reward for group in groups for reward in group.rewards]
-    return sum(rewards) / len(rewards)
+def _tally(groups: Sequence[Verified]) -> dict[str, Any]:
+    """What can be added up over shards, as `messages.Tally` has it."""
+    bands = Counter(group.band for group in groups)
+    return {
+        "groups": len(groups),
+        "mixed": sum(len(set(group.rewards)) > 1 for group in groups),
+        "rewards": _added({group.source: (sum(group.rewards), len(group.rewards))} for group in groups),
+        "observed": _added(group.observed for group in groups),
+        "bands": {name: bands[name] for name in BANDS},
+    }
+
+
+def _mean(sums: Iterable[tuple[float, int]]) -> float:
+    totals, counts = zip(*sums, strict=True)
+    return float(sum(totals) / sum(counts))

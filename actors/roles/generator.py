@@ -21,11 +21,12 @@ from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
+from actors.replay.clients import connect
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
 from actors.roles.role import LEAVE_SECONDS, Description, Presence, RoleContext, enter
 from actors.tasks.templates import Renderer
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.weights.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,10 @@ class Session:
     async def run(self) -> None:
         interval = self._recipe.membership.heartbeat_seconds
         self._heartbeat = Heartbeat(self._replay, self._name, "generator", interval, self._report)
-        self._leases, self._groups = (Client(self._replay, self._name, "generator") for _ in ("leases", "groups"))
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
+        self._leases, self._groups = (connect(self._replay, self._name, "generator") for _ in ("leases", "groups"))
+        # What waits for a shard of the replay that is away must not hold up what is for another.
+        waiting = self._recipe.generators.groups_in_flight if self._recipe.replay.shards > 1 else 0
+        self._threads = ThreadPoolExecutor(4 + waiting, thread_name_prefix="replay-client")
         try:
             model = await asyncio.to_thread(lambda: self._storage.model_folder)
             tokenizer = await asyncio.to_thread(load_tokenizer, model)
@@ -211,7 +214,7 @@ class Session:
 
     async def _subscribe(self, engine: Engine) -> None:
         """Follow the publisher that the replay's directory names; a restarted learner has a new address."""
-        client = Client(self._replay, self._name, "generator")
+        client = connect(self._replay, self._name, "generator")
         address, subscription = None, None
         try:
             while True:

@@ -23,7 +23,7 @@ from actors.observability import metrics
 from actors.observability.exposition import serve
 from actors.storage.inputs import local
 from actors.transport import keys
-from actors.transport.address import Node, bind_port, is_elsewhere, resolve
+from actors.transport.address import Node, bind_port, endpoints, is_elsewhere, resolve
 from actors.transport.lifeline import Lifeline
 from actors.transport.sockets import use_keys
 from sandbox.gate import Token
@@ -65,9 +65,9 @@ class RoleContext:
         recipe: the run's resolved recipe.
         name: unique among the run's processes, also of those that were there before; logs and metrics carry it.
         storage: where files are.
-        replay: address of the replay; empty for the replay itself.
+        replay: address of the replay, with commas between those of its shards; empty for the replay itself.
         seed: of what this process samples.
-        rank: of a learner among its peers.
+        rank: of a learner among its peers, of a shard of the replay among the shards.
         clock: seconds of a monotonic clock.
         lifeline: where the replay is now; it can move, and `replay` says where it was.
     """
@@ -109,11 +109,12 @@ def enter(recipe: Recipe, folder: Path, name: str, role: str | None, peer: str =
         folder: the run folder.
         name: of the process.
         role: whose metrics it exports; None: those of every process alone.
-        peer: endpoint of a process that it must reach, where there is one.
+        peer: address of the replay, which it must reach, where there is one.
 
     Raises:
         RunError: no address, no port or no keys are to be had, and the message names the key.
     """
+    peer, *_ = endpoints(peer)
     in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
     node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)

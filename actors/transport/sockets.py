@@ -156,19 +156,20 @@ class _Connection:
     """What a client's socket tells of its connection, from before it connects.
 
     Attributes:
+        greeted: whether there is a connection, or was.
         lost: whether the server was there, and the connection broke: it has ended, and what it was asked may be lost.
     """
 
     def __init__(self, socket: "zmq.Socket[Any]") -> None:
         self._socket = socket
         self.events: Any = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self.lost = self._greeted = False
+        self.lost = self.greeted = False
 
     def take(self, frames: list[bytes]) -> None:
         """Learn from a message of `events`."""
         happened = parse_monitor_message(frames)["event"]
-        self.lost |= self._greeted and happened == zmq.EVENT_DISCONNECTED
-        self._greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.lost |= self.greeted and happened == zmq.EVENT_DISCONNECTED
+        self.greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
 
     def close(self, linger_seconds: float = 0.0) -> None:
         """Close the socket, and what watches it."""
@@ -200,6 +201,11 @@ class DealerSocket:
     def lost(self) -> bool:
         """Whether the server was there, and the connection broke: what it was asked may be lost."""
         return self._connection.lost
+
+    @property
+    def greeted(self) -> bool:
+        """Whether there is a connection, or was."""
+        return self._connection.greeted
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Queue a message.

@@ -19,6 +19,7 @@ from actors.events import EvaluationMissing, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
+from actors.replay.clients import connect
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError
@@ -30,7 +31,7 @@ from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
@@ -81,7 +82,7 @@ class Learner:
         with ExitStack() as open_:
             # What the publisher's thread tells must not hold up the weights where the replay is away.
             self._client, self._batches, notices = (
-                open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
+                open_.enter_context(closing(connect(self._replay, self._name, "learner", seconds)))
                 for seconds in (None, None, REPLY_SECONDS)
             )
             self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)

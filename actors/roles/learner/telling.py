@@ -7,8 +7,8 @@ from typing import Any
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import Event, Phase, WeightSync
 from actors.observability.waits import waiting
+from actors.replay.clients import AnyClient
 from actors.roles.learner.held_out import await_evaluation
-from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,9 @@ class Telling:
         stopped: whether the run is being stopped.
     """
 
-    def __init__(self, client: Client, notices: Client, stall_seconds: float, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, client: AnyClient, notices: AnyClient, stall_seconds: float, stopped: Callable[[], bool]
+    ) -> None:
         self._client, self._notices, self._stall_seconds, self._stopped = client, notices, stall_seconds, stopped
 
     def notify(self, event: Event) -> None:
@@ -77,7 +79,7 @@ class Telling:
                 )
 
 
-def _notice(client: Client, event: Event) -> None:
+def _notice(client: AnyClient, event: Event) -> None:
     try:
         client.request("notice", {"event": event.model_dump()})
     except ProtocolError as error:

@@ -14,11 +14,12 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
+from actors.replay.clients import AnyClient, connect
 from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.verifier.observables import Observer, count
 from actors.roles.verifier.preference import PreferenceReward, open_reward
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Verifier:
                 thread.join(WATCH_SECONDS)
 
     def _work(self, pool: Pool) -> None:
-        client = Client(self._replay, self._name, "verifier")
+        client = connect(self._replay, self._name, "verifier")
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._stopping.is_set() and not self._draining:
@@ -107,7 +108,7 @@ class Verifier:
         finally:
             client.close()
 
-    def _score_all(self, pool: Pool, client: Client, groups: list[dict[str, Any]]) -> None:
+    def _score_all(self, pool: Pool, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         """One after another; the leases of those that wait for their turn are renewed."""
         renewed = time.monotonic()
         while groups and not self._stopping.is_set():
@@ -117,7 +118,7 @@ class Verifier:
             seconds = self._recipe.verifiers.deadline_seconds
             score_group(pool, client, groups.pop(0), seconds, self._observe, self._preference)
 
-    def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
+    def _renew(self, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         for purpose, group_ids in by_purpose(groups).items():
             try:
                 client.request("renew", {"purpose": purpose, "group_ids": group_ids})

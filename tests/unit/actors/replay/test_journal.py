@@ -371,7 +371,7 @@ def test_a_history_in_several_journals_is_read_as_one(tmp_path: Path) -> None:
         world.say("committed", "learner", version=version + 1)
     world.end_tick()
     world.journal.close()
-    (tmp_path / FOLDER).rename(tmp_path / f"{journals.ASIDE}000002-aa")
+    (tmp_path / FOLDER).rename(journals.aside(tmp_path / FOLDER, "000002-aa"))
     resumed = Journal(tmp_path / FOLDER, Identity("run", 2, LIMITS, first_version=2), JournalConfig(keep="all"))
     world.buffer = Buffer(LIMITS, 2, Sums(), {"version": 2, "cursor": 8, "committed": 4, "pending": [], "dropped": {}})
     world.outbox = Outbox(lambda *_: None, world.buffer, world.board, resumed, lambda: 0.0)
