@@ -72,8 +72,7 @@ class Controller:
         predecessor: Predecessor | None = None,
         mark: str = "",
     ) -> None:
-        if mark:
-            require_mark(folder, mark, recipe.controller.startup_seconds)
+        require_mark(folder, mark, recipe.controller.startup_seconds)
         self._recipe, self._folder, self._models = recipe, folder, models
         self._checkpoint, self._mark = checkpoint, mark
         self._presence = enter(recipe, folder, "controller", "controller")
@@ -257,9 +256,8 @@ class Controller:
     def _expect(self, fresh: Collection[Supervised]) -> None:
         """They take a while to come up, and the run goes on meanwhile; this only logs where they do not."""
         for started in fresh:
-            threading.Thread(
-                target=self._await_ready, args=(started,), name=f"ready-{started.name}", daemon=True
-            ).start()
+            name = f"ready-{started.name}"
+            threading.Thread(target=self._await_ready, args=(started,), name=name, daemon=True).start()
 
     def _await_ready(self, fresh: Supervised) -> None:
         assert self._supervisor is not None
@@ -377,9 +375,8 @@ class Controller:
         return state.step > 0 and state.phase.name not in ENDS and up >= wanted
 
     def status(self) -> dict[str, Any]:
-        supervised = self._supervisor.processes() if self._supervisor else ()
         wanted = {role: self._scaling.count(role) for role in overview.POOLS}
-        ours = {started.name for started in supervised}
+        ours = {started.name for started in (self._supervisor.processes() if self._supervisor else ())}
         return overview.status(self._recording.state, self._watch, wanted, ours, self._scaling.leaving)
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
