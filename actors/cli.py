@@ -64,7 +64,9 @@ def run(
     context: typer.Context,
     recipe: Annotated[Path | None, typer.Argument(help="Recipe to run (YAML).")] = None,
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Resume from the newest checkpoint of this run folder, or URI.")
+    ] = None,
 ) -> None:
     """Run a recipe from beginning to end, or resume a run."""
     if (recipe is None) == (resume is None):
@@ -72,17 +74,18 @@ def run(
     if find_spec("ray") is None:
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     from actors.config.loading import RECIPE, load
-    from actors.folder import locked, new_folder, reopen
+    from actors.folder import from_mirror, locked, new_folder, reopen
     from actors.run import show, surroundings
+    from actors.storage.uris import Uri, is_uri
 
     console = lasting(Console())
     if resume is not None:
-        folder = resume.absolute()
+        folder, notes = from_mirror(Uri(resume)) if is_uri(resume) else (Path(resume).absolute(), [])
         with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
-            for note in run_.notes:
+            for note in (*notes, *run_.notes):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:

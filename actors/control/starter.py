@@ -190,8 +190,7 @@ def actor_class(role: str) -> type[Role]:
         def __init__(self, context: RoleContext) -> None:
             self._role: Role | None = None
             controller = context.recipe.controller
-            if context.storage.mark:
-                require_mark(context.storage.folder, context.storage.mark, controller.startup_seconds)
+            require_mark(context.storage.folder, context.storage.mark, controller.startup_seconds)
             process.outlive_signals(self.drain)
             process.take_signals()
             process.print_to_log(context.storage.folder, context.name)

@@ -30,8 +30,8 @@ def leave_mark(folder: Path) -> str:
 
 def require_mark(folder: Path, mark: str, seconds: float) -> None:
     """Raises RunError where this node does not see the folder that was marked within `seconds`, or `SECONDS` where that
-    is shorter; it says which node sees what."""
-    if until(lambda: _found(folder) == mark, min(seconds, SECONDS), interval=0.25):
+    is shorter; it says which node sees what. Without a mark nothing is looked for."""
+    if not mark or until(lambda: _found(folder) == mark, min(seconds, SECONDS), interval=0.25):
         return
     here, there, found = socket.gethostname(), mark.partition(" ")[2], _found(folder)
     seen = f"another folder, which was marked on {found.partition(' ')[2]}," if found else "no run folder"
