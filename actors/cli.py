@@ -69,7 +69,10 @@ def run(
     recipe: Annotated[Path | None, typer.Argument(help="Recipe or pipeline to run (YAML).")] = None,
     overrides: Overrides = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Resume from the newest checkpoint of this folder of a run or of a pipeline.")
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Resume from the newest checkpoint of this folder of a run or of a pipeline, or URI."
+        ),
     ] = None,
 ) -> None:
     """Run a recipe from beginning to end, or resume a run; of a pipeline, whatever is not done yet."""
@@ -79,25 +82,25 @@ def run(
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     from actors.config.loading import RECIPE, load
     from actors.config.pipeline import is_pipeline
-    from actors.folder import locked, new_folder, reopen
+    from actors.folder import from_mirror, locked, new_folder, reopen
     from actors.run import show, surroundings
+    from actors.storage.uris import Uri, is_uri
 
     console = lasting(Console())
-    given = resume or recipe
-    assert given is not None
-    if is_pipeline(given):
+    given = recipe if resume is None else None if is_uri(resume) else Path(resume)
+    if given is not None and is_pipeline(given):
         from actors import pipeline
 
         opened = pipeline.open_pipeline(given, overrides or ())
         with _resumable(opened.folder):
             pipeline.run(opened, console, context.obj)
     elif resume is not None:
-        folder = resume.absolute()
+        folder, notes = from_mirror(Uri(resume)) if given is None else (given.absolute(), [])
         with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
             found = surroundings(load(folder / RECIPE, overrides or ()))
             run_ = reopen(folder, overrides or ())
-            for note in run_.notes:
+            for note in (*notes, *run_.notes):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
     else:

@@ -169,6 +169,10 @@ class Recovered(_Event):
 JOURNAL = "the journal of the replay"
 
 
+#: What of `WriteFailed` is on the run's own disk alone until it can be written.
+MIRROR = "the mirror of the run"
+
+
 class WriteFailed(_Event):
     """Something that a run keeps could not be written, or, once it is written again, can be."""
 

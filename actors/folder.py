@@ -22,10 +22,12 @@ from actors.errors import RecipeError
 from actors.events import Phase
 from actors.report.writer import lock, read_back
 from actors.roles.verifier.preference import check_files
-from actors.storage.inputs import local
+from actors.storage.inputs import below, local
+from actors.storage.mirror import Mirror
+from actors.storage.uris import Uri
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import sha256_of, tidy, write_atomically
+from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
 LOCK = "run.lock"
@@ -162,6 +164,34 @@ def newest_step(folder: Path) -> int | None:
     """The step of the newest whole checkpoint of a run folder; None where there is none."""
     found = checkpoints(folder / CHECKPOINTS)
     return next((step for step, path in reversed(found.items()) if damage(path) is None), None)
+
+
+def from_mirror(uri: Uri) -> tuple[Path, list[str]]:
+    """The run folder of a run that has a mirror at `uri`, and what whoever resumes it must know, line by line.
+
+    A machine that has the folder goes on with its own; it is made where there is none.
+
+    Raises:
+        RecipeError: there is no such run, no checkpoint of it is whole, or the folder that is here is behind.
+        StorageError: the storage fails.
+    """
+    mirror = Mirror(uri)
+    recipe = load(local(below(mirror.uri, RECIPE)))
+    folder = recipe.output / mirror.uri.rpartition("/")[2]
+    if not folder.exists():
+        try:
+            with staged(folder) as staging:
+                notes = mirror.restore(staging)
+        except OSError as error:
+            raise RecipeError(f"{folder}: cannot be made ({error.strerror})") from error
+        return folder, notes
+    mine = newest_step(folder)
+    if behind := [step for step in mirror.steps() if mine is None or step > mine]:
+        raise RecipeError(
+            f"{folder}: is here, and the mirror has a newer checkpoint, of step {behind[-1]}; move the folder away to "
+            f"resume from the mirror, or name it: `leeway run --resume {folder}`"
+        )
+    return folder, [f"{folder} is here, and no older than {mirror.uri}"]
 
 
 def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:

@@ -13,7 +13,7 @@ from learner.files import sha256_of, write_atomically
 
 META = "learner.json"
 #: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.
-_STEP = re.compile(r"step-(\d+)")
+STEP = re.compile(r"step-(\d+)")
 
 
 def checkpoint_name(step: int) -> str:
@@ -23,7 +23,7 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoints(parent: Path) -> dict[int, Path]:
     """The folders in `parent` that are called as checkpoints are, whole or not, by step in ascending order."""
-    found = {int(match[1]): path for path in parent.glob("step-*") if (match := _STEP.fullmatch(path.name))}
+    found = {int(match[1]): path for path in parent.glob("step-*") if (match := STEP.fullmatch(path.name))}
     return {step: found[step] for step in sorted(found) if found[step].is_dir()}
 
 

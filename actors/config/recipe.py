@@ -20,6 +20,7 @@ from actors.config.roles import (
     WeightsConfig,
 )
 from actors.config.stages import ColdStartConfig, PreferencesConfig, SampleConfig
+from actors.config.storage import StorageConfig
 from actors.config.tasks import TasksConfig
 from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
@@ -57,6 +58,7 @@ class Recipe(Section):
     weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="accuracy on the held-out tasks")
     checkpoint_every_steps: int = Field(20, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
+    storage: StorageConfig = Field(default_factory=StorageConfig, description="a second copy of the run elsewhere")
     controller: ControllerConfig = Field(default_factory=ControllerConfig, description="what watches the run")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")

@@ -88,6 +88,7 @@ APPLIED = frozenset(
         "evaluation.samples_between",
         "evaluation.stall_seconds",
         "controller",
+        "storage",
         "network",
         "membership",
         "ray",

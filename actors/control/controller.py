@@ -17,6 +17,7 @@ from typing import Any
 from actors import process
 from actors.config.recipe import Recipe
 from actors.control import overview
+from actors.control.mirroring import Mirroring
 from actors.control.recording import Recording, run_info
 from actors.control.scaling import Scaling
 from actors.control.starter import Starter
@@ -81,6 +82,7 @@ class Controller:
             metrics.NETWORK_BANDWIDTH.set(network.bytes_per_second)
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
+        self._mirroring = Mirroring(recipe.storage, folder, self._stopping.is_set)
         self._supervisor: Supervisor | None = None
         self._coming: list[tuple[Supervised, str]] = []
         self._told, self._warned = 0.0, set[str]()
@@ -195,6 +197,7 @@ class Controller:
             self._keep_in_touch()
             self._watch.pull_events()
             self._watch.tick()
+            self._recording.add_all(self._mirroring.news())
             for name, reason in self._watch.overdue().items():
                 if name in self._watch.overdue():  # the ranks of a learner are replaced together, and may be by now
                     self._ended(self._supervisor.end(name, reason))
@@ -298,9 +301,13 @@ class Controller:
             ("taking over their last events", self._watch.pull_events),
             ("reading the last counters", self._watch.tick),
             ("stopping the replay", lambda: stop(0.9, "replay")),
+            ("mirroring the run", lambda: self._mirroring.settle(end == "finished", budget.until(0.95))),
+            ("recording what of it failed", lambda: self._recording.add_all(self._mirroring.news())),
             ("recording the end", lambda: self._recording.add(Phase(name=end, detail=detail))),
             ("closing the connections to the replay", self._watch.close),
             ("closing the run's files", self._recording.close),
+            ("mirroring its record", lambda: self._mirroring.settle(end == "finished", budget.until(1.0))),
+            ("ending the mirroring", self._mirroring.close),
             ("taking away its address", lambda: forget(self._folder)),
             ("closing the status page", self._server.close),
         )

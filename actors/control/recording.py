@@ -62,6 +62,10 @@ class Recording:
         for each in failed:
             self.add(each)
 
+    def add_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.add(event)
+
     def _keep(self, event: Event) -> None:
         self.seen = max(self.seen, event.number)
         told = event.model_dump(mode="json")

@@ -63,6 +63,12 @@ RUN = Info("leeway_run", "The run: its folder, recipe, objective and model", reg
 MALFORMED_EVENTS = Counter(
     "leeway_events_malformed", "Malformed events that the controller dropped", registry=CONTROLLER
 )
+MIRRORED_VERSION = Gauge(
+    "leeway_mirrored_version",
+    "Policy version of the newest checkpoint that was verified in the mirror",
+    registry=CONTROLLER,
+)
+MIRROR_FAILURES = Counter("leeway_mirror_failures", "Looks after which something was not mirrored", registry=CONTROLLER)
 RESTARTS = Counter("leeway_restarts", "Processes replaced", ["role"], registry=CONTROLLER)
 UNRESPONSIVE = Gauge(
     "leeway_unresponsive", "Processes that are silent, stuck or lost, by role", ["role"], registry=CONTROLLER

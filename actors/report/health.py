@@ -97,10 +97,18 @@ def _unwritten(state: RunState) -> list[HealthWarning]:
         HealthWarning(
             f"unwritten {what}",
             f"Could not write {what}: {reason}.",
-            f"Make room in {state.info.folder}, or let it be written: {_meanwhile(what)}.",
+            _unwritten_fix(state, what),
         )
         for what, reason in state.unwritten.items()
     ]
+
+
+def _unwritten_fix(state: RunState, what: str) -> str:
+    if what == events.MIRROR:
+        return (
+            f"Look at storage.mirror and its credentials: until it is written, {state.info.folder} alone has all of it."
+        )
+    return f"Make room in {state.info.folder}, or let it be written: {_meanwhile(what)}."
 
 
 def _meanwhile(what: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from actors.deadline import persistently, until
 from actors.errors import RecipeError, StorageError
-from actors.storage.uris import Uri, file_system, told
+from actors.storage.uris import Uri, file_system, protocols, told
 from learner.files import staged
 
 #: The environment variable that moves the cache; it should be on a disk of the machine's own.
@@ -64,7 +64,7 @@ def cache_folder() -> Path:
 @lru_cache
 def _fetched(uri: Uri) -> Path:
     files, path = file_system(uri)
-    if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
+    if "file" in protocols(files):
         return Path(path)
     with told(uri):
         return persistently(lambda: fetch(uri, files, path), StorageError, RETRY_SECONDS)

@@ -30,7 +30,7 @@ def leave_mark(folder: Path) -> str:
 
 def require_mark(folder: Path, mark: str, seconds: float) -> None:
     """Raises RunError where this node does not see the folder that was marked within `seconds`, or `SECONDS` where that
-    is shorter; it says which node sees what. Without a mark there is nothing to see."""
+    is shorter; it says which node sees what. Without a mark nothing is looked for."""
     if not mark or until(lambda: _found(folder) == mark, min(seconds, SECONDS), interval=0.25):
         return
     here, there, found = socket.gethostname(), mark.partition(" ")[2], _found(folder)

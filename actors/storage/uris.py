@@ -57,6 +57,11 @@ def file_system(uri: Uri) -> tuple[Any, str]:
     return files, path
 
 
+def protocols(files: Any) -> tuple[str, ...]:
+    """The names of a file system's protocol."""
+    return files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)
+
+
 @contextmanager
 def told(uri: Uri) -> Iterator[None]:
     """What the libraries behind fsspec raise, in our words.

@@ -68,6 +68,8 @@ NORMAL = {
     "leeway_checkpoint_seconds": "below the time between two of them",
     "leeway_checkpoint_version": "at most `checkpoint_every_steps` below `leeway_learner_version`",
     "leeway_checkpoint_failures_total": "0",
+    "leeway_mirrored_version": "with `storage.mirror` little below `leeway_checkpoint_version`; else 0",
+    "leeway_mirror_failures_total": "0",
     "leeway_learner_version": "grows by 1 a step",
     "leeway_trained_tokens_total": "grows",
     "leeway_step_seconds": "steady",

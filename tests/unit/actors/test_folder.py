@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.folder import locked, new_folder, reopen
+from actors.folder import from_mirror, locked, new_folder, reopen
+from actors.storage.mirror import Mirror
+from actors.storage.uris import Uri
 from learner.extra import META, checkpoint_name
 from tests.unit.actors.report.example_events import record
 
@@ -255,3 +258,44 @@ def test_data_that_have_changed_are_refused_and_data_that_have_moved_are_not(wit
     recipe = (with_data / "recipe.yaml").read_text()
     (with_data / "recipe.yaml").write_text(recipe.replace("data.jsonl", "elsewhere.jsonl"))
     assert reopen(with_data, []).step == 20
+
+
+@pytest.fixture
+def mirrored(folder: Path, tmp_path: Path) -> Uri:
+    """The mirror of a run with checkpoints of the steps 20 and 40."""
+    uri = Uri(f"file://{tmp_path}/mirror/{folder.name}")
+    mirror = Mirror(uri)
+    mirror.put_record(folder)
+    for path in sorted((folder / "checkpoints").iterdir()):
+        mirror.put_checkpoint(path, keep_last=3)
+    return uri
+
+
+def test_a_machine_without_the_run_folder_takes_it_from_the_mirror(folder: Path, mirrored: Uri) -> None:
+    shutil.rmtree(folder.parent)
+    made, (note,) = from_mirror(Uri(f"{mirrored}/"))
+    assert made == folder and "step-000040" in note
+    assert left(folder) == {"step-000040"}
+    with locked(folder):
+        assert reopen(folder, []).step == 40
+
+
+def test_a_run_folder_that_is_here_is_kept_and_one_that_is_behind_is_not_mixed(folder: Path, mirrored: Uri) -> None:
+    checkpoint(folder, 60)
+    assert from_mirror(mirrored)[0] == folder
+    assert left(folder) == {"step-000020", "step-000040", "step-000060"}
+    for step in (40, 60):
+        shutil.rmtree(folder / "checkpoints" / checkpoint_name(step))
+    with pytest.raises(RecipeError, match="is here, and the mirror has a newer checkpoint, of step 40"):
+        from_mirror(mirrored)
+    assert left(folder) == {"step-000020"}
+
+
+def test_a_mirror_of_which_nothing_can_be_used_leaves_no_folder(folder: Path, mirrored: Uri) -> None:
+    shutil.rmtree(folder)
+    shutil.rmtree(Path(mirrored.removeprefix("file://")) / "checkpoints")
+    with pytest.raises(RecipeError, match="holds no checkpoint that is whole"):
+        from_mirror(mirrored)
+    assert list(folder.parent.iterdir()) == []
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
+        from_mirror(Uri(f"{mirrored}-absent"))
