@@ -67,6 +67,16 @@ def human_eval(json: Json = None) -> None:
     human_eval.run(json)
 
 
+@app.command("judges")
+def judges(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has kept completions.")], json: Json = None
+) -> None:
+    """Completions of a run judged once more by math-verify alone, and every disagreement."""
+    from benchmarks import judges
+
+    judges.run(run, json)
+
+
 @app.command("math")
 def math(
     json: Json = None, write: Annotated[bool, typer.Option("--write", help="Renew benchmarks/MATH.md.")] = False
@@ -113,6 +123,18 @@ def overlap(json: Json = None) -> None:
     from benchmarks import overlap
 
     overlap.run(json)
+
+
+@app.command("plan")
+def plan(
+    json: Json = None,
+    generators: Annotated[str, typer.Option(help="Numbers of generators, separated by commas.")] = "8,64,200",
+    memory: Annotated[bool, typer.Option(help="The memory of small learners, too.")] = True,
+) -> None:
+    """What `leeway plan` says of synthetic fleets and small learners, beside what is measured."""
+    from benchmarks import plan
+
+    raise typer.Exit(not plan.run(json, [int(count) for count in generators.split(",")], memory))
 
 
 @app.command("recovery")

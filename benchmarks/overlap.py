@@ -18,7 +18,7 @@ from rich.table import Table
 
 from actors.config.recipe import Recipe
 from actors.config.roles import ReplayConfig
-from actors.engines.synthetic import draw_length
+from actors.engines.distributions import draw_length
 from actors.fleet.fleet import STARTUP_SECONDS, running
 from actors.fleet.learner import Pace
 from actors.fleet.recipe import fleet_recipe

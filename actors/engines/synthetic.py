@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 import time
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.config.roles import GeneratorsConfig, SamplingConfig, SyntheticConfig
+from actors.config.roles import GeneratorsConfig, SamplingConfig
+from actors.engines.distributions import draw_length, task_pass_rate
 from actors.engines.protocol import Job, SampledCompletion
 from actors.replay.progress import End, Partial, Spans
 from actors.weights.receiver import GlooReceiver
@@ -116,27 +116,6 @@ class _Completion:
         rate = self.left / self.seconds if self.seconds else 0.0
         spans = spans_of(count, rate, self.version, self.began, self.changes)
         return Partial(tokens, logprobs, spans, self.end if count == self.left else End.RUNNING)
-
-
-def draw_length(config: SyntheticConfig, source: random.Random) -> int:
-    """A length (tokens, at least 1) from the configured distribution, whose mean is `mean_tokens` in either form."""
-    mean = config.mean_tokens
-    if config.lengths == "pareto":
-        shortest = mean * (config.tail_index - 1) / config.tail_index
-        return max(1, round(shortest * source.paretovariate(config.tail_index)))
-    return max(1, round(source.lognormvariate(float(np.log(mean)) - config.sigma**2 / 2, config.sigma)))
-
-
-def task_pass_rate(config: SyntheticConfig, prompt: str) -> float:
-    """The pass rate of a task: from a Beta distribution with mean `pass_rate`, always the same for the same prompt."""
-    mean, spread = config.pass_rate, config.pass_rate_spread
-    if spread == 0 or mean in (0, 1):
-        return mean
-    source = random.Random(zlib.crc32(prompt.encode()))
-    if spread == 1:
-        return float(source.random() < mean)
-    concentration = 1 / spread - 1  # the variance of such a Beta is spread * mean * (1 - mean)
-    return source.betavariate(mean * concentration, (1 - mean) * concentration)
 
 
 def spans_of(count: int, rate: float, first: int, began: float, changes: Sequence[tuple[float, int]]) -> Spans:

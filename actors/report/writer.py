@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from actors.config.recipe import TrackerName
 from actors.errors import RunError
-from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
+from actors.events import EVENT, SAMPLE, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
 from actors.report.trackers import Axis, Scalars, Tracker, aside
 from learner.files import write_atomically
 
@@ -222,8 +222,9 @@ def _scalars(event: Event) -> dict[str, float]:
                 values["staleness/mean"] = sum(age * count for age, count in ages) / tokens
                 values["staleness/max"] = max(age for age, count in ages if count)
             return {**values, "train/step_seconds": event.step_seconds}
-        case EvaluationDone():
+        case EvaluationDone(name=name) if name != SAMPLE:
             optional = {"held_out/maj_at_k": event.maj_at_k, "held_out/format": event.format}
+            optional |= {"held_out/pass_at_k": event.pass_at_k, "held_out/language": event.language}
             optional["held_out/mean_length"] = event.mean_length
             return {"held_out/pass_at_1": event.pass_at_1, **{k: v for k, v in optional.items() if v is not None}}
         case WeightSync():

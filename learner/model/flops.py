@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import time
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 SECONDS = 0.2  # of measuring: long enough for a device to reach its clock
 SIZES = {"cpu": 512, "cuda": 8192}  # rows of a product that is large for the device
@@ -18,11 +20,15 @@ def model_flops(parameters: int, tokens: float) -> float:
 
 def peak_teraflops(device: torch.device, dtype: torch.dtype) -> float:
     """TFLOP/s of large matrix products in `dtype` on one device with the threads that torch has; measured once."""
+    import torch  # the formula above serves who plans a run where there is none
+
     return _measured(device, dtype, torch.get_num_threads())
 
 
 @functools.cache
 def _measured(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    import torch
+
     del threads  # a part of the cache's key
     size = SIZES[device.type]
     own = torch.Generator(device).manual_seed(0)  # measuring must not move the random state that training has

@@ -1,0 +1,150 @@
+"""What is in memory of one rank of the learner, and of one device of a generator (bytes).
+
+It follows what this release does, see `learner.trainer` and `learner.model.fused`: master weights, gradients and both
+moments of AdamW are float32 (16 bytes a parameter; Rajbhandari et al. 2020, ZeRO, section 3.1), sharded over the ranks
+by FSDP2; what a pass keeps is counted tensor by tensor, as Korthikanti et al. 2022 (section 4) do for GPT.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.config.roles import GeneratorsConfig, WeightsConfig
+from actors.planning.architectures import ModelShape
+from learner.config import LearnerConfig
+
+FLOAT32 = 4
+BYTES = {"float32": 4, "bfloat16": 2}
+#: Layers whose gathered weights FSDP2 holds at a time: the one at work and the next.
+GATHERED_LAYERS = 2
+#: Of a device of an engine, what is neither weights nor cache: activations, graphs, the CUDA context (bytes).
+ENGINE_OVERHEAD = 3e9
+
+Parts = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The tokens of one micro-batch.
+
+    Attributes:
+        prompt, completion: tokens of the longest prompt and completion.
+        group_size: completions of one prompt.
+        tokens: `learner.micro_batch_tokens`.
+    """
+
+    prompt: int
+    completion: int
+    group_size: int
+    tokens: int
+
+    @property
+    def fed(self) -> int:
+        """Tokens of one pass: as many as are allowed, or one sequence that is longer."""
+        return max(self.tokens, self.prompt + self.completion)
+
+    @property
+    def rows(self) -> float:
+        """Rows of attention of one pass: a prompt is computed once for its completions, and attended to by each."""
+        together = min(self.group_size, max(1, (self.tokens - self.prompt) // self.completion))
+        return self.fed * together * (self.prompt + self.completion) / (self.prompt + together * self.completion)
+
+
+def adapters(a: ModelShape, rank: int) -> int:
+    """Parameters of adapters of all linear layers of attention and MLP (Hu et al. 2021): r (in + out) of each."""
+    keys = a.key_value_width // 2
+    attention = (a.hidden + a.query_width) + 2 * (a.hidden + keys) + (a.value_width + a.hidden)
+    return rank * a.layers * (attention + 3 * (a.hidden + a.mlp_width))
+
+
+def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first: bool = True) -> dict[str, float]:
+    """What the largest moment of a step holds on one rank.
+
+    Args:
+        a: the model.
+        config: of the learner.
+        batch: its longest micro-batch.
+        first: of the first rank, which alone keeps a copy of the weights to send.
+    """
+    shards, width = config.ranks, BYTES[config.dtype]
+    trained = a.parameters if config.lora is None else adapters(a, config.lora.rank)
+    frozen = 0 if config.lora is None else a.parameters
+    reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
+    kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
+    sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
+    return {
+        "weights": FLOAT32 * (trained + frozen) / shards,
+        "gradients": FLOAT32 * trained / shards,
+        "moments": 2 * FLOAT32 * trained / shards,
+        "reference": FLOAT32 * reference / shards,
+        "gathered layers": _gathered(a, config) if shards > 1 else 0.0,
+        "activations": kept + backward,
+        "output layer": head,
+        # the copy that is being sent; and while the next one is made, a second in the place of a pass
+        "staging": sent + max(0.0, sent - kept - backward - head) if first else 0.0,
+    }
+
+
+def loading(a: ModelShape) -> float:
+    """What every rank holds while it loads (bytes): the whole model in float32, which is sharded afterwards."""
+    return float(FLOAT32 * a.parameters)
+
+
+def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
+    """What the forward pass of one micro-batch keeps for its backward pass (bytes).
+
+    The residual stream is float32 on one rank, where autocast leaves it alone, and in the compute dtype where FSDP2 has
+    cast the embedding.
+    """
+    width = BYTES[config.dtype]
+    residual = FLOAT32 if config.ranks == 1 else width
+    layer = batch.fed * (2 * a.hidden * (residual + width) + (2 * a.mlp_width + a.value_width) * width)
+    layer += batch.rows * (a.query_width + a.key_value_width + a.value_width) * width
+    if not config.fused_kernels:
+        layer += batch.fed * (a.mlp_width * 2 * width + a.query_width * width)
+    if not config.gradient_checkpointing:
+        return a.layers * layer
+    return a.layers * batch.fed * a.hidden * residual + layer
+
+
+def _temporaries(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
+    """What the backward pass of a gated MLP makes: six tensors of its width (learner.model.fused, `_GatedDown`)."""
+    return float(6 * a.mlp_width * BYTES[config.dtype] * batch.fed)
+
+
+def _gathered(a: ModelShape, config: LearnerConfig) -> float:
+    """Weights in the compute dtype that FSDP2 has gathered, and a layer's gradient before it is scattered."""
+    layers = min(GATHERED_LAYERS, a.layers) * a.largest_layer
+    return BYTES[config.dtype] * (a.root + layers) + FLOAT32 * a.largest_layer
+
+
+def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
+    """A chunk of logits and probabilities, the head in the compute dtype, and its gradient (learner.model.logprobs)."""
+    width = BYTES[config.dtype]
+    narrow = width if width != FLOAT32 else 0
+    rows = config.logit_chunk_tokens * a.vocabulary * (2 * FLOAT32 + narrow)
+    gradient = FLOAT32 * a.embedding if config.lora is None else 0
+    return float(rows + narrow * a.embedding + gradient)
+
+
+def generator_device(
+    a: ModelShape, generators: GeneratorsConfig, weights: WeightsConfig, memory: float
+) -> dict[str, float]:
+    """What one device of a generator holds; the cache gets what the rest leaves of its share of `memory` (bytes)."""
+    split = generators.vllm.tensor_parallel_size
+    own = a.parameters * BYTES[generators.dtype] / split
+    # Gloo receives a whole update beside the weights; vLLM's NCCL engine writes into them, a bucket at a time
+    staging = own if weights.backend == "gloo" else min(float(weights.bucket_bytes), own)
+    if not generators.gpus:
+        cache = generators.vllm.kv_cache_gib * 2.0**30
+        return {"weights": own, "staging": staging, "overhead": 0.0, "key-value cache": cache}
+    cache = memory * generators.vllm.gpu_memory_utilization - own - ENGINE_OVERHEAD - staging
+    return {"weights": own, "staging": staging, "overhead": ENGINE_OVERHEAD, "key-value cache": max(0.0, cache)}
+
+
+def cache_tokens(a: ModelShape, generators: GeneratorsConfig, cache: float) -> int:
+    """Tokens that the key-value caches of one engine hold, of `cache` bytes a device.
+
+    Heads of keys and values are divided over devices; a common latent is on each of them.
+    """
+    split = 1 if a.kv_rank else min(generators.vllm.tensor_parallel_size, a.kv_heads)
+    return int(cache * split / (a.cache_width * BYTES[generators.dtype]))

@@ -1,0 +1,98 @@
+"""Memory by formula, against figures by hand."""
+
+from typing import Any
+
+import pytest
+
+from actors.config.roles import GeneratorsConfig, WeightsConfig
+from actors.planning.architectures import ModelShape
+from actors.planning.memory import (
+    MicroBatch,
+    activations,
+    adapters,
+    cache_tokens,
+    generator_device,
+    learner_rank,
+    loading,
+)
+from learner.config import LearnerConfig
+
+#: 1,000 x 64 embeddings twice; a layer: 4 x 64 x 64 of attention, 3 x 64 x 128 of MLP, 2 x 64 of norms.
+SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, head=16, vocabulary=1000)
+LAYER = 4 * 64 * 64 + 3 * 64 * 128 + 2 * 64
+PARAMETERS = 2 * 1000 * 64 + 64 + 2 * LAYER
+BATCH = MicroBatch(prompt=10, completion=30, group_size=4, tokens=130)
+
+
+def learner(**changes: Any) -> LearnerConfig:
+    return LearnerConfig.model_validate({"dtype": "float32", "logit_chunk_tokens": 100, **changes})
+
+
+def test_sixteen_bytes_a_parameter_are_resident_and_shared_by_the_ranks() -> None:
+    assert SMALL.parameters == PARAMETERS
+    one, of_four = (learner_rank(SMALL, learner(ranks=ranks), BATCH) for ranks in (1, 4))
+    for share, parts in ((PARAMETERS, one), (PARAMETERS / 4, of_four)):
+        assert parts["weights"] == parts["gradients"] == 4 * share
+        assert parts["moments"] == 8 * share
+    assert one["gathered layers"] == 0
+    assert of_four["gathered layers"] == 4 * (2 * 1000 * 64 + 64 + 2 * LAYER) + 4 * LAYER
+    assert loading(SMALL) == 4 * PARAMETERS
+
+
+def test_only_the_first_rank_keeps_a_copy_to_send_in_the_compute_dtype() -> None:
+    config = learner(ranks=4, dtype="bfloat16")
+    assert learner_rank(SMALL, config, BATCH)["staging"] == 2 * PARAMETERS
+    assert learner_rank(SMALL, config, BATCH, first=False)["staging"] == 0
+
+
+def test_a_second_copy_is_made_where_a_pass_leaves_no_room_for_it() -> None:
+    small = MicroBatch(prompt=1, completion=1, group_size=1, tokens=2)
+    parts = learner_rank(SMALL, learner(logit_chunk_tokens=1, lora={"rank": 1}), small)
+    other = parts["activations"] + parts["output layer"]
+    assert other + parts["staging"] == pytest.approx(2 * 4 * PARAMETERS)
+
+
+def test_a_reference_is_another_set_of_weights_unless_it_is_adapters() -> None:
+    kl = {"kl": "k3", "kl_coefficient": 0.01}
+    assert learner_rank(SMALL, learner(objective=kl), BATCH)["reference"] == 4 * PARAMETERS
+    assert learner_rank(SMALL, learner(objective=kl, lora={"rank": 8}), BATCH)["reference"] == 0
+
+
+def test_adapters_alone_have_gradients_and_moments() -> None:
+    own = 8 * 2 * (4 * (64 + 64) + 3 * (64 + 128))
+    assert adapters(SMALL, 8) == own
+    parts = learner_rank(SMALL, learner(lora={"rank": 8, "broadcast": "adapters"}), BATCH)
+    assert (parts["weights"], parts["gradients"], parts["moments"]) == (4 * (own + PARAMETERS), 4 * own, 8 * own)
+    assert parts["staging"] == 4 * own
+
+
+def test_what_a_layer_keeps_is_counted_tensor_by_tensor() -> None:
+    """Four of 64 around the norms, two of 128 in the MLP, 64 before the output projection; rows: q, k, v and out."""
+    assert BATCH.fed == 130
+    assert BATCH.rows == 160  # the prompt of 10 tokens stands before each of four completions
+    layer = 130 * (4 * 64 + 2 * 128 + 64) * 4 + 160 * 4 * 64 * 4
+    assert activations(SMALL, learner(), BATCH) == 2 * layer
+    assert activations(SMALL, learner(gradient_checkpointing=True), BATCH) == 2 * 130 * 64 * 4 + layer
+
+
+def test_a_sequence_longer_than_a_micro_batch_goes_alone() -> None:
+    assert MicroBatch(prompt=10, completion=500, group_size=4, tokens=130).fed == 510
+
+
+@pytest.mark.parametrize(("backend", "staging"), [("gloo", 2 * PARAMETERS / 2), ("nccl", 1024)])
+def test_an_engine_keeps_its_cache_in_what_is_left(backend: Any, staging: float) -> None:
+    generators = GeneratorsConfig.model_validate(
+        {"gpus": 2, "vllm": {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5}}
+    )
+    weights = WeightsConfig(backend=backend, bucket_bytes=1024)
+    parts = generator_device(SMALL, generators, weights, 10e9)
+    assert parts["weights"] == 2 * PARAMETERS / 2
+    assert parts["staging"] == staging
+    assert sum(parts.values()) == pytest.approx(5e9)
+    # keys and values of two layers, 64 wide, in two bytes, half of them on either device
+    assert cache_tokens(SMALL, generators, 512.0) == 512 * 2 // (2 * 2 * 64 * 2)
+
+
+def test_an_engine_without_room_has_no_cache() -> None:
+    generators = GeneratorsConfig.model_validate({"gpus": 1})
+    assert generator_device(SMALL, generators, WeightsConfig(), 1e9)["key-value cache"] == 0
