@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 #: What numbers are drawn over: optimizer steps, or seconds since the run's start.
 Axis = Literal["step", "second"]
-#: Values that wait for a tracker (a step has one, pools have one each ten seconds), and its time to take the last (s).
-WAITING, CLOSE_SECONDS = 1000, 15.0
+#: Values that wait for a tracker: a step has one, pools have one each ten seconds.
+WAITING = 1000
+#: Its time to take the last of them (s): all of a graceful shutdown has `controller.wind_down_seconds`.
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

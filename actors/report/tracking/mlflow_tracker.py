@@ -29,6 +29,10 @@ class MlflowTracker:
 
 def begin(folder: Path) -> MlflowTracker:
     """A run that resumes goes on where it was."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        os.environ.setdefault(
+            "MLFLOW_ALLOW_FILE_STORE", "true"
+        )  # MLflow would rather have a database, which a run has not
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", (folder / "mlruns").as_uri()))

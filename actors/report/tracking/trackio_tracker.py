@@ -14,8 +14,8 @@ class TrackioTracker:
         self._run = run
 
     def log(self, scalars: Scalars) -> None:
-        """Its own step counts calls; ours is one of the values, over which it draws."""
-        self._run.log({**scalars.values, scalars.axis: scalars.number})
+        """It has one axis, which is a step or a second as in TensorBoard."""
+        self._run.log(dict(scalars.values), step=scalars.number)
 
     def close(self) -> None:
         """Send what is pending."""
@@ -27,4 +27,5 @@ def begin(folder: Path) -> TrackioTracker:
     os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))  # read when it is imported
     import trackio
 
-    return TrackioTracker(trackio.init(project=PROJECT, name=folder.name, resume="allow", embed=False))
+    alone = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}  # the run's numbers, and not the machine's
+    return TrackioTracker(trackio.init(project=PROJECT, name=folder.name, resume="allow", **alone))

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deploy.admission import refused
+from deploy.render import kustomized
 
 ROOT = Path(__file__).parents[4]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -15,8 +16,7 @@ MONITORING = ROOT / "deploy" / "monitoring"
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds what an operator is given")
 def test_an_api_server_takes_what_the_operator_is_given() -> None:
-    built = subprocess.run(["kubectl", "kustomize", MONITORING], capture_output=True, text=True, check=True, timeout=60)
-    objects = list(yaml.safe_load_all(built.stdout))
+    objects = kustomized(MONITORING)
     assert {found["kind"] for found in objects} == {"PrometheusRule", "ScrapeConfig", "PodMonitor"}
     assert [fault for found in objects for fault in refused(found)] == []
 
