@@ -21,7 +21,7 @@ test-unit: setup
 lint: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy actors learner sandbox deploy
+	@.venv/bin/mypy actors learner sandbox deploy grafana
 
 clean:
 	@rm -rf .venv build runs models *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ from actors.commands.chat import chat
 from actors.commands.checkout import PASSED_ON, hand_on
 from actors.commands.deploy import deploy
 from actors.commands.doctor import doctor
+from actors.commands.evaluate import evaluate
 from actors.commands.export import export
 from actors.commands.keys import keys
 from actors.commands.options import Overrides
@@ -65,21 +66,32 @@ def leeway(
 @app.command()
 def run(
     context: typer.Context,
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe to run (YAML).")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe or pipeline to run (YAML).")] = None,
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option(help="Resume from the newest checkpoint of this run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Resume from the newest checkpoint of this folder of a run or of a pipeline.")
+    ] = None,
 ) -> None:
-    """Run a recipe from beginning to end, or resume a run."""
+    """Run a recipe from beginning to end, or resume a run; of a pipeline, whatever is not done yet."""
     if (recipe is None) == (resume is None):
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
     if find_spec("ray") is None:
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     from actors.config.loading import RECIPE, load
+    from actors.config.pipeline import is_pipeline
     from actors.folder import locked, new_folder, reopen
     from actors.run import show, surroundings
 
     console = lasting(Console())
-    if resume is not None:
+    given = resume or recipe
+    assert given is not None
+    if is_pipeline(given):
+        from actors import pipeline
+
+        opened = pipeline.open_pipeline(given, overrides or ())
+        with _resumable(opened.folder):
+            pipeline.run(opened, console, context.obj)
+    elif resume is not None:
         folder = resume.absolute()
         with locked(folder) as lock, _resumable(folder):
             # before the folder is changed: what is refused here leaves it as it was
@@ -107,20 +119,32 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"leeway: interrupted; {what_next(folder)}")
+        if folder.is_dir():  # a pipeline may still be making its data
+            _say(f"leeway: interrupted; {what_next(folder)}")
         raise
 
 
 @app.command()
 def check(
-    recipe: Annotated[Path, typer.Argument(help="Recipe to check (YAML).")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe or pipeline to check (YAML).")],
     overrides: Overrides = None,
 ) -> None:
-    """Refuse what is wrong with a recipe, or print its resolved configuration. Starts nothing."""
+    """Refuse what is wrong with a recipe, or print its resolved configuration; of a pipeline, which of its stages would
+    run. Starts nothing."""
     from actors.config.loading import dump, load
+    from actors.config.pipeline import is_pipeline
     from actors.folder import require
     from actors.tasks.checks import unchecked
 
+    if is_pipeline(recipe):
+        from actors import pipeline
+
+        with _about(recipe):
+            plan, recipes = pipeline.check(pipeline.open_pipeline(recipe, overrides or ()))
+        for what in dict.fromkeys(what for each in recipes for what in unchecked(each)):
+            _say(f"not checked: {what}", style="dim")
+        typer.echo("\n".join(plan))
+        return
     tree = load(recipe, overrides or ())
     with _about(recipe):
         require(tree)
@@ -160,6 +184,7 @@ app.command("plan")(plan)
 app.command("export")(export)
 app.command("chat")(chat)
 app.command("scale")(scale)
+app.command("eval")(evaluate)
 app.command("deploy", add_help_option=False, context_settings=PASSED_ON)(deploy)
 
 

@@ -6,6 +6,7 @@
     ├── ProtocolError
     ├── EngineError
     ├── JournalBlockedError
+    ├── StorageError
     └── RunError
         ├── GaveUpError
         └── JournalError
@@ -66,6 +67,10 @@ class JournalBlockedError(LeewayError):
     """The replay's journal cannot be written now, where its disk is full, say. Nothing was written, and it may go well
     later.
     """
+
+
+class StorageError(LeewayError):
+    """What a URI names cannot be read or written now; it may go well later."""
 
 
 class JournalError(RunError):

@@ -78,19 +78,37 @@ class StepDone(_Event):
     step_seconds: float = Field(ge=0, description="time the step took, without waiting for its batch (s)")
 
 
-class EvaluationDone(_Event):
-    """The held-out tasks were answered and scored."""
+class SourceScores(BaseModel):
+    """What tasks came to that were answered k times each. Intervals are of 95 % (`actors.replay.accuracy.interval`)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    n: int = Field(ge=1, description="number of tasks that were scored")
+    pass_at_1: Number = Field(description="share of right answers, averaged over all samples")
+    pass_at_1_interval: tuple[Number, Number] | None = Field(None, description="confidence interval of pass_at_1")
+    pass_at_k: Number | None = Field(None, description="share of tasks with a right answer among k")
+    pass_at_k_interval: tuple[Number, Number] | None = Field(None, description="confidence interval of pass_at_k")
+    maj_at_k: Number | None = Field(None, description="share of tasks whose most frequent answer is right")
+    maj_at_k_interval: tuple[Number, Number] | None = Field(None, description="confidence interval of maj_at_k")
+    format: Number | None = Field(None, description="share of responses in the asked format")
+    language: Number | None = Field(None, description="mean share of a reasoning's words in the asked language")
+    mean_length: Number | None = Field(None, description="mean length of a response (tokens)")
+
+
+#: What the evaluation is called that is a rejection sampling: of training tasks.
+SAMPLE = "sample"
+
+
+class EvaluationDone(_Event, SourceScores):
+    """The held-out tasks were answered and scored, or, by rejection sampling, training tasks."""
 
     kind: Literal["evaluation"] = "evaluation"
     version: int = Field(ge=0, description="policy version the evaluation stands for")
-    name: str = Field(description="before, step N, or after")
-    pass_at_1: Number = Field(description="share of right answers, averaged over all samples")
-    maj_at_k: Number | None = Field(None, description="share of tasks whose most frequent answer is right")
+    name: str = Field(description="before, step N, or after; sample: it is of training tasks")
     k: int = Field(1, ge=1, description="samples a task")
-    n: int = Field(ge=1, description="number of held-out tasks that were scored")
-    left_out: dict[str, int] = Field(default_factory=dict, description="held-out tasks that were not, by reason")
-    format: Number | None = Field(None, description="share of responses in the asked format")
-    mean_length: Number | None = Field(None, description="mean length of a response (tokens)")
+    left_out: dict[str, int] = Field(default_factory=dict, description="tasks that were not scored, by reason")
+    pass_at: dict[int, Number] = Field(default_factory=dict, description="pass@j by j: powers of two, and k")
+    by_source: dict[str, SourceScores] = Field(default_factory=dict, description="the same for each task source")
     version_min: int = Field(ge=0, description="oldest policy version of any token")
     version_max: int = Field(ge=0, description="newest policy version of any token")
 
@@ -102,6 +120,18 @@ class EvaluationMissing(_Event):
     version: int = Field(ge=0, description="policy version the evaluation would have stood for")
     name: str = Field(description="before, step N, or after")
     reason: HostileText = Field(description="why there is none")
+
+
+class CurationDone(_Event):
+    """Sampled completions were curated into a file of examples."""
+
+    kind: Literal["curation"] = "curation"
+    version: int = Field(ge=0, description="policy version that the completions are of")
+    sampled: int = Field(ge=0, description="completions that were sampled")
+    kept: int = Field(ge=0, description="completions that were kept")
+    tasks: int = Field(ge=0, description="tasks that something was kept of")
+    mixed: int = Field(0, ge=0, description="examples from elsewhere that were mixed in")
+    dropped: dict[str, int] = Field(default_factory=dict, description="completions that were dropped, by reason")
 
 
 class WeightSync(_Event):
@@ -209,6 +239,22 @@ class RolloutSample(_Event):
     truncated: bool = Field(description="ended by the token limit")
     verdict_status: str = Field(description="the verifier's status: ok, wrong, infra_error, …")
     source: HostileText = Field("", description="label of the task source that the task is from")
+    reflections: list[tuple[int, int]] = Field(
+        default_factory=list, description="where words of reflection stand in the response (characters)"
+    )
+
+
+#: What a rollout may be the first of its run to show: reflection, or that with a reward above the mean of its group.
+First = Literal["reflection", "rewarded reflection"]
+
+
+class FirstSeen(_Event):
+    """A rollout shows something for the first time in its run."""
+
+    kind: Literal["first"] = "first"
+    what: First = Field(description="what it shows")
+    step: int = Field(ge=1, description="the step whose statistics count it")
+    sample: RolloutSample = Field(description="the rollout")
 
 
 Event = (
@@ -217,6 +263,7 @@ Event = (
     | StepDone
     | EvaluationDone
     | EvaluationMissing
+    | CurationDone
     | WeightSync
     | Restart
     | Recovered
@@ -224,6 +271,7 @@ Event = (
     | WriteFailed
     | Tick
     | RolloutSample
+    | FirstSeen
 )
 #: An event as the field of a message: told apart by `kind`, so that an error names what is wrong with that one kind.
 EventField = Annotated[Event, Field(discriminator="kind")]

@@ -1,6 +1,5 @@
 """Run folders: made, opened again, and kept for one process at a time."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -17,15 +16,16 @@ from actors.config import resuming
 from actors.config.loading import RECIPE as RECIPE
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
-from actors.config.tasks import Gsm8kSource, JsonlSource
+from actors.config.tasks import CodeSource, Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
 from actors.report.writer import lock, read_back
 from actors.roles.verifier.preference import check_files
+from actors.storage.inputs import local
 from actors.tasks import checks as task_checks
 from learner.extra import checkpoints, damage
-from learner.files import tidy, write_atomically
+from learner.files import sha256_of, tidy, write_atomically
 
 INPUTS = "inputs.json"
 LOCK = "run.lock"
@@ -48,8 +48,12 @@ class Reopened(NamedTuple):
     notes: list[str]
 
 
-def new_folder(recipe: Recipe) -> Path:
+def new_folder(recipe: Recipe, place: Path | None = None) -> Path:
     """A fresh run folder that holds the resolved recipe.
+
+    Args:
+        recipe: of the run.
+        place: where it is made; default: in `output`, under its name and the time.
 
     Raises:
         RecipeError: the recipe cannot be run, or the folder cannot be made.
@@ -57,7 +61,8 @@ def new_folder(recipe: Recipe) -> Path:
     require(recipe)
     try:
         recipe.output.mkdir(parents=True, exist_ok=True)
-        folder = _fresh((recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute())
+        stamped = (recipe.output / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+        folder = _fresh(stamped if place is None else place)
         try:
             write_atomically(folder / INPUTS, json.dumps(_inputs(recipe), indent=2) + "\n")
             write_atomically(folder / RECIPE, dump(recipe))
@@ -80,15 +85,19 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, known_by: str = RECIPE) -> Iterator[int]:
     """Keep every other process out of a run folder, until the block ends or this process does, however it ends.
 
     It gives the lock's descriptor: a process that has it, too, keeps the lock for as long as it lives.
 
+    Args:
+        folder: of the run.
+        known_by: name of the file that is in every folder of its kind.
+
     Raises:
         RecipeError: it is no run folder, it cannot be written, or a run in it is alive.
     """
-    _require_run_folder(folder)
+    _require_run_folder(folder, known_by)
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -123,7 +132,7 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
         RecipeError: the folder is no run folder, no checkpoint in it can be used, its recipe cannot be run, an
             override asks for what cannot change any more, or there is nothing left to do.
     """
-    from actors.replay.resuming import settle_journal  # a check needs none of what they need
+    from actors.replay.resuming import settle_journals  # a check needs none of what they need
     from actors.roles.replay import identity_of, tasks_of
 
     _require_run_folder(folder)
@@ -138,8 +147,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     _require_same_inputs(folder, recipe)
     try:
         notes = [_set_aside(path, what, step) for path, what in damaged.items()]
-        identity = identity_of(recipe, folder, step)
-        if note := settle_journal(folder, identity, recipe.replay.journal, step, lambda: tasks_of(recipe)):
+        identities = [identity_of(recipe, folder, step, shard) for shard in range(recipe.replay.shards)]
+        if note := settle_journals(folder, identities, recipe.replay.journal, step, lambda: tasks_of(recipe)):
             notes.append(note)
         if changed := resuming.changes(before, recipe):
             notes += [f"{key}: {quoted(old)} -> {quoted(new)}" for key, (old, new) in changed.items()]
@@ -147,6 +156,12 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     return Reopened(recipe, checkpoint, step, notes)
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest whole checkpoint of a run folder; None where there is none."""
+    found = checkpoints(folder / CHECKPOINTS)
+    return next((step for step, path in reversed(found.items()) if damage(path) is None), None)
 
 
 def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
@@ -165,7 +180,7 @@ def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
 
 def _require_work(folder: Path, recipe: Recipe, step: int) -> None:
     """Raises RecipeError where nothing is left to do; a run that ended before its last evaluation still has that."""
-    if recipe.steps > step or (recipe.steps == step and not _finished(folder)):
+    if recipe.steps > step or (recipe.steps == step and not finished(folder)):
         return
     raise RecipeError(
         f"{folder}: nothing is left to do: its newest checkpoint is of step {step}, and steps is {recipe.steps}; to go "
@@ -177,9 +192,8 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     """A hash of every file that the tasks come from, by its key."""
     found = {}
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, Gsm8kSource | JsonlSource):
-            with source.path.open("rb") as file:
-                found[f"tasks.sources.{number}.path"] = hashlib.file_digest(file, "sha256").hexdigest()
+        if isinstance(source, Gsm8kSource | JsonlSource | CodeSource) and source.path is not None:
+            found[f"tasks.sources.{number}.path"] = sha256_of(local(source.path))
     return found
 
 
@@ -195,7 +209,8 @@ def _require_same_inputs(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def _finished(folder: Path) -> bool:
+def finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
     phases = [event for event in read_back(folder) if isinstance(event, Phase)]
     return bool(phases) and phases[-1].name == "finished"
 
@@ -216,9 +231,9 @@ def _keep(folder: Path, recipe: Recipe, step: int) -> str:
     return earlier.name
 
 
-def _require_run_folder(folder: Path) -> None:
-    if not os.access(folder / RECIPE, os.R_OK):
-        raise RecipeError(f"{folder}: not a run folder (it has no {RECIPE} that can be read)")
+def _require_run_folder(folder: Path, known_by: str = RECIPE) -> None:
+    if not os.access(folder / known_by, os.R_OK):
+        raise RecipeError(f"{folder}: not a run folder (it has no {known_by} that can be read)")
 
 
 def require(recipe: Recipe, resumed: Path | None = None) -> None:

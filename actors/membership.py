@@ -8,6 +8,8 @@ what arrives; the controller, the weight publisher and the metrics read what it 
     alive        timeout_seconds without a word     -> silent
     silent       heard                              -> alive: a suspended process that continues is as good as a new one
     any          `remove`, its process has exited   -> gone
+    gone         a heartbeat                        -> alive: another process under its name, or it had not exited
+    gone         any other message                  -> gone: it was on its way when its process left
 
 Reports carry totals since the process started, and the totals of members that are silent, gone or replaced are kept, so
 neither a lost heartbeat nor a lost process loses a token that was ever reported.
@@ -106,6 +108,8 @@ class Membership:
             Whether the member is new, or back after it had been taken off.
         """
         member = self._alive.get(name)
+        if report is None and name in self._gone:
+            return False
         joined = member is None
         if member is None:
             if (gone := self._gone.pop(name, None)) is not None:  # its last words may still come

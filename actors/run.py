@@ -104,6 +104,6 @@ def show(
         with Display(state, console) as display:
             execute(recipe, folder, resume, step, display, say, found, interrupts, keep)
     finally:
-        if state.step:
+        if state.step or state.evaluations or state.sampling:
             shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
             print_outcome(console, summarise(state), shown, warnings(state))

@@ -67,6 +67,16 @@ def human_eval(json: Json = None) -> None:
     human_eval.run(json)
 
 
+@app.command("judges")
+def judges(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that has kept completions.")], json: Json = None
+) -> None:
+    """Completions of a run judged once more by math-verify alone, and every disagreement."""
+    from benchmarks import judges
+
+    judges.run(run, json)
+
+
 @app.command("math")
 def math(
     json: Json = None, write: Annotated[bool, typer.Option("--write", help="Renew benchmarks/MATH.md.")] = False

@@ -11,7 +11,7 @@ from actors.commands.options import Overrides
 from actors.config.loading import load
 from actors.errors import RecipeError, RunError
 from deploy import check as ladder
-from deploy.render import OVERRIDES, documents, rendered
+from deploy.render import OVERRIDES, documents, measuring, rendered
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -20,10 +20,13 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 def render(
     recipe: Annotated[Path, typer.Argument(help="Recipe that the fleet shall run (YAML).")],
     overlay: Annotated[str, typer.Option(help="A folder of deploy/overlays.")],
+    preflight: Annotated[bool, typer.Option(help="A Job that measures the network, in the place of the run.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Print the manifests of an overlay, with sizes, counts and resources from the recipe."""
     found = rendered(overlay, load(recipe, (*OVERRIDES, *(overrides or ()))))
+    if preflight:
+        found = measuring(found)
     typer.echo(yaml.safe_dump_all(found, sort_keys=False, width=120), nl=False)
 
 

@@ -1,4 +1,4 @@
-"""What only KubeRay's operator would refuse, or never bring up: its CRDs let it pass."""
+"""What only an operator or a controller would refuse, or never bring up: schemas and CRDs let it pass."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -60,9 +60,18 @@ def job(document: dict[str, Any]) -> Iterator[str]:
                 yield f"/spec/{key}: does not go with clusterSelector"
     if spec.get("ttlSecondsAfterFinished") and not spec.get("shutdownAfterJobFinishes"):
         yield "/spec/ttlSecondsAfterFinished: needs shutdownAfterJobFinishes"
-    template = spec.get("submitterPodTemplate")
-    if template and template["spec"].get("restartPolicy") not in ("Never", "OnFailure"):
-        yield "/spec/submitterPodTemplate: a Job's pods have restartPolicy Never or OnFailure"
+    if template := spec.get("submitterPodTemplate"):
+        yield from (f"/spec/submitterPodTemplate: {fault}" for fault in _pods_of_a_job(template))
+
+
+def core_job(document: dict[str, Any]) -> Iterator[str]:
+    """The faults of a Job that its published schema does not hold."""
+    yield from (f"/spec/template: {fault}" for fault in _pods_of_a_job(document["spec"]["template"]))
+
+
+def _pods_of_a_job(template: dict[str, Any]) -> Iterator[str]:
+    if template["spec"].get("restartPolicy") not in ("Never", "OnFailure"):
+        yield "a Job's pods have restartPolicy Never or OnFailure"
 
 
 def budget(document: dict[str, Any]) -> Iterator[str]:
@@ -76,4 +85,4 @@ def _ray(group: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-RULES = {"RayCluster": cluster, "RayJob": job, "PodDisruptionBudget": budget}
+RULES = {"RayCluster": cluster, "RayJob": job, "Job": core_job, "PodDisruptionBudget": budget}

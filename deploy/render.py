@@ -81,6 +81,11 @@ def rendered(overlay: str, recipe: Recipe) -> list[Document]:
     return found
 
 
+def measuring(found: list[Document]) -> list[Document]:
+    """A rendered overlay that measures its network in the place of running its recipe."""
+    return [document for document in found if document["kind"] != "RayJob"] + kustomized(FOLDER / "preflight")
+
+
 def _group(found: list[Document], name: str) -> Document:
     cluster = next(document for document in found if document["kind"] == "RayCluster")
     return next(group for group in cluster["spec"]["workerGroupSpecs"] if group["groupName"] == name)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from grafana.boards import fleet, learner, overview, rollouts, verifiers, weights
+from grafana.boards import fleet, learner, overview, r1, rollouts, verifiers, weights
 from grafana.frame import written
 
 FOLDER = Path(__file__).parent
-BOARDS = (overview.BOARD, rollouts.BOARD, learner.BOARD, weights.BOARD, verifiers.BOARD, fleet.BOARD)
+BOARDS = (overview.BOARD, r1.BOARD, rollouts.BOARD, learner.BOARD, weights.BOARD, verifiers.BOARD, fleet.BOARD)
 MADE = "# Made by `python -m grafana.generate`. One ConfigMap a dashboard: one of near 1 MB would be refused.\n"
 
 

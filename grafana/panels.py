@@ -139,7 +139,10 @@ def quantiles(metric: str, by: str = "", shares: Iterable[float] = (0.5, 0.95)) 
     labels = f"le, {by}" if by else "le"
     named = f" {{{{{by}}}}}" if by else ""
     return tuple(
-        (f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket[W])))", f"p{100 * share:g}{named}")
+        (
+            f"histogram_quantile({share}, sum by ({labels}) (rate({_of(metric, 'bucket')}[W])))",
+            f"p{100 * share:g}{named}",
+        )
         for share in shares
     )
 
@@ -147,7 +150,13 @@ def quantiles(metric: str, by: str = "", shares: Iterable[float] = (0.5, 0.95)) 
 def mean(metric: str, by: str = "") -> str:
     """The mean of what a histogram has seen, also by a label."""
     grouped = f"sum by ({by})" if by else "sum"
-    return f"{grouped} (rate({metric}_sum[W])) / {grouped} (rate({metric}_count[W]))"
+    return f"{grouped} (rate({_of(metric, 'sum')}[W])) / {grouped} (rate({_of(metric, 'count')}[W]))"
+
+
+def _of(metric: str, part: str) -> str:
+    """A part of a histogram, of which a selector of labels may follow the name."""
+    name, bracket, labels = metric.partition("{")
+    return f"{name}_{part}{bracket}{labels}"
 
 
 def statistic(name: str) -> str:

@@ -1,7 +1,8 @@
 """Checkpoints with torch DCP: asynchronous, atomic, keep-last-N.
 
-A checkpoint is written to a staging folder beside its place, made durable, and renamed: after a crash at any instant
-the folder is whole or absent, and earlier checkpoints are untouched.
+A checkpoint is written to a staging folder beside its place, verified, made durable, and renamed: after a crash at any
+instant the folder is whole or absent, and earlier checkpoints are untouched. Every rank writes its own shards. Before
+anybody is told that they are durable the first one finds all of them in the folder as *it* sees it, and hashes them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
 from learner.extra import META, checkpoints, damage, read_meta
-from learner.files import begin, replace_folder, staging_of
+from learner.files import begin, replace_folder, sha256_of, staging_of
 
 FORMAT = 1
 # DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
@@ -76,14 +79,35 @@ def _finish(written: Future[Any], staging: Path, folder: Path, meta: dict[str, A
     try:
         written.result(timeout=WRITE_TIMEOUT_SECONDS)
         if ranks.rank() == 0:
-            files = {str(f.relative_to(staging)): f.stat().st_size for f in staging.rglob("*") if f.is_file()}
-            (staging / META).write_text(json.dumps({**meta, "files": files}))
+            _require_all_shards(staging)
+            files = {str(f.relative_to(staging)): f for f in sorted(staging.rglob("*")) if f.is_file()}
+            sizes = {name: file.stat().st_size for name, file in files.items()}
+            hashes = {name: sha256_of(file) for name, file in files.items()}
+            (staging / META).write_text(json.dumps({**meta, "files": sizes, "sha256": hashes}))
             replace_folder(staging, folder)
             prune(folder.parent, keep_last)
     except (OSError, CheckpointException, TimeoutError) as error:
         if ranks.rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)  # which gives its room back
         raise _not_written(folder, error) from error
+
+
+def _require_all_shards(staging: Path) -> None:
+    """Raises OSError where a rank has said that it has written what cannot be seen here: on a disk of its own node."""
+    written: dict[str, int] = {}
+    for place in FileSystemReader(staging).read_metadata().storage_data.values():
+        written[place.relative_path] = max(written.get(place.relative_path, 0), place.offset + place.length)
+    missing = [
+        name
+        for name, size in sorted(written.items())
+        if not (staging / name).is_file() or (staging / name).stat().st_size < size
+    ]
+    if missing:
+        raise OSError(
+            f"{socket.gethostname()}, the first rank's node, does not see {', '.join(missing[:3])} of {len(written)} "
+            "files, which other ranks say they have written: their nodes see another folder under this path; set "
+            "output to storage that all of them share"
+        )
 
 
 def _not_written(folder: Path, error: BaseException) -> CheckpointError:

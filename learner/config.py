@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Advantage = Literal["group", "mean", "leave_one_out", "none"]
+Advantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
 Aggregation = Literal["sequence", "token", "constant"]
 Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask"]
 Divergence = Literal["none", "k1", "k2", "k3"]
-Loss = Literal["clipped", "gspo", "cispo", "reinforce"]
-Name = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "decoupled_ppo", "reinforce"]
+TokenDivergence = Literal["tv", "kl"]
+Loss = Literal["clipped", "gspo", "cispo", "sapo", "dppo", "reinforce"]
+Name = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "dppo", "maxrl", "decoupled_ppo", "reinforce"]
 
 # An objective's name fixes these parts as its paper does; any of them can be overridden by its own key.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -26,6 +27,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_high": 4e-4,
     },
     "cispo": {"loss": "cispo", "advantage": "group", "aggregation": "token", "clip_low": 1.0, "clip_high": 4.0},
+    "sapo": {"loss": "sapo", "advantage": "group", "aggregation": "sequence"},
+    "dppo": {"loss": "dppo", "advantage": "group", "aggregation": "token"},
+    "maxrl": {"loss": "clipped", "advantage": "mean_normalised", "aggregation": "token"},
     "decoupled_ppo": {
         "loss": "clipped",
         "advantage": "group",
@@ -54,7 +58,9 @@ class ObjectiveConfig(BaseModel):
     )
     loss: Loss = Field(default="clipped", description="per-token (or, for gspo, per-sequence) surrogate")
     advantage: Advantage = Field(
-        default="group", description="baseline: group mean and std, group mean, leave-one-out mean, or the bare reward"
+        default="group",
+        description="baseline and scale: group mean and std, group mean, leave-one-out mean, group mean by itself "
+        "(MaxRL), or the bare reward",
     )
     aggregation: Aggregation = Field(
         default="sequence",
@@ -72,6 +78,28 @@ class ObjectiveConfig(BaseModel):
         default=None,
         gt=1,
         description="bound on ratio x |advantage| for negative advantages (dual-clip PPO); null = none",
+    )
+    divergence: TokenDivergence = Field(
+        default="tv",
+        description="loss dppo: how far a token's probability has moved: total variation or Kullback-Leibler "
+        "divergence between sampling it and not",
+    )
+    divergence_bound: float = Field(
+        default=0.2,
+        gt=0,
+        description="loss dppo: a token that has moved so far in the direction of its advantage is left out",
+    )
+    gate_positive: float = Field(
+        default=1.0, gt=0, description="loss sapo: temperature of the gate where the advantage is positive"
+    )
+    gate_negative: float = Field(
+        default=1.05, gt=0, description="loss sapo: temperature of the gate where it is negative; more fades faster"
+    )
+    log_ratio_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the squared log-ratio to the old policy, per nat squared, which is taken off the "
+        "objective of every token",
     )
     correction: Correction = Field(
         default="none",
@@ -120,7 +148,7 @@ class ObjectiveConfig(BaseModel):
     @property
     def zero_advantage_is_silent(self) -> bool:
         """Whether a completion with advantage 0 has no gradient, so that the step may skip it."""
-        return self.kl == "none" and self.entropy_coefficient == 0.0
+        return self.kl == "none" and self.entropy_coefficient == self.log_ratio_penalty == 0.0
 
 
 class OptimizerConfig(BaseModel):

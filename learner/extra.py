@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from learner.errors import CheckpointError
-from learner.files import write_atomically
+from learner.files import sha256_of, write_atomically
 
 META = "learner.json"
 #: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.
@@ -27,13 +27,21 @@ def checkpoints(parent: Path) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if found[step].is_dir()}
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, as far as the names and sizes of its files tell; None where nothing is."""
+def damage(folder: Path, *, contents: bool = False) -> str | None:
+    """What is wrong with a checkpoint, as far as the names and sizes of its files tell; None where nothing is.
+
+    Args:
+        folder: the checkpoint.
+        contents: read every file, too, and compare its hash with that of when it was written.
+    """
     try:
-        files = read_meta(folder).get("files", {})
-        for name, size in files.items():
+        meta = read_meta(folder)
+        for name, size in meta.get("files", {}).items():
             if (found := (folder / name).stat().st_size) != size:
                 return f"{name} has {found} bytes of {size}"
+        for name, digest in meta.get("sha256", {}).items() if contents else ():  # those of earlier releases have none
+            if sha256_of(folder / name) != digest:
+                return f"{name} holds other bytes than were written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from learner.algorithms.divergences import kl_estimate
 from learner.algorithms.loss import TokenQuantities, old_logprobs, token_weights
-from learner.algorithms.objectives import sequence_mean
+from learner.algorithms.objectives import sequence_mean, token_divergence
 from learner.algorithms.samples import Sample
 from learner.batch import Completion
 from learner.config import ObjectiveConfig
@@ -38,8 +38,8 @@ STATISTICS: dict[str, str] = {
     "ratio_min": "smallest ratio pi / pi_old of a trained token; with gspo that of its sequence, s_i",
     "ratio_mean": "mean of the same",
     "ratio_max": "largest of the same",
-    "clip_fraction_low": "share of trained tokens on which the bound 1 - clip_low acts",
-    "clip_fraction_high": "share of trained tokens on which the bound 1 + clip_high acts",
+    "clip_fraction_low": "share of trained tokens on which the lower bound acts (dppo: divergence_bound)",
+    "clip_fraction_high": "share of trained tokens on which the upper bound acts (dppo: divergence_bound)",
     "weight_mean": "mean weight that correction and age give to a trained token; 1 without either",
     "masked_fraction": "share of trained tokens to which correction or age give the weight 0",
     "effective_sample_size": "(sum r)^2 / (T sum r^2) of the ratios policy / behaviour, 0..1",
@@ -239,8 +239,12 @@ def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) ->
 def _clipped(x: TokenRecord, o: ObjectiveConfig) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Whether the lower and the upper bound act on each token, [T] each."""
     low, high = x.ratio < 1 - o.clip_low, x.ratio > 1 + o.clip_high
-    if o.loss == "reinforce":
+    if o.loss in ("reinforce", "sapo"):
         return np.zeros_like(low), np.zeros_like(high)
+    if o.loss == "dppo":
+        logp = torch.from_numpy(x.logp)
+        moved = token_divergence(logp, logp - torch.from_numpy(x.ratio).log(), o.divergence).numpy()
+        low, high = (x.ratio < 1) & (moved > o.divergence_bound), (x.ratio > 1) & (moved > o.divergence_bound)
     if o.loss == "cispo":  # bounds the weight, whatever the sign of the advantage
         return low, high
     return low & (x.advantages < 0), high & (x.advantages > 0)

@@ -46,7 +46,7 @@ def last_program(response: str, entry: str = "") -> str | None:
     what they print. Of several, one that defines `entry` comes before an example of its use. A response that was cut
     off within its last program has none: what stands before it was a draft.
     """
-    found = list(deque(_all_blocks(response), _MAX_BLOCKS))
+    found = list(deque(all_blocks(response), _MAX_BLOCKS))
     if found and not found[-1].closed:
         cut = found.pop()
         if cut.python or (not cut.tag and not any(block.python for block in found)):
@@ -60,10 +60,10 @@ def last_program(response: str, entry: str = "") -> str | None:
 
 def fenced_blocks(text: str) -> Iterator[str]:
     """The contents of the closed fenced blocks of a text."""
-    return (block.text for block in _all_blocks(text) if block.closed)
+    return (block.text for block in all_blocks(text) if block.closed)
 
 
-def _all_blocks(text: str) -> Iterator[Block]:
+def all_blocks(text: str) -> Iterator[Block]:
     """The fenced blocks of a text; the last may be without its end.
 
     Fences are CommonMark's: the closing one may be longer, and what indents the opening one (in a list, say) is taken

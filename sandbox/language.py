@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections import Counter
 from typing import Any
 
 from sandbox.errors import UnknownLanguageError
@@ -53,6 +54,7 @@ _SCRIPTS = {
 _LATIN = ("en", "fr", "de", "es", "it", "pt", "nl", "sv", "da", "fi", "pl", "cs", "ro", "hu", "tr", "vi", "id", "ca")
 # Written without spaces between words: every character counts as one.
 _SPACELESS = ("CJK", "HIRAGANA", "KATAKANA", "THAI")
+_EAST_ASIAN = dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA"), "EAST ASIAN")
 
 
 def require(language: str) -> None:
@@ -77,11 +79,7 @@ def require(language: str) -> None:
 
 def consistency(response: str, language: str) -> float:
     """Share of the words of the reasoning that are in `language`, from 0 to 1; 0 if there are no words."""
-    reasoning, tag, _ = response.partition("</think>")
-    text = reasoning.removeprefix("<think>") if tag else response
-    for pattern in _NOT_PROSE:
-        text = pattern.sub(" ", text)
-    sentences = [_words(sentence, language) for sentence in _SENTENCE.findall(text)]
+    sentences = [_words(sentence, language) for sentence in _SENTENCE.findall(_prose(response))]
     total = sum(map(len, sentences))
     if total == 0:
         return 0.0
@@ -92,6 +90,23 @@ def consistency(response: str, language: str) -> float:
     # What nobody can tell takes the share of the rest; alone it is given the benefit of the doubt.
     rest = total - unsure
     return (right + unsure * (right / rest if rest else 1.0)) / total
+
+
+def scripts(response: str) -> Counter[str]:
+    """How many words of the reasoning are in which script; needs no detector, and so tells no Latin languages apart.
+
+    Chinese characters and kana count as one script, EAST ASIAN: Japanese is written in both.
+    """
+    return Counter(_EAST_ASIAN.get(script, script) for _, script in _words(_prose(response), ""))
+
+
+def _prose(response: str) -> str:
+    """The reasoning, or all of a response that has no mark of its end, without code and mathematics."""
+    reasoning, tag, _ = response.partition("</think>")
+    text = reasoning.removeprefix("<think>") if tag else response
+    for pattern in _NOT_PROSE:
+        text = pattern.sub(" ", text)
+    return text
 
 
 def _in_language(sentences: list[list[str]], language: str) -> tuple[int, int]:

@@ -52,6 +52,8 @@ class RegisteredVerifier:
         cache_key: what of a response decides its grade, besides reference and prompt. Submissions with the same key are
             checked once.
         reference_keys: every key of a reference that the function reads; None means: any.
+        check_reference: raises BadReferenceError where the reference of a submission cannot be used, whatever the
+            response; None means: it is known only when something is verified.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RegisteredVerifier:
     fast_path: Callable[..., Any] | None = None
     cache_key: Callable[..., str] | None = None
     reference_keys: frozenset[str] | None = None
+    check_reference: Callable[[Submission], object] | None = None
 
 
 _verifiers: dict[str, RegisteredVerifier] = {}
@@ -75,6 +78,7 @@ def verifier(
     fast_path: Callable[[Submission], Grade | None] | None = None,
     cache_key: Callable[[Submission], str] | None = None,
     reference_keys: Iterable[str] | None = None,
+    check_reference: Callable[[Submission], object] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under `name`.
 
@@ -94,7 +98,9 @@ def verifier(
         known = _verifiers.get(name)
         if known is not None and _origin(known.function) != _origin(function):
             raise DuplicateVerifierError(f"verifier {name!r} is already {_origin(known.function)}; choose another name")
-        _verifiers[name] = RegisteredVerifier(name, function, kind, warm_up, fast_path, cache_key, keys)
+        _verifiers[name] = RegisteredVerifier(
+            name, function, kind, warm_up, fast_path, cache_key, keys, check_reference
+        )
         return function
 
     return register

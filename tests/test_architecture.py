@@ -22,14 +22,14 @@ FORBIDDEN = {
 #: The floors of `actors`; a file imports from its own and from those below.
 FLOORS = {
     9: {"cli", "commands"},
-    8: {"run", "folder", "export", "chat"},
+    8: {"run", "folder", "export", "chat", "pipeline"},
     7: {"stages", "fleet", "doctor", "planning"},
     6: {"control"},
     5: {"roles"},
     4: {"engines"},
-    3: {"replay", "weights", "tasks", "models"},
+    3: {"replay", "weights", "tasks", "models", "curation"},
     2: {"transport", "config", "report"},
-    1: {"events", "membership", "observability", "errors", "deadline", "process", "concurrency"},
+    1: {"events", "membership", "observability", "errors", "deadline", "process", "concurrency", "storage"},
 }
 FLOOR_OF = {f"actors.{room}": floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -16,6 +16,7 @@ def chaos(
     seed: Annotated[int, typer.Option(help="Which faults, when, and whom they hit.")] = 0,
     generators: Annotated[int, typer.Option(min=1, help="Synthetic generators.")] = 200,
     verifiers: Annotated[int, typer.Option(min=1, help="Verifiers, each in a process of its own.")] = 2,
+    shards: Annotated[int, typer.Option(min=1, help="Shards of the replay (replay.shards).")] = 1,
     real: Annotated[
         Path | None, typer.Option(metavar="RECIPE", help="Run this recipe instead, with its engines and its learner.")
     ] = None,
@@ -42,7 +43,8 @@ def chaos(
     what = f"{generators} generators" if real is None else str(real)
     console.print(f"{what}, {minutes:g} min, seed {seed}; run folder: {folder}", soft_wrap=True)
     if real is None:
-        recipe = fleet_recipe(folder, [("generators.count", generators), ("verifiers.count", verifiers)])
+        counts = {"generators.count": generators, "verifiers.count": verifiers, "replay.shards": shards}
+        recipe = fleet_recipe(folder, list(counts.items()))
         outcome = unleash(recipe, folder, folder / "models", Pace(), 60 * minutes, seed)
     else:
         outcome = unleash_real(real, folder, load(real).replay.max_staleness, 60 * minutes, seed)

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +29,17 @@ def doctor(
     nccl: Annotated[
         Path | None, typer.Option(help="Judge the network by this report of nccl-tests (broadcast_perf -J) alone.")
     ] = None,
-    at_least: Annotated[float, typer.Option(min=0.0, help="With --nccl: the slowest that will do (GB/s).")] = 0.0,
+    preflight: Annotated[
+        bool,
+        typer.Option(help="Run nccl-tests over the ranks of the recipe's Ray cluster, and judge the network by it."),
+    ] = False,
+    at_least: Annotated[
+        float, typer.Option(min=0.0, help="With --nccl or --preflight: the slowest broadcast that will do (GB/s).")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Check isolation, disks, shared memory, ports, clock, packages, GPUs and the network, and say what to do.
+    """Check isolation, disks, checkpoints, shared memory, ports, clock, packages, GPUs and network, and say what to do.
 
     What the network can carry is left in bandwidth.json of the recipe's output folder, where runs read it. Exit code 1
     where a check has failed.
@@ -41,7 +48,14 @@ def doctor(
     from actors.doctor.findings import Fitness, examine
 
     tree = load(recipe, overrides or ())
-    found = examine({"network": partial(_nccl, tree, nccl, at_least)} if nccl else _checks(tree))
+    if nccl is not None and preflight:
+        raise RecipeError("--nccl judges a report, and --preflight makes one: give one of them")
+    if nccl is not None:
+        found = examine({"network": partial(_judged, tree, _read(nccl), str(nccl), at_least)})
+    elif preflight:
+        found = examine(_preflight(tree, at_least))
+    else:
+        found = examine(_checks(tree))
     if as_json:
         typer.echo(json.dumps({name: asdict(finding) for name, finding in found.items()}, indent=2))
     else:
@@ -51,7 +65,8 @@ def doctor(
 
 
 def _checks(tree: "Recipe") -> "dict[str, Check]":
-    from actors.doctor import machine
+    from actors.doctor import disk, machine
+    from actors.doctor.findings import without
     from actors.transport.address import resolve
 
     node = resolve(tree.network, tree.ray.address is not None)
@@ -59,17 +74,20 @@ def _checks(tree: "Recipe") -> "dict[str, Check]":
     return {
         "packages": partial(machine.versions, _locked()),
         "isolation": partial(machine.isolation, tree),
-        "output folder": partial(machine.disk, tree.output),
+        "output folder": partial(disk.disk, tree.output),
+        "checkpoint": partial(disk.checkpoint, tree),
         "shared memory": machine.shared_memory,
         "ports": partial(machine.ports, tree, node),
-        "GPUs": partial(machine.gpus, tree),
-        "network": partial(_gloo, tree),
+        "GPUs": without("torch") or partial(machine.gpus, tree),
+        "network": without("torch") or partial(_gloo, tree),
         "clock": partial(machine.clock, *began),
     }
 
 
 def _locked() -> dict[str, str]:
-    """The versions of the lock of a checkout; none in an installed package."""
+    """The versions of the lock of a checkout; none in an installed package, or where there is no torch."""
+    if find_spec("torch") is None:
+        return {}
     import torch
 
     name = "cuda.lock" if torch.version.cuda else "cpu.lock"
@@ -90,23 +108,46 @@ def _gloo(tree: "Recipe") -> "Finding":
         found = Bandwidth(bytes_per_second=rate, message_bytes=broadcast.MESSAGE_BYTES, measured="Gloo, one machine")
         found.write(tree.output)
         return Finding(Fitness.OK, measured)
-    return Finding(Fitness.WARNING, measured, "the recipe's weights go by NCCL: run deploy/preflight, and --nccl on it")
+    return Finding(Fitness.WARNING, measured, "the recipe's weights go by NCCL: run deploy/preflight")
 
 
-def _nccl(tree: "Recipe", file: Path, at_least: float) -> "Finding":
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"--nccl: {file} cannot be read ({error.strerror})") from error
+
+
+def _preflight(tree: "Recipe", at_least: float) -> "dict[str, Check]":
+    if find_spec("ray") is None:
+        raise RecipeError("--preflight needs Ray: install leeway-rl with its extra `cuda`")
+    from actors.doctor.preflight import ALL_REDUCE, BROADCAST, measured
+
+    reports = measured(tree)
+    return {
+        "broadcast": partial(_judged, tree, reports[BROADCAST], BROADCAST, at_least),
+        "all-reduce": partial(_arrived, tree, reports[ALL_REDUCE], ALL_REDUCE),
+    }
+
+
+def _judged(tree: "Recipe", report: bytes, name: str, at_least: float) -> "Finding":
+    """A report of `broadcast_perf`, kept where it is good enough."""
     from actors.doctor.findings import Finding, Fitness
     from actors.weights.bandwidth import of_nccl_tests
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"--nccl: {file} cannot be read ({error.strerror})") from error
-    found = of_nccl_tests(data, tree.weights.bucket_bytes, str(file))
-    measured = f"{found.bytes_per_second / 1e9:.2f} GB/s at {found.message_bytes / 2**20:.0f} MiB"
+    found = of_nccl_tests(report, tree.weights.bucket_bytes, name)
     if found.bytes_per_second < 1e9 * at_least:
-        return Finding(Fitness.FAILED, measured, f"--at-least {at_least:g}: look at NCCL_DEBUG=INFO for what it chose")
+        advice = f"--at-least {at_least:g}: look at NCCL_DEBUG=INFO for what it chose"
+        return Finding(Fitness.FAILED, found.described(), advice)
     found.write(tree.output)
-    return Finding(Fitness.OK, measured)
+    return Finding(Fitness.OK, found.described())
+
+
+def _arrived(tree: "Recipe", report: bytes, name: str) -> "Finding":
+    from actors.doctor.findings import Finding, Fitness
+    from actors.weights.bandwidth import of_nccl_tests
+
+    return Finding(Fitness.OK, of_nccl_tests(report, tree.weights.bucket_bytes, name).described())
 
 
 def _table(found: "dict[str, Finding]") -> Table:

@@ -44,7 +44,7 @@ def replay(
         def say(text: str) -> None:
             console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
-        for step in retrain(plan, Journal.read(folder), say):
+        for step in retrain(plan, Journal.read(folder, plan.eras[-1].recipe.replay.shards), say):
             found.append(step)
             if step.compared:
                 say(f"step {step.step}: {_compared(step)}")

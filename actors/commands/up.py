@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,14 +27,17 @@ def up(
     ],
     join: Annotated[
         str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Replay of the run to join; none for the replay itself."),
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="Replay of the run to join, with commas between its shards; none for the replay itself.",
+        ),
     ] = None,
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Unique name in the run; default: ROLE-HOST-RANDOM.")] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Its logs and checkpoints; default: a folder in the recipe's output.")
     ] = None,
-    rank: Annotated[int, typer.Option(min=0, help="Of a learner among its peers.")] = 0,
+    rank: Annotated[int, typer.Option(min=0, help="Of a learner among its peers, of a shard of the replay.")] = 0,
     patience: Annotated[
         float, typer.Option(min=1, help="It ends where the replay has not answered for so long (s).")
     ] = 600.0,
@@ -55,7 +59,7 @@ def up(
     from learner.files import write_atomically
 
     tree = load(recipe, overrides or ())
-    _require(tree.learner.ranks, role, join, rank)
+    _require({"learner": tree.learner.ranks, "replay": tree.replay.shards}, role, join, rank)
     if role == "verifier" and tree.preferences is not None and tree.preferences.reward_model is None:
         raise RecipeError(
             "preferences: a verifier that joins does not see the run's folder; name a trained model in "
@@ -88,13 +92,18 @@ def up(
             os._exit(error.exit_code)  # whatever its threads wait for
 
 
-def _require(ranks: int, role: str, join: str | None, rank: int) -> None:
+def _require(ranks: Mapping[str, int], role: str, join: str | None, rank: int) -> None:
     if (join is None) != (role == "replay"):
         raise RecipeError("--join: every role but the replay joins one, as in --join tcp://10.0.0.1:5555")
-    if join is not None and not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", join):
-        raise RecipeError(f"--join: {join!r} is no address such as tcp://10.0.0.1:5555")
-    if rank and (role != "learner" or rank >= ranks):
-        raise RecipeError(f"--rank: {rank} is no rank of a {role}; learner.ranks is {ranks}")
+    shards = join.split(",") if join is not None else []
+    for address in shards:
+        if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", address):
+            raise RecipeError(f"--join: {address!r} is no address such as tcp://10.0.0.1:5555")
+    if shards and len(shards) != ranks["replay"]:
+        raise RecipeError(f"--join: {len(shards)} addresses, and replay.shards is {ranks['replay']}")
+    if rank and rank >= ranks.get(role, 1):
+        counts = f"learner.ranks is {ranks['learner']}, and replay.shards {ranks['replay']}"
+        raise RecipeError(f"--rank: {rank} is no rank of a {role}; {counts}")
 
 
 def name_of(role: str, rank: int, given: str | None) -> str:
@@ -103,6 +112,7 @@ def name_of(role: str, rank: int, given: str | None) -> str:
     Raises:
         RecipeError: the given one is no name.
     """
+    from actors.control import supervisor
     from actors.membership import NAME
 
     if given is not None:
@@ -110,6 +120,6 @@ def name_of(role: str, rank: int, given: str | None) -> str:
             raise RecipeError(f"--name: {given!r} is no name: use letters, digits, dots and dashes")
         return given
     if role in ("learner", "replay"):
-        return role if rank == 0 else f"{role}-rank-{rank}"
+        return supervisor.name_of(role, rank, 0)
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:40]
     return f"{role}-{host}-{secrets.token_hex(3)}"

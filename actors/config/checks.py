@@ -9,13 +9,16 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
+from actors.config.base import Location
 from actors.config.model import FolderModel, TinyModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, DatasetSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, Gsm8kSource, JsonlSource
+from actors.errors import LeewayError
+from actors.storage.inputs import below, local
 from sandbox import language
 from sandbox.errors import SandboxError, UnknownVerifierError
 from sandbox.registry import lookup
@@ -28,7 +31,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
@@ -36,16 +39,31 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     ]
 
 
-def unusable_verifier(name: str) -> str | None:
-    """Why no task with an answer can be verified by `name`; None where one can."""
+def _trackers(recipe: Recipe) -> Iterator[str]:
+    """Each is imported under the name by which it is asked for."""
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            yield f"trackers: {name} is not installed; pip install 'leeway-rl[{name}]', or leave it out"
+
+
+def unknown_verifier(name: str) -> str | None:
+    """Why there is no such verifier; None where there is."""
     try:
-        keys = lookup(name).reference_keys
+        lookup(name)
     except UnknownVerifierError as error:
         return str(error)
+    return None
+
+
+def unusable_verifier(name: str) -> str | None:
+    """Why no task with an answer alone can be verified by `name`; None where one can."""
+    if unknown := unknown_verifier(name):
+        return unknown
+    keys = lookup(name).reference_keys
     if keys is None or "answer" in keys:
         return None
     read = ", ".join(sorted(keys))
-    return f"{name} reads {read}, and a task of a file has an `answer` alone; use math, numeric or exact"
+    return f"{name} reads {read}, and a task of such a source has an `answer` alone; use math, numeric or exact"
 
 
 def _output(recipe: Recipe) -> Iterator[str]:
@@ -73,7 +91,8 @@ def _verifiers(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
         if not isinstance(source, JsonlSource | Gsm8kSource | DatasetSource):
             continue
-        if unusable := unusable_verifier(source.verifier):
+        known = unknown_verifier if isinstance(source, JsonlSource) else unusable_verifier
+        if unusable := known(source.verifier):
             yield f"tasks.sources.{number}.verifier: {unusable}"
 
 
@@ -87,7 +106,7 @@ def _language(recipe: Recipe) -> Iterator[str]:
 
 def _data_files(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, JsonlSource | Gsm8kSource):
+        if isinstance(source, JsonlSource | Gsm8kSource | CodeSource) and source.path is not None:
             yield from _unreadable(f"tasks.sources.{number}.path", source.path)
 
 
@@ -95,9 +114,9 @@ def _cold_start(recipe: Recipe) -> Iterator[str]:
     cold = recipe.cold_start
     if cold is None:
         return
-    if isinstance(cold.traces, Path):
+    if cold.traces != "addition":
         for problem in _unreadable("cold_start.traces", cold.traces):
-            meant = difflib.get_close_matches(cold.traces.name, ["addition"])
+            meant = difflib.get_close_matches(str(cold.traces).rpartition("/")[2], ["addition"])
             yield f"{problem}; did you mean addition?" if meant else problem
     elif not any(isinstance(source, AdditionSource) for source in recipe.tasks.sources):
         yield "cold_start.traces: addition is for sums, and tasks.sources has no source `addition`; name a file"
@@ -113,7 +132,12 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
         yield from _unreadable("preferences.pairs", recipe.preferences.pairs)
 
 
-def _unreadable(key: str, path: Path) -> Iterator[str]:
+def _unreadable(key: str, location: Location) -> Iterator[str]:
+    try:
+        path = local(location)
+    except LeewayError as error:
+        yield f"{key}: {error}"
+        return
     if not os.access(path, os.F_OK):
         yield f"{key}: there is no file {path}"
     elif not path.is_file():
@@ -126,11 +150,14 @@ def _model(recipe: Recipe) -> Iterator[str]:
     model = recipe.model
     if not isinstance(model, FolderModel):
         return
-    if model.folder:
+    folder = model.uri or model.folder
+    if folder:
         try:
-            _configuration(model.folder)
+            _configuration(folder)
         except (OSError, ValueError) as error:
             yield f"model.path: {model.path} holds no config.json that can be read ({error}); give a model folder"
+        except LeewayError as error:
+            yield f"model.path: {error}"
     elif not model.may_be_on_hub:
         yield f"model.path: there is no folder {model.path}; give an existing one, or a name on the hub"
 
@@ -174,10 +201,10 @@ def _contexts(recipe: Recipe) -> Iterator[tuple[str, int]]:
             yield "generators.vllm.max_model_len", vllm.max_model_len
     if isinstance(recipe.model, TinyModel):
         yield "model.max_length", recipe.model.max_length
-    elif isinstance(recipe.model, FolderModel) and (folder := recipe.model.folder):
+    elif isinstance(recipe.model, FolderModel) and (folder := recipe.model.uri or recipe.model.folder):
         try:
             found = _configuration(folder)
-        except (OSError, ValueError):
+        except (OSError, ValueError, LeewayError):
             return  # which `_model` says
         positions = found.get("max_position_embeddings")
         # scaled positions reach further, by rules that each kind of scaling has of its own
@@ -191,8 +218,8 @@ def _scales(found: dict[str, Any]) -> bool:
     return bool(rope) and not (isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "default")
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _configuration(folder: Location) -> dict[str, Any]:
+    found = json.loads(local(below(folder, "config.json")).read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     return found

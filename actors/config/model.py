@@ -4,18 +4,29 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from actors.config.base import Section
+from actors.config.base import Section, require_no_secret
+from actors.storage.uris import Uri, is_uri
 
 _HEAD_SIZES = (32, 64, 80, 96, 112, 128)  # what vLLM's attention supports on CPUs
 
 
 class FolderModel(Section):
-    """A Hugging Face folder, or a name on the hub where there is network."""
+    """A Hugging Face folder, a URI of one, or a name on the hub where there is network."""
 
     kind: Literal["folder"] = "folder"
-    path: str = Field(description="folder with config.json, weights and tokenizer; or a name on the hub")
+    path: str = Field(description="folder with config.json, weights and tokenizer; its URI; or a name on the hub")
+
+    @field_validator("path")
+    @classmethod
+    def _shows_no_secret(cls, path: str) -> str:
+        return require_no_secret(path)
+
+    @property
+    def uri(self) -> Uri | None:
+        """The path, where it is a URI, which each process resolves for itself."""
+        return Uri(self.path) if is_uri(self.path) else None
 
     @property
     def folder(self) -> Path | None:
@@ -26,7 +37,7 @@ class FolderModel(Section):
     @property
     def may_be_on_hub(self) -> bool:
         """Whether the path reads as OWNER/NAME, which the hub may know where there is no such folder."""
-        return not self.path.startswith((".", "/", "~")) and self.path.count("/") == 1
+        return self.uri is None and not self.path.startswith((".", "/", "~")) and self.path.count("/") == 1
 
 
 class TinyModel(Section):

@@ -18,7 +18,9 @@ class PortsConfig(Section):
         "the connections that Gloo and NCCL open between ranks do not keep to it",
     )
     status: int = Field(0, ge=0, le=65535, description="port of the status page and /targets; 0 picks a free one")
-    replay: int = Field(0, ge=0, le=65535, description="port of the replay; 0 picks a free one")
+    replay: int = Field(
+        0, ge=0, le=65535, description="port of the replay, and with replay.shards those after it; 0 picks free ones"
+    )
 
     @model_validator(mode="after")
     def _range_is_one(self) -> "PortsConfig":

@@ -1,6 +1,7 @@
 """One recipe is one run: the root of the configuration tree."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,7 @@ from actors.config.base import Section
 from actors.config.cluster import AutoscaleConfig, MembershipConfig, RayConfig
 from actors.config.model import ModelConfig
 from actors.config.network import NetworkConfig
+from actors.config.observables import ObservablesConfig
 from actors.config.roles import (
     ControllerConfig,
     EvaluationConfig,
@@ -17,10 +19,12 @@ from actors.config.roles import (
     VerifiersConfig,
     WeightsConfig,
 )
-from actors.config.stages import ColdStartConfig, PreferencesConfig
+from actors.config.stages import ColdStartConfig, PreferencesConfig, SampleConfig
 from actors.config.tasks import TasksConfig
 from learner.config import LearnerConfig
 from sandbox.config import RewardConfig, SandboxConfig
+
+TrackerName = Literal["wandb", "mlflow", "trackio"]
 
 
 class Recipe(Section):
@@ -33,8 +37,16 @@ class Recipe(Section):
     model: ModelConfig = Field(description="the model that is trained")
     tasks: TasksConfig = Field(description="training and held-out tasks")
     rewards: RewardConfig = Field(default_factory=RewardConfig, description="parts of the reward and their weights")
+    observables: ObservablesConfig = Field(
+        default_factory=ObservablesConfig, description="what is counted in completions beside their rewards"
+    )
     preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
+    sample: SampleConfig | None = Field(
+        None,
+        description="rejection sampling with steps: 0: completions of training tasks are sampled, verified and "
+        "curated into curated.jsonl, in place of evaluations",
+    )
     generators: GeneratorsConfig = Field(
         default_factory=GeneratorsConfig, description="the pool that generates completions"
     )
@@ -49,6 +61,11 @@ class Recipe(Section):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="addresses and ports of all processes")
     membership: MembershipConfig = Field(default_factory=MembershipConfig, description="who counts as alive")
     ray: RayConfig = Field(default_factory=RayConfig, description="the Ray cluster")
+    trackers: list[TrackerName] = Field(
+        default_factory=list,
+        description="where the numbers of the run go beside its TensorBoard files: wandb, mlflow, trackio, each an "
+        "extra of that name; one that fails or hangs has a gap, and costs the run nothing",
+    )
     autoscale: AutoscaleConfig | None = Field(
         None, description="size generators and verifiers while the run goes on; default: as many as count says"
     )
@@ -62,6 +79,8 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
+        if self.network.ports.replay + self.replay.shards > 65536:
+            raise ValueError("network.ports.replay must leave room below 65536 for replay.shards ports")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
@@ -84,6 +103,13 @@ class Recipe(Section):
                 "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "
                 "cold_start.supervised.patience or max_steps"
             )
+        if self.sample is not None and self.steps:
+            raise ValueError("sample is for fixed weights, so it needs steps: 0; sample in a run of its own")
+        if self.tasks.held_out == "all" and (self.steps or self.sample is not None or self.cold_start is not None):
+            raise ValueError(
+                "tasks.held_out: all leaves nothing to train on or to sample; give a number, or set steps: 0 without "
+                "cold_start and sample"
+            )
         if self.learner.device == "cuda" and not self.learner.gpus:
             raise ValueError("learner.device: cuda needs learner.gpus, which is 0: Ray shows a rank its GPUs alone")
         return self
@@ -99,7 +125,8 @@ class Recipe(Section):
     def seeded(self) -> bool:
         """Whether each completion is sampled with a seed of its own."""
         chosen = self.generators.seeded
-        return self.replay.max_staleness == 0 if chosen is None else chosen
+        fixed = self.replay.max_staleness == 0 or self.steps == 0
+        return fixed if chosen is None else chosen
 
     @property
     def cpus(self) -> float:

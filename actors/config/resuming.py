@@ -5,7 +5,7 @@ is in one of the two lists.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from actors.config.recipe import Recipe
@@ -18,8 +18,11 @@ FIXED = {
     "model": "the checkpoint holds the weights of that model; where a folder has only moved, change it in recipe.yaml",
     "tasks": "the checkpoint's position counts the tasks of these sources, and the held-out ones are of their split; "
     "where a file has only moved, change it in recipe.yaml",
+    "replay.shards": "journals, tasks and the checkpoint's position are shared out by it",
     "cold_start": "it is behind the checkpoint",
     "preferences": "the reward model is made before the first step",
+    "sample.tasks": "the sampling under way has that many",
+    "sample.samples": "the sampling under way has that many completions a task",
     "learner.lora": "the checkpoint holds adapters of that form, or none",
     "learner.objective.name": "it sets defaults alone, and recipe.yaml has every part by now; change the parts",
     "evaluation.sampling": "the accuracy before training was measured with it, and the one after must be comparable",
@@ -32,8 +35,11 @@ APPLIED = frozenset(
     {
         "steps",
         "checkpoint_every_steps",
+        "trackers",
         "tasks.max_prompt_tokens",
         "rewards",
+        "observables",
+        "sample",
         "preferences.reward_model",
         "preferences.weight",
         "preferences.clip",
@@ -78,6 +84,7 @@ APPLIED = frozenset(
         "weights",
         "evaluation.every_steps",
         "evaluation.samples",
+        "evaluation.keep_completions",
         "evaluation.samples_between",
         "evaluation.stall_seconds",
         "controller",
@@ -99,7 +106,12 @@ def decides(key: str) -> str | None:
 
 def changes(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, with both. A section that one of them lacks is one key, and so is a list."""
-    return dict(_changes("", before.model_dump(mode="json"), after.model_dump(mode="json")))
+    return changes_of(before.model_dump(mode="json"), after.model_dump(mode="json"))
+
+
+def changes_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """As `changes`, of two trees."""
+    return dict(_changes("", before, after))
 
 
 def _changes(key: str, before: Any, after: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:

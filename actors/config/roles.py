@@ -91,7 +91,8 @@ class GeneratorsConfig(Section):
     seeded: bool | None = Field(
         None,
         description="sample each completion with a seed of its own, which follows from run, task, version and its "
-        "position in the group; default: only where replay.max_staleness is 0, since no other run can be repeated",
+        "position in the group; default: only where replay.max_staleness or steps is 0, since no other run can be "
+        "repeated",
     )
 
 
@@ -144,6 +145,13 @@ class ReplayConfig(Section):
     verify_attempts: int = Field(
         3, ge=1, description="attempts after which a group whose verification breaks is dropped"
     )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that hold groups, each with a journal and a share of every batch of its own, so that "
+        "one can die and come back while the others serve; divides groups_per_batch",
+    )
     max_message_bytes: int = Field(256 * 2**20, ge=2**16, description="largest message that is accepted (bytes)")
     journal: JournalConfig = Field(
         default_factory=JournalConfig, description="what a replay that dies is brought back from"
@@ -155,6 +163,15 @@ class ReplayConfig(Section):
         "there are none, since the learner waits rather than outrun a group; mask: they stay, and tokens over it "
         "get no weight",
     )
+
+    @model_validator(mode="after")
+    def _shares_are_equal(self) -> Self:
+        if self.groups_per_batch % self.shards:
+            raise ValueError(
+                f"replay.shards must divide replay.groups_per_batch; {self.groups_per_batch} groups cannot be shared "
+                f"by {self.shards}"
+            )
+        return self
 
     def oldest_trained(self, version: int) -> int | None:
         """The oldest version whose tokens have weight at `version`; None where all that is delivered has."""
@@ -203,6 +220,11 @@ class EvaluationConfig(Section):
     )
     samples: int = Field(
         4, ge=1, le=4096, description="completions a task before and after training, for pass@1 and maj@k"
+    )
+    keep_completions: bool = Field(
+        False,
+        description="write every completion of the evaluation after training, with its verdict and where it is from, "
+        "to evaluation-after.jsonl",
     )
     samples_between: int = Field(1, ge=1, le=4096, description="completions a task in the evaluations between")
     sampling: EvaluationSamplingConfig = Field(

@@ -1,19 +1,19 @@
-"""What comes before the reinforcement learning: a cold start, and the learned part of the reward."""
+"""What stands beside the reinforcement learning: a cold start, the learned part of the reward, rejection sampling."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from actors.config.base import Section
+from actors.config.base import Location, Section
 from learner.config import SftConfig
 
 
 class ColdStartConfig(Section):
     """Supervised training before the reinforcement learning."""
 
-    traces: Literal["addition"] | Path = Field(
-        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and response"
+    traces: Literal["addition"] | Location = Field(
+        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and "
+        "response, or its URI"
     )
     examples: int = Field(20_000, ge=1, description="most examples that are read")
     development: int = Field(
@@ -40,19 +40,20 @@ class ColdStartConfig(Section):
 class PreferencesConfig(Section):
     """A scalar reward model (Bradley-Terry) beside the rules, as in the last stage of DeepSeek-R1."""
 
-    pairs: Path | None = Field(
+    pairs: Location | None = Field(
         None,
-        description="JSONL file with prompt (or messages), chosen and rejected, from which a reward model is trained "
-        "before anything else; held-out and development tasks are excluded",
+        description="JSONL file, or its URI, with prompt (or messages), chosen and rejected, from which a reward "
+        "model is trained before anything else; held-out and development tasks are excluded",
     )
-    reward_model: Path | None = Field(
+    reward_model: Location | None = Field(
         None,
-        description="instead of pairs: folder of a trained reward model, a Hugging Face sequence classifier with one "
-        "label and its tokenizer, such as the `reward-model` of another run",
+        description="instead of pairs: folder, or URI, of a trained reward model, a Hugging Face sequence classifier "
+        "with one label and its tokenizer, such as the `reward-model` of another run",
     )
-    base: Path | None = Field(
+    base: Location | None = Field(
         None,
-        description="model folder that the reward model starts from; default: the run's model before its cold start",
+        description="model folder, or its URI, that the reward model starts from; default: the run's model before its "
+        "cold start",
     )
     held_out: int = Field(
         64,
@@ -93,3 +94,62 @@ class PreferencesConfig(Section):
         if self.reward_model is not None and idle:
             raise ValueError(f"reward_model is trained already, so {' and '.join(idle)} would be ignored; leave out")
         return self
+
+
+class MixConfig(Section):
+    """Examples from elsewhere, such as general conversations, among the curated ones."""
+
+    path: Location = Field(description="JSONL file with prompt (or messages) and response")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="so much of what is written is from the file, as far as it has enough (share)"
+    )
+    examples: int | None = Field(None, ge=1, description="instead of share: so many are from the file, at most")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "MixConfig":
+        if (self.share is None) == (self.examples is None):
+            raise ValueError("give either share, of what is written, or examples, a number")
+        return self
+
+
+class CurationConfig(Section):
+    """Which sampled completions are kept; what DeepSeek-R1, section 2.3.3, keeps."""
+
+    min_accuracy: float = Field(1.0, ge=0, le=1, description="keep what the verifier gives at least this accuracy")
+    require_format: bool = Field(
+        True,
+        description="drop what is cut off at the token limit and, where rewards.format asks for one, what is not in it",
+    )
+    min_language: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="drop what has a smaller part `language`, where rewards.language asks for it (share of the words)",
+    )
+    max_paragraph_chars: int | None = Field(
+        4000, ge=1, description="drop what has a longer paragraph in its reasoning (characters); null: keep it"
+    )
+    code_blocks: Literal["any", "closed", "none"] = Field(
+        "closed",
+        description="code blocks in the reasoning. closed: drop what has a fence that nothing closes, or an empty "
+        "block; none: drop what has any block; any: keep all",
+    )
+    deduplicate: Literal["normalised", "exact"] = Field(
+        "normalised",
+        description="of responses to one prompt that are the same one is kept. exact: to the letter; normalised: but "
+        "for case, white space and punctuation",
+    )
+    max_per_task: int | None = Field(4, ge=1, description="most responses to one prompt; null: all")
+    mix: MixConfig | None = Field(None, description="examples from elsewhere that are mixed in")
+
+
+class SampleConfig(CurationConfig):
+    """Rejection sampling: completions of training tasks at fixed weights, and what is kept of them."""
+
+    tasks: int = Field(ge=1, description="training tasks, from the first one on")
+    samples: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="completions of each, sampled as generators.sampling says; all in samples-drawn.jsonl",
+    )

@@ -1,11 +1,10 @@
 """Where prompts come from, how they are formatted, and which of them are held out."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from actors.config.base import Section
+from actors.config.base import Location, Section
 
 AnswerForm = Literal["tag", "boxed", "last_number"]
 _ANSWER: Any = Field(
@@ -45,7 +44,7 @@ class JsonlSource(Source):
     """A file with one task a line: `prompt` or `messages`, `answer`, and optionally `verifier`."""
 
     source: Literal["jsonl"]
-    path: Path = Field(description="the file")
+    path: Location = Field(description="the file, or its URI")
     verifier: str = Field("math", description="verifier of the lines that name none")
     answer: AnswerForm = _ANSWER
 
@@ -54,9 +53,24 @@ class Gsm8kSource(Source):
     """A file in GSM8K's form: `question`, and `answer` whose last line is `#### number`."""
 
     source: Literal["gsm8k"]
-    path: Path = Field(description="the file")
+    path: Location = Field(description="the file, or its URI")
     verifier: str = Field("math", description="verifier that compares the answers")
     answer: AnswerForm = _ANSWER
+
+
+class CodeSource(Source):
+    """A file in the form of a set of programming problems; verified by the tests that stand in it."""
+
+    source: Literal["human_eval", "mbpp", "apps"] = Field(description="the set whose form the file has")
+    path: Location | None = Field(
+        None, description="the file, with one problem a line; default, for human_eval alone: the package human-eval's"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> "CodeSource":
+        if self.path is None and self.source != "human_eval":
+            raise ValueError(f"source: {self.source} needs `path`, the file with its problems")
+        return self
 
 
 class DatasetSource(Source):
@@ -75,7 +89,8 @@ class DatasetSource(Source):
 
 
 AnySource = Annotated[
-    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | DatasetSource, Field(discriminator="source")
+    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | DatasetSource,
+    Field(discriminator="source"),
 ]
 
 
@@ -90,7 +105,9 @@ class TasksConfig(Section):
     """The training and the held-out tasks of a run."""
 
     sources: list[AnySource] = Field(min_length=1, description="where tasks come from, mixed by weight")
-    held_out: int = Field(256, ge=1, description="number of held-out tasks, never trained on")
+    held_out: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        256, description="number of held-out tasks, never trained on; all: nothing is, which takes steps: 0"
+    )
     development: int = Field(
         128,
         ge=0,

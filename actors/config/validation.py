@@ -35,19 +35,23 @@ class Problem(NamedTuple):
     unknown: bool
 
 
-def problems(error: ValidationError) -> list[Problem]:
+def problems(error: ValidationError, root: type[BaseModel] = Recipe) -> list[Problem]:
     """What is wrong with each key, those that do not exist first.
 
     A missing key is left out where an unknown one is probably its misspelling.
+
+    Args:
+        error: what pydantic raised.
+        root: the kind of document that it was asked to read.
     """
     found: dict[str, list[str]] = {}
     unknown, meant = set(), set()
     for each in error.errors(include_url=False):
-        key = _key(each)
-        found.setdefault(key, []).append(_problem(each))
+        key = _key(each, root)
+        found.setdefault(key, []).append(_problem(each, root))
         if each["type"] == "extra_forbidden":
             unknown.add(key)
-            meant.add(keys.nearest(Recipe, each["loc"]))
+            meant.add(keys.nearest(root, each["loc"]))
     listed = [
         Problem(key, _either(texts), key in unknown)
         for key, texts in found.items()
@@ -81,16 +85,16 @@ def short(text: str) -> str:
     return text if len(text) <= _QUOTED else text[: _QUOTED - 1] + "…"
 
 
-def _key(error: Mapping[str, Any]) -> str:
+def _key(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """The dotted key that an error of pydantic's is about."""
     location = [part for part in error["loc"] if part != "[key]"]
-    key = keys.dotted(Recipe, location)
+    key = keys.dotted(root, location)
     if error["type"].startswith("union_tag_"):
         return f"{key}.{error['ctx']['discriminator']}".replace("'", "")
     return key
 
 
-def _problem(error: Mapping[str, Any]) -> str:
+def _problem(error: Mapping[str, Any], root: type[BaseModel]) -> str:
     """What pydantic found: what may stand there, and what was given."""
     context, message = error.get("ctx", {}), str(error["msg"])
     if "[key]" in error["loc"]:
@@ -99,7 +103,7 @@ def _problem(error: Mapping[str, Any]) -> str:
         case "missing" | "union_tag_not_found":
             return "is missing"
         case "extra_forbidden":
-            return _unknown(error["loc"])
+            return _unknown(error["loc"], root)
         case "invalid_key":
             return "keys are words"
         case "union_tag_invalid":
@@ -114,10 +118,10 @@ def _problem(error: Mapping[str, Any]) -> str:
     return f"{_WANTED.get(error['type'], wanted)}, not {quoted(error['input'])}"
 
 
-def _unknown(location: Sequence[str | int]) -> str:
-    near = keys.nearest(Recipe, location)
-    chosen = keys.variant(Recipe, location)
-    if chosen and (near is None or keys.is_of_another_variant(Recipe, location, near)):
+def _unknown(location: Sequence[str | int], root: type[BaseModel]) -> str:
+    near = keys.nearest(root, location)
+    chosen = keys.variant(root, location)
+    if chosen and (near is None or keys.is_of_another_variant(root, location, near)):
         tag, names = chosen
         return f"there is no such key; `{tag}` has {', '.join(names)}"
     return "there is no such key" + (f"; did you mean {near}?" if near else "")

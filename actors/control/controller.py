@@ -27,12 +27,13 @@ from actors.control.whereabouts import Whereabouts, forget, whereabouts
 from actors.control.wind_down import Budget, carry_out
 from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
-from actors.models import prepare
+from actors.models import located
 from actors.observability import metrics
 from actors.report import advice, health, page
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
+from actors.storage.mark import require_mark
 from actors.transport.keys import ensure_token
 from actors.weights.bandwidth import bandwidth
 
@@ -69,8 +70,12 @@ class Controller:
         step: int,
         starter: Starter,
         predecessor: Predecessor | None = None,
+        mark: str = "",
     ) -> None:
-        self._recipe, self._folder, self._models, self._checkpoint = recipe, folder, models, checkpoint
+        if mark:
+            require_mark(folder, mark, recipe.controller.startup_seconds)
+        self._recipe, self._folder, self._models = recipe, folder, models
+        self._checkpoint, self._mark = checkpoint, mark
         self._presence = enter(recipe, folder, "controller", "controller")
         metrics.RUN.info(overview.run_labels(recipe, folder))
         if (network := bandwidth(recipe.output)) is not None:
@@ -78,7 +83,7 @@ class Controller:
         self._stopping = threading.Event()
         self._starter, self._predecessor = starter, predecessor
         self._supervisor: Supervisor | None = None
-        self._coming: list[str] = []
+        self._coming: list[tuple[Supervised, str]] = []
         self._told, self._warned = 0.0, set[str]()
         resumed_at, midway = step if checkpoint else None, predecessor is not None
         recorder = RunRecorder(run_info(recipe, folder), resumed_at, continued=midway)
@@ -124,8 +129,8 @@ class Controller:
 
     def _start(self) -> None:
         recipe = self._recipe
-        model = prepare(recipe.model, self._models, recipe.seed)
-        self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint), self._starter)
+        model = located(recipe.model, self._models, recipe.seed)
+        self._supervisor = Supervisor(recipe, Storage(self._folder, model, self._checkpoint, self._mark), self._starter)
         self._watch.over(self._supervisor)
         if self._predecessor is None:
             self._begin(self._supervisor)
@@ -133,10 +138,10 @@ class Controller:
             self._take_over(self._supervisor, self._predecessor)
 
     def _begin(self, supervisor: Supervisor) -> None:
-        (replay,) = supervisor.fill("replay", 1)
-        if (described := supervisor.wait_ready(replay, self._stopping.is_set)) is None:
-            return
-        self._found_replay(described.address)
+        for shard in supervisor.fill("replay", self._scaling.count("replay")):
+            if (described := supervisor.wait_ready(shard, self._stopping.is_set)) is None:
+                return
+            self._found_replay(shard, described.address)
         for role in ("learner", "generator", "verifier"):
             supervisor.fill(role, self._scaling.count(role))
         for started in supervisor.processes():
@@ -156,17 +161,22 @@ class Controller:
         for role in ("replay", "learner", "generator", "verifier"):
             fresh = supervisor.fill(role, self._scaling.count(role) + leaving[role])
             if role == "replay":
-                (replay,) = fresh or [p for p in supervisor.processes() if p.role == role]
-                if not supervisor.replay and (described := supervisor.wait_ready(replay, self._stopping.is_set)):
-                    supervisor.replay = described.address
-                self._watch.replay.found(supervisor.replay)
-                if fresh:
-                    self._watch.lost_replay()
+                self._take_over_replay(supervisor, fresh)
             for started in fresh:
-                self._watch.recoveries.seen(role, started.name if role in POOLED else role, "died", now)
+                self._watch.recoveries.seen(role, _account(started), "died", now)
                 self._restarted(role, started.name, "it ended while there was no controller")
                 self._take_place(started.name, [started])
         self._say_where()
+
+    def _take_over_replay(self, supervisor: Supervisor, fresh: Collection[Supervised]) -> None:
+        for shard in [p for p in supervisor.processes() if p.role == "replay"]:
+            if not supervisor.shards[shard.rank]:
+                if (described := supervisor.wait_ready(shard, self._stopping.is_set)) is None:
+                    continue
+                supervisor.shards[shard.rank] = described.address
+            self._watch.shards[shard.rank].found(supervisor.shards[shard.rank])
+            if shard in fresh:
+                self._watch.lost_replay(shard.rank)
 
     def _restarted(self, role: str, name: str, reason: str) -> None:
         metrics.RESTARTS.labels(role).inc()
@@ -216,12 +226,12 @@ class Controller:
         """Raises RunError where no other process can take the place."""
         assert self._supervisor is not None
         name, role = exit_.process.name, exit_.process.role
-        account = name if role in POOLED else role  # the ranks of a learner are replaced together
+        account = _account(exit_.process)
         left = exit_.reason is None and role in POOLED  # of its own accord, as where its node is taken away
         if not left:
             self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
         if role == "replay":
-            self._watch.lost_replay()
+            self._watch.lost_replay(exit_.process.rank)
         if self._watch.last_report(name).ready:  # it may have come up and ended between two looks
             self._supervisor.was_up(exit_.process)
         fresh = self._supervisor.replace(exit_)
@@ -259,7 +269,7 @@ class Controller:
             log.warning("%s", error)
             return
         if fresh.role == "replay" and described is not None:
-            self._coming.append(described.address)  # which the thread that watches takes from there
+            self._coming.append((fresh, described.address))  # which the thread that watches takes from there
 
     def _try_vacancies(self) -> None:
         assert self._supervisor is not None
@@ -291,27 +301,27 @@ class Controller:
             ("reading the last counters", self._watch.tick),
             ("stopping the replay", lambda: stop(0.9, "replay")),
             ("recording the end", lambda: self._recording.add(Phase(name=end, detail=detail))),
-            ("closing the connection to the replay", self._watch.replay.close),
+            ("closing the connections to the replay", self._watch.close),
             ("closing the run's files", self._recording.close),
             ("taking away its address", lambda: forget(self._folder)),
             ("closing the status page", self._server.close),
         )
 
-    def _found_replay(self, address: str) -> None:
+    def _found_replay(self, shard: Supervised, address: str) -> None:
         assert self._supervisor is not None
-        moved = address != self._supervisor.replay
-        self._supervisor.replay = address
-        self._watch.replay.found(address)
-        self._supervisor.came_up("replay")
+        moved = address != self._supervisor.shards[shard.rank]
+        self._supervisor.shards[shard.rank] = address
+        self._watch.shards[shard.rank].found(address)
+        self._supervisor.came_up(shard.name)
         if moved:
             self._say_where()
             self._supervisor.tell_all()
 
     def _keep_in_touch(self) -> None:
-        """Take up a replay that has come up again, and let everybody know that there is a controller."""
+        """Take up shards of the replay that have come up again, and let everybody know that there is a controller."""
         assert self._supervisor is not None
         while self._coming:
-            self._found_replay(self._coming.pop())
+            self._found_replay(*self._coming.pop())
         if time.monotonic() - self._told > self._recipe.controller.orphan_seconds / WORDS:
             self._told = time.monotonic()
             self._supervisor.tell_all()
@@ -386,3 +396,8 @@ class Controller:
 
     def parts(self) -> dict[str, str]:
         return page.parts(self._recording.state, self.status())
+
+
+def _account(process: Supervised) -> str:
+    """Under whose name a fault is kept: the ranks of a learner are replaced together."""
+    return "learner" if process.role == "learner" else process.name

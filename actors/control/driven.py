@@ -16,6 +16,7 @@ from actors.control import environment
 from actors.control.placement import resources
 from actors.control.restarts import Restarts
 from actors.errors import RunError
+from actors.storage.mark import leave_mark
 from sandbox.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Driven:
         self._ray, self._recipe, self._folder, self._resume = ray, recipe, folder, (resume, step)
         self._screen, self._announce, self._interrupts = screen, announce, interrupts
         self._restarts = Restarts(recipe)
+        self._mark = leave_mark(folder)
         self._shown_at = -1.0
         self._url = ""
         self._patience = recipe.membership.timeout_seconds + recipe.controller.hang_seconds
@@ -67,7 +69,7 @@ class Driven:
 
         models = environment.models_folder(Path.cwd(), self._recipe.output)
         actor: Any = self._ray.remote(Controller)
-        arguments = (self._recipe, self._folder, models, *self._resume, RayStarter(), predecessor)
+        arguments = (self._recipe, self._folder, models, *self._resume, RayStarter(), predecessor, self._mark)
         wanted = dict(resources(self._recipe, "controller").custom)
         self._actor = actor.options(num_cpus=0, resources=wanted, max_concurrency=8).remote(*arguments)
         self._running = self._actor.run.remote()

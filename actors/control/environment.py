@@ -12,6 +12,7 @@ import socket
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from actors.errors import RunError
@@ -150,7 +151,13 @@ def write_token(folder: Path) -> None:
     """A secret for the run's own cluster, which Ray would else keep in the home folder, one for all runs."""
     path = folder / TOKEN
     path.touch(0o600)
-    path.write_text(secrets.token_hex(32))
+    path.write_text(_secret())
+
+
+@cache
+def _secret() -> str:
+    """One for all runs of this process, since Ray reads it once in a process."""
+    return secrets.token_hex(32)
 
 
 def _usable_home() -> str | None:

@@ -1,4 +1,5 @@
-"""The controller's connection to the replay, which may be silent, dead, or coming up again elsewhere."""
+"""The controller's connection to the replay, or to one shard of it, which may be silent, dead, or coming up again
+elsewhere."""
 
 import logging
 import time
@@ -27,13 +28,18 @@ class ReplayClient(Protocol):
 class ReplayLink:
     """Asks the replay, as long as there is one to ask. One thread asks.
 
+    Args:
+        name: of the replay's process.
+        clock: seconds of a monotonic clock.
+
     Attributes:
         silent: whether it did not answer the latest request.
         up: whether there is a replay, as far as the controller knows.
         client: what asks; tests put another in its place.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str = "replay", clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
         self._clock, self._lifeline = clock, Lifeline("")
         self.client: ReplayClient | None = None
         self.silent, self.up = False, False

@@ -35,5 +35,10 @@ def resources(recipe: Recipe, role: str) -> Resources:
 
 def processes(recipe: Recipe, role: str) -> int:
     """How many processes of a role the recipe asks for at the start."""
-    counts = {"generator": recipe.generators.count, "verifier": recipe.verifiers.count, "learner": recipe.learner.ranks}
+    counts = {
+        "generator": recipe.generators.count,
+        "verifier": recipe.verifiers.count,
+        "learner": recipe.learner.ranks,
+        "replay": recipe.replay.shards,
+    }
     return counts.get(role, 1)

@@ -103,4 +103,5 @@ def run_info(recipe: Recipe, folder: Path) -> RunInfo:
         max_staleness=recipe.replay.max_staleness,
         groups_per_batch=recipe.replay.groups_per_batch,
         configuration=dump(recipe),
+        trackers=tuple(recipe.trackers),
     )

@@ -17,6 +17,7 @@ from actors.control.root_cause import in_one_line
 from actors.errors import ERRORS, GaveUpError, RecipeError, RunError
 from actors.roles.orphan import when_orphaned
 from actors.roles.role import CLASSES, Description, Leaver, Role, RoleContext, build
+from actors.storage.mark import require_mark
 from learner.errors import LearnerError
 
 #: Calls that an actor takes at a time: its work, one that waits for its end, and those that return at once.
@@ -188,12 +189,14 @@ def actor_class(role: str) -> type[Role]:
     class Actor:
         def __init__(self, context: RoleContext) -> None:
             self._role: Role | None = None
+            controller = context.recipe.controller
+            if context.storage.mark:
+                require_mark(context.storage.folder, context.storage.mark, controller.startup_seconds)
             process.outlive_signals(self.drain)
             process.take_signals()
             process.print_to_log(context.storage.folder, context.name)
             self._lifeline, self._work = context.lifeline, Once(self._run)
             self._role = build(role, context)
-            controller = context.recipe.controller
             when_orphaned(context.lifeline, controller.orphan_seconds, self._role.stop, controller.stop_seconds)
 
         def describe(self) -> Description:

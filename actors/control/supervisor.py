@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from actors.config.pipeline import PIPELINE
 from actors.config.recipe import Recipe
 from actors.control.placement import processes, resources
 from actors.control.restarts import Restarts, Vacancies
@@ -35,13 +36,15 @@ from actors.deadline import until
 from actors.errors import RunError
 from actors.observability.waits import waiting
 from actors.roles.role import Description, RoleContext, Storage
-from actors.transport.address import split
+from actors.transport.address import endpoints, joined, split
 from learner.extra import checkpoints, damage
 
 log = logging.getLogger(__name__)
 
 #: The roles of which there may be several, under names of their own. The others are one service each.
 POOLED = frozenset({"generator", "verifier"})
+#: What the ranks of the others are called.
+RANKS = {"learner": "rank", "replay": "shard"}
 #: Processes of a role that may die in a row before one has come up, once an earlier one had.
 START_ATTEMPTS = 2
 #: How long one look takes whether a process has come up, or the run is to stop (s).
@@ -54,6 +57,7 @@ class Supervised:
 
     Attributes:
         started: moment of the supervisor's clock.
+        rank: of the learner's or the replay's processes, which one it is.
         up: whether it has reported that it came up.
     """
 
@@ -61,6 +65,7 @@ class Supervised:
     name: str
     process: Process
     started: float = 0.0
+    rank: int = 0
     up: bool = False
 
 
@@ -81,7 +86,7 @@ class Supervisor:
     """All processes of one run. Not for several threads, but for `wait_ready`.
 
     Attributes:
-        replay: address of the replay, which every other role is told; set once it is up.
+        shards: addresses of the replay's shards, which every other role is told; set once they are up.
         restarts: processes that were replaced.
         vacancies: places that stay empty for now.
     """
@@ -97,7 +102,7 @@ class Supervisor:
         self._incidents = Restarts(recipe, clock)
         self.vacancies = Vacancies(recipe.controller.retry_seconds, clock)
         self.restarts = 0
-        self.replay = ""
+        self.shards = [""] * processes(recipe, "replay")
 
     def adopt(self) -> list[Supervised]:
         """Take over what an earlier controller of this run has started and has not ended. Of two processes under one
@@ -106,7 +111,8 @@ class Supervisor:
         for found in self._starter.adopt():
             if (earlier := self._processes.pop(found.name, None)) is not None:
                 earlier.process.kill()
-            self._processes[found.name] = Supervised(found.role, found.name, found.process, self._clock(), up=True)
+            rank = rank_of(found.role, found.name)
+            self._processes[found.name] = Supervised(found.role, found.name, found.process, self._clock(), rank, True)
             self._ever_up.add(found.role)
             # One that waits for a node has no log yet.
             self._incarnations = max(self._incarnations, _incarnation(found.name))
@@ -118,13 +124,15 @@ class Supervisor:
         there = [p for p in self._processes.values() if p.role == role]
         if role == "learner":
             return [] if len(there) == count else self._start_learner()
+        if role == "replay":
+            return [self.start(role, n) for n in range(count) if name_of(role, n, 0) not in self._processes]
         return [self.start(role) for _ in range(count - len(there))]
 
     def start(self, role: str, rank: int = 0) -> Supervised:
         """Start one more process of a role; returns before it is up."""
         self._incarnations += 1
         context = RoleContext(
-            recipe=self._recipe if role != "replay" else self._at_its_address(),
+            recipe=self._recipe if role != "replay" else self._at_its_address(rank),
             name=name_of(role, rank, self._incarnations),
             storage=self._storage,
             replay="" if role == "replay" else self.replay,
@@ -132,15 +140,26 @@ class Supervisor:
             rank=rank,
         )
         process = self._starter.start(role, context, resources(self._recipe, role))
-        started = self._processes[context.name] = Supervised(role, context.name, process, self._clock())
+        started = self._processes[context.name] = Supervised(role, context.name, process, self._clock(), rank)
         return started
 
-    def _at_its_address(self) -> Recipe:
-        """The recipe with the port of the replay's first start, unless it could not be had again just now."""
-        if not self.replay or self._failed_starts["replay"]:
-            return self._recipe
+    @property
+    def replay(self) -> str:
+        """Address of the replay; empty before all of its shards have one."""
+        return joined(self.shards) if all(self.shards) else ""
+
+    @replay.setter
+    def replay(self, address: str) -> None:
+        self.shards = endpoints(address) if address else [""] * len(self.shards)
+
+    def _at_its_address(self, shard: int) -> Recipe:
+        """The recipe with the port of the shard's first start, unless it could not be had again just now. Where the
+        recipe fixes one, the shards have that and the next ones."""
         network = self._recipe.network
-        ports = network.ports.model_copy(update={"replay": split(self.replay)[1]})
+        port = network.ports.replay and network.ports.replay + shard
+        if self.shards[shard] and not self._failed_starts["replay"]:
+            port = split(self.shards[shard])[1]
+        ports = network.ports.model_copy(update={"replay": port})
         return self._recipe.model_copy(update={"network": network.model_copy(update={"ports": ports})})
 
     def _start_learner(self) -> list[Supervised]:
@@ -215,7 +234,7 @@ class Supervisor:
             raise RunError(f"the {dead.name} gave up: {reason}; {self._advice(dead)}")
         if not dead.up and self._never_comes_up(dead.role):
             # Where the recipe has none of the role those that have joined do its work, and the run can do without.
-            if self._left(dead.role) or not processes(self._recipe, dead.role):
+            if dead.role in POOLED and (self._left(dead.role) or not processes(self._recipe, dead.role)):
                 log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
                 self.vacancies.add(dead.role, dead.name)
                 return []
@@ -234,7 +253,7 @@ class Supervisor:
         if dead.role in POOLED:
             return [self.start(dead.role)]
         self._storage = replace(self._storage, checkpoint=self._newest_checkpoint())
-        return self._start_learner() if dead.role == "learner" else [self.start(dead.role)]
+        return self._start_learner() if dead.role == "learner" else [self.start(dead.role, dead.rank)]
 
     def is_up(self, name: str) -> bool:
         """Whether a process has reported that it came up."""
@@ -320,7 +339,14 @@ class Supervisor:
 
 
 def what_next(folder: Path) -> str:
-    """How to go on with a run that has failed: it can be resumed only where there is a checkpoint."""
+    """How to go on with a run that has failed: it can be resumed only where there is a checkpoint.
+
+    A pipeline can always go on, and so can the run of one of its stages, in its pipeline.
+    """
+    if (
+        pipeline := next((place for place in (folder, folder.parent) if (place / PIPELINE).is_file()), None)
+    ) is not None:
+        return f"resume with `leeway run --resume {pipeline}`"
     if checkpoints(folder / "checkpoints"):
         return f"resume with `leeway run --resume {folder}`"
     return f"start again with `leeway run {folder}/recipe.yaml`: there is no checkpoint yet"
@@ -333,7 +359,12 @@ def name_of(role: str, rank: int, incarnation: int) -> str:
     """
     if role in POOLED:
         return f"{role}-{incarnation}"
-    return role if rank == 0 else f"{role}-rank-{rank}"
+    return role if rank == 0 else f"{role}-{RANKS[role]}-{rank}"
+
+
+def rank_of(role: str, name: str) -> int:
+    """The rank in a name that `name_of` has given."""
+    return _incarnation(name) if role not in POOLED else 0
 
 
 def _incarnations(logs: Path) -> int:

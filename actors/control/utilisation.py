@@ -39,6 +39,10 @@ class Utilisation:
                 del self._before_loss[name]
                 self._totals = {**self._totals, role: self._totals.get(role, Totals()).plus(before)}
 
+    def other_list(self, totals: Mapping[str, Totals]) -> None:
+        """The totals that come next are those of another list, which has these now and may have begun later."""
+        self._totals, self._before_loss = totals, {}
+
     def observe(self, totals: Mapping[str, Totals], now: float, absent: Collection[str] = ()) -> None:
         """Take in the totals of a moment.
 

@@ -16,15 +16,17 @@ from actors.config.recipe import Recipe
 from actors.control import overview
 from actors.control.link import REPLAY_SECONDS, ReplayLink
 from actors.control.liveness import Liveness, Seen
+from actors.control.placement import processes
 from actors.control.recording import Recording
 from actors.control.recoveries import Recoveries, works
 from actors.control.since import Since
-from actors.control.supervisor import Supervisor
+from actors.control.supervisor import Supervisor, name_of
 from actors.control.utilisation import Utilisation
 from actors.control.wind_down import Budget
 from actors.events import Event, GroupCounters, Recovered, Tick
 from actors.membership import Report, Totals
 from actors.observability import metrics
+from actors.replay.shards import FIRST, added
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Watch:
         midway: whether the run has begun under another controller, so that totals do not begin at 0.
 
     Attributes:
-        replay: the connection to the replay.
+        shards: the connections to the replay's shards.
         recoveries: which faults are open.
         status: what the replay said last of its groups and queues.
         members: who is on its list, as it said last.
@@ -47,8 +49,13 @@ class Watch:
 
     def __init__(self, recipe: Recipe, recording: Recording, midway: bool = False) -> None:
         self._recipe, self._recording, self._midway = recipe, recording, midway
-        self.replay, self.recoveries = ReplayLink(), Recoveries()
+        self.shards = [ReplayLink(name_of("replay", shard, 0)) for shard in range(processes(recipe, "replay"))]
+        self.recoveries = Recoveries()
         self.status: dict[str, Any] = {}
+        self._statuses: dict[int, Mapping[str, Any]] = {}
+        self._seen = dict.fromkeys(range(1, len(self.shards)), recording.seen)
+        #: Whose list of members is read: one of them has heard of everybody for as long as it lives.
+        self._lister, self._other_list = FIRST, False
         self.members: list[dict[str, Any]] = []
         self.since = Since()
         self._supervisor: Supervisor | None = None
@@ -80,42 +87,70 @@ class Watch:
         """A process has exited, or was killed."""
         self._dead |= {member["report"]["process"] for member in self._listed if member["name"] == name} - {""}
         self._liveness.forget(name)
-        self._ask("remove_member", {"name": name})
+        for link in self._there():
+            self._ask(link, "remove_member", {"name": name})
 
-    def lost_replay(self) -> None:
-        """The replay has ended, and its list of members with it; another is coming up."""
-        self.replay.lost()
-        self._utilisation.list_was_lost(_reports(self.members))
+    def lost_replay(self, shard: int) -> None:
+        """A shard has ended, and its list of members with it; another is coming up."""
+        self.shards[shard].lost()
+        if shard == self._lister and not self._another_list():
+            self._utilisation.list_was_lost(_reports(self.members))
 
-    def _ask(self, kind: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
-        """A request to the replay; None where there is none now, or where it does not answer in time."""
+    def _another_list(self) -> bool:
+        """Read the members of another shard from now on; whether there is one."""
+        others = [n for n, link in enumerate(self.shards) if link.up and not link.silent]
+        self._lister, self._other_list = (others[0], True) if others else (self._lister, self._other_list)
+        return bool(others)
+
+    def _there(self) -> list[ReplayLink]:
+        """Whom it is worth to ask: of several shards those that are not silent."""
+        return [link for link in self.shards if not link.silent] or self.shards
+
+    def _ask(self, link: ReplayLink, kind: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any] | None:
+        """A request to a shard; None where it is not there now, or does not answer in time."""
         seconds = REPLAY_SECONDS
         if self._budget is not None:
-            if self.replay.silent:
+            if link.silent:
                 return None
             seconds = min(seconds, self._budget.until(0.9))
-        if (reply := self.replay.ask(kind, body, seconds)) is not None:
-            self.note(self.recoveries.works("replay", time.monotonic()))
+        if (reply := link.ask(kind, body, seconds)) is not None:
+            self.note(self.recoveries.works(link.name, time.monotonic()))
         return reply
 
     def pull_events(self) -> None:
         """Record what happened since the last time; to be called before `tick`."""
-        if reply := self._ask("events", {"after": self._recording.seen}):
-            self._recording.add_received(reply["events"], reply["last"])
+        for shard, link in enumerate(self.shards):
+            after = self._seen.get(shard, self._recording.seen)
+            if not (reply := self._ask(link, "events", {"after": after})):
+                continue
+            if shard == FIRST:
+                self._recording.add_received(reply["events"], reply["last"])
+            else:  # the numbers on record are the first one's; of the others little comes: what their disks do
+                self._recording.add_received([{**event, "number": 0} for event in reply["events"]], 0)
+                self._seen[shard] = reply["last"]
 
     def tick(self) -> None:
         """Record busy shares, rates and queues since the last tick, and who does not work."""
-        # A replay that did not answer one question is not asked the next.
-        unanswered = self.replay.silent and self._budget is None
-        if unanswered or (status := self._ask("status")) is None or (listed := self.look()) is None:
+        for shard, link in enumerate(self.shards):
+            # A replay that did not answer one question is not asked the next.
+            unanswered = link.silent and self._budget is None
+            if not unanswered and (status := self._ask(link, "status")) is not None:
+                self._statuses[shard] = status
+        # Of a shard that is away, what it has said last: its journal has it.
+        known = [self._statuses[shard] for shard in sorted(self._statuses)]
+        silent = all(link.silent for link in self.shards)
+        if silent or len(known) < len(self.shards) or (listed := self.look()) is None:
             self._hear([], [])
             return
         now = time.monotonic()
         self.note(self.recoveries.works("controller", now))
-        self.status = dict(status)
+        self.status = added(known)
         totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
         if self._midway:
             self._utilisation, self._midway = self._since_last_tick(totals, now), False
+        if self._other_list:
+            self._utilisation.other_list(totals)
+            self._other_list = False
         present = {member["role"] for member in self.members}
         self._utilisation.are_back(_reports(self.members))
         self._utilisation.observe(totals, now, absent=totals.keys() - present)
@@ -154,10 +189,17 @@ class Watch:
 
     def look(self) -> Mapping[str, Any] | None:
         """Ask who is on the list of members, and take note of who came up, is silent or stuck."""
-        listed = self._ask("members")
+        lister = self.shards[self._lister]
+        listed = self._ask(lister, "members")
+        if listed is None and self._another_list():
+            lister = self.shards[self._lister]
+            listed = self._ask(lister, "members")
         if listed is not None:
-            self._listed = [*listed["members"], *listed["silent"]]
-            self.members = self._living(listed["members"])
+            others = [link for link in self._there() if link is not lister]
+            replies = [self._ask(link, "members", {"only": "replay"}) or {"members": []} for link in others]
+            alive = [*listed["members"], *(shard for reply in replies for shard in reply["members"])]
+            self._listed = [*alive, *listed["silent"]]
+            self.members = self._living(alive)
             self._hear(self.members, self._living(listed["silent"]))
         return listed
 
@@ -166,9 +208,9 @@ class Watch:
             return
         supervised = {process.name for process in self._supervisor.processes()}
         there, away = ([_seen(m) for m in members if m["name"] in supervised] for members in (alive, silent))
-        unanswered = self.replay.silent_seconds
-        if "replay" in supervised and unanswered > self._recipe.membership.timeout_seconds:
-            away.append(Seen("replay", "replay", unanswered, Report(ready=self.replay.up)))
+        for link in self.shards:
+            if link.name in supervised and link.silent_seconds > self._recipe.membership.timeout_seconds:
+                away.append(Seen(link.name, "replay", link.silent_seconds, Report(ready=link.up)))
         now = time.monotonic()
         for event in self._liveness.observe(there, away):
             log.warning("%s is %s: %s", event.member, event.state, event.detail)
@@ -182,6 +224,11 @@ class Watch:
                 self._supervisor.came_up(seen.name)
             if works(seen):
                 self.note(self.recoveries.works(seen.name, now))
+
+    def close(self) -> None:
+        """Close the connections to the replay."""
+        for link in self.shards:
+            link.close()
 
     def note(self, events: Iterable[Event]) -> None:
         """Record what came of faults."""

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 
 from actors.errors import ERRORS
 
@@ -34,6 +35,13 @@ class Finding:
 
 
 Check = Callable[[], Finding]
+
+
+def without(package: str) -> Check | None:
+    """What stands for a check that needs a package; None where the package is installed."""
+    if find_spec(package) is not None:
+        return None
+    return lambda: Finding(Fitness.WARNING, f"not checked: {package} is not installed", "see packages")
 
 
 def examine(checks: Mapping[str, Check], seconds: float = CHECK_SECONDS) -> dict[str, Finding]:

@@ -194,6 +194,7 @@ class TransformersEngine(GlooReceiver):
         self._wake = asyncio.Event()
         self._swap = asyncio.Lock()
         self.version: int | None = None
+        self._held: list[tuple[str, torch.Tensor]] = []
 
     async def start(self) -> None:
         from transformers import AutoModelForCausalLM
@@ -276,6 +277,8 @@ class TransformersEngine(GlooReceiver):
         except Exception as error:
             raise EngineError(f"version {version} was not swapped in, or half of it: {error}") from error
         self.version = version
+        self.staging.give_back(self._held)  # what was swapped out; the model now stands in what came
+        self._held = tensors
         self._swap.release()
         pause = time.monotonic() - start
         metrics.SYNC_PAUSE.observe(pause)

@@ -49,8 +49,9 @@ class Desk:
 
     def ended(self, numbers: Sequence[int], count: int, seconds: float) -> list[tuple[int, str | None, bool]]:
         found = self._starter.ended([self._processes[number] for number in numbers], count, seconds)
-        processes = [(e.process, e) for e in found if isinstance(e.process, FleetProcess)]
-        return [(self._processes.index(process), e.reason, e.killed) for process, e in processes]
+        return [
+            (self._processes.index(e.process), e.reason, e.killed) for e in found if isinstance(e.process, FleetProcess)
+        ]
 
     def adopt(self) -> list[tuple[str, str, int]]:
         return [(p.role, p.name, self._number(p)) for p in self._starter.living()]

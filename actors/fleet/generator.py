@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from actors.concurrency import first_of, take_ended
+from actors.concurrency import end, first_of, take_ended
 from actors.config.roles import SamplingConfig
 from actors.engines.protocol import Job, SampledCompletion
 from actors.engines.synthetic import SyntheticEngine
 from actors.errors import PeerTimeoutError, ProtocolError
-from actors.fleet.link import Link, MultiplexedClient
+from actors.fleet.link import Link, ShardedLink
 from actors.membership import Report
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.generator import HAND_IN_SHARE
@@ -128,7 +128,7 @@ class FleetGenerator:
         self._leaving = True
 
     async def run(self) -> None:
-        self._client = MultiplexedClient(self.lifeline, self._name, self.link)
+        self._client = ShardedLink(self.lifeline, self._name, self.link)
         groups = Groups(self._recipe, self._renderer, self.engine, self._send)
         try:
             await first_of(self._heartbeats(), self._subscribe(), groups.renew(), self._work(groups))
@@ -159,15 +159,13 @@ class FleetGenerator:
 
     async def _leave(self, groups: Groups) -> None:
         await groups.hand_in()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(self._running)
         await self._send("deregister", {})
 
     async def _lease(self, version: int, capacity: int) -> list[tuple[dict[str, Any], list[Partial]]]:
         try:
             body = {"version": version, "capacity": capacity}
-            reply = await self._client.request("lease", body, None, LEASE_SECONDS, REPLY_SECONDS)
+            reply = await self._client.any("lease", body, LEASE_SECONDS, REPLY_SECONDS)
         except PeerTimeoutError as error:
             log.info("%s: %s; asking again", self._name, error)
             return []
@@ -238,7 +236,7 @@ class FleetGenerator:
 
     async def _publisher(self) -> str:
         try:
-            reply = await self._client.request("directory", deadline_seconds=REPLY_SECONDS)
+            reply = await self._client.any("directory", {}, 0.0, REPLY_SECONDS)
         except (PeerTimeoutError, ProtocolError) as error:
             log.info("%s: %s", self._name, error)
             return ""

@@ -71,11 +71,10 @@ class Host:
 
     def _start(self, context: RoleContext) -> None:
         if not self._generators and not self._metrics:
-            assert context.storage.model is not None
             self._metrics = enter(
                 context.recipe, context.storage.folder, self.name, "generator", context.replay
             ).metrics
-            self._tokenizer = load_tokenizer(context.storage.model)
+            self._tokenizer = load_tokenizer(context.storage.model_folder)
             self._renderer = Renderer(context.recipe.tasks, self._tokenizer)
         generator = FleetGenerator(context, self._renderer, self._tokenizer, self._metrics)
         running = asyncio.create_task(generator.run(), name=context.name)

@@ -16,6 +16,7 @@ from typing import Any
 
 from actors.fleet.learner import NOTES, UNTRAINED, trained_on
 from actors.replay.limits import REISSUED
+from actors.replay.shards import snapshots_of
 
 Note = Mapping[str, Any]
 
@@ -71,7 +72,7 @@ def broken_in_record(events: Iterable[Mapping[str, Any]], snapshot: Mapping[str,
     old = [event["step"] for event in steps if any(int(age) > bound for age in event["staleness"])]
     return [
         *(_conservation(groups) if groups else ["conservation: there is no tick on record"]),
-        *_tasks(snapshot, snapshot["committed"]),
+        *_tasks(snapshot, sum(shard["committed"] for shard in snapshots_of(snapshot))),
         *([f"once: steps {twice} are on record more than once"] if twice else []),
         *([f"staleness: steps {old} have trained tokens that were over the bound"] if old else []),
     ]
@@ -85,14 +86,23 @@ def _conservation(groups: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tasks(snapshot: Mapping[str, Any], trained: int) -> Iterator[str]:
+    shards = snapshots_of(snapshot)
+    committed = sum(shard["committed"] for shard in shards)
+    if committed != trained:
+        yield f"tasks: the replay has committed {committed} groups, and the learner has trained {trained}"
+    for number, shard in enumerate(shards):
+        yield from _tasks_of(shard, number, len(shards))
+
+
+def _tasks_of(snapshot: Mapping[str, Any], number: int, shards: int) -> Iterator[str]:
     cursor, pending = snapshot["cursor"], snapshot["pending"]
     again = {str(reason) for reason in REISSUED}
     gone = {reason: count for reason, count in snapshot["dropped"].items() if reason not in again}
-    if snapshot["committed"] != trained:
-        yield f"tasks: the replay has committed {snapshot['committed']} groups, and the learner has trained {trained}"
     if twice := [task for task, count in Counter(pending).items() if count > 1]:
         yield f"tasks: {twice} are pending more than once"
-    if beyond := [task for task in pending if task >= cursor]:
+    if strange := [task for task in pending if task % shards != number]:
+        yield f"tasks: {strange} are pending in shard {number} of {shards}, which they are not of"
+    if beyond := [task for task in pending if task // shards >= cursor]:
         yield f"tasks: {beyond} are pending, and the cursor is at {cursor}"
     found = snapshot["committed"] + len(pending) + sum(gone.values())
     if found != cursor:

@@ -22,10 +22,11 @@ from actors.errors import GaveUpError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.replay.batch import decode_batch
+from actors.replay.clients import connect
 from actors.roles.learner.batches import staleness_of
 from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.codec import Message
 from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.publisher import Publisher
@@ -88,7 +89,7 @@ class SyntheticLearner:
         recipe = self._recipe
         with ExitStack() as open_:
             self._client, notices = (
-                open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
+                open_.enter_context(closing(connect(self._replay, self._name, "learner", seconds)))
                 for seconds in (None, REPLY_SECONDS)
             )
             self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)

@@ -8,13 +8,15 @@ without a word. What happens to sockets of real processes is tried with real pro
 import asyncio
 import itertools
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
+from actors.replay.shards import BRIEF, joined, parts_of
 from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES
 from actors.transport.codec import Array, Message, decode, encode
-from actors.transport.lifeline import REPLY_SECONDS, Lifeline
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline, Line
 from actors.transport.sockets import AsyncDealerSocket
 
 
@@ -48,12 +50,12 @@ class MultiplexedClient:
     """Requests to the replay from one event loop, any number at a time over one socket.
 
     Args:
-        lifeline: which knows where the replay is.
+        lifeline: which knows where the replay, or one shard of it, is.
         worker: unique name of the sender.
         link: what becomes of its messages.
     """
 
-    def __init__(self, lifeline: Lifeline, worker: str, link: Link) -> None:
+    def __init__(self, lifeline: Line, worker: str, link: Link) -> None:
         self._lifeline, self._link = lifeline, link
         self._sender = {"worker": worker, "role": "generator"}
         self._numbers = itertools.count(1)
@@ -73,8 +75,9 @@ class MultiplexedClient:
         arrays: Mapping[str, Array] | None = None,
         wait_seconds: float = 0.0,
         deadline_seconds: float | None = None,
+        once: bool = False,
     ) -> Message:
-        """Send one request, again and again until there is a reply; see `actors.transport.client.Client.request`.
+        """Send one request, again and again until there is a reply; see `actors.transport.client.Client`.
 
         Raises:
             PeerTimeoutError: where none comes.
@@ -89,10 +92,9 @@ class MultiplexedClient:
                 reply = await self._once(kind, body, arrays or {}, max(0.0, min(wait_seconds + REPLY_SECONDS, left)))
                 break
             except TimeoutError as error:
-                if time.monotonic() >= end:
+                if once or time.monotonic() >= end:
                     what = f"the replay at {self._address} did not answer {kind} within {due:g} s"
                     raise PeerTimeoutError(what) from error
-        self._lifeline.answered()
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -127,6 +129,7 @@ class MultiplexedClient:
             await self._link.running()
             if not self._link.up:
                 continue
+            self._lifeline.answered()
             reply = decode(frames, MAX_REPLY_BYTES)
             answer = self._waiting.get(reply.id)
             if answer is not None and not answer.done():
@@ -139,6 +142,7 @@ class MultiplexedClient:
 
     def _reopen(self) -> None:
         """An unsent request must not pile up, to be answered when nobody waits for it; all that wait ask again."""
+        self._lifeline.unanswered()
         self.close()
         for answer in self._waiting.values():
             if not answer.done():
@@ -149,3 +153,76 @@ class MultiplexedClient:
         self._reading.cancel()
         self._watching.cancel()
         self._socket.close(0.0)
+
+
+class ShardedLink:
+    """Requests to all shards of the replay, as `actors.replay.clients` sends them; there may be one alone.
+
+    Args:
+        lifeline: which knows where the shards are.
+        worker: unique name of the sender.
+        link: what becomes of its messages.
+    """
+
+    def __init__(self, lifeline: Lifeline, worker: str, link: Link) -> None:
+        self._shards = lifeline.shards
+        self._clients = [MultiplexedClient(shard, worker, link) for shard in self._shards]
+        self._turns = itertools.count(zlib.crc32(worker.encode()))
+
+    async def request(
+        self,
+        kind: str,
+        body: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        wait_seconds: float = 0.0,
+        deadline_seconds: float | None = None,
+    ) -> Message:
+        """See `MultiplexedClient.request`."""
+        body, options = body or {}, (arrays, wait_seconds, deadline_seconds)
+        if len(self._clients) == 1:
+            return await self._clients[0].request(kind, body, *options)
+        parts = parts_of(kind, body, len(self._clients))
+        if kind in BRIEF:
+            parts = {shard: part for shard, part in parts.items() if not self._shards[shard].away}
+            if not parts:
+                raise PeerTimeoutError(f"the replay is away, and could not {kind}")
+        asked = (self._clients[s].request(kind, part, *options, once=kind in BRIEF) for s, part in parts.items())
+        answers = dict(zip(parts, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+        replies = {shard: answer for shard, answer in answers.items() if isinstance(answer, Message)}
+        for error in answers.values():
+            if isinstance(error, BaseException) and not (replies and isinstance(error, PeerTimeoutError)):
+                raise error
+        return joined(kind, body, replies, len(self._clients))
+
+    async def any(self, kind: str, body: Mapping[str, Any], wait_seconds: float, deadline_seconds: float) -> Message:
+        """What any shard may have: the answer of the first that has some, each in its turn."""
+        if len(self._clients) == 1:
+            return await self._clients[0].request(kind, body, None, wait_seconds, deadline_seconds)
+        clients = self._in_turn()
+        reply = Message("reply", 0)
+        for client in clients:
+            try:
+                reply = await client.request(kind, body, None, 0.0, deadline_seconds, once=True)
+            except PeerTimeoutError:
+                continue
+            if reply.body:
+                return reply
+        if not wait_seconds:
+            return reply
+        return await clients[0].request(
+            kind, body, None, wait_seconds / len(self._clients), deadline_seconds, once=True
+        )
+
+    def _in_turn(self) -> list[MultiplexedClient]:
+        turn, count = next(self._turns), len(self._clients)
+        order = [(turn + i) % count for i in range(count)]
+        return [self._clients[s] for s in [s for s in order if not self._shards[s].away] or order]
+
+    async def tell(self, kind: str, body: Mapping[str, Any]) -> None:
+        """See `MultiplexedClient.tell`."""
+        for client in self._clients:
+            await client.tell(kind, body)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()

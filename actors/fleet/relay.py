@@ -4,11 +4,39 @@ import asyncio
 import threading
 from contextlib import suppress
 
-from actors.transport.address import endpoint, split
+from actors.concurrency import end
+from actors.transport.address import endpoint, endpoints, joined, split
 
 _CHUNK = 2**16
 #: Longest start of the relay's listener, and longest end of its thread (s).
 SECONDS = 10.0
+
+
+class Relays:
+    """A relay in front of each shard of the replay.
+
+    Args:
+        replay: its address.
+
+    Attributes:
+        address: of the replay, by way of the relays.
+    """
+
+    def __init__(self, replay: str) -> None:
+        self._relays = [Relay(target) for target in endpoints(replay)]
+        self.address = joined(relay.address for relay in self._relays)
+
+    def retarget(self, replay: str) -> None:
+        for relay, target in zip(self._relays, endpoints(replay), strict=True):
+            relay.retarget(target)
+
+    def cut(self, cut: bool) -> None:
+        for relay in self._relays:
+            relay.cut(cut)
+
+    def close(self) -> None:
+        for relay in self._relays:
+            relay.close()
 
 
 class Relay:
@@ -65,13 +93,11 @@ class Relay:
             sink.close()
 
     def close(self) -> None:
-        async def end() -> None:
+        async def stop() -> None:
             self._server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(self._tasks)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(SECONDS)
+        asyncio.run_coroutine_threadsafe(stop(), self._loop).result(SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         self._loop.close()

@@ -21,7 +21,7 @@ from actors.control.starter import Ended, Process
 from actors.errors import RunError
 from actors.fleet.host import serve_generators, serve_role
 from actors.fleet.learner import Pace
-from actors.fleet.relay import Relay
+from actors.fleet.relay import Relays
 from actors.roles.role import CLASSES, Description, RoleContext
 
 _FORK = multiprocessing.get_context("forkserver")
@@ -88,7 +88,7 @@ class Place:
     pipe: Connection
     changed: threading.Condition
     shared: bool
-    relay: Relay | None = None
+    relay: Relays | None = None
     roles: dict[str, FleetProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class FleetStarter:
             place.order("start", context.name, context)
             return started
         options = {"pace": self._pace} if self._places[role] == PLACES["learner"] else {}
-        relay = Relay(context.replay) if context.replay else None
+        relay = Relays(context.replay) if context.replay else None
         context = context if relay is None else replace(context, replay=relay.address)
         place = self._spawn(context.name, serve_role, self._places[role], context, options)
         place.relay = relay

@@ -5,8 +5,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from actors.config.base import Location
 from actors.config.model import FolderModel, ModelConfig, SmolLm2Model, TinyModel
 from actors.errors import RecipeError
+from actors.storage.inputs import local
 
 _HUB_SECONDS = 10.0  # longest wait for the hub's answer; a cached model is used where it does not come
 
@@ -36,7 +38,7 @@ def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
             from actors.models import tiny
 
             name = f"tiny-{config.hidden_size}x{config.layers}-{config.heads}-{config.intermediate_size}"
-            name += f"-{config.max_length}-seed{seed}"
+            name += f"-{config.max_length}-{tiny.characters()}-seed{seed}"
             return _build(folder / name, lambda target: tiny.write(config, target, seed))
         case SmolLm2Model():
             from actors.models import smollm2
@@ -44,6 +46,11 @@ def prepare(config: ModelConfig, folder: Path, seed: int) -> Path:
             return _build(
                 folder / f"smollm2-135m-instruct-{config.dtype}", lambda target: smollm2.write(config, target)
             )
+
+
+def located(config: ModelConfig, folder: Path, seed: int) -> Location:
+    """As `prepare`, but a URI stays one: each process of a run resolves it on its own machine."""
+    return (isinstance(config, FolderModel) and config.uri) or prepare(config, folder, seed)
 
 
 def _build(target: Path, write: Callable[[Path], None]) -> Path:
@@ -69,9 +76,9 @@ def _build(target: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _existing(config: FolderModel) -> Path:
-    if folder := config.folder:
+    if folder := local(config.uri) if config.uri else config.folder:
         if not (folder / "config.json").is_file():
-            raise RecipeError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
+            raise RecipeError(f"model.path: {config.path} holds no config.json; give a Hugging Face model folder")
         return folder
     if not config.may_be_on_hub:
         raise RecipeError(f"model.path: there is no folder {config.path}; give an existing one, or a name on the hub")

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from actors.config.base import Location
 from actors.errors import RecipeError
+from actors.storage.inputs import below, local
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -36,11 +38,11 @@ def _beyond(tokenizer: Any, size: int | None) -> list[str]:
     ]
 
 
-def vocabulary_of(model: Path | None) -> int | None:
+def vocabulary_of(model: Location | None) -> int | None:
     """Number of the token ids of the model in a folder, as its configuration has it; None where nothing says so."""
     try:
-        found = json.loads((model / "config.json").read_text(encoding="utf-8")) if model is not None else {}
+        found = json.loads(local(below(model, "config.json")).read_text(encoding="utf-8")) if model is not None else {}
         size = found.get("vocab_size", (found.get("text_config") or {}).get("vocab_size"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecipeError):
         return None  # whoever loads the model says what is wrong with it
     return size if isinstance(size, int) else None

@@ -26,6 +26,12 @@ FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 
 SLOW = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 VERSIONS = tuple(range(17))
 LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
+COUNTS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
+#: What a response may be or not be, see `actors.roles.verifier.observables`.
+TRAITS = ("in_format", "reflects", "mixes_languages")
+#: How hard a task is for the policy, by the share of its completions that are right.
+BANDS = ("never", "rarely", "sometimes", "mostly", "always")
 #: Rewards may be negative, and then a histogram has no sum (OpenMetrics): the mean a source is a step's statistic.
 REWARDS = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2)
 
@@ -116,6 +122,12 @@ REWARD_PART = Histogram(
     buckets=REWARDS,
     registry=REPLAY,
 )
+DIFFICULTY = Counter(
+    "leeway_groups_by_difficulty",
+    "Verified training groups, by how many of their completions are right",
+    ["right"],
+    registry=REPLAY,
+)
 HELD_OUT = Gauge(
     "leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation; NaN before the first", registry=REPLAY
 )
@@ -188,6 +200,31 @@ LEARNER.register(WEIGHT_MALFORMED)
 
 VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST, registry=VERIFIER)
 VERDICTS = Counter("leeway_verdicts", "Verdicts on completions, by status", ["status"], registry=VERIFIER)
+RESPONSE_TOKENS = Histogram(
+    "leeway_response_tokens",
+    "Tokens of training completions that mark their thoughts: of these and of the answer",
+    ["part"],
+    buckets=LENGTHS,
+    registry=VERIFIER,
+)
+RESPONSES = Counter(
+    "leeway_responses",
+    "Training completions of which one can say whether they are in the asked format, reflect, or mix languages",
+    ["trait", "present"],
+    registry=VERIFIER,
+)
+REFLECTION = Histogram(
+    "leeway_reflection_words",
+    "Words of reflection in a training completion, see observables.reflection_words",
+    buckets=COUNTS,
+    registry=VERIFIER,
+)
+CONSISTENCY = Histogram(
+    "leeway_language_consistency",
+    "Share of a training completion's words in rewards.language, or without one in its most frequent script",
+    buckets=SHARES,
+    registry=VERIFIER,
+)
 
 # ---------------------------------------------------------------- learner
 
@@ -239,9 +276,14 @@ def begin(role: str | None) -> None:
                 UNRESPONSIVE.labels(each)
         case "replay":
             HELD_OUT.set(math.nan)
+            for band in BANDS:
+                DIFFICULTY.labels(band)
         case "verifier":
             for status in Status:
                 VERDICTS.labels(status)
+            for trait in TRAITS:
+                for present in ("yes", "no"):
+                    RESPONSES.labels(trait, present)
 
 
 #: The distributions of which one has the version that a label of `leeway_build_info` shows.

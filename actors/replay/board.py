@@ -110,7 +110,7 @@ class Board:
                 # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
                 return {"alive": self._alive()} if request.role == "learner" else {}
             case m.Members():
-                return self._roll(now)
+                return self._roll(now, request.only)
             case m.RemoveMember():
                 return {"removed": self.members.remove(request.name)}
             case m.LeaveRun():
@@ -143,14 +143,14 @@ class Board:
             found.setdefault(member.role, []).append(member.name)
         return found
 
-    def _roll(self, now: float) -> dict[str, Any]:
+    def _roll(self, now: float, only: str) -> dict[str, Any]:
         def told(member: Member) -> dict[str, Any]:
             silent_seconds = max(0.0, now - member.last_seen)
             report = member.report.model_dump()
             return {"name": member.name, "role": member.role, "report": report, "silent_seconds": silent_seconds}
 
         return {
-            "members": [told(member) for member in self.members.alive()],
-            "silent": [told(member) for member in self.members.silent()],
+            "members": [told(member) for member in self.members.alive() if only in ("", member.role)],
+            "silent": [told(member) for member in self.members.silent() if only in ("", member.role)],
             "totals": {role: asdict(total) for role, total in self.members.totals().items()},
         }

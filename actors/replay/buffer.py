@@ -11,10 +11,12 @@ from typing import Any, Protocol, assert_never
 from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, StepDone
 from actors.replay import messages as m
+from actors.replay.accuracy import TaskResult
 from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
 from actors.replay.delivery import Delivery, delivery
-from actors.replay.evaluation import Evaluations, TaskResult
+from actors.replay.evaluation import Asked, Evaluations
+from actors.replay.kept import rows_of
 from actors.replay.ledger import Ledger
 from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.partials import Partials, renewed
@@ -28,7 +30,8 @@ from actors.transport.codec import Array
 
 class TaskSource(Protocol):
     """The tasks behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
-    `reference` for the verifier, and `source`, the label of where the task is from, one of a few dozen in a run.
+    `reference` for the verifier (as JSON, whose integers have any size), and `source`, the label of where the task is
+    from, one of a few dozen in a run.
 
     Both raise RecipeError for a task that its source cannot make.
     """
@@ -100,6 +103,8 @@ class Buffer:
             self.state.begin_leases(now)
         self.ledger, self.evaluations = self.state.ledger, self.state.evaluations
         self.partials = Partials(max_progress_bytes)
+        for purpose, group_id in [key for key, r in self.records.items() if key[0] != "train" and r.scores]:
+            self._collect(purpose, group_id)  # of a journal of an earlier release
 
     # ---------------------------------------------------------------- one request
 
@@ -143,13 +148,14 @@ class Buffer:
                 self.commit(request.version)
                 return OK
             case m.Evaluate():
-                number = self.evaluations.add(request.name, request.version, request.samples)
+                asked = request.model_dump(include=set(Asked._fields))
+                number = self.evaluations.add(**asked)
                 ended = self.evaluations.ended(number)
                 return Reply({"evaluation": number}, events=(ended,) if ended else ())
             case m.EvaluationResult():
                 return Reply(self.evaluations.standing(request.evaluation))
             case m.GetStatus():
-                return Reply(self.status())
+                return Reply(self.state.status())
             case m.TakePayloads():
                 return Reply(*encode_payloads(request, self.ledger.batches, self.records))
             case _:
@@ -159,9 +165,12 @@ class Buffer:
 
     def _lease(self, request: m.Lease, now: float, version: int) -> Reply | None:
         tasks: list[dict[str, Any]] = []
-        if (evaluation := self.evaluations.current) and (ledger := self.state.ledger_of("evaluate")):
+        if evaluation := self.evaluations.current:
+            purpose = evaluation.asked.purpose
+            ledger = self.state.ledger_of(purpose)
+            assert ledger is not None
             for entry in ledger.lease(request.worker, 0, request.capacity, now):
-                tasks += self._record("evaluate", entry, evaluation.samples)
+                tasks += self._record(purpose, entry, evaluation.samples)
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll waited.
             held = max(request.version, version)
@@ -181,7 +190,7 @@ class Buffer:
         return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
 
     def _task(self, purpose: m.Purpose, number: int) -> Mapping[str, Any]:
-        return self.tasks.train(number) if purpose == "train" else self.tasks.evaluate(number)
+        return self.tasks.evaluate(number) if purpose == "evaluate" else self.tasks.train(number)
 
     def _drop(self, purpose: m.Purpose, entry: Entry, reason: Reason, detail: str) -> None:
         self._refused(reason, detail)
@@ -212,7 +221,7 @@ class Buffer:
         return Reply(ACCEPTED, submitted=payload.longest if request.purpose == "train" else None)
 
     def _samples_of(self, purpose: m.Purpose) -> int:
-        return self.evaluations.samples if purpose == "evaluate" else self.group_size
+        return self.group_size if purpose == "train" else self.evaluations.samples
 
     def _group_rejected(self, request: m.GroupRejected) -> Reply:
         ledger = self.state.ledger_of(request.purpose)
@@ -246,12 +255,12 @@ class Buffer:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
             return Reply(ACCEPTED)
         record.scores, record.ready_at = tuple(scores), now
-        self.state.changes.scores[request.purpose, request.group_id] = record.scores
-        if request.purpose == "evaluate":
+        if request.purpose != "train":
+            self._collect(request.purpose, request.group_id)
             return Reply(ACCEPTED)
-        verified = Verified(record.task["source"], tuple(s.reward for s in scores), tuple(s.parts for s in scores))
-        self.state.rewards.add(verified.source, verified.rewards)
-        return Reply(ACCEPTED, verified=(verified,))
+        self.state.changes.scores[request.purpose, request.group_id] = record.scores
+        verified, firsts = self.state.verified(record)
+        return Reply(ACCEPTED, events=firsts, verified=(verified,))
 
     # ---------------------------------------------------------------- learner
 
@@ -288,7 +297,10 @@ class Buffer:
             raise ProtocolError(f"the batch of version {request.version} was never delivered")
         first = request.version >= self.ledger.version
         self.ledger.trained(request.version)
-        if (rewards := self.state.rewards.step(request.version)) is None:
+        if self.ledger.limits.shard:
+            return Reply({"tally": self.state.rewards.tally(request.version)})  # the first shard tells of the step
+        tallies = [tally.model_dump() for tally in request.tallies]
+        if (rewards := self.state.rewards.step(request.version, tallies)) is None:
             return OK
         step = StepDone(
             step=request.version + 1,
@@ -297,8 +309,7 @@ class Buffer:
             staleness=request.staleness,
             step_seconds=request.step_seconds,
         )
-        group_id = self.ledger.batches[request.version][0]
-        samples = samples_of(self.records["train", group_id], self.ledger.entries[group_id]) if first else ()
+        samples = samples_of(self.records["train", self.ledger.batches[request.version][0]]) if first else ()
         return Reply({}, events=(step, *samples))
 
     def commit(self, version: int) -> None:
@@ -320,51 +331,35 @@ class Buffer:
     def _with_end_of_evaluation(self, reply: Reply) -> Reply:
         return replace(reply, events=(*reply.events, *self._end_of_evaluation()))
 
+    def _collect(self, purpose: m.Purpose, group_id: int) -> None:
+        """Note what a task of the evaluation under way came to, and forget everything else of it."""
+        current, record = self.evaluations.current, self.records[purpose, group_id]
+        assert current is not None and record.payload is not None
+        entry, tokens = current.ledger.entries[group_id], int(record.payload.lengths.sum())
+        result = TaskResult(record.task["source"], record.scores, tokens, entry.oldest, entry.newest)
+        rows = rows_of(entry, record, current.asked.provenance) if current.asked.keep else b""
+        if rows:
+            self.state.changes.kept.append((current.asked.file, current.written, rows))
+        self.evaluations.collect(group_id, result.state(), len(rows))
+        self._forget((purpose, group_id))
+
     def _end_of_evaluation(self) -> tuple[Event, ...]:
         """What came of the evaluation under way, where it is over."""
         current = self.evaluations.current
-        if current is None or (scored := current.scored()) is None:
+        if current is None or not current.is_over:
             return ()
-        outcomes = {entry.group_id: self._outcome(entry.group_id) for entry in scored}
-        event = current.result(outcomes, self.state.refusals.said)
+        event = current.result(self.state.refusals.said)
         self.evaluations.end(event.model_dump(mode="json"))
-        for key in [key for key in self.records if key[0] == "evaluate"]:
+        for key in [key for key in self.records if key[0] == current.asked.purpose]:
             self._forget(key)
-        self.partials.forget_all("evaluate")
+        self.partials.forget_all(current.asked.purpose)
         return (event,)
-
-    def _outcome(self, group_id: int) -> TaskResult:
-        record = self.records["evaluate", group_id]
-        assert record.payload is not None
-        return TaskResult(record.scores, int(record.payload.lengths.sum()))
 
     def _forget(self, key: Key) -> GroupRecord | None:
         record = self.records.pop(key, None)
         if record is not None and record.payload is not None:
             self.state.changes.forget(key)
         return record
-
-    # ---------------------------------------------------------------- looking
-
-    def status(self) -> dict[str, Any]:
-        """The counters of the ledger, as the event `tick` has them, and the queues."""
-        counts = self.ledger.counts()
-        return {
-            "version": self.ledger.version,
-            "conserved": self.ledger.conserved(),
-            "queues": {str(state): counts[state] for state in (State.GENERATED, State.READY)},
-            "groups": {
-                "issued": self.ledger.issued,
-                "in_flight": counts[State.LEASED] + counts[State.GENERATED] + counts[State.VERIFYING],
-                "ready": counts[State.READY],
-                "delivered": counts[State.DELIVERED],
-                "trained": counts[State.TRAINED],
-                "committed": self.ledger.committed,
-                "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
-            },
-            "evaluating": self.evaluations.current.name if self.evaluations.current else None,
-            "refusals": dict(self.state.refusals.said),
-        }
 
     # ---------------------------------------------------------------- time
 

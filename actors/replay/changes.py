@@ -37,13 +37,15 @@ class Changes:
     calls: list[Call] = field(default_factory=list)
     accepted: dict[Key, Accepted] = field(default_factory=dict)
     scores: dict[Key, tuple[CompletionVerdict, ...]] = field(default_factory=dict)
-    #: Groups that are dropped or whose evaluation is over.
+    #: Groups that are dropped, or that an evaluation has scored.
     forgotten: list[Key] = field(default_factory=list)
+    #: What files of completions hold from some byte on: name, byte, content.
+    kept: list[tuple[str, int, bytes]] = field(default_factory=list)
     #: Batches that a durable checkpoint covers, by version.
     committed: dict[int, list[Head]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.calls or self.accepted or self.scores or self.forgotten or self.committed)
+        return bool(self.calls or self.accepted or self.scores or self.forgotten or self.kept or self.committed)
 
     def forget(self, key: Key) -> None:
         """A group is not needed any more; what was not written of it yet never will be."""

@@ -1,61 +1,97 @@
-"""Passes over the held-out tasks, one after another: a ledger of its own for each, without a bound on staleness.
+"""Passes over the held-out tasks, or over training tasks, one after another: a ledger of its own for each, without a
+bound on staleness.
 
-A held-out task that cannot be answered or verified is left out, and counted by its reason: another in its place would
-be a second copy of one that counts already.
+A task that cannot be answered or verified is left out, and counted by its reason: another in its place would be a
+second copy of one that counts already. Of a task that was scored its result is kept, and neither texts nor tokens;
+where completions are kept, they are in a file by then (`actors.replay.kept`).
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
 from actors.events import EvaluationDone, EvaluationMissing
+from actors.replay import accuracy
+from actors.replay.accuracy import TaskResult
 from actors.replay.ledger import Ledger
 from actors.replay.limits import REISSUED, ReplayLimits
-from actors.replay.messages import CompletionVerdict
-from actors.replay.queues import Entry, State
+from actors.replay.messages import Purpose
+from actors.replay.queues import State
 
 Ended = EvaluationDone | EvaluationMissing
 _ENDED: TypeAdapter[Ended] = TypeAdapter(Ended)
 
 #: Evaluations have disjoint group_ids, so that a group that comes late is never taken for one of the next evaluation.
 GROUP_IDS = 2**32
-#: A held-out task is verified this many times as often as a training task before it is given up: it has no substitute.
+#: The file of completions of training tasks.
+SAMPLES = "samples-drawn.jsonl"
+#: A task is verified this many times as often as in training before it is given up: it has no substitute.
 VERIFY_ATTEMPTS_FACTOR = 10
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """What one held-out task came to."""
-
-    scores: Sequence[CompletionVerdict]
-    tokens: int
-
-
 class Asked(NamedTuple):
-    """What the learner has asked for."""
+    """What the learner has asked for.
+
+    Attributes:
+        name: of the evaluation.
+        version: the policy version it stands for.
+        samples: completions a task.
+        training: so many training tasks, from the first one on; 0: the held-out tasks.
+        keep: whether every completion goes into a file.
+        provenance: what stands in each of its lines beside the completion.
+    """
 
     name: str
     version: int
     samples: int
+    training: int = 0
+    keep: bool = False
+    provenance: Mapping[str, str | int] = {}
+
+    @property
+    def purpose(self) -> Purpose:
+        """What its groups are generated for."""
+        return "sample" if self.training else "evaluate"
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its completions."""
+        return SAMPLES if self.training else f"evaluation-{self.name.replace(' ', '-')}.jsonl"
 
 
 @dataclass(slots=True)
 class Evaluation:
-    """Tasks 0 … tasks-1 of the held-out set, `samples` completions each."""
+    """Tasks 0 … tasks-1.
 
-    name: str
-    version: int
+    Attributes:
+        asked: what was asked for.
+        tasks: how many tasks it has.
+        ledger: of their groups.
+        results: of the tasks that were scored, by group_id.
+        written: size of the file of its completions (bytes).
+    """
+
+    asked: Asked
     tasks: int
-    samples: int
     ledger: Ledger
+    results: dict[int, TaskResult] = field(default_factory=dict)
+    written: int = 0
 
     @classmethod
-    def start(cls, number: int, asked: Asked, tasks: int, limits: ReplayLimits) -> "Evaluation":
-        ledger = Ledger(_once(limits, tasks), first_group_id=number * GROUP_IDS)
-        return cls(asked.name, asked.version, tasks, asked.samples, ledger)
+    def start(cls, number: int, asked: Asked, held_out: int, limits: ReplayLimits) -> "Evaluation":
+        tasks = asked.training or held_out
+        return cls(asked, tasks, Ledger(_once(limits, tasks), first_group_id=number * GROUP_IDS))
+
+    @property
+    def name(self) -> str:
+        return self.asked.name
+
+    @property
+    def samples(self) -> int:
+        return self.asked.samples
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -77,62 +113,68 @@ class Evaluation:
                 waiting[entry.holder or "a verifier that is free"] += 1
         if unasked := self.ledger.tasks.left():
             waiting["a generator that is free"] += unasked
-        return ", ".join(f"{who} ({n} of {self.tasks} held-out tasks)" for who, n in waiting.most_common())
+        return ", ".join(f"{who} ({n} of {self.tasks} {self._what})" for who, n in waiting.most_common())
 
-    def scored(self) -> list[Entry] | None:
-        """The tasks that were scored, once every task is scored or left out."""
-        ready = self.ledger.groups.states[State.READY]
-        if len(ready) + sum(self.left_out.values()) < self.tasks:
-            return None
-        return [ready[group_id] for group_id in sorted(ready)]
+    @property
+    def _what(self) -> str:
+        return "training tasks" if self.asked.training else "held-out tasks"
 
-    def result(self, outcomes: Mapping[int, TaskResult], refusals: Mapping[str, str]) -> Ended:
+    @property
+    def is_over(self) -> bool:
+        """Whether every task is scored or left out."""
+        return len(self.results) + sum(self.left_out.values()) >= self.tasks
+
+    def result(self, refusals: Mapping[str, str]) -> Ended:
         """The event that ends the evaluation.
 
         Args:
-            outcomes: of every task that was scored, by group_id.
             refusals: what was said last of what was refused, by reason.
         """
-        if not outcomes:
+        if not self.results:
             why = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
             said = "; ".join(refusals[reason] for reason in self.left_out if reason in refusals)
-            text = f"none of the {self.tasks} held-out tasks could be scored ({why})" + (f": {said}" if said else "")
-            return EvaluationMissing(version=self.version, name=self.name, reason=text)
-        return self._done(list(outcomes.values()), [self.ledger.entries[group_id] for group_id in outcomes])
+            text = f"none of the {self.tasks} {self._what} could be scored ({why})" + (f": {said}" if said else "")
+            return EvaluationMissing(version=self.asked.version, name=self.name, reason=text)
+        return self._done()
 
-    def _done(self, outcomes: Sequence[TaskResult], entries: Sequence[Entry]) -> EvaluationDone:
-        scores = [score for outcome in outcomes for score in outcome.scores]
-        formats = [s.parts["format"] for s in scores if "format" in s.parts]
+    def _done(self) -> EvaluationDone:
+        results = [self.results[group_id] for group_id in sorted(self.results)]
         return EvaluationDone(
-            version=self.version,
+            version=self.asked.version,
             name=self.name,
-            pass_at_1=sum(map(_right, scores)) / len(scores),
-            maj_at_k=sum(map(majority, outcomes)) / len(outcomes),
             k=self.samples,
-            n=len(outcomes),
             left_out=self.left_out,
-            format=sum(formats) / len(formats) if formats else None,
-            mean_length=sum(outcome.tokens for outcome in outcomes) / len(scores),
-            version_min=min(entry.oldest for entry in entries),
-            version_max=max(entry.newest for entry in entries),
+            pass_at=accuracy.curve(results, self.samples),
+            by_source=accuracy.by_source(results, self.samples),
+            version_min=min(result.oldest for result in results),
+            version_max=max(result.newest for result in results),
+            **accuracy.scores(results, self.samples).model_dump(),
         )
 
 
 class Evaluations:
-    """All evaluations of a run. `current` is the one that is under way."""
+    """All evaluations of a run, which has `held_out` such tasks. `current` is the one that is under way."""
 
-    def __init__(self, tasks: int, limits: ReplayLimits) -> None:
+    def __init__(self, held_out: int, limits: ReplayLimits) -> None:
         self.current: Evaluation | None = None
         self.limits = limits
-        self._tasks = tasks
+        self._held_out = held_out
         self._asked: list[Asked] = []
         self._running = -1
         self._ended: dict[int, Ended] = {}
 
-    def add(self, name: str, version: int, samples: int) -> int:
-        """Begin, or queue, one; returns its number. Asked again, by a learner that was replaced, it is the same one,
-        unless that has no result."""
-        asked = Asked(name, version, samples)
+    def add(
+        self,
+        name: str,
+        version: int,
+        samples: int,
+        training: int = 0,
+        keep: bool = False,
+        provenance: Mapping[str, str | int] | None = None,
+    ) -> int:
+        """Begin, or queue, one (see `Asked`); returns its number. Asked again, by a learner that was replaced, it is
+        the same one, unless that has no result."""
+        asked = Asked(name, version, samples, training, keep, provenance or {})
         for number, before in enumerate(self._asked):
             if before == asked and not isinstance(self._ended.get(number), EvaluationMissing):
                 return number
@@ -144,6 +186,18 @@ class Evaluations:
     def samples(self) -> int:
         """Completions a task of the current one; 0 where there is none."""
         return self.current.samples if self.current else 0
+
+    def collect(self, group_id: int, result: Sequence[Any], nbytes: int = 0) -> None:
+        """A task of the current one is scored.
+
+        Args:
+            group_id: of the task's group.
+            result: what it came to, as `TaskResult.state` gives it.
+            nbytes: what was added to the file of completions.
+        """
+        assert self.current is not None
+        self.current.results[group_id] = TaskResult.restored(result)
+        self.current.written += nbytes
 
     def end(self, event: Mapping[str, Any]) -> None:
         """The current one is over; the next one begins.
@@ -158,7 +212,7 @@ class Evaluations:
     def _begin_next(self) -> None:
         if self.current is None and self._running + 1 < len(self._asked):
             self._running += 1
-            self.current = Evaluation.start(self._running, self._asked[self._running], self._tasks, self.limits)
+            self.current = Evaluation.start(self._running, self._asked[self._running], self._held_out, self.limits)
 
     def ended(self, number: int) -> Ended | None:
         """What came of an evaluation that is over."""
@@ -180,18 +234,20 @@ class Evaluations:
         """Keep to other limits from now on, also the one under way; leases begin anew next."""
         self.limits = limits
         if self.current is not None:
-            self.current.ledger.adopt(_once(limits, self._tasks))
+            self.current.ledger.adopt(_once(limits, self.current.tasks))
 
     # ---------------------------------------------------------------- the journal
 
     def state(self) -> dict[str, Any]:
         """Everything, as MessagePack can hold it; `restored` takes it back."""
         return {
-            "tasks": self._tasks,
+            "tasks": self._held_out,
             "asked": [list(asked) for asked in self._asked],
             "running": self._running,
             "ended": {number: event.model_dump(mode="json") for number, event in self._ended.items()},
             "current": self.current.ledger.state() if self.current else None,
+            "results": {g: result.state() for g, result in self.current.results.items()} if self.current else {},
+            "written": self.current.written if self.current else 0,
         }
 
     @classmethod
@@ -204,6 +260,10 @@ class Evaluations:
         if state["current"] is not None:
             self.current = Evaluation.start(self._running, self._asked[self._running], state["tasks"], limits)
             self.current.ledger = Ledger.restored(self.current.ledger.limits, state["current"])
+            # A journal of an earlier release has neither: the records of its groups say the same.
+            results = state.get("results", {})
+            self.current.results = {group_id: TaskResult.restored(result) for group_id, result in results.items()}
+            self.current.written = state.get("written", 0)
         return self
 
 
@@ -219,17 +279,3 @@ def _once(limits: ReplayLimits, tasks: int) -> ReplayLimits:
         generation_attempts=limits.generation_attempts,
         tasks=tasks,
     )
-
-
-def _right(score: CompletionVerdict) -> float:
-    return score.parts.get("accuracy", score.reward)
-
-
-def majority(outcome: TaskResult) -> float:
-    """Accuracy of the most frequent answer of a task (the first among equals); no answer counts as one answer."""
-    counts = Counter(score.answer for score in outcome.scores)
-    by_answer = defaultdict(list)
-    for score in outcome.scores:
-        by_answer[score.answer].append(_right(score))
-    winner = by_answer[counts.most_common(1)[0][0]]
-    return sum(winner) / len(winner)

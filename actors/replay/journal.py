@@ -35,8 +35,6 @@ from actors.replay.records import Past
 from actors.replay.rows import Connect, Rows, connect
 
 FOLDER = "journal"
-#: What the names of journals begin with that were put aside.
-ASIDE = f"{FOLDER}-until-"
 #: The state is written anew once the calls since are so large (bytes), or a few times as large as the state was.
 STATE_BYTES, STATE_FACTOR = 2**20, 4
 #: Groups that a tick deletes at least; twice as many as it writes, where that is more.
@@ -78,6 +76,21 @@ class Identity:
         return f"it was written with another {', '.join(sorted(changed))}" if changed else None
 
 
+def place_of(folder: Path, shard: int) -> Path:
+    """Where a shard's journal is in a run folder."""
+    return folder / (FOLDER if shard == 0 else f"{FOLDER}-{shard}")
+
+
+def aside(place: Path, what: str) -> Path:
+    """What a journal is called that was put aside."""
+    return place.with_name(f"{place.name}-until-{what}")
+
+
+def asides(place: Path) -> list[Path]:
+    """The journals that were put aside for the one at `place`."""
+    return list(place.parent.glob(aside(place, "*").name))
+
+
 class Journal:
     """One journal, opened. `past` is what it holds, None where nothing was written yet; `events` with their numbers.
 
@@ -92,7 +105,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, identity: Identity, config: JournalConfig, connect: Connect = connect) -> None:
-        self.identity = replace(identity, number=len(list(folder.parent.glob(f"{ASIDE}*"))))
+        self.identity = replace(identity, number=len(asides(folder)))
         self._keep_all = config.keep == "all"
         self._rows = Rows(folder, SYNCHRONOUS.get(config.durability, "FULL"), connect)
         self._doomed: deque[int] = deque()
@@ -167,37 +180,23 @@ class Journal:
             return None if packed is None else _identity(rows, packed)
 
     @staticmethod
-    def read(folder: Path) -> Iterator[tuple[int, list[tuple[Head, Payload]]]]:
+    def read(folder: Path, shards: int = 1) -> Iterator[tuple[int, list[tuple[Head, Payload]]]]:
         """Every batch that a run has trained and committed, in order, where `replay.journal.keep` is all: its version,
         and its groups in the order of training.
 
         Args:
             folder: of the run, which nobody runs now.
+            shards: of its replay.
 
         Raises:
             JournalError: there is no journal, it keeps no batches, it is damaged, or the run is alive.
         """
-        with ExitStack() as open_:
-            opened: list[tuple[Identity, Rows]] = []
-            for place in (*folder.glob(f"{ASIDE}*"), folder / FOLDER):
-                if place.is_dir():
-                    rows = open_.enter_context(Rows(place, "FULL"))
-                    if (packed := rows.get("identity", 1)) is not None:
-                        opened.append((_identity(rows, packed), rows))
-            opened.sort(key=lambda journal: journal[0].number)
-            expected: int | None = None
-            for position, (_, rows) in enumerate(opened):
-                # A run that went back to an older checkpoint has trained later versions again.
-                end = min((identity.first_version for identity, _ in opened[position + 1 :]), default=None)
-                for version in rows.keys("batches"):
-                    if end is not None and version >= end:
-                        break
-                    if expected is not None and version != expected:
-                        raise rows.damaged(f"the batch of version {expected} is missing")
-                    expected = version + 1
-                    yield version, _batch(rows, version)
-        if expected is None:
-            raise JournalError(f"{folder}: no batch is kept here; that takes replay.journal.keep: all from the start")
+        # What the last commit has reached of some shards alone is trained, and not committed.
+        for parts in zip(*(_batches(place_of(folder, shard)) for shard in range(shards)), strict=False):
+            versions = [version for version, _ in parts]
+            if len(set(versions)) > 1:
+                raise JournalError(f"{folder}: its journals begin with different batches, of versions {versions}")
+            yield versions[0], [group for _, groups in parts for group in groups]
 
     # ---------------------------------------------------------------- writing
 
@@ -265,6 +264,31 @@ class Journal:
 
     def close(self) -> None:
         self._rows.close()
+
+
+def _batches(place: Path) -> Iterator[tuple[int, list[tuple[Head, Payload]]]]:
+    """Every batch that one journal keeps, and those that were put aside for it."""
+    with ExitStack() as open_:
+        opened: list[tuple[Identity, Rows]] = []
+        for found in (*asides(place), place):
+            if found.is_dir():
+                rows = open_.enter_context(Rows(found, "FULL"))
+                if (packed := rows.get("identity", 1)) is not None:
+                    opened.append((_identity(rows, packed), rows))
+        opened.sort(key=lambda journal: journal[0].number)
+        expected: int | None = None
+        for position, (_, rows) in enumerate(opened):
+            # A run that went back to an older checkpoint has trained later versions again.
+            end = min((identity.first_version for identity, _ in opened[position + 1 :]), default=None)
+            for version in rows.keys("batches"):
+                if end is not None and version >= end:
+                    break
+                if expected is not None and version != expected:
+                    raise rows.damaged(f"the batch of version {expected} is missing")
+                expected = version + 1
+                yield version, _batch(rows, version)
+    if expected is None:
+        raise JournalError(f"{place.parent}: no batch is kept here; that takes replay.journal.keep: all from the start")
 
 
 def _batch(rows: Rows, version: int) -> list[tuple[Head, Payload]]:

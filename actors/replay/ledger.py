@@ -81,7 +81,7 @@ class Ledger:
     newly_dropped: list[tuple[int, Reason]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tasks = TaskNumbers(self.limits.generation_attempts, self.limits.tasks)
+        self.tasks = TaskNumbers.within(self.limits)
 
     @property
     def entries(self) -> dict[int, Entry]:
@@ -102,11 +102,11 @@ class Ledger:
 
     def lease(self, worker: str, version: int, capacity: int, now: float) -> list[Entry]:
         """At most `capacity` tasks for a generator that holds `version`; none where the bound forbids it."""
-        entries: list[Entry] = []
+        entries, limits = list[Entry](), self.limits
         for _ in range(min(capacity, self.capacity(version))):
             if (task := self.tasks.next(worker)) is None:
                 break
-            group_id, deadline = self.first_group_id + self.issued, now + self.limits.lease_seconds
+            group_id, deadline = limits.number(self.first_group_id + self.issued), now + limits.lease_seconds
             entries.append(Entry(group_id, task, State.LEASED, worker, deadline, oldest=version))
             self.groups.add(entries[-1])
             self.issued += 1

@@ -25,8 +25,9 @@ REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST, Re
 
 @dataclass(frozen=True, slots=True)
 class ReplayLimits:
-    """The bounds that the ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
-    them by default.
+    """The bounds that a ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
+    them by default. Of a replay in `shards` this is the one with the number `shard`: its tasks and groups have the
+    numbers n with n mod shards = shard, and `groups_per_batch` is its share.
     """
 
     max_staleness: int
@@ -38,3 +39,9 @@ class ReplayLimits:
     generation_attempts: int = 3
     tasks: int | None = None
     stragglers: Literal["drop", "wait", "mask"] = "drop"
+    shard: int = 0
+    shards: int = 1
+
+    def number(self, count: int) -> int:
+        """The number of the shard's task or group before which it has had `count`."""
+        return count * self.shards + self.shard

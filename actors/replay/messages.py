@@ -23,8 +23,9 @@ from pydantic import Field, FiniteFloat
 from actors.config.base import Section
 from actors.events import EventField, Number
 from actors.membership import NAME, Report
+from actors.observability.metrics import BANDS
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "sample"]
 #: Longest explanation that travels with a refusal (characters).
 MAX_DETAIL = 500
 
@@ -93,6 +94,12 @@ class CompletionVerdict(Section):
     reward: float = Field(allow_inf_nan=False)
     parts: dict[str, FiniteFloat] = Field(default_factory=dict, max_length=32)
     answer: str | None = None
+    observed: dict[str, FiniteFloat] = Field(
+        default_factory=dict, max_length=32, description="statistics that are means over completions, by name"
+    )
+    reflections: list[tuple[int, int]] = Field(
+        default_factory=list, max_length=64, description="where the first words of reflection stand (characters)"
+    )
 
 
 class SubmitVerdict(Request):
@@ -110,6 +117,22 @@ class TakeBatch(LongPoll):
     outlines: bool = Field(False, description="without tokens, which a learner of several ranks takes by shares")
 
 
+class Tally(Section):
+    """What the groups of one shard say of a step, see `replay.rewards`."""
+
+    groups: int = Field(ge=0)
+    mixed: int = Field(ge=0, description="those whose rewards are not all equal")
+    rewards: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        max_length=1024, description="their sum and their number, by source"
+    )
+    observed: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        {}, max_length=64, description="the same of what verifiers saw in completions, by name"
+    )
+    bands: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        max_length=len(BANDS), description="how often tasks were solved, and how many of them"
+    )
+
+
 class Trained(Request):
     """The batch of `version` went into an optimizer step, which took `step_seconds`."""
 
@@ -117,6 +140,7 @@ class Trained(Request):
     statistics: dict[str, Number]
     staleness: dict[int, int]
     step_seconds: FiniteFloat = Field(ge=0)
+    tallies: list[Tally] = Field([], max_length=64, description="what the other shards have answered to the same")
 
 
 class TakeSnapshot(Request):
@@ -128,11 +152,15 @@ class Committed(Request):
 
 
 class Evaluate(Request):
-    """Answer and score all held-out tasks, `samples` times each."""
+    """Answer and score all held-out tasks, or the first `training` training tasks, `samples` times each; `keep` every
+    completion in a file of the run folder, with `provenance`."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: str = Field(pattern=r"^[\w][\w -]*$", max_length=80)
     version: int = Field(ge=0)
     samples: int = Field(ge=1, le=4096)
+    training: int = Field(0, ge=0)
+    keep: bool = False
+    provenance: dict[str, str | int] = Field(default_factory=dict, max_length=16)
 
 
 class EvaluationResult(Request):
@@ -168,6 +196,8 @@ class Beat(Request):
 
 class Members(Request):
     """Asks for everyone who is alive or silent with their reports, and for each role's totals since the run's start."""
+
+    only: str = Field("", max_length=40, description="role of those who are asked for; empty: everyone")
 
 
 class RemoveMember(Request):

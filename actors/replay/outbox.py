@@ -16,6 +16,7 @@ from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.changes import Changes
 from actors.replay.journal import Journal
+from actors.replay.kept import KeptFiles
 from actors.transport.codec import Message
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Outbox:
         buffer, board: whose changes are made durable.
         journal: where; None: answers leave at the end of a tick, and nothing is.
         clock: seconds of a monotonic clock.
+        kept: where completions of evaluations go; None: nowhere.
 
     Attributes:
         blocked: why nothing can be written now; empty where all is well.
@@ -48,8 +50,10 @@ class Outbox:
         board: Board,
         journal: Journal | None,
         clock: Callable[[], float],
+        kept: KeptFiles | None = None,
     ) -> None:
         self.blocked = ""
+        self._kept = kept
         self._send, self._buffer, self._board, self._journal, self._clock = send, buffer, board, journal, clock
         self._answers: list[tuple[bytes, Message]] = []
         self._changes, self._events = Changes(), board.take_unwritten()
@@ -75,19 +79,22 @@ class Outbox:
                 return
         else:
             self._changes, self._events = self._buffer.state.take_changes(), self._board.take_unwritten()
-        if self._journal is not None and (self._changes or self._events or self._journal.due):
-            if not self._written(self._journal):
+        due = self._journal is not None and self._journal.due
+        if self._changes or self._events or due:
+            if not self._written():
                 return
             self._changes, self._events = Changes(), []
         answers, self._answers = self._answers, []
         for identity, message in answers:
             self._send(identity, message)
 
-    def _written(self, journal: Journal) -> bool:
+    def _written(self) -> bool:
         start = self._tried = self._clock()
         self._since = start if self._since is None else self._since
         try:
-            size = journal.write(self._changes, self._events, self._board.first_event, self._buffer.state.state)
+            if self._kept is not None:
+                self._kept.write(self._changes.kept)
+            self._write_journal()
         except JournalBlockedError as error:
             self._block(str(error))
             return False
@@ -95,12 +102,18 @@ class Outbox:
             metrics.JOURNAL_LAG.set(self._clock() - self._since)
         seconds, self._since = self._clock() - start, None
         metrics.JOURNAL_LAG.set(0)
-        metrics.JOURNAL_WRITE.observe(seconds)
-        metrics.JOURNAL_BYTES.inc(size)
-        metrics.JOURNAL_SIZE.set(journal.size())
         self._unblock()
         self._judge(seconds)
         return True
+
+    def _write_journal(self) -> None:
+        if self._journal is None:
+            return
+        start, state = self._clock(), self._buffer.state.state
+        size = self._journal.write(self._changes, self._events, self._board.first_event, state)
+        metrics.JOURNAL_WRITE.observe(self._clock() - start)
+        metrics.JOURNAL_BYTES.inc(size)
+        metrics.JOURNAL_SIZE.set(self._journal.size())
 
     def _block(self, reason: str) -> None:
         metrics.JOURNAL_BLOCKED.set(1)

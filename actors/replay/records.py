@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from actors.errors import JournalError
-from actors.events import RolloutSample
+from actors.events import First, FirstSeen, RolloutSample
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
@@ -14,10 +14,12 @@ from actors.replay.limits import ReplayLimits
 from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
-from actors.replay.rewards import RewardStatistics
+from actors.replay.rewards import RewardStatistics, Verified, sums_of
 
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
+#: Of the mean of equal rewards.
+_ROUNDING = 1e-9
 
 
 @dataclass(slots=True)
@@ -57,27 +59,56 @@ def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
     return head, record.payload
 
 
-def samples_of(record: GroupRecord, entry: Entry) -> list[RolloutSample]:
+def verified_of(record: GroupRecord) -> Verified:
+    """What the verdicts say of a training group."""
+    scores = record.scores
+    return Verified(
+        record.task["source"],
+        tuple(score.reward for score in scores),
+        tuple(score.parts for score in scores),
+        sums_of(score.observed for score in scores),
+        sum(score.parts.get("accuracy", 0.0) for score in scores) / len(scores),
+    )
+
+
+def firsts_of(record: GroupRecord) -> dict[First, int]:
+    """Which completion shows reflection, and which is reinforced with it: it has more than its group's mean reward."""
+    scores, found = record.scores, dict[First, int]()
+    reflecting = [i for i, score in enumerate(scores) if score.reflections]
+    if reflecting:
+        best = max(reflecting, key=lambda i: scores[i].reward)
+        found["reflection"] = best
+        if scores[best].reward > sum(score.reward for score in scores) / len(scores) + _ROUNDING:
+            found["rewarded reflection"] = best
+    return found
+
+
+def samples_of(record: GroupRecord) -> list[RolloutSample]:
     """The best and the worst completion of a group, for people to read."""
     if record.payload is None or not record.scores:
         return []
     order = sorted(range(len(record.scores)), key=lambda i: record.scores[i].reward)
-    return [
-        RolloutSample(
-            task_key=record.task["key"],
-            prompt=record.prompt,
-            response=record.texts[i],
-            reward=record.scores[i].reward,
-            parts=record.scores[i].parts,
-            version_min=entry.oldest,
-            version_max=entry.newest,
-            spans=record.payload.spans_of(i),
-            truncated=bool(record.payload.truncated[i]),
-            verdict_status=record.scores[i].status,
-            source=record.task["source"],
-        )
-        for i in dict.fromkeys((order[-1], order[0]))
-    ]
+    return [sample_of(record, i) for i in dict.fromkeys((order[-1], order[0]))]
+
+
+def sample_of(record: GroupRecord, completion: int) -> RolloutSample:
+    """A completion of a group that has its verdicts, for people to read."""
+    assert record.payload is not None
+    score = record.scores[completion]
+    return RolloutSample(
+        task_key=record.task["key"],
+        prompt=record.prompt,
+        response=record.texts[completion],
+        reward=score.reward,
+        parts=score.parts,
+        version_min=record.payload.oldest,
+        version_max=record.payload.newest,
+        spans=record.payload.spans_of(completion),
+        truncated=bool(record.payload.truncated[completion]),
+        verdict_status=score.status,
+        source=record.task["source"],
+        reflections=score.reflections,
+    )
 
 
 @dataclass(slots=True)
@@ -140,12 +171,21 @@ class ReplayState:
         if purpose == "train":
             return self.ledger
         current = self.evaluations.current
-        return recorded("evaluate", current.ledger, READS, self._record) if current else None
+        if current is None or current.asked.purpose != purpose:
+            return None
+        return recorded("evaluate", current.ledger, READS, self._record)
 
     def ledgers(self) -> list[tuple[Purpose, Ledger]]:
         """Evaluations come first: they are short, and somebody waits for them."""
-        purposes: tuple[Purpose, ...] = ("evaluate", "train")
+        purposes: tuple[Purpose, ...] = ("evaluate", "sample", "train")
         return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
+
+    def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
+        """A training group has its verdicts. Returns what they say, and what its completions are the first to show."""
+        verified, firsts = verified_of(record), firsts_of(record)
+        self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy)
+        new, step = self.rewards.new_firsts(list(firsts)), self.rewards.untold + 1
+        return verified, tuple(FirstSeen(what=each, step=step, sample=sample_of(record, firsts[each])) for each in new)
 
     def take_changes(self) -> Changes:
         """What has changed since the last call."""
@@ -159,6 +199,26 @@ class ReplayState:
             "evaluations": self.evaluations.state(),
             "rewards": self.rewards.state(),
             "refusals": self.refusals.state(),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """The counters of the ledger, as the event `tick` has them, and the queues."""
+        counts = self.ledger.counts()
+        return {
+            "version": self.ledger.version,
+            "conserved": self.ledger.conserved(),
+            "queues": {str(state): counts[state] for state in (State.GENERATED, State.READY)},
+            "groups": {
+                "issued": self.ledger.issued,
+                "in_flight": counts[State.LEASED] + counts[State.GENERATED] + counts[State.VERIFYING],
+                "ready": counts[State.READY],
+                "delivered": counts[State.DELIVERED],
+                "trained": counts[State.TRAINED],
+                "committed": self.ledger.committed,
+                "dropped": {str(reason): n for reason, n in self.ledger.dropped.items()},
+            },
+            "evaluating": self.evaluations.current.name if self.evaluations.current else None,
+            "refusals": dict(self.refusals.said),
         }
 
     @classmethod
@@ -213,8 +273,12 @@ class ReplayState:
             JournalError: where that is not whole.
         """
         found: dict[Key, GroupRecord] = {}
+        current = self.evaluations.current
+        collected = current.results if current else {}
         for purpose, ledger in self.ledgers():
             for entry in ledger.entries.values():
+                if purpose != "train" and entry.group_id in collected:
+                    continue
                 key = purpose, entry.group_id
                 record = found[key] = GroupRecord(task(purpose, entry.task))
                 if entry.state is not State.LEASED:

@@ -1,27 +1,30 @@
-"""Whether a run that resumes can go on with its journal, or has to begin at the position in its checkpoint."""
+"""Whether a run that resumes can go on with its journals, or has to begin at the position in its checkpoint."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from actors.config.roles import JournalConfig
 from actors.errors import JournalError, JournalHeldError
 from actors.replay.buffer import Buffer, TaskSource
-from actors.replay.journal import ASIDE, FOLDER, Identity, Journal
+from actors.replay.journal import Identity, Journal, aside, place_of
 from actors.replay.records import ReplayState
 
+#: What is wrong where one shard has a journal, and another has none.
+ABSENT = ("that of another shard is not there", 0)
 
-def settle_journal(
-    folder: Path, identity: Identity, config: JournalConfig, version: int, tasks: Callable[[], TaskSource]
+
+def settle_journals(
+    folder: Path, identities: Sequence[Identity], config: JournalConfig, version: int, tasks: Callable[[], TaskSource]
 ) -> str:
-    """Put the journal aside where it does not fit the checkpoint.
+    """Put the journals of a run's shards aside where one of them does not fit the checkpoint.
 
     It fits where it has every batch that is to be trained again, under the same limits.
 
     Args:
         folder: the run folder.
-        identity: of the journal that the run would write.
+        identities: of the journals that the run would write, by shard.
         config: how it is kept.
         version: of the checkpoint.
         tasks: makes what the task numbers stand for.
@@ -34,19 +37,28 @@ def settle_journal(
         JournalHeldError: another process has it.
         JournalBlockedError: what the checkpoint contains cannot be noted in it; it stays where it is.
     """
-    place = folder / FOLDER
-    if not place.exists():
+    journals = [(place_of(folder, identity.limits.shard), identity) for identity in identities]
+    there = [place for place, _ in journals if place.exists()]
+    if not there:
         return ""
-    why = "replay.journal.durability is off"
+    why, groups = "replay.journal.durability is off", 0
     if config.durability != "off":
-        why, groups = _misfit(place, identity, config, version)
+        why, groups = _misfits(journals, config, version)
         if not why:
             return f"{groups} groups are in the journal, and are not generated anew"
-    if config.keep == "all":
-        _commit(place, config, version, tasks)
-    aside = folder / f"{ASIDE}{version:06d}-{secrets.token_hex(2)}"
-    place.rename(aside)
-    return f"the journal is called {aside.name} now ({why}): what no checkpoint contains is generated anew"
+    name = f"{version:06d}-{secrets.token_hex(2)}"
+    for place in there:
+        if config.keep == "all":
+            _commit(place, config, version, tasks)
+        place.rename(aside(place, name))
+    names = ", ".join(aside(place, name).name for place in there)
+    return f"the journal is called {names} now ({why}): what no checkpoint contains is generated anew"
+
+
+def _misfits(journals: Sequence[tuple[Path, Identity]], config: JournalConfig, version: int) -> tuple[str, int]:
+    """Why a run cannot go on with its journals, which it does with all or with none, and how many groups they hold."""
+    found = [_misfit(place, identity, config, version) if place.exists() else ABSENT for place, identity in journals]
+    return next((why for why, _ in found if why), ""), sum(groups for _, groups in found)
 
 
 def _misfit(place: Path, identity: Identity, config: JournalConfig, version: int) -> tuple[str, int]:

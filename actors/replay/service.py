@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from actors.errors import ProtocolError
-from actors.events import EvaluationDone, Event
+from actors.events import SAMPLE, EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
 from actors.process import Seldom
@@ -25,6 +25,7 @@ from actors.replay.board import Board
 from actors.replay.buffer import OK, Buffer, Reply
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
+from actors.replay.kept import KeptFiles
 from actors.replay.limits import Reason, ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
@@ -60,6 +61,7 @@ class ReplayService:
         metrics_address: host:port of this process's /metrics.
         clock: seconds of a monotonic clock.
         journal: what `buffer` and `board` are brought back from; it is closed with the service.
+        kept: where completions of evaluations go that are kept.
     """
 
     def __init__(
@@ -72,13 +74,14 @@ class ReplayService:
         metrics_address: str = "",
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
+        kept: KeptFiles | None = None,
     ) -> None:
         self._buffer, self._board = buffer, board
         self._max_bytes = max_message_bytes
         self._name, self._report = name, Report(ready=True, metrics=metrics_address)
         self._clock = clock
         self._journal = journal
-        self._outbox = Outbox(self._transmit, buffer, board, journal, clock)
+        self._outbox = Outbox(self._transmit, buffer, board, journal, clock, kept)
         self._polls = Polls()
         self._next_tick = -math.inf
         self._looked = clock()
@@ -256,6 +259,7 @@ class ReplayService:
         if reply.delivered:
             self._delivered(reply.delivered)
         for group in reply.verified:
+            metrics.DIFFICULTY.labels(group.band).inc()
             rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
                 rewards.observe(reward)
@@ -277,7 +281,7 @@ class ReplayService:
     def _record(self, events: Iterable[Event]) -> None:
         for event in events:
             self._board.record(event)
-            if isinstance(event, EvaluationDone):
+            if isinstance(event, EvaluationDone) and event.name != SAMPLE:
                 metrics.HELD_OUT.set(event.pass_at_1)
 
     # ---------------------------------------------------------------- membership

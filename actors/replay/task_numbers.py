@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.replay.limits import ReplayLimits
+
 
 @dataclass(slots=True)
 class TaskNumbers:
@@ -19,7 +21,8 @@ class TaskNumbers:
     Attributes:
         attempts: how often a task may be lost.
         end: how many tasks the stream has; no end to them by default.
-        cursor: the stream's next task.
+        shard, shards: which of every so many tasks of the stream is issued here.
+        cursor: how many of the stream's tasks were issued.
         pending, suspects: what is to be issued again, without and on the last attempt.
         examined: the suspect that each generator has, if any.
         losses: how often in a row a task was lost.
@@ -27,11 +30,18 @@ class TaskNumbers:
 
     attempts: int
     end: int | None = None
+    shard: int = 0
+    shards: int = 1
     cursor: int = 0
     pending: deque[int] = field(default_factory=deque)
     suspects: deque[int] = field(default_factory=deque)
     examined: dict[str, int] = field(default_factory=dict)
     losses: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def within(cls, limits: ReplayLimits) -> "TaskNumbers":
+        """Those of a ledger."""
+        return cls(limits.generation_attempts, limits.tasks, limits.shard, limits.shards)
 
     def to_reissue(self) -> list[int]:
         """The tasks that are to be issued again."""
@@ -52,7 +62,7 @@ class TaskNumbers:
         if self.end is not None and self.cursor >= self.end:
             return None
         self.cursor += 1
-        return self.cursor - 1
+        return (self.cursor - 1) * self.shards + self.shard
 
     def returned(self, task: int, worker: str | None) -> None:
         """A generator does not have the task any more."""

@@ -1,17 +1,20 @@
 """The charts of a run's page: what each shows, as data that `assets/page.js` draws by uPlot."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from math import isfinite, sqrt
 from typing import Any, Literal
 
+from actors.observability.metrics import BANDS
 from actors.report import statistics as names
 from actors.report.series import Point, Series
 from actors.report.state import RunState
 from actors.report.text import visible
 from actors.report.units import percent
 
+Unit = Literal["share", "number", "duration"]
+Kind = Literal["line", "area", "bars", "dots", "pile"]
 #: Points of a chart: more cannot be told apart at its width.
 POINTS = 240
 #: Versions behind that the histogram has a bar for.
@@ -27,9 +30,56 @@ SHARES = WHOLE_SHARES | {
 }
 #: The statistics in which a collapse is seen early.
 POLICY = (names.RESPONSE_LENGTH, names.ENTROPY, names.LOGPROB_DIFFERENCE, names.MIXED_GROUPS, names.TRUNCATED)
+#: The part of the page that shows how the policy thinks has these, by a chart: title, note, unit, lines as (label,
+#: colour, statistic). A chart is there as soon as the run has the statistic of its first line.
+REASONING: Mapping[str, tuple[str, str, Unit, tuple[tuple[str, int, str], ...]]] = {
+    "thinking": (
+        "Thinking time",
+        "Tokens of a response before and after </think>, on average, of the responses that mark their thoughts.",
+        "number",
+        (("thoughts", 1, names.THINKING_TOKENS), ("answer", 2, names.ANSWER_TOKENS)),
+    ),
+    "reflection": (
+        "Words of reflection",
+        "How often a response looks back at what it wrote (“wait”, “however”, “check”, …), on average.",
+        "number",
+        (("words a response", 4, names.REFLECTION_WORDS),),
+    ),
+    "reflecting": (
+        "Responses that reflect",
+        "Share of the responses with at least one word of reflection.",
+        "share",
+        (("reflecting", 4, names.REFLECTION_RATE),),
+    ),
+    "language": (
+        "Languages",
+        "Mixing: share of the responses with more than one word in twenty in another language. Consistency: mean share "
+        "of the words that are in one language.",
+        "share",
+        (("mixing", 3, names.LANGUAGE_MIXING), ("consistency", 2, names.LANGUAGE_CONSISTENCY)),
+    ),
+    "format": (
+        "Format",
+        "Share of the responses in the format that the run asks for.",
+        "share",
+        (("in the format", 2, names.FORMAT_RATE),),
+    ),
+    "difficulty": (
+        "How often tasks are solved",
+        "Shares of the groups by how many of their completions are right. Only groups between never and always teach.",
+        "share",
+        tuple(
+            (band, colour, f"{names.DIFFICULTY}{band}")
+            for band, colour in zip(reversed(BANDS), (2, 5, 1, 4, 3), strict=True)
+        ),
+    ),
+}
+#: Statistics that are in those charts.
+REASONING_STATISTICS = frozenset(name for *_, lines in REASONING.values() for _, _, name in lines)
+#: Charts of them that show where something was seen first.
+MARKED = ("thinking", "reflection", "reflecting")
 ROLE_COLOURS = {"generator": 1, "verifier": 2, "learner": 3}
 RATE_COLOURS = {"generation": 1, "learning": 3}
-Unit = Literal["share", "number", "duration"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +109,7 @@ class Chart:
         lines: its series.
         low: lower end of the vertical axis; None: of the values.
         high: upper end of the vertical axis; None: of the values.
-        kind: how a value is drawn.
+        kind: how a value is drawn; in a pile each line stands on those after it.
         marks: vertical rules as (place, text).
     """
 
@@ -70,12 +120,12 @@ class Chart:
     lines: Sequence[Line]
     low: float | None = None
     high: float | None = None
-    kind: Literal["line", "area", "bars", "dots"] = "line"
+    kind: Kind = "line"
     marks: Sequence[tuple[float, str]] = ()
 
     def plotted(self) -> dict[str, Any]:
         """As uPlot takes it: one column of places, and for each line columns of values, lower and upper edges."""
-        shown = asdict(self)
+        shown = dict(vars(self))
         xs = sorted({value[0] for line in self.lines for value in line.values})
         shown["xs"] = xs
         shown["lines"] = [_plotted(line, xs) for line in self.lines]
@@ -126,7 +176,8 @@ def charts(state: RunState) -> dict[str, Chart]:
         found["reward_parts"] = _reward_parts(state, parts)
     for role, series in _known_first(state.busy, ROLE_COLOURS):
         found[f"busy/{role}"] = _busy(state, role, series)
-    for name in sorted(state.statistics):
+    found |= {f"reasoning/{name}": _reasoning(state, name) for name in REASONING if _has(state, name)}
+    for name in sorted(state.statistics.keys() - REASONING_STATISTICS):
         if name != names.REWARD and not name.startswith(names.REWARD_PART):
             found[f"statistic/{name}"] = _statistic(state, name)
     return found
@@ -157,6 +208,27 @@ def _reward_parts(state: RunState, parts: Sequence[str]) -> Chart:
         for i, name in enumerate(parts)
     ]
     return Chart("Parts of the reward", note, "step", "number", lines)
+
+
+def _has(state: RunState, name: str) -> bool:
+    *_, lines = REASONING[name]
+    return lines[0][2] in state.statistics
+
+
+def _reasoning(state: RunState, name: str) -> Chart:
+    title, note, unit, parts = REASONING[name]
+    lines = [Line(label, colour, _by_step(state.statistics.get(of, Series()))) for label, colour, of in parts]
+    high: float | None = 1.0 if unit == "share" else None
+    kind: Kind = "pile" if name == "difficulty" else "line"
+    return Chart(title, note, "step", unit, lines, 0.0, high, kind, _firsts(state, name))
+
+
+def _firsts(state: RunState, name: str) -> list[tuple[float, str]]:
+    """Where something was seen first; what is new in one step shares a rule."""
+    steps: dict[int, list[str]] = {}
+    for first in state.firsts.values() if name in MARKED else ():
+        steps.setdefault(first.step, []).append(first.what)
+    return [(step, f"first {', '.join(sorted(what))}") for step, what in sorted(steps.items())]
 
 
 def _staleness(state: RunState) -> Chart:

@@ -11,9 +11,12 @@ from rich.text import Text
 
 from actors.events import (
     EVENT,
+    SAMPLE,
+    CurationDone,
     EvaluationDone,
     EvaluationMissing,
     Event,
+    FirstSeen,
     Phase,
     Recovered,
     Restart,
@@ -110,7 +113,12 @@ def plain(state: RunState, event: Event) -> str | None:
         case EvaluationDone():
             majority = f", maj@{event.k} {percent(event.maj_at_k, 1)}" if event.maj_at_k is not None else ""
             left_out = "".join(f", {n} left out ({reason})" for reason, n in event.left_out.items())
-            return f"held-out {event.name}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+            what = "sampled training tasks" if event.name == SAMPLE else f"held-out {event.name}"
+            return f"{what}: pass@1 {percent(event.pass_at_1, 1)}{majority} of {event.n} tasks{left_out}"
+        case CurationDone():
+            dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(event.dropped.items())) or "none"
+            mixed = f"; {event.mixed} from elsewhere mixed in" if event.mixed else ""
+            return f"curation: {event.kept} of {event.sampled} completions kept; dropped: {dropped}{mixed}"
         case EvaluationMissing():
             return _one_line(f"held-out {event.name}: no result: {event.reason}")
         case WriteFailed(reason=""):
@@ -122,6 +130,8 @@ def plain(state: RunState, event: Event) -> str | None:
                 f"recovered: {event.role} works again {duration(event.recovery_seconds)} after {event.member} "
                 f"{FAULTS.get(event.fault, event.fault)}"
             )
+        case FirstSeen():
+            return _one_line(f"first {event.what}: step {event.step}, task {event.sample.task_key}")
         case Unresponsive():
             return _one_line(f"{event.member} is {event.state}: {event.detail}")
         case _:

@@ -42,7 +42,10 @@ def warnings(state: RunState) -> list[HealthWarning]:
         _reward_model_guesses(state),
         _accuracy_drop(state),
         _reward_drop(state),
+        _format_drop(state),
+        _mixing(state),
         _short(state),
+        _runaway(state),
         _entropy(state),
         _same_rewards(state),
         _truncated(state),
@@ -57,6 +60,24 @@ def _recent(state: RunState, name: str) -> float | None:
     series, window = state.statistics.get(name), thresholds.WINDOW_STEPS
     values = series.last(window) if series else []
     return sum(values) / window if len(values) == window else None
+
+
+def _early(state: RunState, name: str) -> float | None:
+    """Mean of the first points of a statistic; None while there are none but recent ones."""
+    series = state.statistics.get(name)
+    if series is None or len(series) < thresholds.EARLY_STEPS + thresholds.WINDOW_STEPS:
+        return None
+    values = series.last(len(series))[: thresholds.EARLY_STEPS]
+    return sum(values) / len(values)
+
+
+def _windows(state: RunState, name: str) -> list[float]:
+    """Means of a statistic over every few neighbouring points; none while there are too few to compare."""
+    series, window = state.statistics.get(name), thresholds.WINDOW_STEPS
+    if series is None or len(series) < 2 * window:
+        return []
+    values = series.last(len(series))
+    return [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]
 
 
 def _solved(state: RunState) -> bool:
@@ -164,12 +185,8 @@ def _variance(done: events.EvaluationDone) -> float:
 
 
 def _reward_drop(state: RunState) -> HealthWarning | None:
-    series, window = state.statistics.get(names.REWARD), thresholds.WINDOW_STEPS
-    if series is None or len(series) < 2 * window:
-        return None
-    values = series.last(len(series))
-    means = [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]
-    if max(means) <= 0 or means[-1] >= thresholds.MIN_REWARD_RATIO * max(means):
+    means = _windows(state, names.REWARD)
+    if not means or max(means) <= 0 or means[-1] >= thresholds.MIN_REWARD_RATIO * max(means):
         return None
     # Preferences count from the mean of a group: where the reward is little else, its mean is noise around 0.
     spread = _recent(state, names.REWARD_STD) if names.PREFERENCE in state.statistics else None
@@ -181,18 +198,47 @@ def _reward_drop(state: RunState) -> HealthWarning | None:
     )
 
 
-def _short(state: RunState) -> HealthWarning | None:
-    series, now = state.statistics.get(names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
-    if series is None or now is None or len(series) < thresholds.EARLY_STEPS + thresholds.WINDOW_STEPS:
+def _format_drop(state: RunState) -> HealthWarning | None:
+    means = _windows(state, names.FORMAT_RATE)
+    if not means or means[-1] >= thresholds.MIN_FORMAT_RATIO * max(means):
         return None
-    values = series.last(len(series))[: thresholds.EARLY_STEPS]
-    early = sum(values) / len(values)
-    if now >= thresholds.MIN_LENGTH_RATIO * early:
+    text = f"Only {means[-1]:.0%} of the responses are in the format; at their best {max(means):.0%} were."
+    fix = "Raise rewards.weights.format, or lower learner.optimizer.learning_rate; the end of samples.jsonl shows why."
+    return HealthWarning("format", text, fix)
+
+
+def _mixing(state: RunState) -> HealthWarning | None:
+    now = _recent(state, names.LANGUAGE_MIXING)
+    if now is None or now <= thresholds.MAX_LANGUAGE_MIXING:
+        return None
+    text = f"{now:.0%} of the responses mix languages."
+    fix = "Reward one: rewards.language and rewards.weights.language; look at what cold_start.traces are written in."
+    return HealthWarning("language_mixing", text, fix)
+
+
+def _short(state: RunState) -> HealthWarning | None:
+    early, now = _early(state, names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
+    if early is None or now is None or now >= thresholds.MIN_LENGTH_RATIO * early:
         return None
     text = f"Responses shrank from {early:.0f} to {now:.0f} tokens."
     return HealthWarning(
         "length", text, "Read the end of samples.jsonl: the model may have stopped reasoning to please the format."
     )
+
+
+def _runaway(state: RunState) -> HealthWarning | None:
+    early, now = _early(state, names.RESPONSE_LENGTH), _recent(state, names.RESPONSE_LENGTH)
+    before, reward = _early(state, names.REWARD), _recent(state, names.REWARD)
+    if early is None or now is None or now <= thresholds.MAX_LENGTH_GROWTH * early:
+        return None
+    if before is None or reward is None or reward > before:
+        return None
+    text = f"Responses grew from {early:.0f} to {now:.0f} tokens, and the reward did not."
+    fix = (
+        "Read the end of samples.jsonl: where it repeats itself, punish that by rewards.repetition_ngram and its "
+        "weight, or length by rewards.overlong_max_tokens."
+    )
+    return HealthWarning("length_growth", text, fix)
 
 
 def _entropy(state: RunState) -> HealthWarning | None:

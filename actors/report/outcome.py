@@ -62,7 +62,17 @@ def _table(summary: RunSummary) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="dim", width=LABEL)
     table.add_column()
-    table.add_row("held-out accuracy", _accuracies(summary.held_out.before, summary.held_out.after))
+    sampling = summary.sampling
+    if sampling.evaluation.n is None:
+        table.add_row("held-out accuracy", _accuracies(summary.held_out.before, summary.held_out.after))
+    else:
+        table.add_row("accuracy", _accuracies(Accuracy(), sampling.evaluation))
+    if sampling.kept is not None:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(sampling.dropped.items())) or "none"
+        mixed = f", {sampling.mixed} mixed in" if sampling.mixed else ""
+        table.add_row(
+            "curated", f"{sampling.kept} of {plural(sampling.sampled or 0, 'completion')}{mixed}; dropped: {reasons}"
+        )
     if (model := summary.reward_model).n is not None:
         pairs = plural(model.n, "held-out pair")
         table.add_row("reward model", f"{percent(model.accuracy, 1)} of {pairs} in the right order")
@@ -93,11 +103,21 @@ def _table(summary: RunSummary) -> Table:
 
 
 def _accuracies(before: Accuracy, after: Accuracy) -> Text:
-    n = after.n or before.n
-    line = Text(f"{percent(before.pass_at_1, 1)} -> {percent(after.pass_at_1, 1)}", "bold")
+    n, k = after.n or before.n, after.k or before.k or 0
+    alone = before.n is None and after.n is not None  # a run without a step
+
+    def measured(name: str) -> str:
+        first, last = getattr(before, name), getattr(after, name)
+        interval = getattr(after, f"{name}_interval")
+        shown = f" [{percent(interval[0])}, {percent(interval[1])}]" if interval else ""
+        return f"{percent(last, 1)}{shown}" if alone else f"{percent(first, 1)} -> {percent(last, 1)}{shown}"
+
+    line = Text(measured("pass_at_1"), "bold")
     line.append(f"  pass@1 of {n or NONE} tasks", "not bold")
+    if k > 1 and (before.pass_at_k is not None or after.pass_at_k is not None):
+        line.append(f"\n{measured('pass_at_k')}  pass@{k}", "not bold")
     if before.maj_at_k is not None or after.maj_at_k is not None:
-        line.append(f"\n{percent(before.maj_at_k, 1)} -> {percent(after.maj_at_k, 1)}  maj@k", "not bold")
+        line.append(f"\n{measured('maj_at_k')}  maj@{k or 'k'}", "not bold")
     for name, found in (("before", before), ("after", after)):
         for reason, tasks in found.left_out.items():
             line.append(f"\n{name}: {plural(tasks, 'task')} left out ({visible(reason)})", "not bold")

@@ -15,10 +15,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from actors.events import RolloutSample
 from actors.observability import thresholds
 from actors.report import statistics as names
 from actors.report.charts import POLICY as EARLY_SIGNS
-from actors.report.charts import charts
+from actors.report.charts import REASONING_STATISTICS, Chart, charts
 from actors.report.health import warnings
 from actors.report.state import RunState
 from actors.report.summary import ENDS, summarise
@@ -33,6 +34,7 @@ PARTS = (
     "tiles",
     "fleet",
     "learning",
+    "reasoning",
     "pools",
     "staleness",
     "weights",
@@ -43,6 +45,8 @@ PARTS = (
 )
 #: Of a prompt or response.
 SHOWN_CHARACTERS = 4000
+#: Of a long response before what is marked in it.
+BEFORE_HIGHLIGHT = 1000
 DROPS = {
     "zero_variance": "all rewards equal, nothing to learn (zero_variance)",
     "stale": "too old for the bound on staleness (stale)",
@@ -76,8 +80,27 @@ def _shown(value: Any) -> Any:
 
 
 def _cut(text: str) -> str:
-    left_out = len(text) - SHOWN_CHARACTERS
-    return text if left_out <= 0 else f"{text[:SHOWN_CHARACTERS]} … ({left_out:,} more characters)"
+    return text[:SHOWN_CHARACTERS] + _left_out(len(text) - SHOWN_CHARACTERS)
+
+
+def _left_out(count: int) -> str:
+    return f" … ({count:,} more characters)" if count > 0 else ""
+
+
+def _highlighted(sample: RolloutSample) -> Markup:
+    """The response as markup, its words of reflection marked; of a long one the part where they begin."""
+    text = sample.response
+    spans = sorted((begin, after) for begin, after in sample.reflections if 0 <= begin < after <= len(text))
+    late = bool(spans) and spans[0][0] > SHOWN_CHARACTERS - BEFORE_HIGHLIGHT
+    start = at = spans[0][0] - BEFORE_HIGHLIGHT if late else 0
+    end = min(len(text), start + SHOWN_CHARACTERS)
+    shown = Markup("({:,} characters before) … ").format(start) if late else Markup("")
+    for begin, after in spans:
+        if at <= begin and after <= end:
+            shown += visible(text[at:begin])
+            shown += Markup("<mark>{}</mark>").format(visible(text[begin:after]))
+            at = after
+    return shown + visible(text[at:end]) + _left_out(len(text) - end)
 
 
 def _environment() -> Environment:
@@ -93,6 +116,7 @@ def _environment() -> Environment:
         "clock": clock,
         "cut": _cut,
         "duration": duration,
+        "highlighted": _highlighted,
         "number": number,
         "percent": percent,
         "plural": plural,
@@ -114,11 +138,16 @@ def parts(state: RunState, told: Mapping[str, Any] | None = None) -> dict[str, s
     """
     with state.lock:
         drawn = charts(state)
-        seen = _view(state, told) | {"charts": drawn}
-        found = {f"part/{name}": _TEMPLATES.get_template(f"parts/{name}.html").render(seen) for name in PARTS}
+        seen = _view(state, told, drawn)
+        found = {f"part/{name}": markup(name, seen) for name in PARTS}
         ended = state.phase.name in ENDS
     found |= {f"chart/{name}": _json(chart.plotted()) for name, chart in drawn.items()}
     return found | {"title": _json(f"{state.info.recipe} – Leeway"), "ended": _json(ended)}
+
+
+def markup(name: str, seen: Mapping[str, Any]) -> str:
+    """One part of a page from its template, which sees what it is given."""
+    return _TEMPLATES.get_template(f"parts/{name}.html").render(seen)
 
 
 def document(found: Mapping[str, str], live: bool) -> str:
@@ -168,11 +197,12 @@ def headline(state: RunState) -> str:
     )
 
 
-def _view(state: RunState, told: Mapping[str, Any] | None) -> dict[str, Any]:
+def _view(state: RunState, told: Mapping[str, Any] | None, drawn: Mapping[str, Chart]) -> dict[str, Any]:
     """What the templates see."""
-    bound, shown = state.info.max_staleness, {names.REWARD, *EARLY_SIGNS}
+    bound, shown = state.info.max_staleness, {names.REWARD, *EARLY_SIGNS, *REASONING_STATISTICS}
     others = [n for n in sorted(state.statistics) if n not in shown and not n.startswith(names.REWARD_PART)]
     return {
+        "charts": drawn,
         "state": state,
         "info": state.info,
         "summary": summarise(state),
@@ -185,6 +215,8 @@ def _view(state: RunState, told: Mapping[str, Any] | None) -> dict[str, Any]:
         "others": others,
         "flow": _flow(state),
         "samples": state.samples[::-1],
+        "reasoning": [name for name in drawn if name.startswith("reasoning/")],
+        "firsts": sorted(state.firsts.values(), key=lambda first: (first.step, first.what)),
     }
 
 

@@ -81,7 +81,7 @@ class RunRecorder:
         self.last_number = max((event.number for event in on_record), default=0)
         self.earlier = sorted(on_record, key=lambda event: event.seconds) if continued else []
         self.state = _continued(info, resumed_at, self.earlier) if continued else _resumed(info, resumed_at, on_record)
-        self._folder = RunFolder(info.folder, resumed_at)
+        self._folder = RunFolder(info.folder, resumed_at, info.trackers)
         self._published: float | None = None
         self._failed: set[str] = set()
 

@@ -14,10 +14,15 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, assert_never
 
+from actors.config.recipe import TrackerName
 from actors.events import (
+    SAMPLE,
+    CurationDone,
     EvaluationDone,
     EvaluationMissing,
     Event,
+    First,
+    FirstSeen,
     GroupCounters,
     Phase,
     Recovered,
@@ -58,6 +63,7 @@ class RunInfo:
         max_staleness: bound on the age of a trained token (versions).
         groups_per_batch: groups of an optimizer step.
         configuration: the resolved recipe as YAML, for the report.
+        trackers: that get its numbers beside its own files.
     """
 
     recipe: str
@@ -67,6 +73,7 @@ class RunInfo:
     max_staleness: int
     groups_per_batch: int
     configuration: str = ""
+    trackers: tuple[TrackerName, ...] = ()
 
 
 class RunState:
@@ -89,6 +96,9 @@ class RunState:
         self._settled_staleness: Counter[int] = Counter()
         self.staleness_mean = Series()
         self.evaluations: list[EvaluationDone] = []
+        #: Rejection sampling: of training tasks, and what was kept.
+        self.sampling: EvaluationDone | None = None
+        self.curation: CurationDone | None = None
         self.missing_evaluations: dict[str, EvaluationMissing] = {}
         self.transfer = Series()
         self.pause = Series()
@@ -116,6 +126,7 @@ class RunState:
         self.unwritten: dict[str, str] = {}
         self.first_samples: list[RolloutSample] = []
         self.last_samples: deque[RolloutSample] = deque(maxlen=LAST_SAMPLES)
+        self.firsts: dict[First, FirstSeen] = {}
         self._difference_sum = self._difference_tokens = 0.0
         self._recent_steps: deque[StepDone] = deque(maxlen=REWINDABLE_STEPS)
 
@@ -134,8 +145,12 @@ class RunState:
                 self.reward_model = event
             case StepDone():
                 self._fold_step(event)
+            case EvaluationDone(name=name) if name == SAMPLE:
+                self.sampling = event
             case EvaluationDone():
                 self._fold_evaluation(event)
+            case CurationDone():
+                self.curation = event
             case EvaluationMissing():
                 self.missing_evaluations[event.name] = event
             case WeightSync():
@@ -162,6 +177,8 @@ class RunState:
                     self.first_samples.append(event)
                 else:
                     self.last_samples.append(event)
+            case FirstSeen():
+                self.firsts.setdefault(event.what, event)
             case _:
                 assert_never(event)
 

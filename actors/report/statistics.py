@@ -24,6 +24,14 @@ TRUNCATED = "truncated_fraction"
 LOGPROB_DIFFERENCE = "logprob_difference_mean"
 LOGPROB_DIFFERENCE_TOKENS = "logprob_difference_tokens"
 NON_FINITE = "non_finite"
+# What verifiers see in completions: means over all that were verified since the step before, for which it can be said.
+THINKING_TOKENS = "thinking_tokens"
+ANSWER_TOKENS = "answer_tokens"
+REFLECTION_WORDS = "reflection_words"
+REFLECTION_RATE = "reflection_rate"
+LANGUAGE_MIXING = "language_mixing"
+LANGUAGE_CONSISTENCY = "language_consistency"
+FORMAT_RATE = "format_rate"
 
 KNOWN: dict[str, Statistic] = {
     REWARD: Statistic(
@@ -58,6 +66,28 @@ KNOWN: dict[str, Statistic] = {
 }
 
 
+#: Statistics of all responses that were verified since the step before, dropped groups included.
+OBSERVED: dict[str, Statistic] = {
+    THINKING_TOKENS: Statistic(
+        "Tokens of thoughts", "tokens", "Mean before `</think>`, of the responses that mark their thoughts."
+    ),
+    ANSWER_TOKENS: Statistic("Tokens of the answer", "tokens", "Mean after `</think>`, of the same responses."),
+    REFLECTION_WORDS: Statistic("Reflection words", "", "Mean number in a response, of those that have words at all."),
+    REFLECTION_RATE: Statistic("Responses that reflect", "share", "Share of the same responses with at least one."),
+    LANGUAGE_MIXING: Statistic(
+        "Responses that mix languages", "share", "Share with more than one word in twenty in another language."
+    ),
+    LANGUAGE_CONSISTENCY: Statistic(
+        "Language consistency",
+        "share",
+        "Mean share of a response's words in rewards.language, or without one in its most frequent script.",
+    ),
+    FORMAT_RATE: Statistic("Format rate", "share", "Share of responses in the format that is rewarded, or asked for."),
+}
+KNOWN |= OBSERVED
+
+#: Prefix of the shares of the groups by how many of their completions are right.
+DIFFICULTY = "difficulty/"
 #: Prefix of the names of the parts of the reward.
 REWARD_PART = "reward/"
 PREFERENCE = f"{REWARD_PART}preference"
@@ -73,4 +103,6 @@ def describe(name: str) -> Statistic:
     if name.startswith(SOURCE_REWARD):
         source = name.removeprefix(SOURCE_REWARD)
         return Statistic(f"Training reward of {source}", "", "Mean reward of its rollouts since the step before.")
+    if name.startswith(DIFFICULTY):
+        return Statistic(f"Tasks {name.removeprefix(DIFFICULTY)} solved", "share", "Of the verified groups.")
     return KNOWN.get(name) or Statistic(name.replace("_", " ").replace("/", " / ").capitalize(), "", "")

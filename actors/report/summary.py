@@ -10,7 +10,7 @@ from statistics import median
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.events import RewardModelDone
+from actors.events import EvaluationDone, RewardModelDone, SourceScores
 from actors.report.health import warnings
 from actors.report.state import RunState, middle
 
@@ -22,14 +22,40 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Accuracy(_Part):
-    """The result of one evaluation on the held-out tasks."""
+class Estimates(_Part):
+    """What tasks came to that were answered k times each; intervals are of 95 %."""
 
     pass_at_1: float | None = Field(None, description="share of right answers, averaged over all samples")
+    pass_at_1_interval: tuple[float, float] | None = Field(None, description="confidence interval of pass_at_1")
+    pass_at_k: float | None = Field(None, description="share of tasks with a right answer among k")
+    pass_at_k_interval: tuple[float, float] | None = Field(None, description="confidence interval of pass_at_k")
     maj_at_k: float | None = Field(None, description="share of tasks whose most frequent answer is right")
-    n: int | None = Field(None, description="number of held-out tasks that were scored")
-    left_out: dict[str, int] = Field(default_factory=dict, description="held-out tasks that were not, by reason")
+    maj_at_k_interval: tuple[float, float] | None = Field(None, description="confidence interval of maj_at_k")
+    n: int | None = Field(None, description="number of tasks that were scored")
+    format: float | None = Field(None, description="share of responses in the asked format")
+    language: float | None = Field(None, description="mean share of a reasoning's words in the asked language")
+    mean_length: float | None = Field(None, description="mean length of a response (tokens)")
+
+
+class Accuracy(Estimates):
+    """The result of one evaluation."""
+
+    k: int | None = Field(None, description="samples a task")
+    pass_at: dict[int, float] = Field(default_factory=dict, description="pass@j by j: powers of two, and k")
+    by_source: dict[str, Estimates] = Field(default_factory=dict, description="the same for each task source")
+    left_out: dict[str, int] = Field(default_factory=dict, description="tasks that were not scored, by reason")
     missing: str | None = Field(None, description="why the evaluation has no result, where it was begun")
+
+
+class SampleSummary(_Part):
+    """Rejection sampling."""
+
+    evaluation: Accuracy = Field(default_factory=Accuracy, description="of the training tasks that were sampled")
+    sampled: int | None = Field(None, description="completions that were sampled")
+    kept: int | None = Field(None, description="completions that were kept")
+    tasks: int | None = Field(None, description="tasks that something was kept of")
+    mixed: int | None = Field(None, description="examples from elsewhere that were mixed in")
+    dropped: dict[str, int] = Field(default_factory=dict, description="completions that were dropped, by reason")
 
 
 class HeldOut(_Part):
@@ -121,6 +147,7 @@ class RunSummary(_Part):
     wall_seconds: float = Field(description="time since the run's start, over all resumes (s)")
     steps: int = Field(description="optimizer steps taken")
     held_out: HeldOut = Field(description="accuracy on held-out tasks")
+    sampling: SampleSummary = Field(description="rejection sampling, where the run has done it")
     reward_model: RewardModelSummary = Field(description="the reward model, where the run has trained one")
     tokens: Tokens = Field(description="tokens of responses")
     tokens_per_second: TokensPerSecond = Field(description="throughput")
@@ -147,6 +174,7 @@ def summarise(state: RunState) -> RunSummary:
         wall_seconds=state.seconds,
         steps=state.step,
         held_out=HeldOut(before=_accuracy(state, "before"), after=_accuracy(state, "after")),
+        sampling=_sample(state),
         reward_model=_reward_model(state.reward_model),
         tokens=Tokens(generated=round(state.generated), trained=state.trained_tokens),
         tokens_per_second=TokensPerSecond(generation=state.rate("generation"), learning=state.rate("learning")),
@@ -191,9 +219,30 @@ def _accuracy(state: RunState, name: str) -> Accuracy:
     if (done := state.evaluation(name)) is None:
         missing = state.missing_evaluations.get(name)
         return Accuracy(missing=missing.reason if missing else None)
+    return _evaluated(done)
+
+
+def _evaluated(done: EvaluationDone) -> Accuracy:
     return Accuracy(
-        pass_at_1=_finite(done.pass_at_1), maj_at_k=_finite(done.maj_at_k), n=done.n, left_out=done.left_out
+        **_scores(done).model_dump(),
+        k=done.k,
+        pass_at={j: value for j, value in done.pass_at.items() if math.isfinite(value)},
+        by_source={source: _scores(scores) for source, scores in done.by_source.items()},
+        left_out=done.left_out,
     )
+
+
+def _scores(done: SourceScores) -> Estimates:
+    found = {name: getattr(done, name) for name in Estimates.model_fields}
+    return Estimates(**{name: _finite(value) if isinstance(value, float) else value for name, value in found.items()})
+
+
+def _sample(state: RunState) -> SampleSummary:
+    evaluation = _evaluated(state.sampling) if state.sampling else Accuracy()
+    if (done := state.curation) is None:
+        return SampleSummary(evaluation=evaluation)
+    counts = {"sampled": done.sampled, "kept": done.kept, "tasks": done.tasks, "mixed": done.mixed}
+    return SampleSummary(evaluation=evaluation, **counts, dropped=done.dropped)
 
 
 def _reward_model(done: RewardModelDone | None) -> RewardModelSummary:

@@ -11,8 +11,32 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from actors.process import Seldom
+from actors.report.trackers import Scalars
 
 log = logging.getLogger(__name__)
+
+
+class TensorBoards:
+    """The tracker that every run has, see `actors.report.trackers`: event files for each axis, side by side.
+
+    Pools are charted by second, which must not be mistaken for a step when a resume hides lost steps.
+
+    Args:
+        folder: of both.
+        resumed_at: step of the checkpoint that the run resumes from; None: it starts.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int | None) -> None:
+        self._of = {"step": TensorBoard(folder / "training", resumed_at), "second": TensorBoard(folder / "pools")}
+
+    def log(self, scalars: Scalars) -> None:
+        """Record them at their step or second."""
+        self._of[scalars.axis].scalars(scalars.number, scalars.seconds, scalars.values)
+
+    def close(self) -> None:
+        """Flush and end the writers' threads."""
+        for writer in self._of.values():
+            writer.close()
 
 
 class TensorBoard:

@@ -12,14 +12,16 @@
 import fcntl
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from actors.config.recipe import TrackerName
 from actors.errors import RunError
-from actors.events import EVENT, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
-from actors.report.tensorboard import TensorBoard
+from actors.events import EVENT, SAMPLE, EvaluationDone, Event, RolloutSample, StepDone, Tick, WeightSync, merge_ticks
+from actors.report.trackers import Axis, Scalars, Tracker, aside
 from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -39,27 +41,29 @@ class RunFolder:
         "tensorboard",
     )
 
-    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
+    def __init__(self, path: Path, resumed_at: int | None = None, trackers: Sequence[TrackerName] = ()) -> None:
         """Create the folder, or continue the one that is there. Of a step that is taken again the later line counts.
 
         Args:
             path: the run folder.
             resumed_at: step of the checkpoint that the run resumes from; None: it starts.
+            trackers: that get the numbers, too.
 
         Raises:
             RunError: another process writes the folder, or nobody can.
         """
+        from actors.report.tensorboard import TensorBoards  # those who only read a run's files lack it
+
         self.path = path
         self._ticks: list[Tick] = []
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._metrics = LineFile(path / self.METRICS)
             self._samples = LineFile(path / self.SAMPLES)
-            self._training = TensorBoard(path / self.TENSORBOARD / "training", resumed_at)
-            # Pools are charted by second, which must not be mistaken for a step when a resume hides lost steps.
-            self._pools = TensorBoard(path / self.TENSORBOARD / "pools")
+            self._trackers: list[Tracker] = [TensorBoards(path / self.TENSORBOARD, resumed_at)]
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror}); make room there, or let it be") from error
+        self._trackers += aside(trackers, path)
 
     def write(self, event: Event) -> None:
         """Append one event and hand it to the operating system; ticks once ten seconds are full."""
@@ -80,12 +84,15 @@ class RunFolder:
 
     def _chart(self, event: Event) -> None:
         values = _scalars(event)
+        axis: Axis = "step"
         if isinstance(event, StepDone):
-            self._training.scalars(event.step, event.seconds, values)
+            number = event.step
         elif isinstance(event, EvaluationDone | WeightSync):
-            self._training.scalars(event.version, event.seconds, values)
-        elif values:
-            self._pools.scalars(round(event.seconds), event.seconds, values)
+            number = event.version
+        else:
+            axis, number = "second", round(event.seconds)
+        for tracker in self._trackers if values else ():
+            tracker.log(Scalars(axis, number, event.seconds, values))
 
     def replace(self, name: str, text: str) -> None:
         """Write a whole file so that a reader sees the old or the new one, never half of it."""
@@ -94,7 +101,7 @@ class RunFolder:
     def close(self) -> None:
         """Write what is pending and close every file."""
         with ExitStack() as closing:
-            for file in (self._metrics, self._samples, self._training, self._pools):
+            for file in (self._metrics, self._samples, *self._trackers):
                 closing.callback(file.close)
             self._write_ticks()
 
@@ -215,8 +222,9 @@ def _scalars(event: Event) -> dict[str, float]:
                 values["staleness/mean"] = sum(age * count for age, count in ages) / tokens
                 values["staleness/max"] = max(age for age, count in ages if count)
             return {**values, "train/step_seconds": event.step_seconds}
-        case EvaluationDone():
+        case EvaluationDone(name=name) if name != SAMPLE:
             optional = {"held_out/maj_at_k": event.maj_at_k, "held_out/format": event.format}
+            optional |= {"held_out/pass_at_k": event.pass_at_k, "held_out/language": event.language}
             optional["held_out/mean_length"] = event.mean_length
             return {"held_out/pass_at_1": event.pass_at_1, **{k: v for k, v in optional.items() if v is not None}}
         case WeightSync():

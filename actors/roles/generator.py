@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from actors import process
-from actors.concurrency import first_of, take_ended
+from actors.concurrency import end, first_of, take_ended
 from actors.config.recipe import Recipe
 from actors.engines.protocol import Engine
 from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
+from actors.replay.clients import connect
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
 from actors.roles.role import LEAVE_SECONDS, Description, Presence, RoleContext, enter
 from actors.tasks.templates import Renderer
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.weights.subscriber import Subscriber
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Session:
     def __init__(self, context: RoleContext, presence: Presence) -> None:
         assert context.storage.model is not None
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
-        self._model, self._seed = context.storage.model, context.seed
+        self._storage, self._seed = context.storage, context.seed
         self._presence = presence
         self.working: Groups | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -94,12 +95,15 @@ class Session:
     async def run(self) -> None:
         interval = self._recipe.membership.heartbeat_seconds
         self._heartbeat = Heartbeat(self._replay, self._name, "generator", interval, self._report)
-        self._leases, self._groups = (Client(self._replay, self._name, "generator") for _ in ("leases", "groups"))
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="replay-client")
+        self._leases, self._groups = (connect(self._replay, self._name, "generator") for _ in ("leases", "groups"))
+        # What waits for a shard of the replay that is away must not hold up what is for another.
+        waiting = self._recipe.generators.groups_in_flight if self._recipe.replay.shards > 1 else 0
+        self._threads = ThreadPoolExecutor(4 + waiting, thread_name_prefix="replay-client")
         try:
-            tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
+            model = await asyncio.to_thread(lambda: self._storage.model_folder)
+            tokenizer = await asyncio.to_thread(load_tokenizer, model)
             renderer = Renderer(self._recipe.tasks, tokenizer)
-            engine = build_engine(self._recipe, self._model, tokenizer, self._seed)
+            engine = build_engine(self._recipe, model, tokenizer, self._seed)
             await engine.start()
             log.info("the engine is up")
             groups = self.working = Groups(self._recipe, renderer, engine, self._request)
@@ -177,9 +181,7 @@ class Session:
     async def _hand_in(self, groups: Groups) -> None:
         """Deregistering comes last: whatever is sent afterwards would put this process on the list again."""
         await groups.hand_in()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(self._running)
         earlier, self._threads = self._threads, ThreadPoolExecutor(1, thread_name_prefix="replay-client")
         await self._in_thread(partial(earlier.shutdown, cancel_futures=True))
         await self._in_thread(self._heartbeat.close)
@@ -212,7 +214,7 @@ class Session:
 
     async def _subscribe(self, engine: Engine) -> None:
         """Follow the publisher that the replay's directory names; a restarted learner has a new address."""
-        client = Client(self._replay, self._name, "generator")
+        client = connect(self._replay, self._name, "generator")
         address, subscription = None, None
         try:
             while True:

@@ -27,7 +27,7 @@ from actors.transport.codec import Array
 log = logging.getLogger(__name__)
 
 #: What groups are generated for, as the seed of a group has it.
-PURPOSES = ("train", "evaluate")
+PURPOSES = ("train", "evaluate", "sample")
 
 
 class Sends(Protocol):

@@ -1,11 +1,13 @@
 """The replay as a role: the service, and the tasks behind its numbers."""
 
+import json
 import logging
 import math
 import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from actors.models.tokenizer import vocabulary_of
 from actors.observability import metrics
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
-from actors.replay.journal import FOLDER, Identity, Journal
+from actors.replay.journal import Identity, Journal, place_of
+from actors.replay.kept import KeptFiles
 from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
+from actors.replay.shards import snapshots_of
 from actors.roles.role import Description, RoleContext, Storage, enter
 from actors.tasks import Task, TaskStream
 from learner.extra import read_extra
@@ -50,14 +54,14 @@ def _plain(task: Task) -> dict[str, Any]:
         "key": task.key,
         "messages": [list(message) for message in task.messages],
         "verifier": task.verifier,
-        "reference": dict(task.reference),
+        "reference": json.dumps(task.reference),
         "source": task.source,
     }
 
 
 class ReplayRole:
-    """`run` serves until `stop` is called. It goes on where the journal in the run folder ends; without one a run that
-    resumes starts at the position that its checkpoint holds.
+    """A shard of the replay; its rank is its number. `run` serves until `stop` is called. It goes on where its journal
+    in the run folder ends; without one a run that resumes starts at the position that its checkpoint holds.
     """
 
     def __init__(self, context: RoleContext) -> None:
@@ -79,8 +83,10 @@ class ReplayRole:
             metrics_address=self._presence.metrics,
             clock=context.clock,
             journal=journal,
+            kept=KeptFiles(context.storage.folder, sync=recipe.replay.journal.durability == "fsync"),
         )
-        for label, folder in (("run", context.storage.folder), ("journal", context.storage.folder / FOLDER)):
+        journal_folder = place_of(context.storage.folder, context.rank)
+        for label, folder in (("run", context.storage.folder), ("journal", journal_folder)):
             metrics.DISK_FREE.labels(label).set_function(partial(room_in, folder))
         self._service.start()
         self._stopping = threading.Event()
@@ -121,10 +127,10 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
         JournalError: the journal is damaged or of something else, or another process has it.
     """
     recipe, folder, now = context.recipe, context.storage.folder, context.clock()
-    snapshot, config = _snapshot(context.storage), recipe.replay.journal
+    snapshot, config = _snapshot(context.storage, context.rank), recipe.replay.journal
     version = snapshot["version"] if snapshot else 0
-    identity = identity_of(recipe, folder, version)
-    journal = None if config.durability == "off" else Journal(folder / FOLDER, identity, config)
+    identity, place = identity_of(recipe, folder, version, context.rank), place_of(folder, context.rank)
+    journal = None if config.durability == "off" else Journal(place, identity, config)
     past, events = (journal.past, journal.events) if journal else (None, [])
     tasks = tasks_of(recipe)
     vocabulary = vocabulary_of(context.storage.model)
@@ -145,28 +151,33 @@ def tasks_of(recipe: Recipe) -> StreamTasks:
     return StreamTasks(TaskStream(recipe.tasks, recipe.seed))
 
 
-def limits_of(config: ReplayConfig) -> ReplayLimits:
-    """The bounds that the ledger keeps, as the recipe sets them."""
+def limits_of(config: ReplayConfig, shard: int = 0) -> ReplayLimits:
+    """The bounds that a shard's ledger keeps, as the recipe sets them. Each admits its share of what one ledger would,
+    so that together they never admit more."""
     return ReplayLimits(
         max_staleness=config.max_staleness,
-        groups_per_batch=config.groups_per_batch,
+        groups_per_batch=config.groups_per_batch // config.shards,
         drop_zero_variance=config.drop_zero_variance,
         lease_seconds=config.lease_seconds,
         verify_lease_seconds=config.verify_lease_seconds,
         verify_attempts=config.verify_attempts,
         generation_attempts=config.generation_attempts,
         stragglers=config.stragglers,
+        shard=shard,
+        shards=config.shards,
     )
 
 
-def identity_of(recipe: Recipe, folder: Path, version: int) -> Identity:
-    """What the journal of a run is of, which begins or resumes at `version`."""
-    return Identity(folder.name, recipe.replay.group_size, limits_of(recipe.replay), version)
+def identity_of(recipe: Recipe, folder: Path, version: int, shard: int = 0) -> Identity:
+    """What a shard's journal of a run is of, which begins or resumes at `version`."""
+    limits = limits_of(recipe.replay, shard)
+    if not recipe.steps:
+        limits = replace(limits, tasks=0)  # nothing is trained on, so nothing is generated for it
+    return Identity(folder.name, recipe.replay.group_size, limits, version)
 
 
-def _snapshot(storage: Storage) -> Mapping[str, Any] | None:
+def _snapshot(storage: Storage, shard: int) -> Mapping[str, Any] | None:
     """The ledger's position in the checkpoint that the run resumes from, see `Ledger.snapshot`."""
     if storage.checkpoint is None:
         return None
-    snapshot: Mapping[str, Any] = read_extra(storage.checkpoint)["replay"]
-    return snapshot
+    return snapshots_of(read_extra(storage.checkpoint)["replay"])[shard]

@@ -8,7 +8,6 @@ A role knows nothing of who started it. Everything it needs is in its context, w
 """
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from actors import process
-from actors.config.loading import RECIPE
+from actors.config.base import Location
 from actors.config.network import exposed
 from actors.config.recipe import Recipe
-from actors.errors import RunError
 from actors.observability import metrics
 from actors.observability.exposition import serve
+from actors.storage.inputs import local
 from actors.transport import keys
-from actors.transport.address import Node, bind_port, is_elsewhere, resolve
+from actors.transport.address import Node, bind_port, endpoints, is_elsewhere, resolve
 from actors.transport.lifeline import Lifeline
 from actors.transport.sockets import use_keys
 from sandbox.gate import Token
@@ -41,13 +40,21 @@ class Storage:
 
     Attributes:
         folder: the run folder.
-        model: the folder of the model that training starts from; None for a role that needs none.
+        model: the folder, or URI, of the model that training starts from; None for a role that needs none.
         checkpoint: the checkpoint that the run resumes from, if it does.
+        mark: by which another node knows the run folder, see `actors.storage.mark`; empty where there is none.
     """
 
     folder: Path
-    model: Path | None = None
+    model: Location | None = None
     checkpoint: Path | None = None
+    mark: str = ""
+
+    @property
+    def model_folder(self) -> Path:
+        """The model on this machine; fetched where it is a URI. Raises as `actors.storage.inputs.local`."""
+        assert self.model is not None
+        return local(self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,9 @@ class RoleContext:
         recipe: the run's resolved recipe.
         name: unique among the run's processes, also of those that were there before; logs and metrics carry it.
         storage: where files are.
-        replay: address of the replay; empty for the replay itself.
+        replay: address of the replay, with commas between those of its shards; empty for the replay itself.
         seed: of what this process samples.
-        rank: of a learner among its peers.
+        rank: of a learner among its peers, of a shard of the replay among the shards.
         clock: seconds of a monotonic clock.
         lifeline: where the replay is now; it can move, and `replay` says where it was.
     """
@@ -102,18 +109,13 @@ def enter(recipe: Recipe, folder: Path, name: str, role: str | None, peer: str =
         folder: the run folder.
         name: of the process.
         role: whose metrics it exports; None: those of every process alone.
-        peer: endpoint of a process that it must reach, where there is one.
+        peer: address of the replay, which it must reach, where there is one.
 
     Raises:
-        RunError: no address, no port or no keys are to be had, and the message names the key; or this node sees another
-            run folder than that of the run.
+        RunError: no address, no port or no keys are to be had, and the message names the key.
     """
+    peer, *_ = endpoints(peer)
     in_cluster = recipe.ray.address is not None or (bool(peer) and is_elsewhere(peer))
-    if recipe.ray.address is not None and not (folder / RECIPE).is_file():
-        raise RunError(
-            f"{socket.gethostname()} sees no run folder {folder}: it has no {RECIPE} there; set output to a folder on "
-            "storage that every node of the cluster sees under the same path"
-        )
     node = resolve(recipe.network, in_cluster, peer)
     process.log_to(folder, name)
     for warning in exposed(recipe.network, in_cluster):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
+from actors.replay.clients import connect
 from actors.roles.role import Leaver, Role, RoleContext, build
-from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Alone:
     def _leave(self) -> None:
         """Have what it held issued again at once."""
         context = self._context
-        with closing(Client(context.replay, context.name, self._role_name)) as client:
+        with closing(connect(context.replay, context.name, self._role_name)) as client:
             try:
                 client.request("remove_member", {"name": context.name}, deadline_seconds=LEAVE_SECONDS)
             except (PeerTimeoutError, ProtocolError) as error:

@@ -7,9 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, Gsm8kSource, JsonlSource, ReasoningGymSource
+from actors.config.tasks import AdditionSource, CodeSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
 from actors.tasks.records import read_jsonl
@@ -19,7 +20,7 @@ from actors.tasks.task import Task
 from actors.tasks.templates import Renderer, notes
 from actors.tasks.traces import file_traces
 
-_LOCAL = (AdditionSource, Gsm8kSource, JsonlSource)
+_LOCAL = (AdditionSource, CodeSource, Gsm8kSource, JsonlSource)
 
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
@@ -40,7 +41,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         found = [problem for path, tasks in files for problem in _prompts(path, tasks, renderer)]
         if not found and all(isinstance(source, _LOCAL) for source in recipe.tasks.sources):
             stream = TaskStream(recipe.tasks, recipe.seed)
-            if recipe.cold_start is not None and not resumed and isinstance(recipe.cold_start.traces, Path):
+            if recipe.cold_start is not None and not resumed and recipe.cold_start.traces != "addition":
                 found += _traces(recipe.cold_start.traces, stream, renderer, with_ends=tokenizer is not None)
     except RecipeError as error:
         return [str(error)]
@@ -70,10 +71,10 @@ def _has_gym() -> bool:
     return find_spec("reasoning_gym") is not None
 
 
-def _opened(recipe: Recipe) -> Iterator[tuple[Path, Dataset]]:
+def _opened(recipe: Recipe) -> Iterator[tuple[Location, Dataset]]:
     """The files of tasks and what is in them. Raises RecipeError for a source that cannot be read."""
     for source in recipe.tasks.sources:
-        if isinstance(source, ReasoningGymSource) and _has_gym():
+        if isinstance(source, CodeSource) or (isinstance(source, ReasoningGymSource) and _has_gym()):
             open_source(source)
         if isinstance(source, Gsm8kSource | JsonlSource):
             yield source.path, open_source(source, single=recipe.tasks.template != "chat")
@@ -85,7 +86,7 @@ def unexpected(recipe: Recipe) -> list[str]:
     return [] if tokenizer is None else list(notes(recipe.tasks, tokenizer))
 
 
-def _prompts(path: Path, tasks: Dataset, renderer: Renderer | None) -> Iterator[str]:
+def _prompts(path: Location, tasks: Dataset, renderer: Renderer | None) -> Iterator[str]:
     """Lines that cannot be rendered, the first with every sequence of roles."""
     if renderer is None:
         return
@@ -94,7 +95,7 @@ def _prompts(path: Path, tasks: Dataset, renderer: Renderer | None) -> Iterator[
         yield f"{place}: {problem}"
 
 
-def _traces(path: Path, stream: TaskStream, renderer: Renderer | None, *, with_ends: bool) -> Iterator[str]:
+def _traces(path: Location, stream: TaskStream, renderer: Renderer | None, *, with_ends: bool) -> Iterator[str]:
     """What is wrong with a file of traces. Raises RecipeError for a line that cannot be read."""
     traces = list(file_traces(path, stream))
     if renderer is None:

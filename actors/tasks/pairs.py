@@ -1,8 +1,8 @@
 """Preference pairs: two answers to one prompt, and which of them is better."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from actors.config.base import Location
 from actors.errors import RecipeError
 from actors.tasks.records import messages_of, read_jsonl, text_field
 from actors.tasks.task import Task, problem_key
@@ -17,7 +17,7 @@ class Pair:
     rejected: str
 
 
-def read_pairs(path: Path, single: bool = False) -> list[Pair]:
+def read_pairs(path: Location, single: bool = False) -> list[Pair]:
     """The pairs of a JSONL file with `prompt` or `messages`, `chosen` and `rejected`; `single` where the template takes
     one message a prompt.
 

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
+from actors.config.base import Location
 from actors.errors import RecipeError
+from actors.storage.inputs import local
 from actors.tasks.task import Messages
 
 Record = Mapping[str, Any]
@@ -32,7 +33,13 @@ _OTHER_FORMS = {
 _THOUSANDS = re.compile(r"[-+]?[$€£]?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?", re.ASCII)
 
 
-def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
+class Numeral(str):
+    """A number as it is written in a file of JSON."""
+
+    __slots__ = ()
+
+
+def read_jsonl(path: Location, key: str = "path") -> Iterator[tuple[str, Record]]:
     """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
 
     Numbers are the text that stands in the file: 0.10 is not 0.1, and no digit of a long one is lost.
@@ -41,7 +48,7 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
         RecipeError: for a file that cannot be read and for a line that is no JSON object or has a key twice.
     """
     try:
-        content = path.read_bytes()
+        content = local(path).read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `{key}` in the recipe") from error
     for beginning, advice in _OTHER_FORMS.items():
@@ -54,7 +61,7 @@ def read_jsonl(path: Path, key: str = "path") -> Iterator[tuple[str, Record]]:
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            record = json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=partial(_object, place))
+            record = json.loads(text, parse_int=Numeral, parse_float=Numeral, object_pairs_hook=partial(_object, place))
         except UnicodeDecodeError as error:
             raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
         except RecursionError as error:
@@ -109,6 +116,26 @@ def text_field(record: Record, key: str, place: str) -> str:
     return value
 
 
+def value_of(value: Any, place: str) -> Any:
+    """What a value of a file means to a program: its numbers are numbers.
+
+    Raises:
+        RecipeError: for a number of thousands of digits.
+    """
+    match value:
+        case Numeral():
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                raise RecipeError(f"{place}: a number of {len(value)} digits is more than Python reads") from error
+        case dict():
+            return {key: value_of(part, place) for key, part in value.items()}
+        case list():
+            return [value_of(part, place) for part in value]
+        case _:
+            return value
+
+
 def _number_as_text(value: Any) -> Any:
     """A finite number of a table's column, numpy's too, as text; those of JSON are text already. All else as it is."""
     number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
@@ -154,7 +181,7 @@ def final_answer(text: str) -> str:
 
 def _kind(value: object) -> str:
     """What a line holds, in JSON's words."""
-    names = {list: "a list", str: "text or a number", bool: "true or false", type(None): "null"}
+    names = {list: "a list", str: "text", Numeral: "a number", bool: "true or false", type(None): "null"}
     return names.get(type(value), "no object")
 
 

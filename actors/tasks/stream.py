@@ -52,12 +52,16 @@ class TaskStream:
         self._mixture = Mixture(weights, seed)
         self._reserved: set[str] = set()
         self._splits: list[_Split] = []
-        shares = zip(apportion(config.held_out, weights), apportion(config.development, weights), strict=True)
+        held: Sequence[int | None] = [None] * len(weights)
+        if config.held_out != "all":
+            held = apportion(config.held_out, weights)
+        shares = zip(held, apportion(config.development, weights), strict=True)
         for problems, label, (held_out, development) in zip(self._sources, self._labels, shares, strict=True):
             self._splits.append(_split(problems, label, held_out, development, self._reserved))
             self._reserved.update(task.key for task in self._splits[-1].held_out + self._splits[-1].development)
         self._orders = [
-            Shuffle(len(split.trainable), seed, f"training/{number}") for number, split in enumerate(self._splits)
+            Shuffle(max(1, len(split.trainable)), seed, f"training/{number}")
+            for number, split in enumerate(self._splits)
         ]
         self.held_out = _by_hash(task for split in self._splits for task in split.held_out)
         self._development = _by_hash(task for split in self._splits for task in split.development)
@@ -73,6 +77,8 @@ class TaskStream:
             raise ValueError(f"the index of a task must not be negative: {index}")
         source, position = self._mixture(index)
         split, order = self._splits[source], self._orders[source]
+        if not len(split.trainable):
+            raise RecipeError(f"{self._sources[source].label}: all of its problems are held out (tasks.held_out: all)")
         for attempt in range(_ATTEMPTS):
             # a later attempt looks at a far position of the order, so that neighbours don't substitute the same task
             task = self._sources[source][split.trainable[order(position + attempt * (1 << 60))]]
@@ -104,9 +110,12 @@ class TaskStream:
         return split_hash(task.key) > split.limit and task.key not in self._reserved
 
 
-def _split(problems: Dataset, label: str, held_out: int, development: int, reserved: set[str]) -> _Split:
-    found = _distinct(problems, held_out + development)
+def _split(problems: Dataset, label: str, held_out: int | None, development: int, reserved: set[str]) -> _Split:
+    """`held_out` is None where all are."""
+    found = _distinct(problems, len(problems) if held_out is None else held_out + development)
     fresh = _by_hash(replace(task, source=label) for key, task in found.items() if key not in reserved)
+    if held_out is None:
+        return _Split(list(fresh), [], 1.0, ())
     # at least one problem must be left to train on
     development = min(development, max(0, (len(fresh) - held_out) // 4))
     if len(fresh) <= held_out + development:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from itertools import count, zip_longest
-from pathlib import Path
 
+from actors.config.base import Location
 from actors.errors import RecipeError
 from actors.tasks.records import messages_of, read_jsonl, text_field
 from actors.tasks.stream import TaskStream
@@ -48,7 +48,7 @@ def addition_trace(task: Task) -> str | None:
     return f"<think>{','.join(steps)}</think><answer>{int(first) + int(second)}</answer>"
 
 
-def file_traces(path: Path, stream: TaskStream) -> Iterator[tuple[Task, str]]:
+def file_traces(path: Location, stream: TaskStream) -> Iterator[tuple[Task, str]]:
     """One pass over a JSONL file of `prompt` or `messages`, and `response`; held-out and development tasks left out.
 
     The tasks carry no reference: a trace is imitated, not verified.

@@ -11,7 +11,7 @@ given          given               as given
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -199,6 +199,16 @@ def split(address: str) -> tuple[str, int]:
 def endpoint(host: str, port: int) -> str:
     """The address of a ZeroMQ socket."""
     return f"tcp://{host_port(host, port)}"
+
+
+def joined(endpoints: Iterable[str]) -> str:
+    """The address of a service of several processes."""
+    return ",".join(endpoints)
+
+
+def endpoints(address: str) -> list[str]:
+    """The endpoints of the processes in it."""
+    return address.split(",")
 
 
 def is_elsewhere(endpoint: str) -> bool:

@@ -5,14 +5,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability.waits import waiting
 from actors.transport.codec import Array, Message, decode, encode
-from actors.transport.lifeline import REPLY_SECONDS, Lifeline
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline, Line, Shard
 from actors.transport.sockets import DealerSocket
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,20 @@ class Client:
         worker: unique name of the process.
         role: what the process is.
         patience_seconds: a reply is due after so long, where a request says nothing else (s); default: the lifeline's.
+        once: a request is sent once, and fails where the connection is lost or none comes about: another shard of the
+            replay can be asked instead.
     """
 
-    def __init__(self, replay: str | Lifeline, worker: str, role: str, patience_seconds: float | None = None) -> None:
-        self._lifeline = replay if isinstance(replay, Lifeline) else Lifeline(replay)
+    def __init__(
+        self,
+        replay: str | Line,
+        worker: str,
+        role: str,
+        patience_seconds: float | None = None,
+        once: bool = False,
+    ) -> None:
+        self._lifeline: Line = Lifeline(replay) if isinstance(replay, str) else replay
+        self._once = once
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
@@ -120,6 +130,7 @@ class Client:
                     self._answer_seconds = max(REPLY_SECONDS, 2 * (time.monotonic() - sent - wait_seconds))
                     return reply
                 self._require_open(request.kind)
+                self._lifeline.unanswered()
                 if self._socket.lost:
                     time.sleep(min(pause_seconds, max(0.0, end - time.monotonic())))
                     pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
@@ -127,7 +138,7 @@ class Client:
                     self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
                 address = self.address
                 self._connect_again()
-                if time.monotonic() >= end:
+                if self._once or time.monotonic() >= end:
                     raise PeerTimeoutError(
                         f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
                     )
@@ -141,9 +152,14 @@ class Client:
                 reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
                 if reply.id == number:
                     return reply
-            elif time.monotonic() >= due or self._socket.lost or self.address != self._lifeline.replay:
+            elif time.monotonic() >= due or self._gone():
                 break
         return None
+
+    def _gone(self) -> bool:
+        """Whether the replay that was asked will not answer any more, or is not to be waited for."""
+        absent = self._once and not self._socket.greeted
+        return absent or self._socket.lost or self.address != self._lifeline.replay
 
     def _require_open(self, kind: str) -> None:
         if self._closing:
@@ -179,14 +195,16 @@ class Heartbeat:
     def __init__(
         self, replay: str | Lifeline, worker: str, role: str, interval_seconds: float, report: Callable[[], Report]
     ) -> None:
-        self._client = Client(replay, worker, role)
+        lifeline = Lifeline(replay) if isinstance(replay, str) else replay
         self._services: dict[str, str] = {}
         self._interval, self._report = interval_seconds, report
-        self._alive: Mapping[str, frozenset[str]] = {}
-        self._wake = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self._thread.start()
+        self._pulses = [Pulse(shard, Client(shard, worker, role)) for shard in lifeline.shards]
+        self._threads = [
+            threading.Thread(target=self._run, args=(pulse,), name="heartbeat", daemon=True) for pulse in self._pulses
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def announce(self, service: str, address: str) -> None:
         """Say with every report where a service of this process is: a replay that starts anew has to know."""
@@ -195,27 +213,29 @@ class Heartbeat:
 
     def beat_now(self) -> None:
         """Report without waiting for the interval to end, since something has changed; returns at once."""
-        self._wake.set()
+        for pulse in self._pulses:
+            pulse.wake.set()
 
     def alive(self, role: str) -> frozenset[str]:
         """Names of the processes of a role on the list, by its latest reply; empty before the first."""
-        return self._alive.get(role, frozenset())
+        lists = [pulse.alive for pulse in self._pulses if not pulse.shard.away] or [p.alive for p in self._pulses]
+        return frozenset().union(*(alive.get(role, frozenset()) for alive in lists))
 
-    def _run(self) -> None:
+    def _run(self, pulse: "Pulse") -> None:
         while not self._stopping:
-            self._wake.clear()
+            pulse.wake.clear()
             # One that got no answer is repeated at once: the list's timeout may be as short as three intervals.
-            if self._beat():
-                self._wake.wait(self._interval)
-        self._beat()  # what was done since the last one
+            if self._beat(pulse):
+                pulse.wake.wait(self._interval)
+        self._beat(pulse)  # what was done since the last one
 
-    def _beat(self) -> bool:
+    def _beat(self, pulse: "Pulse") -> bool:
         """Send one report; whether it was answered in time. Nothing that goes wrong here may end the thread."""
         try:
             body = {"report": self._report().model_dump(), "services": self._services}
-            reply = self._client.request("heartbeat", body, deadline_seconds=self._interval)
+            reply = pulse.client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
-                self._alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
+                pulse.alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
         except PeerTimeoutError as error:
             log.info("%s; the next heartbeat tells all that this one would have", error)
             return False
@@ -227,6 +247,24 @@ class Heartbeat:
 
     def close(self) -> None:
         self._stopping = True
-        self._wake.set()
-        self._thread.join(3 * self._interval)
-        self._client.close()  # nothing is sent from here on, whatever the thread still waits for
+        self.beat_now()
+        due = time.monotonic() + 3 * self._interval
+        for thread in self._threads:
+            thread.join(max(0.0, due - time.monotonic()))
+        for pulse in self._pulses:
+            pulse.client.close()  # nothing is sent from here on, whatever the thread still waits for
+
+
+@dataclass(slots=True, eq=False)
+class Pulse:
+    """Reports to one shard of the replay.
+
+    Attributes:
+        alive: names of the processes of each role on its list, by its latest reply.
+        wake: ends the pause between two reports.
+    """
+
+    shard: Shard
+    client: Client
+    alive: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    wake: threading.Event = field(default_factory=threading.Event)

@@ -152,16 +152,35 @@ def open_router(
     return RouterSocket(node, port, max_bytes, key, limits, seconds)
 
 
-#: What a client's socket tells of its connection.
-_OBSERVED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+class _Connection:
+    """What a client's socket tells of its connection, from before it connects.
+
+    Attributes:
+        greeted: whether there is a connection, or was.
+        lost: whether the server was there, and the connection broke: it has ended, and what it was asked may be lost.
+    """
+
+    def __init__(self, socket: "zmq.Socket[Any]") -> None:
+        self._socket = socket
+        self.events: Any = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.lost = self.greeted = False
+
+    def take(self, frames: list[bytes]) -> None:
+        """Learn from a message of `events`."""
+        happened = parse_monitor_message(frames)["event"]
+        self.lost |= self.greeted and happened == zmq.EVENT_DISCONNECTED
+        self.greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    def close(self, linger_seconds: float = 0.0) -> None:
+        """Close the socket, and what watches it."""
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self.events.close()
+        self._socket.close(int(linger_seconds * 1000))
 
 
 class DealerSocket:
-    """A client's socket, connected to the server at `endpoint`. One thread at a time may use it.
-
-    Attributes:
-        lost: whether the server was there, and the connection broke: it has ended, and what it was asked may be lost.
-    """
+    """A client's socket, connected to the server at `endpoint`. One thread at a time may use it."""
 
     def __init__(self, endpoint: str, max_bytes: int) -> None:
         self._endpoint, self._max_bytes = endpoint, max_bytes
@@ -169,15 +188,24 @@ class DealerSocket:
         self._connect()
 
     def _connect(self) -> None:
-        self.lost = self._greeted = False
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         _limit(self._socket, self._max_bytes, linger_seconds=0)
         _identify(self._socket)
-        self._events = self._socket.get_monitor_socket(_OBSERVED)
+        self._connection = _Connection(self._socket)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._events, zmq.POLLIN)
+        self._poller.register(self._connection.events, zmq.POLLIN)
         self._socket.connect(self._endpoint)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server was there, and the connection broke: what it was asked may be lost."""
+        return self._connection.lost
+
+    @property
+    def greeted(self) -> bool:
+        """Whether there is a connection, or was."""
+        return self._connection.greeted
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Queue a message.
@@ -185,7 +213,9 @@ class DealerSocket:
         Raises:
             PeerTimeoutError: where the queue stays full.
         """
-        while self._events.poll(0):  # of before: what is sent now is lost by nothing that has happened already
+        while self._connection.events.poll(
+            0
+        ):  # of before: what is sent now is lost by nothing that has happened already
             self._observe()
         if self.lost:
             self.reconnect()
@@ -199,7 +229,7 @@ class DealerSocket:
         end = time.monotonic() + seconds
         while True:
             ready = dict(self._poller.poll(int(max(0.0, end - time.monotonic()) * 1000)))
-            if self._events in ready:
+            if self._connection.events in ready:
                 self._observe()
             if self._socket in ready:
                 return True
@@ -207,9 +237,7 @@ class DealerSocket:
                 return False
 
     def _observe(self) -> None:
-        happened = parse_monitor_message(self._events.recv_multipart())["event"]
-        self._greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        self.lost |= self._greeted and happened == zmq.EVENT_DISCONNECTED
+        self._connection.take(self._connection.events.recv_multipart())
 
     def receive(self) -> list[Frame]:
         """The frames of the next message; call it after `poll`."""
@@ -217,17 +245,11 @@ class DealerSocket:
 
     def reconnect(self) -> None:
         """Forget whatever was not sent or not received yet."""
-        self._disconnect()
+        self._connection.close()
         self._connect()
 
-    def _disconnect(self) -> None:
-        if not self._socket.closed:
-            self._socket.disable_monitor()
-            self._events.close()
-            self._socket.close()
-
     def close(self) -> None:
-        self._disconnect()
+        self._connection.close()
         _terminate(self._context)
 
 
@@ -240,7 +262,7 @@ class AsyncDealerSocket:
         self._socket = self._context.socket(zmq.DEALER)
         _limit(self._socket, max_bytes, LINGER_SECONDS)
         _identify(self._socket)
-        self._events = self._socket.get_monitor_socket(_OBSERVED)
+        self._connection = _Connection(self._socket)
         self._socket.connect(endpoint)
 
     async def send(self, frames: Sequence[Frame]) -> None:
@@ -260,18 +282,11 @@ class AsyncDealerSocket:
 
     async def lost(self) -> None:
         """Wait until a connection that was there breaks: the server has ended, and what it was asked may be lost."""
-        greeted = False
-        while True:
-            happened = parse_monitor_message(await self._events.recv_multipart())["event"]
-            if greeted and happened == zmq.EVENT_DISCONNECTED:
-                return
-            greeted |= happened == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        while not self._connection.lost:
+            self._connection.take(await self._connection.events.recv_multipart())
 
     def close(self, linger_seconds: float = LINGER_SECONDS) -> None:
-        if not self._socket.closed:
-            self._socket.disable_monitor()
-            self._events.close()
-        self._socket.close(int(linger_seconds * 1000))
+        self._connection.close(linger_seconds)
         _terminate(self._context)
 
 

@@ -1,7 +1,7 @@
 """What the network between learner and generators can carry, as it was measured before a run.
 
 nccl-tests --JSON--> `of_nccl_tests` --> bandwidth.json in the output folder --> the controller's gauge
-`leeway doctor` ------------------------------^
+`leeway doctor`, with Gloo -------------------^
 """
 
 from pathlib import Path
@@ -23,6 +23,10 @@ class Bandwidth(BaseModel):
     bytes_per_second: float = Field(gt=0, description="of one broadcast, counted once for all receivers")
     message_bytes: int = Field(gt=0, description="size of what was sent at a time")
     measured: str = Field(max_length=100, description="by what")
+
+    def described(self) -> str:
+        """In a line."""
+        return f"{self.bytes_per_second / 1e9:.2f} GB/s at {self.message_bytes / 2**20:.0f} MiB"
 
     def write(self, folder: Path) -> None:
         """Raises OSError where the file cannot be written."""

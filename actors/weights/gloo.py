@@ -24,6 +24,7 @@ from actors.weights.buckets import (
     unpack,
 )
 from actors.weights.session import SyncClient, Tensors, together
+from actors.weights.staging import Staging
 
 
 class BroadcastGroup(Protocol):
@@ -108,8 +109,8 @@ def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], pla
     return total
 
 
-def receive(group: BroadcastGroup, plan: list[Bucket]) -> list[tuple[str, torch.Tensor]]:
-    """The counterpart of `send`: named tensors in the order of the plan, in host memory.
+def receive(group: BroadcastGroup, plan: list[Bucket], staging: Staging) -> list[tuple[str, torch.Tensor]]:
+    """The counterpart of `send`: named tensors in the order of the plan, in memory of `staging`.
 
     One broadcast at a time: a group that is given up with another one pending waits for it when it is destroyed, and
     nothing else of this process gets on meanwhile.
@@ -121,29 +122,28 @@ def receive(group: BroadcastGroup, plan: list[Bucket]) -> list[tuple[str, torch.
     tensors: list[tuple[str, torch.Tensor]] = []
     checksums: list[bytes] = []
     for bucket in plan:
-        packed = _next(group, size_of(bucket))
+        packed = _next(group, staging.take(size_of(bucket)))
         checksums.append(checksum(packed))
         tensors += unpack(bucket, packed)
     if plan:
-        require_whole(plan, checksums, _next(group, CHECKSUM_BYTES * len(plan)))
+        require_whole(plan, checksums, _next(group, torch.empty(CHECKSUM_BYTES * len(plan), dtype=torch.uint8)))
     return tensors
 
 
-def _next(group: BroadcastGroup, size: int) -> torch.Tensor:
-    packed = torch.empty(size, dtype=torch.uint8)
+def _next(group: BroadcastGroup, packed: torch.Tensor) -> torch.Tensor:
     group.broadcast(packed, 0).wait()
     return packed
 
 
 def receive_in_background(
-    joining: Future[BroadcastGroup], plan: list[Bucket], deadline_seconds: float
+    joining: Future[BroadcastGroup], plan: list[Bucket], staging: Staging, deadline_seconds: float
 ) -> Future[list[tuple[str, torch.Tensor]]]:
     """`receive` in a thread of its own, once the group is there.
 
     Gloo cannot be interrupted: a thread whose update was given up ends by its deadline, and what it has received until
     then is thrown away with its future.
     """
-    return in_background(lambda: receive(joining.result(deadline_seconds), plan), "weight-receiver")
+    return in_background(lambda: receive(joining.result(deadline_seconds), plan, staging), "weight-receiver")
 
 
 class GlooTransport:

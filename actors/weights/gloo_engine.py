@@ -17,9 +17,11 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 from actors.weights import gloo
 from actors.weights.background import in_background
 from actors.weights.buckets import Parameter, buckets, described
+from actors.weights.staging import Staging
 from learner.model.merging import Merging, merged_weights
 
 Weights = Iterable[tuple[str, torch.Tensor]]
+Received = list[tuple[str, torch.Tensor]]
 
 
 @dataclass
@@ -63,7 +65,8 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         super().__init__(*arguments, **options)
         self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: GlooInitInfo | None = None
-        self._staging: Future[Weights] | None = None
+        self._staged: Future[tuple[Weights, Received]] | None = None
+        self._staging = Staging()
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Start joining; returns at once, so that the engine keeps generating whoever else is late or dead."""
@@ -79,7 +82,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         )
 
     def start_weight_update(self) -> None:
-        self._staging = None
+        self._staged = None
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))
@@ -95,17 +98,17 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         plan = list(buckets(update_info.parameters(), self._info.bucket_bytes))
         joining, deadline, merging = self._joining, self._info.deadline_seconds, update_info.merging
 
-        def stage() -> Weights:
-            tensors = gloo.receive(joining.result(deadline), plan)
-            return tensors if merging is None else self._merged(tensors, merging)
+        def stage() -> tuple[Weights, Received]:
+            tensors = gloo.receive(joining.result(deadline), plan, self._staging)
+            return tensors if merging is None else self._merged(tensors, merging), tensors
 
-        self._staging = in_background(stage, "weight-receiver")
+        self._staged = in_background(stage, "weight-receiver")
 
     def received(self) -> bool:
         """Whether everything is here; raises what broke the broadcast."""
-        if self._staging is None or not self._staging.done():
+        if self._staged is None or not self._staged.done():
             return False
-        self._staging.result()
+        self._staged.result()
         return True
 
     def drain_pending(self) -> None:
@@ -117,19 +120,20 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         Raises:
             RuntimeError: where not everything is here; nothing was changed then.
         """
-        staging, self._staging = self._staging, None
-        if staging is None or not staging.done():
+        staged, self._staged = self._staged, None
+        if staged is None or not staged.done():
             raise RuntimeError("finish_weight_update before everything was received")
-        weights = staging.result()
+        weights, received = staged.result()
         initialize_layerwise_reload(self.model)
         self.model.load_weights(weights)  # type: ignore[operator] # every model of vLLM has it
         finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
+        self._staging.give_back(received)
 
     def abort(self) -> None:
         """Forget the update under way, and the group. The model is as it was: nothing is written before the swap."""
-        self._joining = self._staging = None
+        self._joining = self._staged = None
 
-    def _merged(self, adapters: list[tuple[str, torch.Tensor]], merging: dict[str, Any]) -> Weights:
+    def _merged(self, adapters: Received, merging: dict[str, Any]) -> Weights:
         """Of all layers, adapted or not: vLLM fuses several into one, and passes over what is not loaded with them."""
         return merged_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 

@@ -8,18 +8,20 @@ import torch
 
 from actors.weights import gloo
 from actors.weights.buckets import buckets, described
+from actors.weights.staging import Staging
 from learner.model.merging import Merging
 
 
 class GlooReceiver:
     """The base of such engines: receives in a thread beside generation. An engine adds `finish_update`, which gets the
-    tensors from `take`; where they are adapters alone, `merging` is set.
+    tensors from `take`; where they are adapters alone, `merging` is set. Their memory may go back to `staging`.
     """
 
     workers = 1
 
     def __init__(self) -> None:
         self.merging: Merging | None = None
+        self.staging = Staging()
         self._joining: Future[gloo.BroadcastGroup] | None = None
         self._info: dict[str, Any] = {}
         self._receiving: Future[list[tuple[str, torch.Tensor]]] | None = None
@@ -49,7 +51,8 @@ class GlooReceiver:
         parameters = described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
         plan = list(buckets(parameters, self._info["bucket_bytes"]))
-        self._receiving = gloo.receive_in_background(self._joining, plan, self._info["deadline_seconds"])
+        deadline = self._info["deadline_seconds"]
+        self._receiving = gloo.receive_in_background(self._joining, plan, self.staging, deadline)
 
     async def received(self) -> None:
         """Wait until the tensors of the update under way are here.

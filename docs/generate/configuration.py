@@ -5,19 +5,24 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from actors.config.keys import rows
+from actors.config.observables import REFLECTION_WORDS
+from actors.config.pipeline import PipelineConfig
 from actors.config.recipe import Recipe
 from actors.config.resuming import APPLIED, FIXED
+from actors.storage.uris import Uri
 from docs.generate.markdown import MADE, anchor, line, table
 
 #: What a section's own docstring does not say, because it is about another document.
 NOTES = {
     "tasks.sources": "How to write them: [recipes](recipes.md#tasks).",
     "rewards": "A verifier's own score is one part of it: [sandbox](sandbox.md).",
+    "observables": "What it shows: [recipes](recipes.md#what-the-model-shows).",
     "preferences": "What it does: [recipes](recipes.md#preferences).",
     "cold_start": "What it does: [recipes](recipes.md#cold-start).",
     "replay": "What the bound on staleness means: [recipes](recipes.md#staleness).",
@@ -91,19 +96,33 @@ def configuration() -> str:
         if part.title != top:
             text.append(f"### `{part.title}`")
         begun.add(top)
-        rows = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
-        text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], rows)]
+        keys = ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in part.keys.items())
+        text += [part.intro(shared=uses[part.model] > 1), table(["key", "values", "default", "meaning"], keys)]
     return "\n\n".join(text) + "\n"
 
 
 def resuming_table() -> str:
     """What a run that resumes keeps, and why."""
     excepted = {name: [key for key in sorted(APPLIED) if key.startswith(f"{name}.")] for name in FIXED}
-    rows = (
+    lines = (
         [f"`{name}`" + (f", but for {', '.join(f'`{key}`' for key in excepted[name])}" if excepted[name] else ""), why]
         for name, why in FIXED.items()
     )
-    return table(["key, and all under it", "why it stays"], rows)
+    return table(["key, and all under it", "why it stays"], lines)
+
+
+def pipeline_table() -> str:
+    """Every key of a pipeline; what stands under `common` and `recipe` are keys of a recipe."""
+    found = [(key, f) for key, f in rows(PipelineConfig) if not models(f.annotation)]
+    return table(
+        ["key", "values", "default", "meaning"],
+        ([f"`{key}`", values(f), _default(f), f.description or ""] for key, f in found),
+    )
+
+
+def reflection_table() -> str:
+    """The words that count as reflection by default."""
+    return table(["language", "words"], ([f"`{code}`", ", ".join(words)] for code, words in REFLECTION_WORDS.items()))
 
 
 def _parts(part: Part) -> Iterator[Part]:
@@ -135,7 +154,7 @@ def _tag(section: type[BaseModel]) -> str:
     return next((str(get_args(field.annotation)[0]) for field in fields if field is not None), "")
 
 
-_WORDS = {int: "integer", float: "number", str: "text", Path: "path", bool: "`true`, `false`"}
+_WORDS = {int: "integer", float: "number", str: "text", Path: "path", Uri: "URI", bool: "`true`, `false`"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -152,6 +171,8 @@ def values(field: FieldInfo) -> str:
 
 def _kind(annotation: Any) -> str:
     arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _kind(arguments[0])
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if get_origin(annotation) is dict:

@@ -43,6 +43,9 @@ def statistics_table() -> str:
     # these are added where groups are verified: the learner never sees a dropped group
     replay = {
         **{name: reported.KNOWN[name].meaning for name in (reported.MIXED_GROUPS, reported.REWARD)},
+        **{name: of.meaning for name, of in reported.OBSERVED.items()},
+        f"{reported.DIFFICULTY}BAND": "Share of the verified groups whose task is never, rarely, sometimes, mostly or "
+        "always solved, by its own completions; rarely ends at a quarter of them, mostly begins at three.",
         f"{reported.SOURCE_REWARD}NAME": "The same of the task source NAME alone, where the run has several.",
     }
     meanings = {**STATISTICS, **parts, **{name: f"{meaning} Not in Prometheus." for name, meaning in replay.items()}}

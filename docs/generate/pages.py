@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generate.configuration import configuration, resuming_table
+from docs.generate.configuration import configuration, pipeline_table, reflection_table, resuming_table
 from docs.generate.exported import exported_page
 from docs.generate.metrics import metrics_page
 from docs.generate.notations import notations_table
@@ -24,6 +24,8 @@ PAGES: dict[str, Callable[[], str]] = {
 PARTS: dict[str, Callable[[], str]] = {
     "notations": notations_table,
     "objectives": objectives_table,
+    "pipeline": pipeline_table,
+    "reflection": reflection_table,
     "resuming": resuming_table,
 }
 DOCUMENTS = ("docs/operations.md", "docs/recipes.md", "docs/sandbox.md")

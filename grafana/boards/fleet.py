@@ -1,6 +1,6 @@
 """Fleet and faults: which processes there are, what befell them, the journal, and the machines."""
 
-from grafana.panels import MUST_HOLD, NONE_IS_WELL, Board, Row, panel, quantiles
+from grafana.panels import MUST_HOLD, NONE_IS_WELL, Board, Row, above, below, panel, quantiles
 
 FLEET = Row(
     "Fleet",
@@ -19,7 +19,7 @@ FLEET = Row(
             "Processes that are silent, stuck or lost, by role.",
             ("max by (role) (leeway_unresponsive)", "{{role}}"),
             limit=NONE_IS_WELL,
-            runbook="Process silent",
+            runbook="LeewayProcessUnresponsive",
         ),
         panel(
             "Scraped",
@@ -28,13 +28,14 @@ FLEET = Row(
             ("max by (member) (up)", "{{member}}"),
             kind="timeline",
             limit=MUST_HOLD,
+            runbook="LeewayScrapeGone",
         ),
         panel(
             "Restarts by role",
             "short",
             "Processes replaced since the controller began. A steady climb is a crash loop.",
             ("max by (role) (leeway_restarts_total)", "{{role}}"),
-            runbook="Restarts used up",
+            runbook="LeewayCrashLoop",
         ),
         panel(
             "Recovery",
@@ -62,7 +63,9 @@ JOURNAL = Row(
             "Writes",
             "s",
             "One transaction of the replay's journal. Slow disks hold up every group.",
-            *quantiles("leeway_journal_write_seconds"),
+            *quantiles("leeway_journal_write_seconds", shares=(0.5, 0.99)),
+            limit=above("MAX_JOURNAL_SECONDS"),
+            runbook="LeewayJournalSlow",
         ),
         panel(
             "Lag",
@@ -77,7 +80,7 @@ JOURNAL = Row(
             ("max(leeway_journal_blocked)", "blocked"),
             kind="timeline",
             limit=NONE_IS_WELL,
-            runbook="Journal not written",
+            runbook="LeewayJournalBlocked",
         ),
         panel(
             "Size",
@@ -96,7 +99,8 @@ JOURNAL = Row(
             "bytes",
             "Free bytes of the disks that hold the run folder and the journal.",
             ("min by (folder) (leeway_disk_free_bytes)", "{{folder}}"),
-            runbook="When the disk fills up",
+            limit=below("MIN_DISK_FREE_BYTES"),
+            runbook="LeewayDiskNearlyFull",
         ),
     ),
 )

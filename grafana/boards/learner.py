@@ -11,7 +11,7 @@ POLICY = Row(
             "Of the policy at trained tokens, and of the sampling policy over all of them (nats).",
             *statistics("entropy", "behaviour_entropy"),
             limit=below("MIN_ENTROPY"),
-            runbook="Entropy collapsed",
+            runbook="LeewayEntropyCollapse",
         ),
         panel(
             "Divergence",
@@ -25,7 +25,7 @@ POLICY = Row(
             "Difference of their log-probabilities on completions of the current version (nats).",
             *statistics("logprob_difference_mean", "logprob_difference_p99", "logprob_difference_max"),
             limit=above("MAX_LOGPROB_DIFFERENCE"),
-            runbook="Engine and learner disagree",
+            runbook="LeewayLogprobMismatch",
         ),
         panel(
             "Ratios of probabilities",
@@ -107,7 +107,7 @@ REWARDS = Row(
                 "{{source}}",
             ),
             share=True,
-            runbook="Training reward fell",
+            runbook="LeewayRewardCollapse",
         ),
         panel(
             "Parts of the reward",
@@ -122,12 +122,12 @@ TIME = Row(
     (
         panel("Time of a step", "s", "Compute of one optimizer step.", *quantiles("leeway_step_seconds")),
         panel(
-            "Compute and wait",
+            "Wait for batches",
             "percentunit",
-            "Shares of the learner's time. Much waiting: add generators or verifiers.",
-            ('avg(rate(leeway_busy_seconds_total{role="learner"}[W]))', "compute"),
+            "Share of the learner's time. Much waiting: add generators or verifiers.",
             ("sum(rate(leeway_learner_wait_seconds_total[W]))", "wait for a batch"),
-            runbook="Learner waits",
+            limit=above("MAX_WAIT_SHARE"),
+            runbook="LeewayQueueStarved",
         ),
         panel(
             "Model FLOP utilisation",
@@ -153,7 +153,7 @@ TIME = Row(
             "Versions that a crash of the learner would train again, and checkpoints that could not be written.",
             ("max(leeway_learner_version) - max(leeway_checkpoint_version)", "versions behind"),
             ("sum(leeway_checkpoint_failures_total)", "failed checkpoints"),
-            runbook="Learner gave up",
+            runbook="LeewayCheckpointsFailing",
         ),
     ),
 )

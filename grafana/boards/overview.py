@@ -7,6 +7,7 @@ from grafana.panels import (
     Row,
     above,
     below,
+    mean,
     panel,
     stat,
     statistic,
@@ -28,14 +29,14 @@ LEARNING = Row(
             "short",
             "Mean reward of all completions of the latest batch. Rises with accuracy; alone it may be gamed.",
             statistic("reward_mean"),
-            runbook="Training reward fell",
+            runbook="LeewayRewardCollapse",
         ),
         stat(
             "Policy version",
             "short",
             "Optimizer steps whose weights the learner has published. It stands still where nothing is learned.",
             "max(leeway_learner_version)",
-            runbook="Learner stuck",
+            runbook="LeewayLearnerStuck",
         ),
         stat(
             "Mixed groups",
@@ -51,7 +52,7 @@ LEARNING = Row(
             "Mean entropy of the policy at trained tokens (nats). Near zero it explores nothing any more.",
             statistic("entropy"),
             below("MIN_ENTROPY"),
-            "Entropy collapsed",
+            "LeewayEntropyCollapse",
         ),
         stat(
             "Engine against learner",
@@ -59,14 +60,14 @@ LEARNING = Row(
             "Mean difference of their log-probabilities at one version (nats). More than rounding is a fault.",
             statistic("logprob_difference_mean"),
             above("MAX_LOGPROB_DIFFERENCE"),
-            "Engine and learner disagree",
+            "LeewayLogprobMismatch",
         ),
         panel(
             "Reward",
             "short",
             "Mean and spread of the rewards of each batch. Without spread there is no gradient.",
             *statistics("reward_mean", "reward_std"),
-            runbook="Training reward fell",
+            runbook="LeewayRewardCollapse",
         ),
         panel(
             "Accuracy on held-out tasks",
@@ -94,7 +95,7 @@ HEALTH = Row(
             "Health warnings of the run that hold now, the same that its terminal shows.",
             "sum(leeway_warning) or vector(0)",
             NONE_IS_WELL,
-            "Runbook",
+            "LeewayRunWarning",
         ),
         stat(
             "Alerts",
@@ -102,7 +103,7 @@ HEALTH = Row(
             "Alerts of this run that fire now.",
             'count(ALERTS{alertname=~"Leeway.*", alertstate="firing"}) or vector(0)',
             NONE_IS_WELL,
-            "Runbook",
+            "Alerts",
         ),
         stat(
             "Not at work",
@@ -110,14 +111,14 @@ HEALTH = Row(
             "Processes that are silent, stuck or lost now.",
             "sum(leeway_unresponsive) or vector(0)",
             NONE_IS_WELL,
-            "Process silent",
+            "LeewayProcessUnresponsive",
         ),
         stat(
             "Restarts",
             "short",
             "Processes that had to be replaced since the controller began. A few are ordinary on spot machines.",
             "sum(leeway_restarts_total) or vector(0)",
-            runbook="Restarts used up",
+            runbook="LeewayCrashLoop",
         ),
         stat(
             "Ledger conserved",
@@ -125,7 +126,7 @@ HEALTH = Row(
             "Every group that was issued is accounted for. No is a fault of Leeway itself.",
             "min(leeway_ledger_conserved)",
             MUST_HOLD,
-            "Ledger not conserved",
+            "LeewayLedgerNotConserved",
         ),
         stat(
             "Journal blocked",
@@ -133,7 +134,7 @@ HEALTH = Row(
             "The journal cannot be written, and the run stands still until it can.",
             "max(leeway_journal_blocked)",
             NONE_IS_WELL,
-            "Journal not written",
+            "LeewayJournalBlocked",
         ),
         panel(
             "Warnings by symptom",
@@ -143,7 +144,7 @@ HEALTH = Row(
             kind="timeline",
             width=24,
             limit=NONE_IS_WELL,
-            runbook="Runbook",
+            runbook="LeewayRunWarning",
         ),
     ),
 )
@@ -168,7 +169,7 @@ BOTTLENECK = Row(
                 'avg by (role, on) (rate(leeway_wait_seconds_total{role=~"generator|verifier|learner"}[W])) > 0.1',
                 "{{role}} for {{on}}",
             ),
-            runbook="Learner waits",
+            runbook="LeewayQueueStarved",
         ),
         panel(
             "Groups in the replay",
@@ -179,6 +180,7 @@ BOTTLENECK = Row(
                 "{{state}}",
             ),
             kind="stacked",
+            runbook="LeewayQueueFull",
         ),
         panel(
             "Tokens",
@@ -191,10 +193,10 @@ BOTTLENECK = Row(
             "Time of a step",
             "s",
             "What the learner did between two versions: compute, and wait for a batch.",
-            ("sum(rate(leeway_step_seconds_sum[W])) / sum(rate(leeway_step_seconds_count[W]))", "compute"),
+            (mean("leeway_step_seconds"), "compute"),
             ("sum(rate(leeway_learner_wait_seconds_total[W])) / sum(rate(leeway_step_seconds_count[W]))", "wait"),
             kind="stacked",
-            runbook="Learner waits",
+            runbook="LeewayQueueStarved",
         ),
         panel(
             "Cost of weights",

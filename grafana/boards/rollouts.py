@@ -11,7 +11,7 @@ STALENESS = Row(
             "Versions between a group's oldest token and the learner. Never beyond replay.max_staleness.",
             ("sum by (le) (increase(leeway_staleness_versions_bucket[W]))", "{{le}}"),
             kind="heatmap",
-            runbook="Staleness above the bound",
+            runbook="LeewayStalenessNearBound",
         ),
         panel(
             "Staleness by length",
@@ -24,7 +24,7 @@ STALENESS = Row(
             "short",
             "Mean and largest age of the tokens of each batch (versions).",
             *statistics("staleness_mean", "staleness_max"),
-            runbook="Staleness above the bound",
+            runbook="LeewayStalenessNearBound",
         ),
         panel(
             "Tokens without weight",
@@ -47,7 +47,7 @@ STALENESS = Row(
                 "stale",
             ),
             limit=above("MAX_STALE_SHARE"),
-            runbook="Groups dropped as stale",
+            runbook="LeewayDropsRising",
         ),
     ),
 )
@@ -63,6 +63,7 @@ QUEUE = Row(
                 "{{state}}",
             ),
             kind="stacked",
+            runbook="LeewayQueueFull",
         ),
         panel(
             "Time in the queue",
@@ -93,7 +94,7 @@ QUEUE = Row(
             (mean("leeway_submitted_length_tokens"), "submitted"),
             (mean("leeway_delivered_length_tokens"), "delivered"),
             (mean("leeway_dropped_length_tokens"), "dropped"),
-            runbook="Groups dropped as stale",
+            runbook="LeewayDropsBiasedByLength",
         ),
         panel(
             "Tasks to be issued again",

@@ -28,7 +28,7 @@ VERDICTS = Row(
                 "infra_error",
             ),
             limit=above("MAX_INFRA_SHARE"),
-            runbook="Verifiers break",
+            runbook="LeewayVerifierInfraErrors",
         ),
         panel(
             "Timeouts and memory",
@@ -39,6 +39,8 @@ VERDICTS = Row(
                 " / on () group_left () sum(rate(leeway_verdicts_total[W]))",
                 "{{status}}",
             ),
+            limit=above("MAX_TIMEOUT_SHARE"),
+            runbook="LeewayVerifierTimeouts",
         ),
         panel(
             "Checks by verifier",
@@ -129,7 +131,7 @@ SANDBOX = Row(
             "Self-tests that found that a program could do what it must not.",
             ("sum(leeway_sandbox_self_test_leaks_total)", "leaks"),
             limit=NONE_IS_WELL,
-            runbook="Isolation leaks",
+            runbook="LeewayIsolationLeak",
             width=12,
         ),
     ),

@@ -1,6 +1,6 @@
 """Weights and network: how new weights reach the generators, and what passes between processes."""
 
-from grafana.panels import NONE_IS_WELL, Board, Row, panel, quantiles
+from grafana.panels import NONE_IS_WELL, Board, Row, below, panel, quantiles
 
 _SPEED = "sum(rate(leeway_weight_sync_bytes_total[W])) / sum(rate(leeway_weight_sync_transfer_seconds_sum[W]))"
 
@@ -13,13 +13,14 @@ WEIGHTS = Row(
             "Version of the learner and of each generator. One that stays behind gets no weights.",
             ('max(leeway_learner_version{role="learner"})', "learner"),
             ('max by (member) (leeway_generator_version{role="generator"})', "{{member}}"),
-            runbook="Generator evicted",
+            runbook="LeewayWeightSyncFailing",
         ),
         panel(
             "Time of an update",
             "s",
             "From the offer of an update to its commit.",
             *quantiles("leeway_weight_sync_seconds"),
+            runbook="LeewayWeightSyncSlow",
         ),
         panel(
             "Transfer",
@@ -46,7 +47,9 @@ WEIGHTS = Row(
             "percentunit",
             "Speed of a broadcast by what the preflight measured. Below a half: small tensors, or a wrong interface.",
             (f"{_SPEED} / (max(leeway_network_bandwidth_bytes_per_second) > 0)", "share"),
+            limit=below("MIN_BANDWIDTH_SHARE"),
             share=True,
+            runbook="LeewayWeightSyncSlow",
         ),
         panel(
             "Generators evicted",
@@ -54,7 +57,7 @@ WEIGHTS = Row(
             "Generators that an update went on without, since the learner began.",
             ("sum(leeway_weight_sync_failures_total)", "evicted"),
             limit=NONE_IS_WELL,
-            runbook="Generator evicted",
+            runbook="LeewayWeightSyncFailing",
         ),
         panel(
             "Membership epoch",

@@ -16,13 +16,15 @@ STD_OFFSET = 1e-4
 def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
     """Advantages [G] of rewards [G].
 
-    - "group":         A_i = (r_i - mean(r)) / std(r)              DeepSeekMath section 4.1.2, R1 eq. 3
-    - "mean":          A_i = r_i - mean(r)                         Dr. GRPO (Liu et al. 2025), section 3.2
-    - "leave_one_out": A_i = r_i - sum_{j != i} r_j / (G - 1)      RLOO (Kool et al. 2019; Ahmadian et al. 2024)
-    - "none":          A_i = r_i
+    - "group":           A_i = (r_i - mean(r)) / std(r)              DeepSeekMath section 4.1.2, R1 eq. 3
+    - "mean":            A_i = r_i - mean(r)                         Dr. GRPO (Liu et al. 2025), section 3.2
+    - "leave_one_out":   A_i = r_i - sum_{j != i} r_j / (G - 1)      RLOO (Kool et al. 2019; Ahmadian et al. 2024)
+    - "mean_normalised": A_i = (r_i - mean(r)) / mean(r)             MaxRL (Tajwar et al. 2026, arXiv 2602.02710)
+    - "none":            A_i = r_i
 
     std is the unbiased one (G - 1), and equal rewards give exactly 0. A group of one has no baseline: its advantage
-    is 0 for every kind but "none".
+    is 0 for every kind but "none". MaxRL's mean is a rate of success: where it is not above 0 there was none to learn
+    from, and the advantages are 0.
     """
     rewards = np.asarray(rewards, dtype=np.float64)
     if kind == "none":
@@ -35,4 +37,6 @@ def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
         return np.asarray(centred)
     if kind == "leave_one_out":
         return np.asarray(centred * len(rewards) / (len(rewards) - 1))
+    if kind == "mean_normalised":
+        return np.asarray(centred / rewards.mean()) if rewards.mean() > 0 else np.zeros_like(rewards)
     return np.asarray(centred / (rewards.std(ddof=1) + STD_OFFSET))

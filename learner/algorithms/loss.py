@@ -45,14 +45,17 @@ class TokenQuantities:
 
 
 def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
-    """- sum_t w_t (c_t a_t J_t - beta KL_t + eta H_t): scalar to minimise.
+    """- sum_t w_t (c_t a_t J_t - tau R_t - beta KL_t + eta H_t): scalar to minimise.
 
-    J_t: `objectives`; c_t: `corrections`; a_t: weight by age; w_t: `aggregation`; beta, eta: the coefficients.
+    J_t: `objectives`; c_t: `corrections`; a_t: weight by age; w_t: `aggregation`; tau, beta, eta: the coefficients;
+    R_t = (logp - old)^2, of Kimi K2.5 (arXiv 2602.02276).
     """
     gain = surrogate(x, config)
     weights = token_weights(x, config)
     if weights is not None:
         gain = gain * weights
+    if config.log_ratio_penalty:
+        gain = gain - config.log_ratio_penalty * torch.square(x.logp - old_logprobs(x, config))
     if config.kl != "none" and x.reference is not None:
         gain = gain - config.kl_coefficient * kl_estimate(config.kl, x.logp, x.reference)
     if config.entropy_coefficient:
@@ -75,6 +78,10 @@ def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
         return objectives.gspo(x.logp, old, x.advantages, x.sequence, x.lengths, low, high)
     if config.loss == "cispo":
         return objectives.cispo(x.logp, old, x.advantages, low, high)
+    if config.loss == "sapo":
+        return objectives.sapo(x.logp, old, x.advantages, config.gate_positive, config.gate_negative)
+    if config.loss == "dppo":
+        return objectives.dppo(x.logp, old, x.advantages, config.divergence, config.divergence_bound)
     return objectives.reinforce(x.logp, x.advantages)
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from learner.config import TokenDivergence
+
 
 def clipped(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float, dual: float | None = None) -> Tensor:  # noqa: N803
     """min(r A, clip(r, 1 - low, 1 + high) A).
@@ -44,6 +46,39 @@ def cispo(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float) -> Tens
     """sg(clip(r, 1 - low, 1 + high)) A logp: clips the weight, not the gradient. MiniMax-M1 (2025) eq. 4 and 5."""
     r = torch.exp(logp.detach() - old)
     return torch.clamp(r, 1 - low, 1 + high) * A * logp
+
+
+def sapo(logp: Tensor, old: Tensor, A: Tensor, positive: float, negative: float) -> Tensor:  # noqa: N803
+    """4/tau sigmoid(tau (r - 1)) A, with tau by the sign of A: a gate instead of a clip, with slope 1 at r = 1.
+
+    SAPO (Gao et al. 2025, arXiv 2511.20347).
+    """
+    tau = torch.full_like(A, negative).masked_fill(A > 0, positive)
+    return torch.sigmoid(tau * (torch.exp(logp - old) - 1)) * 4 / tau * A
+
+
+def dppo(logp: Tensor, old: Tensor, A: Tensor, kind: TokenDivergence, bound: float) -> Tensor:  # noqa: N803
+    """r A, and 0 where the token has moved further than `bound` in the direction of its advantage.
+
+    DPPO (arXiv 2602.04879): a bound on a divergence, where PPO's is one on a ratio, which is tight for tokens that are
+    unlikely anyway and loose for likely ones.
+    """
+    away = torch.sign(logp.detach() - old) == torch.sign(A)
+    outside = away & (token_divergence(logp.detach(), old, kind) > bound)
+    return torch.where(outside, 0.0, torch.exp(logp - old) * A)
+
+
+def token_divergence(logp: Tensor, old: Tensor, kind: TokenDivergence) -> Tensor:
+    """D(old || policy) [T] of the choice between a token and all others: no more is known of the distributions.
+
+    tv: |pi - pi_old|; kl: pi_old log(pi_old / pi) + (1 - pi_old) log((1 - pi_old) / (1 - pi)).
+    """
+    if kind == "tv":
+        return (torch.exp(logp) - torch.exp(old)).abs()
+    others, old_others = -torch.expm1(logp), -torch.expm1(old)  # 1 - pi, precise where it is small
+    least = torch.finfo(logp.dtype).tiny
+    rest = old_others * torch.log(old_others.clamp(min=least) / others.clamp(min=least))
+    return torch.exp(old) * (old - logp) + rest
 
 
 def reinforce(logp: Tensor, A: Tensor) -> Tensor:  # noqa: N803

@@ -10,6 +10,12 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dapo": ("DAPO", "Yu et al. 2025, eq. 8; its soft overlong punishment is `rewards.overlong_max_tokens`"),
     "gspo": ("GSPO", "Zheng et al. 2025, eq. 5 and 7"),
     "cispo": ("CISPO", "MiniMax 2025 (M1), eq. 4 and 5"),
+    "sapo": (
+        "SAPO",
+        "Gao et al. 2025 (arXiv 2511.20347); no clip, but gates: `gate_positive`, `gate_negative`",
+    ),
+    "dppo": ("DPPO", "arXiv 2602.04879; no clip, but tokens over `divergence_bound` are left out"),
+    "maxrl": ("MaxRL", "Tajwar et al. 2026 (arXiv 2602.02710); with PPO's clip"),
     "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),
     "reinforce": ("REINFORCE, truncated weights", "Williams 1992; weights: Yao et al. 2025"),
 }
@@ -24,7 +30,7 @@ def objectives_table() -> str:
     for name in PRESETS:
         c = ObjectiveConfig(name=name)
         title, source = SOURCES[name]
-        clip = "none" if c.loss == "reinforce" else f"{1 - c.clip_low:g} to {1 + c.clip_high:g}"
+        clip = "none" if c.loss in ("reinforce", "sapo", "dppo") else f"{1 - c.clip_low:g} to {1 + c.clip_high:g}"
         correction = c.correction if c.correction == "none" else f"{c.correction}, C = {c.correction_high:g}"
         cells = [f"`{name}`", title, c.loss, c.advantage, c.aggregation, clip, c.old_policy, correction, source]
         lines.append(f"| {' | '.join(cells)} |")

@@ -65,12 +65,48 @@ def cache_key(submission: Submission) -> str:
     return json.dumps(programs_of(submission))
 
 
+def _stdio_tests(submission: Submission) -> Sequence[Any]:
+    """The tests of a usable reference. Raises BadReferenceError."""
+    tests = _tests(submission)
+    if not all(isinstance(test, dict) and isinstance(test.get("stdout"), str) for test in tests):
+        raise BadReferenceError('every test of a stdio reference needs "stdin" and "stdout" as text')
+    _tolerance(submission)
+    _seconds(submission)
+    return tests
+
+
+def _function_tests(submission: Submission) -> Sequence[Any]:
+    """The tests of a usable reference. Raises BadReferenceError."""
+    tests = _tests(submission)
+    if not all(
+        isinstance(test, list | tuple) and len(test) == 2 and isinstance(test[0], list | tuple) for test in tests
+    ):
+        raise BadReferenceError("every test of a function reference is [args, expected], args being a list")
+    _entry(submission)
+    _tolerance(submission)
+    _seconds(submission)
+    return tests
+
+
+def _assertions(submission: Submission) -> str:
+    """The source of the tests of a usable reference. Raises BadReferenceError."""
+    test = submission.reference.get("test")
+    if isinstance(test, list) and all(isinstance(line, str) for line in test):
+        test = "\n".join(test)
+    if not isinstance(test, str) or not test.strip():
+        raise BadReferenceError('an assert reference needs "test", the source of the tests')
+    _entry(submission)
+    _seconds(submission)
+    return test
+
+
 @verifier(
     "stdio",
     program=True,
     fast_path=unusable,
     cache_key=cache_key,
     reference_keys=("tests", "checker", "tolerance", "partial_credit", *_COMMON_KEYS),
+    check_reference=_stdio_tests,
 )
 def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"tests": [{"stdin", "stdout"}], "tolerance"?, "checker"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
@@ -78,9 +114,7 @@ def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     Output is compared token by token (see `programs.matching.output_matches`), unless `checker` holds the source of a
     trusted function `check(stdin, output, expected)` that returns a bool or a score; it runs in a sandbox of its own.
     """
-    tests = _tests(submission)
-    if not all(isinstance(test, dict) and isinstance(test.get("stdout"), str) for test in tests):
-        raise BadReferenceError('every test of a stdio reference needs "stdin" and "stdout" as text')
+    tests = _stdio_tests(submission)
     job, seconds = {"kind": "stdio", "sources": programs_of(submission)}, _seconds(submission)
     checker, tolerance = submission.reference.get("checker"), _tolerance(submission)
 
@@ -103,17 +137,14 @@ def stdio(submission: Submission, runner: ProgramRunner) -> Grade:
     fast_path=unusable,
     cache_key=cache_key,
     reference_keys=("entry", "tests", "tolerance", "partial_credit", *_COMMON_KEYS),
+    check_reference=_function_tests,
 )
 def function(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"entry", "tests": [[args, expected], …], "tolerance"?, "partial_credit"?, "time_limit_seconds"?, "raw"?}`.
 
     `entry` names a function, a method as `Solution.name`, or a method of the class `Solution`.
     """
-    tests = _tests(submission)
-    if not all(
-        isinstance(test, list | tuple) and len(test) == 2 and isinstance(test[0], list | tuple) for test in tests
-    ):
-        raise BadReferenceError("every test of a function reference is [args, expected], args being a list")
+    tests = _function_tests(submission)
     job = {"kind": "function", "sources": _sources(submission), "entry": _entry(submission)}
     seconds, tolerance = _seconds(submission), _tolerance(submission)
 
@@ -134,6 +165,7 @@ def function(submission: Submission, runner: ProgramRunner) -> Grade:
     fast_path=unusable,
     cache_key=cache_key,
     reference_keys=("entry", "test", "setup", "mutates", *_COMMON_KEYS),
+    check_reference=_assertions,
 )
 def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
     """`{"entry", "test": "<source with check(candidate), or asserts>", "setup"?, "mutates"?, …}`.
@@ -143,11 +175,7 @@ def assertion(submission: Submission, runner: ProgramRunner) -> Grade:
     The test source is trusted. It runs in a sandbox of its own, where `entry` and `candidate` are proxies whose calls
     are answered by a second sandbox with the program. The submission's prompt (HumanEval's form) may precede it.
     """
-    test = submission.reference.get("test")
-    if isinstance(test, list) and all(isinstance(line, str) for line in test):
-        test = "\n".join(test)
-    if not isinstance(test, str) or not test.strip():
-        raise BadReferenceError('an assert reference needs "test", the source of the tests')
+    test = _assertions(submission)
     setup = submission.reference.get("setup", "")
     program = {"kind": "serve", "sources": _sources(submission), "entry": _entry(submission)}
     tests = {

@@ -37,6 +37,13 @@ EMPTY = {
     "Share of the network": "no preflight has measured the network",
     "Length: submitted, delivered, dropped: dropped": "no group is dropped, or none that has a length",
     "Recovery": "nothing fails",
+    **dict.fromkeys(
+        (
+            *("Reflecting", "Responses that reflect", "Words of reflection"),
+            *("Mixing languages", "Mixing of languages", "Language consistency"),
+        ),
+        "digits and signs are no words",
+    ),
     "Wait for a worker": "sums are checked without a worker",
     "vLLM: requests": "the engine is another",
     "vLLM: cache in use": "the engine is another",

@@ -52,6 +52,7 @@ def test_whoever_dies_is_replaced_and_nothing_that_was_trained_is_lost(start: Ca
     assert set(steps) == set(range(1, summary["steps"] + 1)), "a step is missing in the record"
     assert (run.folder / "checkpoints" / f"step-{summary['steps']:06d}").is_dir(), "a trained step is lost"
     assert summary["staleness"]["max"] <= 4
+    assert summary["restarts"] >= len(VICTIMS)
     assert {found["role"] for found in summary["recoveries"]} >= set(VICTIMS)
     for role in VICTIMS:
         assert f"recovered: {role} works again" in run.text()

@@ -64,15 +64,6 @@ def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
     assert (run.folder / "samples.jsonl").read_text().count("\n") >= 4
 
 
-def test_staleness_zero_is_on_policy(start: Start) -> None:
-    run = start(**{"generators.engine": "vllm", "replay.max_staleness": "0"}, **LENGTH_PUNISHED)
-    assert run.end() == 0, run.text()[-3000:]
-    steps = [e for e in run.events() if e["kind"] == "step"]
-    assert len(steps) == 4
-    assert all(set(e["staleness"]) == {"0"} for e in steps)
-    assert agreeing(steps), "engine and learner disagree"
-
-
 def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(start: Start) -> None:
     run = start(steps="500")
     run.wait_for_step(3)
@@ -168,17 +159,6 @@ def test_a_killed_driver_leaves_nothing(start: Start) -> None:
     assert list((run.folder / "checkpoints").glob("step-*"))
 
 
-def test_a_dead_generator_is_replaced_and_the_run_ends_well(start: Start) -> None:
-    run = start(steps="16")
-    run.wait_for_step(2)
-    run.named("ray::Generator").kill()
-    assert run.end() == 0, run.text()[-3000:]
-    summary = usable(run)
-    assert summary["restarts"] >= 1
-    assert summary["steps"] == 16
-    assert summary["staleness"]["max"] <= 4
-
-
 def test_several_generators_share_the_work_within_the_bound(start: Start) -> None:
     changes = {"generators.engine": "synthetic", "generators.count": "3", "replay.max_staleness": "1"}
     run = start(steps="12", **changes, **{"generators.synthetic.pass_rate": "0.5"})
@@ -222,6 +202,7 @@ def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: 
     steps = [e for e in events if e["kind"] == "step"]
     assert [e["step"] for e in steps] == [1, 2, 3, 4]
     assert all(e["statistics"]["optimizer_steps"] == 1 for e in steps), "the adapters did not change"
+    assert all(set(e["staleness"]) == {"0"} for e in steps)
     assert agreeing(steps), "what the engines merged is not what the learner trains"
     attention, gated = 4 * (192 + 192), 3 * (192 + 512)  # inputs and outputs of the adapted layers, of which two
     assert {e["bytes"] for e in events if e["kind"] == "weight_sync"} == {2 * (attention + gated) * 4 * FLOAT32_BYTES}

@@ -1,29 +1,27 @@
 """What is installed: three packages, whose light commands need nothing of training."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: What a bare installation lacks, and what it has but these commands leave alone.
-ABSENT = (
-    "ray",
-    "torch",
-    "vllm",
-    "transformers",
-    "datasets",
-    "reasoning_gym",
-    "psutil",
-    "jinja2",
-    "peft",
-    "zmq",
-    "msgpack",
-)
+
+
+def _lacking() -> tuple[str, ...]:
+    """Modules that an installation without extras lacks, and what it has but light commands leave alone."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = [re.split(r"[^\w-]", line)[0].replace("-", "_") for extra in ("train", "cpu") for line in extras[extra]]
+    return (*sorted({*named, "vllm"} - {"leeway_rl"}), "zmq", "msgpack")
+
+
+ABSENT = _lacking()
 _RUN = """
 import sys
 
@@ -114,4 +112,13 @@ def test_a_run_says_which_package_it_lacks(site: Path, tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "extra `cpu` or `cuda`" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_is_examined_without_training(site: Path, tmp_path: Path) -> None:
+    recipe = str(ROOT / "recipes" / "quickstart.yaml")
+    ended = leeway(site, "doctor", recipe, "--json", "-s", f"output={tmp_path}", "-s", "sandbox.unsafe=true")
+    found = json.loads(ended.stdout)
+    assert {found[name]["fitness"] for name in ("isolation", "ports", "clock")} == {"ok"}, found
+    assert all("torch is not installed" in found[name]["measured"] for name in ("GPUs", "network"))
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,11 @@
   const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
   const COUNTS = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6];
 
-  const columns = (chart) => [chart.xs, ...chart.lines.flatMap((line) => [line.ys, ...(line.band || [])])];
+  // Shares that add up: each line stands on those after it.
+  const piled = (lines) => lines.map((line, i) => line.ys.map((_, at) =>
+    lines.slice(i).reduce((sum, each) => sum + (each.ys[at] ?? 0), 0)));
+  const columns = (chart) => chart.kind === "pile" ? [chart.xs, ...piled(chart.lines)]
+    : [chart.xs, ...chart.lines.flatMap((line) => [line.ys, ...(line.band || [])])];
   const shape = (chart) => JSON.stringify([chart.kind, chart.marks, chart.lines.map((l) => [l.label, !!l.band])]);
 
   function series(chart) {
@@ -44,18 +48,24 @@
       return value == null ? "–" : text(value);
     };
     const found = [{ label: chart.x, value: told((x) => place(chart, x)) }];
-    const bands = [];
+    const bands = [], pile = chart.kind === "pile";
+    const own = (text) => (u, value, i, at) => {
+      const ys = chart.lines[i - 1].ys, said = at == null ? ys.findLast((each) => each != null) : ys[at];
+      return said == null ? "–" : text(said);
+    };
     const single = chart.xs.length === 1;
     for (const line of chart.lines) {
       const colour = css(`--c${line.colour}`), bars = chart.kind === "bars", at = found.length;
-      const filled = bars ? colour : chart.kind === "area" ? colour + "55" : undefined;
+      const last = line === chart.lines[chart.lines.length - 1];
+      const filled = bars ? colour : chart.kind === "area" ? colour + "55" : pile && last ? colour + "aa" : undefined;
       found.push({
-        label: line.label, stroke: colour, width: chart.kind === "area" ? 1 : 2, spanGaps: true, fill: filled,
-        value: told(units[chart.unit]),
+        label: line.label, stroke: colour, width: chart.kind === "area" || pile ? 1 : 2, spanGaps: true, fill: filled,
+        value: (pile ? own : told)(units[chart.unit]),
         paths: bars ? uPlot.paths.bars({ size: [0.7, 72], radius: 0.05 }) : undefined,
         points: { show: !bars && (chart.kind === "dots" || single), size: 7, fill: colour },
       });
-      if (!line.band) continue;
+      if (pile && !last) bands.push({ series: [at, at + 1], fill: colour + "aa" });
+      if (pile || !line.band) continue;
       const edge = { class: "edge", width: 0, spanGaps: true, stroke: "transparent", points: { show: false } };
       found.push({ ...edge, label: "low" }, { ...edge, label: "high" });
       bands.push({ series: [at + 2, at + 1], fill: colour + "26" });
@@ -77,7 +87,8 @@
   }
 
   function drawMarks(plot, chart) {
-    const { ctx, bbox } = plot;
+    const { ctx, bbox } = plot, dense = devicePixelRatio;
+    let line = 0; // each text has a line of its own: rules may stand close
     ctx.save();
     for (const [x, text] of chart.marks) {
       const left = Math.round(plot.valToPos(x, "x", true));
@@ -85,24 +96,25 @@
       const restart = text.startsWith("restart"), bound = text.startsWith("bound");
       ctx.strokeStyle = ctx.fillStyle = restart || bound ? css("--limit") : css("--ink");
       ctx.globalAlpha = restart || bound ? 1 : 0.5;
-      ctx.lineWidth = (restart ? 2 : 1) * devicePixelRatio;
-      ctx.setLineDash(restart ? [] : [4 * devicePixelRatio, 3 * devicePixelRatio]);
+      ctx.lineWidth = (restart ? 2 : 1) * dense;
+      ctx.setLineDash(restart ? [] : [4 * dense, 3 * dense]);
       ctx.beginPath();
       ctx.moveTo(left, bbox.top);
       ctx.lineTo(left, bbox.top + bbox.height);
       ctx.stroke();
-      if (bound) {
-        ctx.font = FONT.replace("11.5", String(11.5 * devicePixelRatio));
-        ctx.textAlign = "right";
-        ctx.fillText(text, left - 5 * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
-      }
+      if (chart.x === "time") continue; // as many as there are evaluations: they are told where one points
+      ctx.font = FONT.replace("11.5", String(11.5 * dense));
+      ctx.globalAlpha = 1;
+      const before = left - bbox.left > bbox.width / 2;
+      ctx.textAlign = before ? "right" : "left";
+      ctx.fillText(text, left + (before ? -5 : 5) * dense, bbox.top + (12 + 14 * line++) * dense);
     }
     ctx.restore();
   }
 
   function nearMark(plot, chart, box) {
     const near = chart.marks.filter(([x]) => Math.abs(plot.valToPos(x, "x") - plot.cursor.left) < 6);
-    box.title = near.map(([x, text]) => (text.startsWith("bound") ? text : `${clock(x)} ${text}`)).join(", ");
+    box.title = near.map(([x, text]) => (chart.x === "time" ? `${clock(x)} ${text}` : text)).join(", ");
   }
 
   function options(box, chart) {

@@ -9,8 +9,9 @@ from actors.config.recipe import Recipe
 from actors.observability import metrics
 from actors.observability.waits import waiting
 from actors.replay.batch import decode_batch
+from actors.replay.clients import AnyClient
 from actors.replay.shares import decode_outlines, fill, request_of
-from actors.transport.client import POLL_SECONDS, Client
+from actors.transport.client import POLL_SECONDS
 from learner import Group
 
 #: Of a batch of a version, of which tokens from a version on are trained, what a rank reads.
@@ -29,7 +30,7 @@ class Batches:
     """
 
     def __init__(
-        self, recipe: Recipe, client: Client, executor: Executor, share: Share, stopped: Callable[[], bool]
+        self, recipe: Recipe, client: AnyClient, executor: Executor, share: Share, stopped: Callable[[], bool]
     ) -> None:
         self._steps, self._group_size, self._several = recipe.steps, recipe.replay.group_size, recipe.learner.ranks > 1
         self._oldest_trained = recipe.replay.oldest_trained

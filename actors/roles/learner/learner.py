@@ -19,17 +19,19 @@ from actors.events import EvaluationMissing, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
+from actors.replay.clients import connect
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
+from actors.roles.learner.sampling import provenance, sample
 from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
 from actors.roles.verifier.preference import model_folder
 from actors.tasks.stream import TaskStream
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 
 #: Whether the accuracy before training is known, in a checkpoint: a run may be interrupted while it is measured.
 EVALUATED = "evaluated"
+#: The evaluation that ends a run.
+AFTER = "after"
 
 
 class Learner:
@@ -53,8 +57,7 @@ class Learner:
     """
 
     def __init__(self, context: RoleContext) -> None:
-        assert context.storage.model is not None
-        self._recipe, self._replay, self._model = context.recipe, context.lifeline, context.storage.model
+        self._recipe, self._replay, self._storage = context.recipe, context.lifeline, context.storage
         self._folder, self._resume = context.storage.folder, context.storage.checkpoint
         self._rank, self._name = context.rank, context.name
         self._stopping = self._loaded = self._evaluated = False
@@ -62,6 +65,10 @@ class Learner:
         self._checkpoints = Checkpoints(self._save, self._committed, self._checkpoint_failed)
         shown = "learner" if context.rank == 0 else None  # the metrics of a learner are those of its first rank
         self._presence = enter(context.recipe, self._folder, context.name, shown, context.replay)
+
+    @property
+    def _model(self) -> Path:
+        return self._storage.model_folder
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -75,7 +82,7 @@ class Learner:
         with ExitStack() as open_:
             # What the publisher's thread tells must not hold up the weights where the replay is away.
             self._client, self._batches, notices = (
-                open_.enter_context(closing(Client(self._replay, self._name, "learner", seconds)))
+                open_.enter_context(closing(connect(self._replay, self._name, "learner", seconds)))
                 for seconds in (None, None, REPLY_SECONDS)
             )
             self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)
@@ -133,7 +140,7 @@ class Learner:
         published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
-        if self._rank != 0 or recipe.preferences is None:
+        if self._rank != 0 or recipe.preferences is None or recipe.preferences.reward_model is not None:
             return
         place = model_folder(recipe.preferences, self._folder)
         if place.is_dir():
@@ -172,7 +179,7 @@ class Learner:
         self._until_published(
             recipe.generators.startup_seconds, "a generator that takes the first weights; see logs/generator-*.log"
         )
-        known = self._evaluated
+        known = self._evaluated or not recipe.steps  # without a step there is no before and after
         if not known:
             evaluated = self._fetcher.submit(self._evaluate, "before", recipe.evaluation.samples, wait=True)
             wait_on_all_ranks(evaluated, trainer.device)
@@ -247,14 +254,19 @@ class Learner:
         self._trainer.export(self._folder / "model")
         # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
         seconds = 2 * self._recipe.weights.deadline_seconds
+        if self._recipe.sample is not None:
+            self._until_published(seconds, "the generators to take the weights")
+            if self._rank == 0:
+                sample(self._recipe, self._folder, self._telling, self._trainer.version, lambda: self._stopping)
+            return
         try:
             self._until_published(seconds, "the generators to take the last weights")
-            self._evaluate("after", self._recipe.evaluation.samples, wait=True)
+            self._evaluate(AFTER, self._recipe.evaluation.samples, wait=True)
         except EvaluationMissingError as error:
             log.warning("%s", error)
         except RunError as error:
             log.warning("the run ends without its last evaluation: %s", error)
-            event = EvaluationMissing(version=self._trainer.version, name="after", reason=str(error))
+            event = EvaluationMissing(version=self._trainer.version, name=AFTER, reason=str(error))
             self._telling.notify(event)
 
     # ---------------------------------------------------------------- batches
@@ -314,7 +326,9 @@ class Learner:
         if self._rank == 0:
             if wait:
                 log.info("evaluation: %s", name)
-            self._telling.evaluate(name, self._trainer.version, samples, wait)
+            keep = self._recipe.evaluation.keep_completions and name == AFTER
+            told = provenance(self._recipe, self._folder) if keep else None
+            self._telling.evaluate(name, self._trainer.version, samples, wait, keep=keep, provenance=told)
 
     def _phase(self, name: str, detail: str) -> None:
         log.info("%s: %s", name, detail)

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from actors.deadline import until
 from actors.errors import RunError
 from actors.observability.waits import waiting
+from actors.replay.clients import AnyClient
 from actors.transport.address import Node
-from actors.transport.client import POLL_SECONDS, Client
+from actors.transport.client import POLL_SECONDS
 from actors.transport.store import reach_store, serve_store
 from learner.config import LearnerConfig
 from learner.distributed import ranks
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 SERVICE = "learner"
 
 
-def join(client: Client, rank: int, config: LearnerConfig, node: Node, startup_seconds: float) -> None:
+def join(client: AnyClient, rank: int, config: LearnerConfig, node: Node, startup_seconds: float) -> None:
     """Form the default process group of the learner's ranks, which find each other by the replay's directory.
 
     Args:

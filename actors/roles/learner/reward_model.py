@@ -8,6 +8,7 @@ from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.events import RewardModelDone
 from actors.roles.verifier.scorer import Encoder, Int32, require_room
+from actors.storage.inputs import local
 from actors.tasks import Pair, TaskStream, hold_out, read_pairs
 from learner import RewardModel, evaluate_preferences
 from learner import train_reward_model as train_on_pairs
@@ -32,7 +33,7 @@ def train_reward_model(
     """
     config = recipe.preferences
     assert config is not None and config.pairs is not None
-    base = config.base or model
+    base = model if config.base is None else local(config.base)
     pairs = [pair for pair in read_pairs(config.pairs) if not stream.is_held_out(pair.task.messages)]
     reward_model = RewardModel(recipe.learner, base, recipe.seed)
     require_room(reward_model, recipe)

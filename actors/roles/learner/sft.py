@@ -51,7 +51,7 @@ def cold_start(
     tokenizer = load_tokenizer(model)
     renderer = Renderer(recipe.tasks, tokenizer)
     ends = end_tokens(model, tokenizer)
-    traces = addition_traces(stream) if config.traces == "addition" else file_traces(Path(config.traces), stream)
+    traces = addition_traces(stream) if config.traces == "addition" else file_traces(config.traces, stream)
     demonstrated = list(islice(traces, config.examples))
     sides = hold_out(demonstrated, lambda pair: pair[0], config.held_out, "cold_start.held_out")
     examples, held_out = (list(_examples(side, renderer)) for side in sides)

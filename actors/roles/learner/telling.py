@@ -1,13 +1,14 @@
 """What a learner tells the watchers of its run, and the evaluations that it asks for."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.events import Event, Phase, WeightSync
 from actors.observability.waits import waiting
+from actors.replay.clients import AnyClient
 from actors.roles.learner.held_out import await_evaluation
-from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,9 @@ class Telling:
         stopped: whether the run is being stopped.
     """
 
-    def __init__(self, client: Client, notices: Client, stall_seconds: float, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, client: AnyClient, notices: AnyClient, stall_seconds: float, stopped: Callable[[], bool]
+    ) -> None:
         self._client, self._notices, self._stall_seconds, self._stopped = client, notices, stall_seconds, stopped
 
     def notify(self, event: Event) -> None:
@@ -41,9 +44,28 @@ class Telling:
         except PeerTimeoutError as error:
             log.warning("%s; one weight update is missing in the record", error)
 
-    def evaluate(self, name: str, version: int, samples: int, wait: bool) -> None:
-        """Ask for an evaluation; with `wait`, return when it is over. Raises what `await_evaluation` does."""
-        body = {"name": name, "version": version, "samples": samples}
+    def evaluate(
+        self,
+        name: str,
+        version: int,
+        samples: int,
+        wait: bool,
+        training: int = 0,
+        keep: bool = False,
+        provenance: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Ask for an evaluation (see `replay.evaluation.Asked`); with `wait`, return when it is over.
+
+        Raises what `await_evaluation` does.
+        """
+        body: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "samples": samples,
+            "training": training,
+            "keep": keep,
+        }
+        body["provenance"] = dict(provenance or {})
         number = self._client.request("evaluate", body).body["evaluation"]
         if wait:
             self.phase("evaluation", name)
@@ -57,7 +79,7 @@ class Telling:
                 )
 
 
-def _notice(client: Client, event: Event) -> None:
+def _notice(client: AnyClient, event: Event) -> None:
     try:
         client.request("notice", {"event": event.model_dump()})
     except ProtocolError as error:

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.config.base import Location
 from actors.config.recipe import Recipe
 from actors.config.stages import PreferencesConfig
 from actors.deadline import until
-from actors.errors import RecipeError, RunError
+from actors.errors import LeewayError, RecipeError, RunError
+from actors.storage.inputs import below, local
 from actors.tasks import Task, read_pairs
 from learner.errors import BatchError
 from sandbox import Status, Verdict
@@ -45,7 +47,7 @@ class PreferenceReward:
         Evaluations and groups that could not be verified stay as they are. What goes wrong here makes every verdict an
         infra_error: the group is verified again, and never learned from half a reward. `deadline` is of time.monotonic.
         """
-        if group["purpose"] != "train" or any(v.status is Status.INFRA_ERROR for v in verdicts):
+        if group["purpose"] == "evaluate" or any(v.status is Status.INFRA_ERROR for v in verdicts):
             return verdicts
         messages = tuple((role, content) for role, content in group["messages"])
         task = Task("", messages, group["verifier"], {})
@@ -90,8 +92,10 @@ def open_reward(recipe: Recipe, folder: Path, stopped: Callable[[], bool]) -> Pr
     config = recipe.preferences
     if config is None:
         return None
-    place = model_folder(config, folder)
-    if not until(lambda: stopped() or place.is_dir(), config.wait_seconds, LOOK_SECONDS):
+    place = folder / FOLDER
+    if config.reward_model is None and not until(
+        lambda: stopped() or place.is_dir(), config.wait_seconds, LOOK_SECONDS
+    ):
         raise RunError(
             f"waited {config.wait_seconds:g} s for the reward model in {place}; see logs/learner.log, or raise "
             "preferences.wait_seconds"
@@ -100,6 +104,7 @@ def open_reward(recipe: Recipe, folder: Path, stopped: Callable[[], bool]) -> Pr
         return None
     from actors.roles.verifier.scorer import RewardModelScorer
 
+    place = model_folder(config, folder)
     scorer = RewardModelScorer(recipe, place)
     log.info("the reward model is loaded from %s", place)
     return PreferenceReward(config, scorer)
@@ -107,7 +112,7 @@ def open_reward(recipe: Recipe, folder: Path, stopped: Callable[[], bool]) -> Pr
 
 def model_folder(config: PreferencesConfig, folder: Path) -> Path:
     """Where the verifiers of the run in `folder` find the reward model; a folder of that name is always complete."""
-    return config.reward_model or folder / FOLDER
+    return folder / FOLDER if config.reward_model is None else local(config.reward_model)
 
 
 def check_files(recipe: Recipe, folder: Path | None = None) -> None:
@@ -133,9 +138,11 @@ def check_files(recipe: Recipe, folder: Path | None = None) -> None:
             )
 
 
-def _configuration(folder: Path, key: str) -> dict[str, Any]:
+def _configuration(folder: Location, key: str) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text())
+        found = json.loads(local(below(folder, "config.json")).read_text())
+    except LeewayError as error:
+        raise RecipeError(f"preferences.{key}: {error}") from error
     except (OSError, ValueError) as error:
         raise RecipeError(f"preferences.{key}: {folder} holds no config.json that can be read ({error})") from error
     return dict(found)

@@ -1,5 +1,6 @@
 """The verifier: leases groups, scores them in its sandbox pool and returns verdicts."""
 
+import json
 import logging
 import math
 import threading
@@ -13,10 +14,12 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.waits import waiting
+from actors.replay.clients import AnyClient, connect
 from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
+from actors.roles.verifier.observables import Observer, count
 from actors.roles.verifier.preference import PreferenceReward, open_reward
-from actors.transport.client import POLL_SECONDS, Client, Heartbeat
+from actors.transport.client import POLL_SECONDS, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ class Verifier:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
+        self._observe = Observer(context.recipe)
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -85,7 +89,7 @@ class Verifier:
                 thread.join(WATCH_SECONDS)
 
     def _work(self, pool: Pool) -> None:
-        client = Client(self._replay, self._name, "verifier")
+        client = connect(self._replay, self._name, "verifier")
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._stopping.is_set() and not self._draining:
@@ -104,16 +108,17 @@ class Verifier:
         finally:
             client.close()
 
-    def _score_all(self, pool: Pool, client: Client, groups: list[dict[str, Any]]) -> None:
+    def _score_all(self, pool: Pool, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         """One after another; the leases of those that wait for their turn are renewed."""
         renewed = time.monotonic()
         while groups and not self._stopping.is_set():
             if time.monotonic() - renewed > self._recipe.replay.verify_lease_seconds / 3:
                 self._renew(client, groups)
                 renewed = time.monotonic()
-            score_group(pool, client, groups.pop(0), self._recipe.verifiers.deadline_seconds, self._preference)
+            seconds = self._recipe.verifiers.deadline_seconds
+            score_group(pool, client, groups.pop(0), seconds, self._observe, self._preference)
 
-    def _renew(self, client: Client, groups: list[dict[str, Any]]) -> None:
+    def _renew(self, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         for purpose, group_ids in by_purpose(groups).items():
             try:
                 client.request("renew", {"purpose": purpose, "group_ids": group_ids})
@@ -134,7 +139,12 @@ class Requests(Protocol):
 
 
 def score_group(
-    pool: Scores, client: Requests, group: dict[str, Any], seconds: float, preference: PreferenceReward | None = None
+    pool: Scores,
+    client: Requests,
+    group: dict[str, Any],
+    seconds: float,
+    observe: Observer,
+    preference: PreferenceReward | None = None,
 ) -> None:
     """Score a leased group within a time (s) and tell the replay. What goes wrong with one group ends nothing.
 
@@ -145,7 +155,7 @@ def score_group(
         doing = f"scores of group {group['group_id']}"
         start = time.monotonic()
         with metrics.busy("verifier"), waiting("its sandbox", doing):
-            verdict = _verdict(pool, group, seconds, preference)
+            verdict = _verdict(pool, group, seconds, observe, preference)
         metrics.VERIFICATION.observe(time.monotonic() - start, metrics.exemplar(group["group_id"]))
         client.request("verdict", verdict)
     except PeerTimeoutError as error:
@@ -157,7 +167,7 @@ def score_group(
 
 
 def _verdict(
-    pool: Scores, group: dict[str, Any], seconds: float, preference: PreferenceReward | None
+    pool: Scores, group: dict[str, Any], seconds: float, observe: Observer, preference: PreferenceReward | None
 ) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     try:
@@ -165,7 +175,7 @@ def _verdict(
         verdicts = pool.score(submissions, seconds)
         if preference is not None:
             verdicts = preference.added_to(verdicts, group, deadline)
-        told = verdict_of(group, submissions, verdicts)
+        told = verdict_of(group, submissions, verdicts, observe)
     except PoolClosedError:
         raise
     except Exception as error:
@@ -173,6 +183,8 @@ def _verdict(
         return broken(group, f"{type(error).__name__}: {error}", retryable=True)
     for verdict in verdicts:
         metrics.VERDICTS.labels(verdict.status).inc()
+    if group["purpose"] == "train":
+        count(score["observed"] for score in told["scores"] or ())
     return told
 
 
@@ -185,25 +197,30 @@ def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:
     """One submission a completion of a leased group."""
+    reference = json.loads(group["reference"])
     rows = zip(group["texts"], group["truncated"], group["lengths"], strict=True)
     return [
-        Submission(group["verifier"], text, group["reference"], group["prompt"], bool(truncated), length)
+        Submission(group["verifier"], text, reference, group["prompt"], bool(truncated), length)
         for text, truncated, length in rows
     ]
 
 
-def verdict_of(group: dict[str, Any], submissions: list[Submission], verdicts: list[Verdict]) -> dict[str, Any]:
+def verdict_of(
+    group: dict[str, Any], submissions: list[Submission], verdicts: list[Verdict], observe: Observer
+) -> dict[str, Any]:
     """The answer to the replay. One completion that could not be verified spoils the group's comparison, so the
     whole group is verified again, elsewhere if possible."""
     failed = [v for v in verdicts if v.status is Status.INFRA_ERROR]
     if failed:
         # Another attempt is in vain where one of them says so.
         return broken(group, failed[0].detail, all(v.retryable for v in failed))
-    last_number = bool(group["reference"].get("last_number"))
+    last_number = any(s.reference.get("last_number") for s in submissions)
+    seen = map(observe, submissions, verdicts)
     scores = [
         {"status": v.status, "reward": v.reward, "parts": v.parts,
-         "answer": answer_of(s.response, last_number=last_number)}
-        for s, v in zip(submissions, verdicts, strict=True)
+         "answer": answer_of(s.response, last_number=last_number),
+         "observed": o.values, "reflections": o.reflections}
+        for s, v, o in zip(submissions, verdicts, seen, strict=True)
     ]  # fmt: skip
     return {"purpose": group["purpose"], "group_id": group["group_id"], "scores": scores}
 

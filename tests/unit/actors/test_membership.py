@@ -40,6 +40,17 @@ def test_a_removed_member_is_gone_at_once() -> None:
     assert names(membership) == []
 
 
+def test_what_a_process_sent_before_it_left_does_not_put_it_back_on_the_list() -> None:
+    membership = Membership(timeout_seconds=20)
+    membership.heard("g", "generator", 0.0, Report(generated_tokens=5))
+    membership.remove("g")
+    assert not membership.heard("g", "generator", 1.0)
+    assert names(membership) == []
+    assert membership.heard("g", "generator", 2.0, Report(process="the next", generated_tokens=1))
+    assert names(membership) == ["g"]
+    assert membership.totals()["generator"].generated_tokens == 6
+
+
 def test_members_are_listed_by_role() -> None:
     membership = Membership(timeout_seconds=20)
     for name, role in (("g1", "generator"), ("v1", "verifier"), ("g2", "generator")):

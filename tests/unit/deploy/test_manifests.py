@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from actors.cli import app as cli
 from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError, RunError
 from deploy.__main__ import app
 from deploy.check import faults
 from deploy.pod_security import pods
-from deploy.render import FOLDER, OVERRIDES, built, documents, kustomized, overlays, rendered
+from deploy.render import FOLDER, OVERRIDES, RECIPE_FILE, built, documents, kustomized, measuring, overlays, rendered
 from deploy.scheduling import launched
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
@@ -31,6 +32,11 @@ def recipe(*overrides: str, name: str = "quickstart") -> Recipe:
 @pytest.fixture(scope="module")
 def whole() -> list[dict[str, Any]]:
     return rendered("cpu-smoke", recipe())
+
+
+@pytest.fixture(scope="module")
+def preflight() -> list[dict[str, Any]]:
+    return kustomized(FOLDER / "preflight")
 
 
 def named(found: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
@@ -61,6 +67,24 @@ def test_with_the_component_verifiers_and_nobody_else_run_in_gvisor(tmp_path: Pa
 @pytest.mark.parametrize("overlay", overlays())
 def test_nothing_would_refuse_an_overlay_with_a_recipe(overlay: str) -> None:
     assert list(faults(rendered(overlay, recipe("generators.count=3", "verifiers.count=2")))) == []
+
+
+def test_nothing_would_refuse_the_preflight_which_takes_the_place_of_the_run() -> None:
+    found = measuring(rendered("multi-node-rdma", recipe()))
+    assert list(faults(found)) == []
+    assert {"Job", "RayCluster"} <= {d["kind"] for d in found} and "RayJob" not in {d["kind"] for d in found}
+
+
+def test_the_preflight_calls_a_command_that_exists_on_the_recipe_of_the_head(whole: list[dict[str, Any]]) -> None:
+    ((_, pod),) = pods(named(measuring(whole), "Job", "leeway-preflight"))
+    command = pod["containers"][0]["command"]
+    entry = command[command.index("--") + 1 :]
+    head = named(whole, "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    folder = next(mount["mountPath"] for mount in head["volumeMounts"] if mount["name"] == "recipe")
+    assert entry[:3] == ["leeway", "doctor", f"{folder}/{RECIPE_FILE}"]
+    arguments = [str(RECIPES / "quickstart.yaml"), *entry[3:], "-s", "ray.address=auto"]
+    refused = CliRunner().invoke(cli, ["doctor", *arguments])
+    assert isinstance(refused.exception, RecipeError) and "asks for none" in str(refused.exception)
 
 
 def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
@@ -148,19 +172,22 @@ CORE: dict[str, Change] = {
     "Additional properties": lambda b: b["spec"].update(minimum=1),
     "has no such kind": lambda b: b.update(apiVersion="policy/v1beta1"),
 }
-WRONG = [
-    (kind, said, change)
-    for kind, changes in (("RayCluster", CLUSTER), ("RayJob", JOB), ("PodDisruptionBudget", CORE))
-    for said, change in changes.items()
-]
+PREFLIGHT: dict[str, Change] = {
+    "restartPolicy Never or OnFailure": lambda j: j["spec"]["template"]["spec"].update(restartPolicy="Always"),
+    "'template' is a required property": lambda j: j["spec"].pop("template"),
+    "Additional properties": lambda j: j["spec"].update(backOffLimit=0),
+    "must drop ALL": lambda j: j["spec"]["template"]["spec"]["containers"][0]["securityContext"].pop("capabilities"),
+}
+KINDS = (("RayCluster", CLUSTER), ("RayJob", JOB), ("PodDisruptionBudget", CORE), ("Job", PREFLIGHT))
+WRONG = [(kind, said, change) for kind, changes in KINDS for said, change in changes.items()]
 
 
 @pytest.mark.parametrize(("kind", "said", "change"), WRONG, ids=[said for _, said, _ in WRONG])
 def test_what_a_cluster_would_refuse_is_named(
-    whole: list[dict[str, Any]], kind: str, said: str, change: Change
+    whole: list[dict[str, Any]], preflight: list[dict[str, Any]], kind: str, said: str, change: Change
 ) -> None:
     together = ("RayCluster", "ConfigMap") if kind == "RayCluster" else (kind,)
-    found = [copy.deepcopy(named(whole, each)) for each in together]
+    found = [copy.deepcopy(named([*whole, *preflight], each)) for each in together]
     change(named(found, kind))
     assert [fault for fault in faults(found) if said.lower() in fault.lower()]
 

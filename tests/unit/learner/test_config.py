@@ -13,7 +13,7 @@ import yaml
 from actors.cli import main
 from actors.config.loading import load
 from learner import LearnerConfig, ObjectiveConfig, Trainer
-from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name
+from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name, TokenDivergence
 from tests.unit.learner.conftest import GroupFactory
 
 QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
@@ -32,6 +32,11 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "clip_low": ({}, "0.5"),
     "clip_high": ({}, "0.5"),
     "dual_clip": ({}, "3"),
+    "divergence": ({"name": "dppo", "divergence_bound": "0.02"}, "kl"),
+    "divergence_bound": ({"name": "dppo"}, "0.01"),
+    "gate_positive": ({"name": "sapo"}, "3"),
+    "gate_negative": ({"name": "sapo"}, "3"),
+    "log_ratio_penalty": ({}, "0.1"),
     "correction": ({"old_policy": "proximal"}, "icepop"),
     "correction_low": ({**PROXIMAL, "correction": "icepop"}, "0.9"),
     "correction_high": (PROXIMAL, "1.1"),
@@ -49,6 +54,7 @@ CHOICES: list[tuple[str, str, dict[str, str]]] = [
     *(("advantage", name, {}) for name in get_args(Advantage)),
     *(("aggregation", name, {}) for name in get_args(Aggregation)),
     *(("correction", name, {"old_policy": "proximal"}) for name in get_args(Correction)),
+    *(("divergence", name, {"name": "dppo"}) for name in get_args(TokenDivergence)),
     *(("kl", name, {"kl_coefficient": "0" if name == "none" else "0.1"}) for name in get_args(Divergence)),
 ]
 

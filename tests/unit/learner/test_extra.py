@@ -7,6 +7,7 @@ import pytest
 
 from learner import CheckpointError
 from learner.extra import META, checkpoint_name, checkpoints, damage, read_extra, update_extra
+from learner.files import sha256_of
 
 
 def test_what_the_caller_stored_is_read_back(tmp_path: Path) -> None:
@@ -52,3 +53,14 @@ def test_checkpoints_are_in_the_order_of_their_steps_and_copies_are_none(tmp_pat
     (tmp_path / checkpoint_name(7)).write_text("a file")
     assert list(checkpoints(tmp_path)) == [999_999, 1_000_000]
     assert checkpoints(tmp_path / "nowhere") == {}
+
+
+def test_a_file_of_the_right_size_with_other_bytes_is_found_where_contents_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "shard").write_bytes(b"abc")
+    (tmp_path / META).write_text(
+        json.dumps({"files": {"shard": 3}, "sha256": {"shard": sha256_of(tmp_path / "shard")}})
+    )
+    assert damage(tmp_path, contents=True) is None
+    (tmp_path / "shard").write_bytes(b"abd")
+    assert damage(tmp_path) is None
+    assert damage(tmp_path, contents=True) == "shard holds other bytes than were written"

@@ -54,6 +54,12 @@ def test_gspo_clips_sequences() -> None:
     assert found["clip_fraction_high"] == 0.5
 
 
+def test_dppo_leaves_out_what_has_moved_too_far() -> None:
+    """Log-ratios from a probability of 1 here, so a token falls from 1 to e^-1, or stays."""
+    found = _statistics([[-1.0, -0.1], [-1.0, -0.1]], [1.0, -1.0], name="dppo")
+    assert found["clip_fraction_low"] == 0.25 and found["clip_fraction_high"] == 0.0
+
+
 def test_reinforce_has_no_clip_and_shows_its_weights() -> None:
     found = _statistics([[math.log(4.0), 0.0]], [1.0], name="reinforce", correction_high=2.0)
     assert found["clip_fraction_high"] == found["clip_fraction_low"] == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox import Pool, RewardConfig, RewardWeights, SandboxConfig, SandboxError, Submission
-from sandbox.language import consistency
+from sandbox.language import consistency, scripts
 
 ENGLISH = "First we add the two numbers together. Then we carry the one to the next digit."
 GERMAN = "Zuerst addieren wir die beiden Zahlen. Danach übertragen wir die Eins auf die nächste Stelle."
@@ -88,3 +88,8 @@ def test_the_pool_weighs_it_and_refuses_unknown_languages() -> None:
     assert (verdict.parts["language"], verdict.reward) == (1.0, 1.5)
     with pytest.raises(SandboxError, match="tlh"):
         Pool(SandboxConfig(), RewardConfig(language="tlh"))
+
+
+def test_scripts_are_counted_by_words_and_japanese_is_one() -> None:
+    assert scripts("<think>We add `x = 1`, then $y$: конец</think> 等等") == {"LATIN": 3, "CYRILLIC": 1}
+    assert scripts("カードを確認").keys() == {"EAST ASIAN"}

@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 from actors.config.loading import dump, load, parse
+from actors.config.pipeline import is_pipeline
 from actors.config.recipe import Recipe
 from actors.config.tasks import DatasetSource
 from actors.errors import RecipeError
 
-RECIPES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[4] / "recipes").glob("*.yaml"))
+RECIPES = [path for path in FILES if not is_pipeline(path)]
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 
 
@@ -218,3 +220,26 @@ def test_a_data_set_that_is_a_folder_here_is_found_from_elsewhere(
         ).tasks.sources
         assert isinstance(source, DatasetSource)
         assert source.name == read
+
+
+def test_a_uri_stays_as_it_is_where_a_path_becomes_absolute() -> None:
+    for key in ("cold_start.traces", "preferences.reward_model", "preferences.base"):
+        sections = ["preferences.pairs=pairs.jsonl"] if key == "preferences.base" else []
+        recipe = load(QUICKSTART, [*sections, f"{key}=s3://bucket/a//b"])
+        section, name = key.split(".")
+        assert getattr(getattr(recipe, section), name) == "s3://bucket/a//b"
+        assert parse(yaml.safe_load(dump(recipe)), "again") == recipe
+    recipe = load(QUICKSTART, ["tasks.sources=[{source: jsonl, path: gs://bucket/train.jsonl}]"])
+    assert recipe.tasks.sources[0].path == "gs://bucket/train.jsonl"  # type: ignore[union-attr]
+    assert load(QUICKSTART, ["model={kind: folder, path: s3://bucket/a}"]).model.uri == "s3://bucket/a"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["cold_start.traces={}", "tasks.sources=[{{source: jsonl, path: {}}}]", "model={{kind: folder, path: '{}'}}"],
+)
+def test_a_uri_that_shows_a_secret_is_refused_and_a_wrong_kind_of_value_is_no_location(override: str) -> None:
+    with pytest.raises(RecipeError, match="has a user, a password or a signature in it"):
+        load(QUICKSTART, [override.format("s3://KEY:SECRET@bucket/a")])
+    with pytest.raises(RecipeError, match=r"must be .*, not 3"):
+        load(QUICKSTART, [override.format("3").replace("'", "")])

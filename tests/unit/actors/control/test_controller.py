@@ -86,7 +86,7 @@ class Life:
         self.controller.stop()
         self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the controller does not end"
-        self.controller._watch.replay.close()
+        self.controller._watch.close()
         self.controller._server.close()
         self.controller._recording.close()
 
@@ -282,8 +282,8 @@ def test_a_step_of_winding_down_that_fails_is_named_and_the_others_are_taken(lif
 def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = life.controller._watch._ask
 
-    def ask(kind: str, body: Any = None) -> Any:
-        reply = honest(kind, body)
+    def ask(link: Any, kind: str, body: Any = None) -> Any:
+        reply = honest(link, kind, body)
         return (
             {"events": [{"kind": "nonsense"}, {"kind": "phase", "name": "training"}], "last": 2}
             if (kind == "events" and body["after"] == 0)
@@ -357,7 +357,7 @@ def test_a_learner_that_falls_silent_is_killed_and_starts_again(life: Life) -> N
 @impatient
 def test_a_replay_that_does_not_answer_is_killed_and_starts_again(life: Life) -> None:
     life.wait_for("tick")
-    life.controller._watch.replay.client = Unanswered()
+    life.controller._watch.shards[0].client = Unanswered()
     life.starter.halt_replay()
     assert life.wait_for("unresponsive")["member"] == "replay"
     assert life.wait_for("restart")["role"] == "replay"

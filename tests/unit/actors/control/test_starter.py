@@ -1,11 +1,28 @@
-"""Work that is done once, whoever asks for it."""
+"""An actor that sees another run folder is never built; work that is done once, whoever asks for it."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from actors.control.starter import Once
+from actors.config.loading import load
+from actors.control.starter import Once, actor_class
 from actors.deadline import until
+from actors.errors import RunError
+from actors.roles.role import CLASSES, RoleContext, Storage
+
+QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
+
+
+@pytest.mark.parametrize("role", sorted(CLASSES))
+def test_a_process_that_sees_another_run_folder_does_not_start_and_leaves_nothing_there(
+    role: str, tmp_path: Path
+) -> None:
+    recipe = load(QUICKSTART, ["controller.startup_seconds=0.01"])
+    context = RoleContext(recipe, f"{role}-1", Storage(tmp_path, mark="0123 node-a"))
+    with pytest.raises(RunError, match=f"sees no run folder under {tmp_path}, where node-a"):
+        actor_class(role)(context)  # type: ignore[call-arg]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_call_works_and_a_later_one_waits_for_its_end() -> None:

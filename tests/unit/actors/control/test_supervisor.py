@@ -101,6 +101,38 @@ def test_where_its_port_is_not_to_be_had_again_the_replay_takes_another() -> Non
     assert [p.context.recipe.network.ports.replay for p in starter.started] == [0, 5555, 0]
 
 
+def test_of_the_replays_shards_the_one_that_died_starts_again() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "replay.shards=4", "network.ports.replay=5555")
+    shards = watched.fill("replay", 4)
+    assert [shard.name for shard in shards] == ["replay", "replay-shard-1", "replay-shard-2", "replay-shard-3"]
+    assert [p.context.recipe.network.ports.replay for p in starter.started] == [5555, 5556, 5557, 5558]
+    for shard in shards:
+        assert watched.replay == "", "nobody is told of a part"
+        watched.came_up(shard.name)
+        watched.shards[shard.rank] = f"tcp://10.0.0.1:{6000 + shard.rank}"
+    assert watched.start("verifier").process in starter.started
+    assert starter.started[-1].context.replay == watched.replay
+    again = started(watched.replace(die(watched, starter, "killed", number=2)))
+    context = starter.started[-1].context
+    assert (again.name, context.rank, context.replay) == ("replay-shard-2", 2, "")
+    assert context.recipe.network.ports.replay == 6002
+    assert watched.fill("replay", 4) == []
+
+
+def test_a_shard_that_does_not_come_up_leaves_no_empty_place() -> None:
+    starter = FakeStarter()
+    watched = supervisor(starter, "replay.shards=2")
+    first, second = watched.fill("replay", 2)
+    for shard in (first, second):
+        watched.came_up(shard.name)
+    again = started(watched.replace(die(watched, starter, "killed", number=1)))
+    assert again.rank == 1
+    again = started(watched.replace(die(watched, starter, "its port is taken")))
+    with pytest.raises(RunError, match="replay-shard-1 did not come up"):
+        watched.replace(die(watched, starter, "its port is taken"))
+
+
 def checkpoint(folder: Path, step: int) -> Path:
     place = folder / "checkpoints" / f"step-{step:06d}"
     place.mkdir(parents=True)

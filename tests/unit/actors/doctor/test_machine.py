@@ -21,17 +21,6 @@ def test_the_sandbox_runs_a_program_here() -> None:
     assert machine.isolation(load(QUICKSTART, ["sandbox.unsafe=true"])).fitness is Fitness.OK
 
 
-def test_what_is_written_to_measure_a_disk_does_not_stay(tmp_path: Path) -> None:
-    assert "MB/s" in machine.disk(tmp_path / "runs").measured
-    assert list((tmp_path / "runs").iterdir()) == []
-
-
-def test_a_disk_that_is_nearly_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "DISK_BYTES", 2**60)
-    found = machine.disk(tmp_path)
-    assert found.fitness is Fitness.WARNING and "output" in found.advice
-
-
 def test_a_port_that_is_taken_is_named_with_its_key() -> None:
     with socket.create_server((NODE.bind, 0)) as taken:
         port = taken.getsockname()[1]
@@ -44,6 +33,12 @@ def test_packages_are_compared_with_the_lock() -> None:
     assert machine.versions({}).fitness is Fitness.OK
     found = machine.versions({"ray": "0.1"})
     assert found.fitness is Fitness.WARNING and "ray 2.60.0 (lock: 0.1)" in found.measured
+
+
+def test_all_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PACKAGES", {"ray": (), "no-such-thing": (), "nor-this": ("nor-that",)})
+    with pytest.raises(RunError, match="not installed: no-such-thing, nor-this;"):
+        machine.versions({})
 
 
 def test_a_clock_that_jumps_is_said() -> None:

@@ -13,6 +13,7 @@ GENERATORS = 1000
 LABELS = {
     *("role", "state", "reason", "kind", "length", "source", "part", "symptom", "fault", "name", "status", "verifier"),
     *("on", "folder", "run", "recipe", "objective", "model", "version", "python", "torch", "ray", "vllm"),
+    *("right", "trait", "present"),
 }
 
 

@@ -1,6 +1,7 @@
 """The journal: what a replay that died is brought back to."""
 
 import dataclasses
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -19,7 +20,9 @@ from actors.replay import rows
 from actors.replay.board import Board, first_event
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
+from actors.replay.kept import KeptFiles
 from actors.replay.limits import ReplayLimits
+from actors.replay.messages import CompletionVerdict
 from actors.replay.outbox import Outbox
 from actors.transport.codec import Message
 from tests.unit.actors.replay.test_buffer import Sums, World
@@ -64,7 +67,7 @@ class Watched(World):
         batches = {v: self.delivered(v) for v in self.buffer.ledger.batches}
         return {
             "state": in_order(plain(self.buffer.state.state())),
-            "status": self.buffer.status(),
+            "status": self.buffer.state.status(),
             "events": events["events"],
             "batches": batches,
             "records": {key: (r.task, r.prompt, r.texts, r.scores) for key, r in self.buffer.records.items()},
@@ -108,9 +111,8 @@ class Kept(Watched):
         if past is not None:
             self.journal.retain(self.buffer.records)
         self.board = Board(20.0, events, first_event(events, 0.0))
-        self.outbox = Outbox(
-            lambda _, message: self.sent.append(message), self.buffer, self.board, self.journal, lambda: self.now
-        )
+        send, files = (lambda _, message: self.sent.append(message)), KeptFiles(self.folder, sync=False)
+        self.outbox = Outbox(send, self.buffer, self.board, self.journal, lambda: self.now, files)
 
     def end_tick(self) -> None:
         super().end_tick()
@@ -184,6 +186,89 @@ def test_an_evaluation_that_somebody_waits_for_ends_after_a_crash(tmp_path: Path
     assert again == number, "a learner that was replaced asks again, and is told at once"
 
 
+def test_no_completion_of_a_sampling_is_lost_or_there_twice(tmp_path: Path) -> None:
+    world, file = Kept(tmp_path), tmp_path / "samples-drawn.jsonl"
+    asked: dict[str, Any] = {
+        "name": "sample",
+        "version": 0,
+        "samples": 2,
+        "training": 3,
+        "keep": True,
+        "provenance": {"model": "m"},
+    }
+    number = world.say("evaluate", "learner", **asked)["evaluation"]
+    first, *others = world.lease(capacity=3)
+    assert [task["purpose"] for task in (first, *others)] == ["sample"] * 3
+    assert first["key"] == "t0", "training tasks, and none that is held out"
+    world.submit(first)
+    world.score([1.0, 0.5])
+    world.end_tick()
+    counted = file.read_bytes()
+    assert world.keys("groups") == world.keys("scores") == [], "what is in the file need not be in the journal"
+    world.submit(others[0])
+    world.end_tick()
+    world.score([0.0, 1.0])
+    KeptFiles(tmp_path, sync=False).write(world.buffer.state.changes.kept)  # and it dies before its transaction
+    assert file.read_bytes() != counted
+    world.crash()
+    world.score([0.0, 0.0])
+    world.end_tick()
+    world.submit(others[1])
+    world.score([1.0, 1.0])
+    world.end_tick()
+    rows = [json.loads(line) for line in file.read_bytes().splitlines()]
+    assert [(row["task"], row["sample"], row["reward"]) for row in rows] == [
+        ("t0", 0, 1.0), ("t0", 1, 0.5), ("t1", 0, 0.0), ("t1", 1, 0.0), ("t2", 0, 1.0), ("t2", 1, 1.0),
+    ]  # fmt: skip
+    assert rows[0].items() >= {"model": "m", "source": "even", "verifier": "exact", "tokens": 3}.items()
+    result = world.say("evaluation_result", "learner", evaluation=number)["result"]
+    assert (result["n"], result["pass_at_k"]) == (3, pytest.approx(2 / 3))
+    assert result["by_source"].keys() == {"even", "odd"}
+
+
+def test_nobody_is_told_of_a_completion_that_cannot_be_written(tmp_path: Path) -> None:
+    world, file = Kept(tmp_path), tmp_path / "samples-drawn.jsonl"
+    file.mkdir()
+    world.say("evaluate", "learner", name="sample", version=0, samples=2, training=1, keep=True)
+    world.submit(world.lease()[0])
+    world.score([1.0, 0.0])
+    world.outbox.flush()
+    assert "samples-drawn.jsonl: cannot be written (Is a directory)" in world.outbox.blocked
+    file.rmdir()
+    world.now += 1.0
+    world.outbox.flush()
+    assert not world.outbox.blocked and len(file.read_bytes().splitlines()) == 2
+
+
+def test_an_evaluation_in_a_journal_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    world = Kept(tmp_path)
+    number = world.say("evaluate", "learner", name="before", version=0, samples=2)["evaluation"]
+    for task in world.lease(capacity=2):
+        world.submit(task)
+    world.end_tick()
+    state = world.buffer.state
+    now = state.state
+    for entry in list(world.buffer.evaluations.current.ledger.entries.values()):  # type: ignore[union-attr]
+        scores = tuple(CompletionVerdict(status="ok", reward=r, answer="1") for r in (1.0, 0.0))
+        ledger = state.ledger_of("evaluate")
+        assert ledger is not None and ledger.verdict(entry.group_id, [1.0, 0.0])
+        state.changes.scores["evaluate", entry.group_id] = scores
+
+    def earlier() -> dict[str, Any]:
+        found = now()
+        found["evaluations"] = {k: v for k, v in found["evaluations"].items() if k not in ("results", "written")}
+        found["evaluations"]["asked"] = [["before", 0, 2]]
+        return found
+
+    world.journal._state_due = True
+    world.journal.write(state.take_changes(), [], 0, earlier)
+    world.crash()
+    world.submit(world.lease()[0])
+    world.score([1.0, 1.0])
+    result = world.say("evaluation_result", "learner", evaluation=number)["result"]
+    assert (result["n"], result["pass_at_1"]) == (3, pytest.approx(2 / 3))
+
+
 def test_a_watcher_goes_on_after_the_event_that_it_was_told_last(tmp_path: Path) -> None:
     world = Kept(tmp_path)
     world.step(0)
@@ -225,9 +310,9 @@ def test_a_learner_that_comes_back_gets_the_same_batches_and_its_steps_replace_t
         step = world.last.events[0]
         found = step.model_dump(mode="json") | {"number": steps[version]["number"]}  # which only the board gives
         assert found == steps[version], "with the rewards of the first time"
-    assert world.buffer.status()["groups"]["trained"] == 6
+    assert world.buffer.state.status()["groups"]["trained"] == 6
     world.step(3)
-    assert world.buffer.status()["version"] == 4
+    assert world.buffer.state.status()["version"] == 4
 
 
 def test_what_is_committed_is_deleted_a_few_groups_a_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +371,7 @@ def test_a_history_in_several_journals_is_read_as_one(tmp_path: Path) -> None:
         world.say("committed", "learner", version=version + 1)
     world.end_tick()
     world.journal.close()
-    (tmp_path / FOLDER).rename(tmp_path / f"{journals.ASIDE}000002-aa")
+    (tmp_path / FOLDER).rename(journals.aside(tmp_path / FOLDER, "000002-aa"))
     resumed = Journal(tmp_path / FOLDER, Identity("run", 2, LIMITS, first_version=2), JournalConfig(keep="all"))
     world.buffer = Buffer(LIMITS, 2, Sums(), {"version": 2, "cursor": 8, "committed": 4, "pending": [], "dropped": {}})
     world.outbox = Outbox(lambda *_: None, world.buffer, world.board, resumed, lambda: 0.0)

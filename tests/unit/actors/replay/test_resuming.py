@@ -11,7 +11,7 @@ from actors.config.roles import JournalConfig
 from actors.errors import JournalHeldError
 from actors.replay import rows
 from actors.replay.journal import FOLDER, Identity, Journal
-from actors.replay.resuming import settle_journal
+from actors.replay.resuming import settle_journals
 from tests.unit.actors.replay.test_buffer import Sums
 from tests.unit.actors.replay.test_journal import LIMITS, Kept
 
@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> Kept:
 
 
 def settle(world: Kept, version: int, identity: Identity = IDENTITY, **config: Any) -> str:
-    return settle_journal(world.folder.parent, identity, JournalConfig(**config), version, Sums)
+    return settle_journals(world.folder.parent, [identity], JournalConfig(**config), version, Sums)
 
 
 def aside(world: Kept) -> list[str]:
@@ -103,4 +103,4 @@ def test_a_journal_that_another_process_has_stays_where_it_is(world: Kept, monke
 
 
 def test_without_a_journal_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert settle_journal(tmp_path, IDENTITY, JournalConfig(), 3, Sums) == ""
+    assert settle_journals(tmp_path, [IDENTITY], JournalConfig(), 3, Sums) == ""

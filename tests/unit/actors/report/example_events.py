@@ -171,6 +171,10 @@ def learning_run(steps: int = 60, seed: int = 0) -> Iterator[Event]:
             gradient_norm=abs(draw.gauss(0.6, 0.2)),
             ratio_mean=draw.gauss(1, 0.01),
             clip_fraction_high=abs(draw.gauss(0.02, 0.01)),
+            format_rate=0.9 + 0.1 * share,
+            thinking_tokens=20.0 + 2 * share,
+            answer_tokens=9.0,
+            more={"difficulty/never": 0.4 * (1 - share), "difficulty/always": 0.6 + 0.4 * share},
         )
         pause = abs(draw.gauss(0.05, 0.02))
         yield WeightSync(

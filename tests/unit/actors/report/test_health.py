@@ -42,6 +42,21 @@ def test_short_answers_are_warned_of() -> None:
     assert symptoms(*(step(n, response_length_mean=30.0 if n < 20 else 4.0) for n in range(1, 30))) == {"length"}
 
 
+@pytest.mark.parametrize(("gain", "found"), [(0.0, {"length_growth"}), (0.02, set())])
+def test_answers_that_grow_are_warned_of_where_they_earn_nothing_by_it(gain: float, found: set[str]) -> None:
+    assert symptoms(*(step(n, response_length_mean=10.0 * n, reward=0.5 + gain * n) for n in range(1, 30))) == found
+
+
+@pytest.mark.parametrize(("last", "found"), [(0.6, {"format"}), (0.85, set())])
+def test_a_format_that_is_lost_is_warned_of(last: float, found: set[str]) -> None:
+    assert symptoms(*(step(n, format_rate=0.95 if n < 20 else last) for n in range(1, 30))) == found
+
+
+@pytest.mark.parametrize(("mixing", "found"), [(0.3, {"language_mixing"}), (0.1, set())])
+def test_languages_that_are_mixed_are_warned_of(mixing: float, found: set[str]) -> None:
+    assert symptoms(*(step(n, language_mixing=mixing) for n in range(1, 10))) == found
+
+
 def test_an_accuracy_drop_is_warned_of_only_beyond_noise() -> None:
     best = evaluation("step 10", 10, 0.80, n=256)
     assert symptoms(best, evaluation("step 20", 20, 0.72, n=256)) == set()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.events import Event
+from actors.events import Event, FirstSeen
 from actors.report import page
 from actors.report.health import warnings
 from actors.report.state import RunState
@@ -152,6 +152,46 @@ def test_the_report_shows_what_the_reward_was_made_of() -> None:
     assert [line["label"] for line in parts["lines"]] == ["accuracy", "format"]
     alone = report_of(*(step(n, more={"reward/accuracy": 1.0}) for n in range(1, 10)))
     assert "Parts of the reward" not in alone.charts, "one part says no more than the reward"
+
+
+def observed(number: int, **statistics: float) -> Event:
+    """A step of which the verifiers have told."""
+    bands = {"difficulty/never": 0.25, "difficulty/always": 0.75}
+    return step(
+        number, more={"format_rate": 0.5, "thinking_tokens": 10.0 * number, "answer_tokens": 5.0, **bands, **statistics}
+    )
+
+
+def test_what_a_run_does_not_show_has_no_chart() -> None:
+    assert "How does it think?" not in report_of(step(1, reward=1.0)).text
+    titles = report_of(observed(1), observed(2)).charts.keys()
+    assert {"Thinking time", "Format", "How often tasks are solved"} <= titles
+    assert titles.isdisjoint({"Words of reflection", "Responses that reflect", "Languages"})
+
+
+def test_the_first_reflection_is_marked_in_charts_and_text() -> None:
+    text = f"<think>1+1=3. {HOSTILE[:7]}Wait, it is 2</think>"
+    rollout = sample(0.0, text).model_copy(update={"reflections": [(text.index("Wait"), text.index("Wait") + 4)]})
+    firsts = [FirstSeen(what=what, step=2, sample=rollout) for what in ("reflection", "rewarded reflection")]
+    found = report_of(*firsts[:1], observed(1, reflection_words=0.0, reflection_rate=0.0), *firsts, observed(2))
+    assert found.charts["Words of reflection"]["marks"] == [[2, "first reflection, rewarded reflection"]]
+    assert found.text.count("The first reflection, in step 2") == 1
+    assert [name for name, _ in found.elements].count("mark") == 2
+    assert "1+1=3. <think>Wait, it is 2" in found.text and "think" not in [name for name, _ in found.elements]
+
+
+@pytest.mark.parametrize("spans", [[(-5, 3)], [(3, 2)], [(0, 10**9)], [(10**9, 10**9 + 1)], [(0, 4), (2, 6)]])
+def test_marks_in_the_wrong_place_lose_nothing_of_a_response(spans: list[tuple[int, int]]) -> None:
+    rollout = sample(3.0, "Wait <b>here").model_copy(update={"reflections": spans})
+    assert "Wait <b>here" in report_of(rollout).text
+
+
+def test_of_a_long_response_the_part_with_the_marks_is_shown() -> None:
+    long = "x" * 50_000 + "WAIT" + "y" * 50_000
+    rollout = sample(3.0, long).model_copy(update={"reflections": [(50_000, 50_004)]})
+    text = report_of(rollout).text
+    assert "(49,000 characters before) … xx" in text and "xWAITy" in text and "more characters)" in text
+    assert len(text) < 20_000
 
 
 def test_the_report_puts_warnings_into_words() -> None:

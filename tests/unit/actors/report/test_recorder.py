@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from actors.events import Unresponsive
+from actors.events import FirstSeen, Unresponsive
 from actors.report.health import warnings
 from actors.report.recorder import RunRecorder, reopened
 from actors.report.summary import RunSummary, summarise
-from tests.unit.actors.report.example_events import evaluation, info, largest_file, learning_run, record, step, tick
+from tests.unit.actors.report.example_events import (
+    evaluation,
+    info,
+    largest_file,
+    learning_run,
+    record,
+    sample,
+    step,
+    tick,
+)
 
 
 def test_a_whole_run_leaves_every_file(tmp_path: Path) -> None:
@@ -44,6 +53,15 @@ def test_a_reopened_run_stands_at_its_checkpoint(tmp_path: Path) -> None:
     assert (state.step, state.version, state.trained_tokens) == (5, 5, 500)
     assert [done.name for done in state.evaluations] == ["before"]
     assert state.seconds == 14.0
+
+
+def test_what_was_seen_first_stays_the_first_however_much_is_sampled_since(tmp_path: Path) -> None:
+    first = FirstSeen(seconds=2.5, what="reflection", step=2, sample=sample(0.0, "Wait"))
+    many = [sample(3.0, "x" * 100_000) for _ in range(12)]
+    record(tmp_path, [step(1), first, *many, step(2)])
+    again = first.model_copy(update={"step": 7})
+    state = record(tmp_path, [again], resumed_at=2)
+    assert state.firsts == {"reflection": first}
 
 
 def test_tokens_and_time_go_on_counting_after_a_resume_and_hung_processes_are_forgotten(tmp_path: Path) -> None:

@@ -9,6 +9,17 @@ from actors.report.state import RunState
 from actors.report.summary import RunSummary, summarise, to_json
 from tests.unit.actors.report.example_events import info, learning_run, reward_model, state_of
 
+#: What is known of an evaluation that did not take place.
+NOTHING = {
+    **dict.fromkeys(
+        ["pass_at_1", "pass_at_1_interval", "pass_at_k", "pass_at_k_interval", "maj_at_k", "maj_at_k_interval"]
+    ),
+    **dict.fromkeys(["k", "n", "format", "language", "mean_length", "missing"]),
+    "pass_at": {},
+    "by_source": {},
+    "left_out": {},
+}
+
 
 def sync(version: int, pause: float) -> WeightSync:
     return WeightSync(
@@ -24,8 +35,16 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
         "wall_seconds": 0.0,
         "steps": 0,
         "held_out": {
-            "before": {"pass_at_1": None, "maj_at_k": None, "n": None, "left_out": {}, "missing": None},
-            "after": {"pass_at_1": None, "maj_at_k": None, "n": None, "left_out": {}, "missing": None},
+            "before": NOTHING,
+            "after": NOTHING,
+        },
+        "sampling": {
+            "evaluation": NOTHING,
+            "sampled": None,
+            "kept": None,
+            "tasks": None,
+            "mixed": None,
+            "dropped": {},
         },
         "reward_model": {"accuracy": None, "margin": None, "n": None},
         "tokens": {"generated": 0, "trained": 0},

@@ -99,10 +99,3 @@ def test_a_cluster_without_keys_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
     enter(load(QUICKSTART, [*overrides, "ray.address=192.0.2.1:6379"]), tmp_path, "together", "replay")
     assert "network.curve: required" in (tmp_path / "logs" / "together.log").read_text()
-
-
-def test_a_node_that_sees_another_run_folder_is_named(tmp_path: Path) -> None:
-    recipe = load(QUICKSTART, ["network.advertise=127.0.0.1", "ray.address=192.0.2.1:6379"])
-    with pytest.raises(RunError, match=rf"{socket.gethostname()} sees no run folder {tmp_path}.*set output"):
-        enter(recipe, tmp_path, "generator-1", "generator")
-    assert list(tmp_path.iterdir()) == []

@@ -44,6 +44,40 @@ def test_lines_with_a_prompt_or_messages_become_tasks(tmp_path: Path) -> None:
     assert (capital.verifier, capital.reference) == ("exact", {"answer": "Lima"})
 
 
+ADD = {"entry": "add", "tests": [[[1, 2.5], 3.5], [[10**20, 1], 10**20 + 1]]}
+
+
+@pytest.mark.parametrize("line", [{"reference": ADD}, ADD])
+def test_a_program_is_verified_by_the_tests_of_its_line(tmp_path: Path, line: dict[str, Any]) -> None:
+    """Under `reference` or beside the prompt, as `leeway score` reads them; numbers are numbers."""
+    path = write(tmp_path / "tasks.jsonl", {"prompt": "Add two numbers.", "verifier": "function", **line})
+    (task,) = tasks_of({"source": "jsonl", "path": str(path)})
+    assert (task.messages, task.verifier) == ((("user", "Add two numbers."),), "function")
+    assert task.reference == ADD and isinstance(task.reference["tests"][1][1], int)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ({"reference": {**ADD, "test": "x"}}, "function has no field `test`; did you mean `tests`?"),
+        ({"reference": ADD, "entry": "add"}, "`reference` and `entry` are both given; move `entry` into it"),
+        ({"reference": ADD, "answer": "3"}, "`reference` and `answer` are both given"),
+        ({"reference": [1]}, "`reference` must be an object"),
+        ({"reference": {"entry": "add", "tests": []}}, '`reference`: the reference needs "tests"'),
+        ({"reference": {"entry": "add", "tests": [[1, 2]]}}, "every test of a function reference is [args, expected]"),
+        ({"entry": "add", "test": [[[1], 1]]}, "there is no key `test`; did you mean `tests`?"),
+        ({"entry": "add +", "tests": [[[1], 1]]}, 'needs "entry", the name of the function'),
+    ],
+)
+def test_tests_that_cannot_be_run_are_named_with_file_and_line(
+    tmp_path: Path, line: dict[str, Any], complaint: str
+) -> None:
+    path = write(tmp_path / "tasks.jsonl", {"prompt": "Add two numbers.", "verifier": "function", **line})
+    with pytest.raises(RecipeError) as raised:
+        tasks_of({"source": "jsonl", "path": str(path)})
+    assert f"{path}, line 1: " in str(raised.value) and complaint in str(raised.value)
+
+
 def test_gsm8k_answers_are_what_follows_the_mark(tmp_path: Path) -> None:
     path = write(
         tmp_path / "gsm8k.jsonl",
@@ -92,7 +126,7 @@ GOOD = {"prompt": "p", "answer": "a"}
         ({"messages": [{"role": "robot", "content": "c"}], "answer": "a"}, "a role must be one of system, user"),
         ({"messages": [{"role": "assistant", "content": "c"}], "answer": "a"}, "the last of `messages` must be"),
         ("null", "null, but each line must hold one JSON object"),
-        ("3.50", "text or a number, but each line must hold"),
+        ("3.50", "a number, but each line must hold"),
         ("[" * 100_000, "nested too deeply"),
         ('{"prompt": "p", "answer": NaN}', "`answer` must be a text that is not empty, not nan"),
         ('{"prompt": "p", "answer": -Infinity}', "`answer` must be a text that is not empty, not -inf"),

@@ -8,6 +8,7 @@ import torch
 
 from actors.weights.buckets import CorruptBucketError, Parameter, buckets
 from actors.weights.gloo import receive, send
+from actors.weights.staging import Staging
 
 
 class Done:
@@ -41,13 +42,16 @@ class Line:
     def abort(self) -> None: ...
 
 
-def _carried(line: Line) -> tuple[list[tuple[str, torch.Tensor]], list[tuple[str, torch.Tensor]]]:
+Named = list[tuple[str, torch.Tensor]]
+
+
+def _carried(line: Line, staging: Staging | None = None) -> tuple[Named, Named]:
     tensors = [(f"layer.{number}", torch.randn(number + 1, 7)) for number in range(9)]
     plan = list(buckets([Parameter(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors], 300))
     assert len(plan) > 3
     assert send(line, iter(tensors), plan) == sum(tensor.nbytes for _, tensor in tensors)
     line.sends = False
-    return tensors, receive(line, plan)
+    return tensors, receive(line, plan, staging or Staging())
 
 
 def test_what_is_sent_is_received() -> None:
@@ -70,4 +74,17 @@ def test_no_tensors_are_an_update_too() -> None:
     line = Line()
     assert send(line, iter(()), []) == 0
     line.sends = False
-    assert receive(line, []) == []
+    assert receive(line, [], Staging()) == []
+
+
+def test_an_update_is_received_into_the_memory_of_one_before_and_never_into_that_in_use() -> None:
+    staging = Staging()
+    _, first = _carried(Line(), staging)
+    kept = [(name, tensor.clone()) for name, tensor in first]
+    _, second = _carried(Line(), staging)
+    assert all(torch.equal(mine, theirs) for (_, mine), (_, theirs) in zip(first, kept, strict=True))
+    staging.give_back(first)
+    sent, third = _carried(Line(), staging)
+    assert {tensor.data_ptr() for _, tensor in third} == {tensor.data_ptr() for _, tensor in first}
+    assert not {tensor.data_ptr() for _, tensor in third} & {tensor.data_ptr() for _, tensor in second}
+    assert all(torch.equal(mine, theirs) for (_, mine), (_, theirs) in zip(sent, third, strict=True))

@@ -214,5 +214,13 @@ def test_an_alert_fires_when_it_has_to_and_only_then(name: str, tmp_path: Path) 
     promtool(tmp_path, look(name, case.bad, case.at, fires=True), look(name, case.well, case.at, fires=False))
 
 
+def test_a_learner_that_cannot_be_scraped_is_stuck_where_the_replay_delivers_nothing(tmp_path: Path) -> None:
+    delivered = 'leeway_staleness_versions_count{length="64"}'
+    gone = {"leeway_step_seconds_count": f"0+2x20 _x{MINUTES}", delivered: f"0+2x20 40+0x{MINUTES}"}
+    works = {"leeway_step_seconds_count": f"0+2x20 _x{MINUTES}", delivered: counts(2)}
+    alert = "LeewayLearnerStuck"
+    promtool(tmp_path, look(alert, gone, AT, fires=True), look(alert, works, AT, fires=False))
+
+
 def test_where_there_are_no_series_nothing_fires(tmp_path: Path) -> None:
     promtool(tmp_path, *(look(name, {}, AT, fires=False) for name in ALERTS))

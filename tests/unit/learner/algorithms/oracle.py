@@ -73,6 +73,15 @@ def leave_one_out(group: list[Answer]) -> list[float]:
     return [r - (math.fsum(rewards) - r) / (len(rewards) - 1) for r in rewards]
 
 
+def over_mean(group: list[Answer]) -> list[float]:
+    """(r_i - mean) / mean, and nothing where nothing was right."""
+    rewards = [a.reward for a in group]
+    mean = math.fsum(rewards) / len(rewards)
+    if len(group) == 1 or all(r == rewards[0] for r in rewards) or mean <= 0:
+        return [0.0] * len(group)
+    return [r / mean - 1 for r in rewards]
+
+
 def bare(group: list[Answer]) -> list[float]:
     return [a.reward for a in group]
 
@@ -144,6 +153,37 @@ def cispo_term(low: float, high: float) -> TokenTerm:
         return min(max(r, 1 - low), 1 + high) * a * answer.logp[t]
 
     return term
+
+
+def sapo_term(positive: float, negative: float) -> TokenTerm:
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        r = torch.exp(answer.logp[t] - answer.behaviour[t])
+        tau = positive if a > 0 else negative
+        return 4 / tau * a / (1 + torch.exp(-tau * (r - 1)))
+
+    return term
+
+
+def total_variation(pi: float, mu: float) -> float:
+    return abs(pi - mu)
+
+
+def binary_kl(pi: float, mu: float) -> float:
+    return mu * math.log(mu / pi) + (1 - mu) * math.log((1 - mu) / (1 - pi))
+
+
+def dppo_term(distance: Callable[[float, float], float], bound: float) -> TokenTerm:
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        pi, mu = math.exp(answer.logp[t].item()), math.exp(answer.behaviour[t])
+        if distance(pi, mu) > bound and ((a > 0 and pi > mu) or (a < 0 and pi < mu)):
+            return torch.tensor(0.0, dtype=torch.float64)
+        return torch.exp(answer.logp[t]) / mu * a
+
+    return term
+
+
+def with_log_ratio(term: TokenTerm, tau: float) -> TokenTerm:
+    return lambda answer, t, a: term(answer, t, a) - tau * (answer.logp[t] - answer.behaviour[t]) ** 2
 
 
 def rho(answer: Answer, t: int) -> float:

@@ -68,6 +68,20 @@ CASES: dict[str, Case] = {
         lambda b: oracle.per_sequence(b, oracle.normalised, oracle.gspo_term(0.03, 0.04)),
     ),
     "cispo": Case({"name": "cispo"}, lambda b: oracle.per_token(b, oracle.normalised, oracle.cispo_term(1.0, 4.0))),
+    "sapo": Case({"name": "sapo"}, lambda b: oracle.per_sequence(b, oracle.normalised, oracle.sapo_term(1.0, 1.05))),
+    "dppo": Case(
+        {"name": "dppo"},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.dppo_term(oracle.total_variation, 0.2)),
+    ),
+    "dppo kl": Case(
+        {"name": "dppo", "divergence": "kl", "divergence_bound": 0.05},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.dppo_term(oracle.binary_kl, 0.05)),
+    ),
+    "maxrl": Case({"name": "maxrl"}, lambda b: oracle.per_token(b, oracle.over_mean, PPO)),
+    "grpo log-ratio": Case(
+        {"name": "grpo", "log_ratio_penalty": 0.01},
+        lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_log_ratio(PPO, 0.01)),
+    ),
     "decoupled_ppo": Case(
         {"name": "decoupled_ppo"},
         lambda b: oracle.per_token(
@@ -129,7 +143,7 @@ def batches(draw: st.DrawFn) -> Any:
 
     def answer(length: int) -> Any:
         logp = -random.gamma(2.0, 1.0, length)
-        near = [logp + drift * random.normal(size=length) for _ in range(3)]
+        near = [np.minimum(logp + drift * random.normal(size=length), -1e-3) for _ in range(3)]
         return oracle.Answer(
             logp=[torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in logp],
             behaviour=near[0].tolist(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import socket
 import weakref
@@ -19,9 +20,10 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
+from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
 from learner.batch import Completion, Group, load_groups, save_groups
 from learner.config import LoraSettings
+from learner.extra import damage, read_meta
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
 from tests.unit.learner.conftest import GroupFactory
@@ -114,12 +116,21 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
             (folder / name / "peak.json").write_text(json.dumps(_most_gathered(trainer.named_tensors())))
         else:
             assert sum(1 for _ in trainer.named_tensors()) == len(before)
+    _save_on_two_nodes(trainer, folder, rank)
     statistics, sent = _sft_updates(model)
     if rank == 0:
         save_file(sent, folder / "sft.safetensors")
         (folder / "sft.json").write_text(json.dumps(statistics))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _save_on_two_nodes(trainer: Trainer, folder: Path, rank: int) -> None:
+    """Each node has a disk of its own under the path of the run folder."""
+    try:
+        trainer.save(folder / f"node-{rank}" / "step-000001", {})
+    except CheckpointError as error:
+        (folder / f"node-{rank}.txt").write_text(str(error))
 
 
 def _sft_updates(model: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -200,6 +211,20 @@ def test_a_checkpoint_of_two_ranks_resumes_with_one(tiny_model: Path, two_ranks:
     two = load_file(two_ranks / name / "weights.safetensors")
     for key, tensor in one.named_tensors():
         torch.testing.assert_close(two[key], tensor, atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_whose_shards_are_on_two_disks_is_never_called_durable(two_ranks: Path) -> None:
+    said = (two_ranks / "node-0.txt").read_text()
+    assert "__1_0.distcp" in said and socket.gethostname() in said and "set output" in said
+    assert list((two_ranks / "node-0").iterdir()) == []
+
+
+def test_every_file_of_a_checkpoint_is_hashed_before_it_is_durable(two_ranks: Path) -> None:
+    folder = two_ranks / "plain" / "checkpoint"
+    hashes = read_meta(folder)["sha256"]
+    assert {"__0_0.distcp", "__1_0.distcp", ".metadata"} <= hashes.keys()
+    assert hashes == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in hashes}
+    assert damage(folder, contents=True) is None
 
 
 def test_bfloat16_on_two_ranks_is_the_same_update_but_for_rounding(tiny_model: Path, two_ranks: Path) -> None:

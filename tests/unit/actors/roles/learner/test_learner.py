@@ -1,5 +1,6 @@
 """What the learner's actor makes of a recipe."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import torch
 from actors.config.loading import load
 from actors.errors import RecipeError
 from actors.roles.learner.learner import Learner, learner_config, merging_of, require_length
+from actors.roles.learner.sampling import model_hash
 from actors.roles.learner.telling import Telling
 from actors.roles.role import RoleContext, Storage
 from actors.transport.codec import Message
@@ -227,3 +229,36 @@ def test_answers_beyond_what_a_models_positions_allow_are_refused_at_the_start()
     require_length(recipe, 128)
     with pytest.raises(RecipeError, match="are 128 together, and beyond 127 the positions"):
         require_length(recipe, 127)
+
+
+def test_a_run_without_a_step_is_not_evaluated_before_and_after(tmp_path: Path) -> None:
+    client = Evaluates()
+    started(tmp_path, tmp_path, Untrained({"evaluated": False}), client, "steps=0")
+    assert client.evaluations == []
+
+
+def test_a_sampling_run_samples_training_tasks_and_curates_instead_of_evaluating(tmp_path: Path) -> None:
+    recipe = load(QUICKSTART, ["steps=0", "sample={tasks: 5, samples: 2}"])
+    learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
+    exports, client = Exports(), Evaluates()
+    learner._trainer, learner._client, learner._publisher = exports, client, None  # type: ignore[assignment]
+    learner._telling = telling(learner, client)
+    row = {"task": "t", "number": 0, "sample": 0, "messages": [], "response": "8", "reward": 1.0, "parts": {}}
+    (tmp_path / "samples-drawn.jsonl").write_text(json.dumps(row | {"truncated": False}) + "\n")
+    learner._finish()
+    (asked,) = [body for kind, body in client.said if kind == "evaluate"]
+    assert asked.items() >= {"name": "sample", "samples": 2, "training": 5, "keep": True}.items()
+    assert asked["provenance"].keys() == {"run", "seed", "model"}
+    (event,) = [body["event"] for kind, body in client.said if kind == "notice" and body["event"]["kind"] == "curation"]
+    assert (event["sampled"], event["kept"], event["dropped"]) == (1, 1, {})
+    assert json.loads((tmp_path / "curated.jsonl").read_text())["response"] == "8"
+
+
+def test_the_hash_of_a_model_is_that_of_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    one = model_hash(tmp_path)
+    assert one == hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "more.safetensors").write_bytes(b"weights")
+    both = model_hash(tmp_path)
+    lines = f"{one}  model.safetensors\n{one}  more.safetensors\n"
+    assert both == hashlib.sha256(lines.encode()).hexdigest()

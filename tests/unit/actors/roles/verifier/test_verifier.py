@@ -13,6 +13,7 @@ from actors.deadline import until
 from actors.replay.messages import REQUESTS, SubmitVerdict
 from actors.roles.role import RoleContext, Storage
 from actors.roles.verifier import verifier as module
+from actors.roles.verifier.observables import Observer
 from actors.roles.verifier.verifier import Verifier, broken, score_group, submissions_of, verdict_of
 from actors.transport.codec import Message, parse
 from sandbox import PoolClosedError, Status, Verdict
@@ -20,11 +21,13 @@ from tests.unit.actors.transport.test_client import FakeReplay
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
 
+OBSERVE = Observer(load(QUICKSTART))
+
 GROUP: dict[str, Any] = {
     "purpose": "train",
     "group_id": 7,
     "verifier": "numeric",
-    "reference": {"answer": "12"},
+    "reference": '{"answer": "12"}',
     "prompt": "5+7=",
     "messages": [["user", "5+7="]],
     "texts": ["<answer>12</answer>", "it is 13"],
@@ -44,7 +47,8 @@ def test_a_completion_is_a_submission_with_all_that_its_verifier_needs() -> None
 
 
 def test_verdicts_carry_reward_parts_and_the_answer_for_the_majority_vote() -> None:
-    scores = verdict_of(GROUP, submissions_of(GROUP), [verdict(Status.OK, 1.0), verdict(Status.WRONG, 0.0)])["scores"]
+    verdicts = [verdict(Status.OK, 1.0), verdict(Status.WRONG, 0.0)]
+    scores = verdict_of(GROUP, submissions_of(GROUP), verdicts, OBSERVE)["scores"]
     assert [s["reward"] for s in scores] == [1.0, 0.0]
     assert [s["answer"] for s in scores] == ["12", None]
 
@@ -53,7 +57,7 @@ def test_verdicts_carry_reward_parts_and_the_answer_for_the_majority_vote() -> N
 def test_one_infra_error_sends_the_whole_group_back_unscored(position: int) -> None:
     verdicts = [verdict(Status.OK, 1.0), verdict(Status.OK, 1.0)]
     verdicts[position] = verdict(Status.INFRA_ERROR, None, "the sandbox broke")
-    told = verdict_of(GROUP, submissions_of(GROUP), verdicts)
+    told = verdict_of(GROUP, submissions_of(GROUP), verdicts, OBSERVE)
     assert told["scores"] is None and told["group_id"] == 7
     assert "the sandbox broke" in told["detail"]
 
@@ -61,7 +65,7 @@ def test_one_infra_error_sends_the_whole_group_back_unscored(position: int) -> N
 @pytest.mark.parametrize("retryable", [True, False])
 def test_another_attempt_is_made_only_where_the_machine_was_at_fault(retryable: bool) -> None:
     failed = Verdict(Status.INFRA_ERROR, None, {}, 0.1, "numeric: the answer is not a number", retryable=retryable)
-    told = verdict_of(GROUP, submissions_of(GROUP), [verdict(Status.OK, 1.0), failed])
+    told = verdict_of(GROUP, submissions_of(GROUP), [verdict(Status.OK, 1.0), failed], OBSERVE)
     assert (told["scores"], told["retryable"]) == (None, retryable)
     assert told["detail"] == "numeric: the answer is not a number"
 
@@ -92,7 +96,7 @@ class Scripted:
 def scored(answer: list[Verdict] | Exception) -> dict[str, Any]:
     """What the replay is told of a group that is answered like this."""
     scripted = Scripted(answer)
-    score_group(scripted, scripted, GROUP, seconds=5.0)
+    score_group(scripted, scripted, GROUP, 5.0, OBSERVE)
     (taken,) = scripted.taken
     return taken
 

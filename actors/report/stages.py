@@ -1,0 +1,91 @@
+"""What the stages of a pipeline have come to: one row a stage, on the terminal, as JSON and as a page."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.events import SAMPLE, EvaluationDone
+from actors.report.page import document, markup
+from actors.report.summary import RunSummary
+from actors.report.text import columns, visible
+from actors.report.units import NONE, number, percent
+from actors.report.writer import RunFolder, read_back
+
+SUMMARY, REPORT = "pipeline-summary.json", "report.html"
+COLUMNS = ("stage", "kind", "pass@1", "maj@k", "format", "language", "length", "tokens", "minutes", "steps")
+
+
+class StageSummary(BaseModel):
+    """What one stage has come to: its last evaluation, and what it took. Null is what there is not, or not yet."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="of the stage")
+    kind: str = Field(description="of the stage")
+    folder: str = Field(description="name of the run folder")
+    outcome: str | None = Field(None, description="running, finished, interrupted or failed")
+    pass_at_1: float | None = Field(None, description="share of right answers, averaged over all samples")
+    maj_at_k: float | None = Field(None, description="share of tasks whose most frequent answer is right")
+    k: int | None = Field(None, description="samples a task")
+    format: float | None = Field(None, description="share of responses in the asked format")
+    language: float | None = Field(None, description="mean language consistency of the responses")
+    mean_length: float | None = Field(None, description="mean length of a response (tokens)")
+    tokens: int | None = Field(None, description="tokens that were generated")
+    minutes: float | None = Field(None, description="time that the run took, over all resumes (min)")
+    steps: int | None = Field(None, description="optimizer steps of the reinforcement learning")
+
+
+class PipelineSummary(BaseModel):
+    """`pipeline-summary.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="of the pipeline")
+    stages: list[StageSummary] = Field(description="the stages, in their order")
+
+
+#: What a row takes from the evaluation.
+_MEASURED = {"pass_at_1", "maj_at_k", "k", "format", "language", "mean_length"}
+
+
+def stage_summary(name: str, kind: str, folder: Path) -> StageSummary:
+    """What the run in a folder has come to; a row of nulls where there is none.
+
+    Raises:
+        RunError: if the folder's files are damaged.
+    """
+    row = StageSummary(name=name, kind=kind, folder=folder.name)
+    if not (folder / RunFolder.SUMMARY).exists():
+        return row
+    summary = RunSummary.model_validate_json((folder / RunFolder.SUMMARY).read_text(encoding="utf-8"))
+    done = [event for event in read_back(folder) if isinstance(event, EvaluationDone) and event.name != SAMPLE]
+    measured = done[-1].model_dump(include=_MEASURED) if done else {}
+    taken = {"outcome": summary.outcome, "tokens": summary.tokens.generated, "steps": summary.steps}
+    return row.model_copy(update={**measured, **taken, "minutes": summary.wall_seconds / 60})
+
+
+def table(summary: PipelineSummary) -> list[str]:
+    """The table, line by line, its headings first."""
+    return columns([COLUMNS, *_rows(summary.stages)], right=2)
+
+
+def _rows(stages: Sequence[StageSummary]) -> Iterator[tuple[str, ...]]:
+    for stage in stages:
+        majority = NONE if stage.maj_at_k is None else f"{percent(stage.maj_at_k, 1)}, k={stage.k}"
+        shares = (percent(stage.pass_at_1, 1), majority, percent(stage.format, 1), percent(stage.language, 1))
+        minutes = NONE if stage.minutes is None else f"{stage.minutes:.1f}"
+        taken = (number(stage.mean_length), number(stage.tokens), minutes, number(stage.steps))
+        yield (visible(stage.name), stage.kind, *shares, *taken)
+
+
+def to_html(summary: PipelineSummary) -> str:
+    """The pipeline's report: the table, and the way to the report of each stage."""
+    seen = {
+        "name": summary.name,
+        "columns": COLUMNS,
+        "rows": list(zip(summary.stages, _rows(summary.stages), strict=True)),
+    }
+    title = json.dumps(f"{summary.name} – Leeway")
+    return document({"part/stages": markup("stages", seen), "title": title, "ended": "true"}, live=False)

@@ -1,0 +1,1 @@
+"""Pipelines: which stages, in which order, what is already done."""

@@ -1,0 +1,39 @@
+"""Standard sets of problems by name, as sections `tasks.sources` of a recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from actors.errors import RecipeError
+from actors.tasks.records import read_jsonl
+
+_BOXED = {"answer": "boxed", "verifier": "math", "source": "datasets"}
+#: What each is on the Hugging Face hub; `-s tasks.sources.0.name=FOLDER` reads a copy on the disk.
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "gsm8k": {**_BOXED, "name": "openai/gsm8k", "subset": "main", "split": "test"},
+    "math-500": {**_BOXED, "name": "HuggingFaceH4/MATH-500", "split": "test", "prompt_field": "problem"},
+    "aime-2024": {**_BOXED, "name": "HuggingFaceH4/aime_2024", "split": "train", "prompt_field": "problem"},
+}
+#: Sets that no source reads yet: of programs, whose references are more than an answer, and of choices.
+NOT_YET = ("gpqa-diamond", "humaneval", "mbpp", "livecodebench")
+
+
+def source_of(tasks: str) -> dict[str, Any]:
+    """The entry of `tasks.sources` for the name of a standard set, or for a file of tasks.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    if tasks in SETS:
+        return dict(SETS[tasks])
+    if tasks in NOT_YET:
+        raise RecipeError(f"{tasks}: no task source reads this set yet; there are {', '.join(SETS)}, and files")
+    path = Path(tasks).expanduser()
+    if not path.is_file():
+        raise RecipeError(f"{tasks}: no file, and none of the sets {', '.join(SETS)}; a recipe ends in .yaml")
+    _, first = next(read_jsonl(path, "TASKS"), ("", None))
+    if first is None:
+        raise RecipeError(f"{path}: holds no task")
+    if "question" in first and "####" in str(first.get("answer", "")):
+        return {"source": "gsm8k", "path": str(path), "answer": "last_number"}
+    return {"source": "jsonl", "path": str(path), "answer": "last_number"}

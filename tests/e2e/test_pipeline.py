@@ -1,0 +1,87 @@
+"""A pipeline whose driver is killed in its second stage, and goes on."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import Run
+from tests.e2e.test_run import Start, nothing_left
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+STEPS = 3
+#: A machine that has much else to do takes long; a quiet one takes half a minute for each of the three.
+SECONDS = 400.0
+
+
+def write(folder: Path) -> Path:
+    common = {
+        "model": {"kind": "tiny", "hidden_size": 64, "heads": 2, "layers": 1, "intermediate_size": 64},
+        "tasks": {
+            "sources": [{"source": "addition", "digits": 2}],
+            "template": "raw",
+            "held_out": 8,
+            "max_prompt_tokens": 16,
+        },
+        "rewards": {"format": "r1_zero", "weights": {"format": 0.1}},
+        "generators": {"engine": "transformers", "dtype": "float32", "sampling": {"max_tokens": 24}},
+        "replay": {"max_staleness": 0, "groups_per_batch": 2, "group_size": 4, "drop_zero_variance": False},
+        "learner": {"dtype": "float32", "device": "cpu", "threads": 1},
+        "evaluation": {"samples": 2},
+        "checkpoint_every_steps": 1,
+    }
+    cold = {"traces": "addition", "examples": 500, "supervised": {"max_steps": 5}}
+    stages = [
+        {"name": "cold", "kind": "sft", "recipe": {"cold_start": cold}},
+        {"name": "rl", "kind": "rl", "model": "cold", "recipe": {"steps": STEPS}},
+    ]
+    path = folder / "two.yaml"
+    path.write_text(yaml.safe_dump({"name": "two", "output": str(folder), "common": common, "stages": stages}))
+    return path
+
+
+def steps(folder: Path) -> list[int]:
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event["step"] for event in events if event["kind"] == "step"]
+
+
+def table(folder: Path) -> list[dict[str, Any]]:
+    """What the stages have come to, without what it took."""
+    found = json.loads((folder / "pipeline-summary.json").read_text())["stages"]
+    return [{k: v for k, v in row.items() if k not in ("minutes", "tokens")} for row in found]
+
+
+def ended(run: Run) -> str:
+    assert run.end() == 0, run.text()[-3000:]
+    return run.text()
+
+
+def test_a_pipeline_goes_on_where_its_driver_was_killed_and_comes_to_the_same(start: Start, tmp_path: Path) -> None:
+    path, folder = write(tmp_path), tmp_path / "two"
+    killed = start([str(path)], SECONDS)
+    killed.wait_for("step 1 of the second stage", lambda: steps(folder / "02-rl"))
+    processes = killed.processes()
+    assert processes
+    killed.kill(signal.SIGKILL)
+    assert nothing_left(processes)
+    cold = (folder / "01-cold" / "metrics.jsonl").read_bytes()
+
+    said = ended(start(["--resume", str(folder)], SECONDS))
+    assert "resumes at step" in said and "stage 1 of 2" not in said
+    assert (folder / "01-cold" / "metrics.jsonl").read_bytes() == cold, "the first stage ran again"
+    assert sorted(set(steps(folder / "02-rl"))) == list(range(1, STEPS + 1))
+    resumed, weights = table(folder), (folder / "02-rl" / "model" / "model.safetensors").read_bytes()
+    assert [row["outcome"] for row in resumed] == ["finished", "finished"]
+    assert "02-rl/report.html" in (folder / "report.html").read_text()
+
+    (folder / "02-rl").rename(tmp_path / "resumed")
+    said = ended(start([str(path)], SECONDS))
+    assert "stage 1 of 2" not in said and "resumes" not in said
+    assert table(folder) == resumed
+    assert (folder / "02-rl" / "model" / "model.safetensors").read_bytes() == weights

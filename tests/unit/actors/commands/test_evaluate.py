@@ -1,0 +1,88 @@
+"""What `leeway eval` makes a run of."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from actors.commands.evaluate import recipe_of
+from actors.config.loading import dump, load
+from actors.errors import RecipeError
+from actors.tasks import TaskStream
+
+QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
+
+
+@pytest.fixture
+def of_gsm8k(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    lines = [{"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(9)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run that has finished."""
+    folder = tmp_path / "quickstart-20261127"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "recipe.yaml").write_text(dump(load(QUICKSTART, ["rewards.format=r1_zero"])))
+    return folder
+
+
+def test_all_tasks_of_a_file_are_evaluated_as_the_paper_samples(run: Path, of_gsm8k: Path) -> None:
+    recipe = recipe_of(str(run), str(of_gsm8k), 8, ["generators.engine=transformers"])
+    assert (recipe.steps, recipe.evaluation.samples, recipe.evaluation.keep_completions) == (0, 8, True)
+    sampling = recipe.evaluation_sampling
+    assert (sampling.temperature, sampling.top_p) == (0.6, 0.95)
+    stream = TaskStream(recipe.tasks, recipe.seed)
+    assert {task.reference["answer"] for task in stream.held_out} == {str(2 * n) for n in range(9)}
+    with pytest.raises(RecipeError, match="all of its problems are held out"):
+        stream.train(0)
+    assert recipe.name == "eval-quickstart-20261127-questions"
+
+
+def test_a_run_is_evaluated_with_its_own_prompts_and_rewards_and_not_trained(run: Path, of_gsm8k: Path) -> None:
+    trained, recipe = load(run / "recipe.yaml"), recipe_of(str(run), str(of_gsm8k), 1, [])
+    assert recipe.tasks.template == trained.tasks.template
+    assert recipe.rewards == trained.rewards
+    assert recipe.generators == trained.generators
+    assert recipe.cold_start is None and trained.cold_start is not None
+    assert recipe.model.model_dump() == {"kind": "folder", "path": str(run / "model")}
+
+
+def test_of_a_recipe_the_held_out_tasks_are_evaluated(run: Path) -> None:
+    recipe = recipe_of(str(run), str(QUICKSTART), 2, [])
+    assert recipe.tasks == load(QUICKSTART).tasks
+
+
+def test_a_model_of_which_no_recipe_says_anything_gets_what_it_can_read(of_gsm8k: Path) -> None:
+    recipe = recipe_of("smollm2", str(of_gsm8k), 1, ["generators.sampling.max_tokens=64"])
+    assert recipe.tasks.template == "chat"
+    assert recipe.tasks.max_prompt_tokens + recipe.generators.sampling.max_tokens <= 8192
+
+
+@pytest.mark.parametrize(
+    ("tasks", "why"),
+    [
+        ("nothing.jsonl", "nothing.jsonl: no file, and none of the sets gsm8k, math-500, aime-2024"),
+        ("humaneval", "humaneval: no task source reads this set yet"),
+    ],
+)
+def test_tasks_that_are_none_are_refused_in_one_line(run: Path, tasks: str, why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        recipe_of(str(run), tasks, 1, [])
+
+
+def test_a_run_that_has_left_no_model_is_refused(run: Path, of_gsm8k: Path) -> None:
+    (run / "model" / "config.json").unlink()
+    (run / "model").rmdir()
+    with pytest.raises(RecipeError, match="has left no model yet"):
+        recipe_of(str(run), str(of_gsm8k), 1, [])
+
+
+def test_an_override_that_does_not_fit_is_named_and_no_file_that_nobody_knows(run: Path, of_gsm8k: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe_of(str(run), str(of_gsm8k), 1, ["evaluation.samplse=3"])
+    assert "evaluation.samplse" in str(caught.value) and "eval.yaml" not in str(caught.value)

@@ -1,0 +1,140 @@
+"""What a pipeline refuses before anything starts, what it may find missing, and what it finds done."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from actors.config.loading import RECIPE, dump
+from actors.config.model import TinyModel
+from actors.config.pipeline import Pipeline, load_pipeline
+from actors.control.supervisor import what_next
+from actors.errors import RecipeError
+from actors.events import Phase
+from actors.models import tiny
+from actors.pipeline import RECORD, check, open_pipeline, run
+from actors.stages.identity import identities
+from learner.extra import META
+from sandbox.interrupts import Interrupts
+
+COMMON: dict[str, Any] = {
+    "model": {"kind": "tiny"},
+    "tasks": {
+        "sources": [{"source": "addition", "digits": 2}],
+        "template": "raw",
+        "held_out": 8,
+        "development": 8,
+        "max_prompt_tokens": 16,
+    },
+    "generators": {"engine": "transformers"},
+}
+COLD: dict[str, Any] = {"name": "cold", "kind": "sft", "recipe": {"cold_start": {"traces": "addition"}}}
+RL: dict[str, Any] = {"name": "rl", "kind": "rl", "model": "cold", "recipe": {"steps": 3}}
+JUDGE: dict[str, Any] = {
+    "name": "judge",
+    "kind": "reward_model",
+    "recipe": {"preferences": {"pairs": "made/pairs.jsonl"}},
+}
+FINAL: dict[str, Any] = {"name": "final", "kind": "rl", "reward_model": "judge", "recipe": {"steps": 1}}
+
+
+def opened(folder: Path, *stages: dict[str, Any], **keys: Any) -> Pipeline:
+    tree = {"name": "p", "output": "runs", "base": str(folder), "common": COMMON, "stages": list(stages), **keys}
+    path = folder / "p.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return load_pipeline(path)
+
+
+def refused(pipeline: Pipeline) -> str:
+    with pytest.raises(RecipeError) as error:
+        check(pipeline)
+    return str(error.value)
+
+
+def test_what_earlier_stages_will_leave_is_not_missed(tmp_path: Path) -> None:
+    making = {"script": "make.py", "folder": "made"}
+    plan, recipes = check(opened(tmp_path, COLD, RL, JUDGE, FINAL, prepare=making))
+    assert [line.split()[-2:] for line in plan[2:]] == [["will", "run"]] * 4
+    assert len(recipes) == 4
+    assert not (tmp_path / "runs").exists(), "a check writes nothing"
+
+
+def test_what_a_recipe_is_refused_for_is_refused_with_the_stage_before_anything_starts(tmp_path: Path) -> None:
+    long = RL | {"recipe": {"steps": 3, "generators": {"sampling": {"max_tokens": 999}}}}
+    assert refused(opened(tmp_path, COLD, long)).startswith("stage rl: generators.sampling.max_tokens is 999")
+    assert "stage judge: preferences.pairs: there is no file" in refused(opened(tmp_path, COLD, JUDGE))
+    assert "stage cold: data: there is no file" in refused(opened(tmp_path, COLD | {"data": ["a.jsonl", "b.jsonl"]}))
+    lost = COLD | {"recipe": {"cold_start": {"traces": "nowhere.jsonl"}}}
+    assert "stage cold: cold_start.traces: there is no file" in refused(opened(tmp_path, lost))
+    assert not (tmp_path / "runs").exists()
+
+
+def begun(pipeline: Pipeline, number: int, phase: str, checkpoint: bool = True) -> None:
+    """Leave what a run of a stage leaves."""
+    stage = pipeline.stages[number]
+    pipeline.folder.mkdir(parents=True, exist_ok=True)
+    (pipeline.folder / "pipeline.yaml").write_text((pipeline.folder.parents[1] / "p.yaml").read_text())
+    stage.folder.mkdir()
+    (stage.folder / RECIPE).write_text(dump(stage.recipe))
+    (stage.folder / RECORD).write_text(json.dumps(identities(pipeline)[stage.name]))
+    (stage.folder / "metrics.jsonl").write_text(Phase(name=phase).model_dump_json() + "\n")
+    if checkpoint:
+        (stage.folder / "checkpoints" / "step-000002").mkdir(parents=True)
+        (stage.folder / "checkpoints" / "step-000002" / META).write_text("{}")
+    if phase == "finished":
+        assert isinstance(stage.recipe.model, TinyModel)
+        tiny.write(stage.recipe.model, stage.folder / "model", seed=0)
+
+
+def test_what_is_done_stays_and_what_was_interrupted_resumes(tmp_path: Path) -> None:
+    pipeline = opened(tmp_path, COLD, RL | {"model": "cold"})
+    begun(pipeline, 0, "finished")
+    begun(pipeline, 1, "interrupted")
+    plan, _ = check(open_pipeline(pipeline.folder, ()))
+    assert plan[2].endswith("done") and plan[3].endswith("resumes at step 2")
+    plan, _ = check(open_pipeline(pipeline.folder, ["stages.cold.recipe.seed=3"]))
+    assert plan[2].endswith("runs again, since seed: 0 -> 3")
+    assert plan[3].endswith("runs again, since stage cold is another one")
+
+
+def test_a_stage_that_failed_is_gone_on_with_in_its_pipeline(tmp_path: Path) -> None:
+    pipeline = opened(tmp_path, COLD)
+    begun(pipeline, 0, "failed", checkpoint=False)
+    for folder in (pipeline.folder, pipeline.stages[0].folder):
+        assert what_next(folder) == f"resume with `leeway run --resume {pipeline.folder}`"
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    pipeline = opened(tmp_path, COLD)
+    pipeline.folder.mkdir(parents=True)
+    (pipeline.folder / "thesis.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="is no pipeline's folder"), Interrupts() as interrupts:
+        run(pipeline, Console(file=io.StringIO()), interrupts)
+    assert [path.name for path in pipeline.folder.iterdir()] == ["thesis.txt"]
+
+
+def test_data_is_made_once_and_again_by_another_program(tmp_path: Path) -> None:
+    """The folder is in the way of something else, so that no run begins."""
+    pipeline = opened(tmp_path, COLD, prepare={"script": "make.py", "folder": "made"})
+    pipeline.folder.mkdir(parents=True)
+    (pipeline.folder / "thesis.txt").write_text("mine")
+    for text in ("one", "one", "two"):
+        program = f"import sys, pathlib, time\npathlib.Path(sys.argv[1], '{text}').write_text(str(time.time_ns()))"
+        (tmp_path / "make.py").write_text(program)
+        before = (tmp_path / "made" / text).read_text() if (tmp_path / "made" / text).exists() else None
+        with pytest.raises(RecipeError, match="is no pipeline's folder"), Interrupts() as interrupts:
+            run(pipeline, Console(file=io.StringIO()), interrupts)
+        assert before in (None, (tmp_path / "made" / text).read_text())
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["made-by", "two"]
+
+
+def test_data_that_somebody_else_has_made_is_not_replaced(tmp_path: Path) -> None:
+    pipeline = opened(tmp_path, COLD, prepare={"script": "make.py", "folder": "mine"})
+    (tmp_path / "make.py").write_text("")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RecipeError, match="made by something else"), Interrupts() as interrupts:
+        run(pipeline, Console(file=io.StringIO()), interrupts)
