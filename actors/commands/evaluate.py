@@ -40,10 +40,6 @@ def evaluate(
     It is a run with steps: 0 on the same fleet, sampled as in the R1 paper (temperature 0.6, top-p 0.95) unless -s
     says otherwise. Every completion with its verdict is in evaluation-after.jsonl of the run folder.
     """
-    from rich.console import Console
-
-    from sandbox.terminal import lasting
-
     if find_spec("ray") is None:
         raise RecipeError("an evaluation needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
     recipe = recipe_of(model, tasks, samples, overrides or ())
@@ -51,13 +47,6 @@ def evaluate(
     done = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["held_out"]["after"]
     if done["n"] is None:
         raise RunError(f"{folder}: no result: {done['missing'] or 'the run ended before it'}")
-    from actors.report.scores import table
-    from actors.report.summary import Accuracy
-
-    console = lasting(Console())
-    console.print()
-    console.print(table(Accuracy.model_validate(done)))
-    console.print(f"completions: {folder / 'evaluation-after.jsonl'}", highlight=False, markup=False, soft_wrap=True)
     if as_json is not None:
         found = {"model": model, "tasks": tasks, "run": str(folder), **done}
         try:

@@ -1,6 +1,7 @@
 """What a terminal shows when a run has ended."""
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.report.health import HealthWarning
+from actors.report.scores import table
 from actors.report.summary import Accuracy, RunSummary
 from actors.report.text import visible
 from actors.report.units import NONE, duration, number, percent, plural, size
@@ -15,6 +17,7 @@ from actors.report.writer import RunFolder
 from sandbox.terminal import lasting
 
 BAR = 30  # columns of a whole share in the histogram
+SCORES = 160  # columns of a table of scores, which is not cut
 LABEL = 17  # columns: the longest label
 FILES = (
     ("report", RunFolder.REPORT),
@@ -38,11 +41,25 @@ def print_outcome(console: Console, summary: RunSummary, folder: Path, warnings:
     console.print()
     console.print(Text(visible(f"{summary.recipe}, seed {summary.seed}"), "bold"), soft_wrap=True)
     _print_without_trailing_spaces(console, _table(summary))
+    _print_scores(console, summary)
     for label, name in FILES:
         line = Text.assemble((f"{label:<{LABEL}}", "dim"), "  ", visible(str(folder / name)))
         console.print(line, soft_wrap=True)
     for warning in warnings:
         console.print(Text(f"! {warning.text} {warning.fix}", "yellow"), soft_wrap=not console.is_terminal)
+
+
+def _print_scores(console: Console, summary: RunSummary) -> None:
+    """The table of an evaluation, where the run is nothing else, or has several task sources."""
+    sampled = summary.sampling.evaluation
+    done = sampled if sampled.n is not None else summary.held_out.after
+    if done.n is None or (summary.steps and len(done.by_source) < 2):
+        return
+    wide = Console(file=StringIO(), width=SCORES)
+    with wide.capture() as captured:
+        wide.print(table(done))
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    console.print(Text("\n".join(["", *lines, ""])), soft_wrap=True)
 
 
 def _print_without_trailing_spaces(console: Console, table: Table) -> None:
