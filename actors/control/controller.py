@@ -164,7 +164,7 @@ class Controller:
             if role == "replay":
                 self._take_over_replay(supervisor, fresh)
             for started in fresh:
-                self._watch.recoveries.seen(role, _account(started), "died", now)
+                self._watch.recoveries.seen(role, started.account, "died", now)
                 self._restarted(role, started.name, "it ended while there was no controller")
                 self._take_place(started.name, [started])
         self._say_where()
@@ -228,7 +228,7 @@ class Controller:
         """Raises RunError where no other process can take the place."""
         assert self._supervisor is not None
         name, role = exit_.process.name, exit_.process.role
-        account = _account(exit_.process)
+        account = exit_.process.account
         left = exit_.reason is None and role in POOLED  # of its own accord, as where its node is taken away
         if not left:
             self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
@@ -400,8 +400,3 @@ class Controller:
 
     def parts(self) -> dict[str, str]:
         return page.parts(self._recording.state, self.status())
-
-
-def _account(process: Supervised) -> str:
-    """Under whose name a fault is kept: the ranks of a learner are replaced together."""
-    return "learner" if process.role == "learner" else process.name

@@ -68,6 +68,11 @@ class Supervised:
     rank: int = 0
     up: bool = False
 
+    @property
+    def account(self) -> str:
+        """Under whose name its faults are kept: the ranks of a learner are replaced together."""
+        return "learner" if self.role == "learner" else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
