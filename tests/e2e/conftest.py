@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from actors.control.reaper import MARK
+from actors.deadline import until
+
+if TYPE_CHECKING:
+    from tests.e2e.prometheus import Prometheus
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A small and quick version of the quickstart recipe; each test says what it changes.
@@ -139,3 +143,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     yield begin
     for run in runs:
         run.tidy()
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> "Iterator[Callable[..., Prometheus]]":
+    """Start a Prometheus for a run by its status page: `watch(url)`, `watch(url, rules)`; it is ended with the test."""
+    from tests.e2e.prometheus import SECONDS, Prometheus
+
+    made: list[Prometheus] = []
+
+    def begin(url: str, rules: Path | None = None) -> Prometheus:
+        made.append(Prometheus(tmp_path, f"{url.rstrip('/')}/targets", rules))
+        assert until(made[-1].ready, SECONDS), made[-1].text()
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.close()

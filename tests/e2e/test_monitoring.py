@@ -4,21 +4,14 @@ import json
 import math
 import re
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
-from actors.deadline import until
 from tests.e2e.conftest import ROOT, Run
+from tests.e2e.prometheus import Prometheus
 
 pytestmark = [
     pytest.mark.e2e,
@@ -26,10 +19,8 @@ pytestmark = [
 ]
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))}
-#: Longest wait for Prometheus to come up, to see the run, and to answer (s).
-SECONDS = 30.0
-#: How often it scrapes here (s), and the window of rates: a run of a minute is to fill it.
-SCRAPE, WINDOW = 1, "15s"
+#: The window of rates: a run of a minute is to fill it.
+WINDOW = "15s"
 #: Panels, or single series of them, that show nothing of this run, and why.
 EMPTY = {
     "Warnings by symptom": "the run may have no warning",
@@ -49,76 +40,6 @@ EMPTY = {
     "vLLM: cache in use": "the engine is another",
     "vLLM: latency": "the engine is another",
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-class Prometheus:
-    """Debian's Prometheus, which finds the run by `/targets`."""
-
-    def __init__(self, folder: Path, targets: str) -> None:
-        port = free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self.began = time.time()
-        job = {"job_name": "leeway", "honor_labels": True}
-        job["http_sd_configs"] = [{"url": targets, "refresh_interval": f"{SCRAPE}s"}]
-        every = {"scrape_interval": f"{SCRAPE}s", "scrape_timeout": f"{SCRAPE}s", "evaluation_interval": f"{SCRAPE}s"}
-        (folder / "prometheus.yml").write_text(yaml.safe_dump({"global": every, "scrape_configs": [job]}))
-        self._log = (folder / "prometheus.log").open("w+")
-        self._process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'prometheus'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def ask(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an expression, over all the time since Prometheus began."""
-        asked = {"query": expression, "start": self.began, "end": time.time(), "step": SCRAPE}
-        url = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
-        try:
-            with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        except urllib.error.HTTPError as error:
-            pytest.fail(f"{expression}: {error.read().decode()}")
-        return found
-
-    def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def text(self) -> str:
-        return Path(self._log.name).read_text()[-2000:]
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(SECONDS)
-        self._log.close()
-
-
-@pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Callable[[str], Prometheus]]:
-    """Start a Prometheus for the targets at an address; it is ended with the test."""
-    made: list[Prometheus] = []
-
-    def begin(targets: str) -> Prometheus:
-        made.append(Prometheus(tmp_path, targets))
-        assert until(made[-1].ready, SECONDS), made[-1].text()
-        return made[-1]
-
-    yield begin
-    for one in made:
-        one.close()
 
 
 def status_page(run: Run) -> str:
@@ -158,7 +79,7 @@ def test_every_panel_and_rule_can_be_asked_and_shows_what_there_is(
     start: Callable[..., Run], watch: Callable[[str], Prometheus]
 ) -> None:
     run = start(steps="6")
-    prometheus = watch(f"{status_page(run)}/targets")
+    prometheus = watch(status_page(run))
     assert run.end() == 0, run.text()[-3000:]
     name = run.folder.name
     (info,) = prometheus.ask("last_over_time(leeway_run_info[5m])")
