@@ -13,9 +13,10 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from actors.config.base import Location
 from actors.config.stages import CurationConfig, MixConfig
 from actors.tasks.records import messages_of, read_jsonl, text_field
 from learner.files import staging_of
@@ -134,7 +135,7 @@ def to_mix(examples: Iterable[Row], config: MixConfig, kept: int, seed: int) -> 
     return sorted(ranked.items())[:count]
 
 
-def read_mix(path: Path) -> Iterator[Row]:
+def read_mix(path: Location) -> Iterator[Row]:
     """The examples of a file.
 
     Raises:
@@ -142,7 +143,11 @@ def read_mix(path: Path) -> Iterator[Row]:
     """
     for place, record in read_jsonl(path, "sample.mix.path"):
         messages = [{"role": role, "content": content} for role, content in messages_of(record, place)]
-        yield {"messages": messages, "response": text_field(record, "response", place), "source": f"mix:{path.name}"}
+        yield {
+            "messages": messages,
+            "response": text_field(record, "response", place),
+            "source": f"mix:{PurePosixPath(path).name}",
+        }
 
 
 # -------------------------------------------------------------------- files

@@ -17,12 +17,13 @@ from typing import Any
 from actors import process
 from actors.config.recipe import Recipe
 from actors.control import overview
+from actors.control.fruitless import require_batches
 from actors.control.mirroring import Mirroring
 from actors.control.recording import Recording, run_info
 from actors.control.scaling import Scaling
 from actors.control.starter import Starter
 from actors.control.status import Server
-from actors.control.supervisor import POOLED, Exit, Supervised, Supervisor, what_next
+from actors.control.supervisor import POOLED, Exit, Supervised, Supervisor
 from actors.control.watch import Watch
 from actors.control.whereabouts import Whereabouts, forget, whereabouts
 from actors.control.wind_down import Budget, carry_out
@@ -30,7 +31,7 @@ from actors.errors import RunError
 from actors.events import Phase, Restart, Unresponsive
 from actors.models import located
 from actors.observability import metrics
-from actors.report import advice, health, page
+from actors.report import health, page
 from actors.report.recorder import BEGINNING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
@@ -204,7 +205,7 @@ class Controller:
             self._try_vacancies()
             self._scale(self._supervisor)
             self._warn()
-            self._require_batches()
+            require_batches(self._recipe, self._recording.state, self._folder)
         return False
 
     def _ended(self, exit_: Exit) -> None:
@@ -351,26 +352,6 @@ class Controller:
         self._warned = set(found)
         for role in ("generator", "verifier", "learner", "replay"):
             metrics.UNRESPONSIVE.labels(role).set(sum(e.role == role for e in state.unresponsive.values()))
-
-    def _require_batches(self) -> None:
-        """Raises RunError where so many groups were dropped without a batch that there is no hope for one."""
-        recipe, state = self._recipe, self._recording.state
-        most = recipe.controller.fruitless_batches * recipe.replay.groups_per_batch
-        dropped = state.fruitless
-        if most and sum(dropped.values()) >= most:
-            raise RunError(
-                f"{sum(dropped.values())} groups were dropped in a row without one batch coming together "
-                f"({advice.by_reason(dropped)}), which ends the run by controller.fruitless_batches: "
-                f"{recipe.controller.fruitless_batches}. {advice.on_drops(dropped, state.refusals)} Then "
-                f"{what_next(self._folder)}{self._how_to_keep(state.step)}"
-            )
-
-    def _how_to_keep(self, step: int) -> str:
-        """How to get a model out of a run that has nothing left to learn from: its checkpoint has all steps."""
-        if not step:
-            return ""
-        keep = f"leeway run --resume {self._folder} -s steps={step}"
-        return f"; where it has learned enough, `{keep}` evaluates and exports what it has learned"
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)
 

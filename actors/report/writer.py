@@ -101,8 +101,8 @@ class RunFolder:
     def close(self) -> None:
         """Write what is pending and close every file."""
         with ExitStack() as closing:
-            for file in (self._metrics, self._samples, *self._trackers):
-                closing.callback(file.close)
+            for close in (self._metrics.close, self._samples.close, *(tracker.close for tracker in self._trackers)):
+                closing.callback(close)
             self._write_ticks()
 
 

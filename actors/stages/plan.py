@@ -111,5 +111,5 @@ def _data(stage: Stage) -> str:
     elif stage.data:
         named += [path.name for path in stage.data if path.name != CURATED]
     if preferences is not None and preferences.pairs is not None:
-        named.append(preferences.pairs.name)
+        named.append(Path(preferences.pairs).name)
     return ", ".join(named)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.pipeline import Pipeline, Stage
 from actors.config.recipe import Recipe
@@ -45,8 +46,8 @@ class StandIns:
             updates["sample"] = drawn.model_copy(update={"mix": drawn.mix.model_copy(update={"path": self._line()})})
         return recipe.model_copy(update=updates)
 
-    def _will_be_made(self, path: Path | None) -> bool:
-        if path is None or path.exists():
+    def _will_be_made(self, path: Location | None) -> bool:
+        if not isinstance(path, Path) or path.exists():
             return False
         prepare = self.pipeline.config.prepare
         return path.is_relative_to(self.pipeline.folder) or (

@@ -33,7 +33,7 @@ _OTHER_FORMS = {
 _THOUSANDS = re.compile(r"[-+]?[$€£]?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?", re.ASCII)
 
 
-class Numeral(str):
+class WrittenNumber(str):
     """A number as it is written in a file of JSON."""
 
     __slots__ = ()
@@ -61,7 +61,9 @@ def read_jsonl(path: Location, key: str = "path") -> Iterator[tuple[str, Record]
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            record = json.loads(text, parse_int=Numeral, parse_float=Numeral, object_pairs_hook=partial(_object, place))
+            record = json.loads(
+                text, parse_int=WrittenNumber, parse_float=WrittenNumber, object_pairs_hook=partial(_object, place)
+            )
         except UnicodeDecodeError as error:
             raise RecipeError(f"{place}: not UTF-8 ({error.reason}); convert the file") from error
         except RecursionError as error:
@@ -123,7 +125,7 @@ def value_of(value: Any, place: str) -> Any:
         RecipeError: for a number of thousands of digits.
     """
     match value:
-        case Numeral():
+        case WrittenNumber():
             try:
                 return json.loads(value)
             except ValueError as error:
@@ -181,7 +183,7 @@ def final_answer(text: str) -> str:
 
 def _kind(value: object) -> str:
     """What a line holds, in JSON's words."""
-    names = {list: "a list", str: "text", Numeral: "a number", bool: "true or false", type(None): "null"}
+    names = {list: "a list", str: "text", WrittenNumber: "a number", bool: "true or false", type(None): "null"}
     return names.get(type(value), "no object")
 
 
