@@ -88,7 +88,7 @@ def run(
 
     console = lasting(Console())
     given = recipe if resume is None else None if is_uri(resume) else Path(resume)
-    if given is not None and is_pipeline(given):
+    if given is not None and (resume is None or given.is_dir()) and is_pipeline(given):
         from actors import pipeline
 
         opened = pipeline.open_pipeline(given, overrides or ())

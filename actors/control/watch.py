@@ -123,10 +123,13 @@ class Watch:
             after = self._seen.get(shard, self._recording.seen)
             if not (reply := self._ask(link, "events", {"after": after})):
                 continue
+            # What a shard sees first may be known from another.
+            known = self._recording.state.firsts
+            fresh = [event for event in reply["events"] if event["kind"] != "first" or event["what"] not in known]
             if shard == FIRST:
-                self._recording.add_received(reply["events"], reply["last"])
-            else:  # the numbers on record are the first one's; of the others little comes: what their disks do
-                self._recording.add_received([{**event, "number": 0} for event in reply["events"]], 0)
+                self._recording.add_received(fresh, reply["last"])
+            else:  # the numbers on record are the first one's
+                self._recording.add_received([{**event, "number": 0} for event in fresh], 0)
                 self._seen[shard] = reply["last"]
 
     def tick(self) -> None:

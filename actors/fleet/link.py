@@ -16,7 +16,7 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.replay.shards import BRIEF, joined, parts_of
 from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES
 from actors.transport.codec import Array, Message, decode, encode
-from actors.transport.lifeline import REPLY_SECONDS, Lifeline, ReplayLine
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline, ShardLine
 from actors.transport.sockets import AsyncDealerSocket
 
 
@@ -55,7 +55,7 @@ class MultiplexedClient:
         link: what becomes of its messages.
     """
 
-    def __init__(self, lifeline: ReplayLine, worker: str, link: Link) -> None:
+    def __init__(self, lifeline: ShardLine, worker: str, link: Link) -> None:
         self._lifeline, self._link = lifeline, link
         self._sender = {"worker": worker, "role": "generator"}
         self._numbers = itertools.count(1)

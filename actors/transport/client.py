@@ -12,7 +12,7 @@ from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability.waits import waiting
 from actors.transport.codec import Array, Message, decode, encode
-from actors.transport.lifeline import REPLY_SECONDS, Lifeline, ReplayLine, Shard
+from actors.transport.lifeline import REPLY_SECONDS, Lifeline, Shard, ShardLine
 from actors.transport.sockets import DealerSocket
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,13 @@ class Client:
 
     def __init__(
         self,
-        replay: str | ReplayLine,
+        replay: str | ShardLine,
         worker: str,
         role: str,
         patience_seconds: float | None = None,
         once: bool = False,
     ) -> None:
-        self._lifeline: ReplayLine = Lifeline(replay) if isinstance(replay, str) else replay
+        self._lifeline: ShardLine = Lifeline(replay) if isinstance(replay, str) else replay
         self._once = once
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}

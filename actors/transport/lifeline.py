@@ -13,7 +13,7 @@ from actors.transport.address import endpoints
 REPLY_SECONDS = 10.0
 
 
-class ReplayLine(Protocol):
+class ShardLine(Protocol):
     """What a client needs to know of the one that it asks."""
 
     patience_seconds: float

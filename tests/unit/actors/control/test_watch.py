@@ -10,7 +10,7 @@ from actors.config.loading import load
 from actors.control.recording import Recording, run_info
 from actors.control.watch import Watch
 from actors.errors import PeerTimeoutError
-from actors.events import Phase
+from actors.events import FirstSeen, Phase, RolloutSample
 from actors.membership import Membership, Report
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
@@ -43,7 +43,9 @@ class FakeShard:
         fields = {"worker": "controller", "role": "controller", **(body or {})}
         request = parse(Message(kind, 1, fields), REQUESTS)
         if kind == "status":
-            return Message("reply", 1, self.buffer.status())
+            reply = self.buffer.answer(request, {}, 0.0)  # type: ignore[arg-type]
+            assert reply is not None
+            return Message("reply", 1, reply.body)
         return Message("reply", 1, self.board.answer(request, 0.0) or {})  # type: ignore[arg-type]
 
     def close(self) -> None:
@@ -104,3 +106,15 @@ def test_what_a_shard_has_to_tell_is_told_once_and_hides_nothing_of_the_first(
     watch.pull_events()
     told, _ = watch._recording.after(0)
     assert [event["name"] for event in told] == ["second", "second", "second", "first"]
+
+
+def test_what_several_shards_see_first_is_told_once(watch: Watch, shards: list[FakeShard]) -> None:
+    sample = RolloutSample(
+        task_key="t", prompt="p", response="r", reward=1.0, parts={}, version_min=0, version_max=0, spans=[],
+        truncated=False, verdict_status="ok", source="s",
+    )  # fmt: skip
+    for shard in reversed(shards):
+        shard.board.record(FirstSeen(what="reflection", step=1 + shard.buffer.ledger.limits.shard, sample=sample))
+        watch.pull_events()
+    told, _ = watch._recording.after(0)
+    assert [event["step"] for event in told] == [2]
