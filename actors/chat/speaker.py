@@ -65,7 +65,8 @@ class TransformersSpeaker:
         except (OSError, ValueError, RuntimeError) as error:
             raise RecipeError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self._stopped, self._thread = Event(), None
+        self._stopped = Event()
+        self._thread: Thread | None = None
         self.forgets = chosen != "chat"
 
     def opens_thinking(self, messages: Messages) -> bool:
@@ -98,12 +99,12 @@ class TransformersSpeaker:
                 )
             except Exception as error:  # noqa: BLE001 - it belongs to whoever reads, who would wait for it
                 failed.append(error)
-                streamer.end()
+                streamer.end()  # type: ignore[no-untyped-call]
 
-        self._thread = Thread(target=generate, name="answer", daemon=True)
-        self._thread.start()
+        thread = self._thread = Thread(target=generate, name="answer", daemon=True)
+        thread.start()
         yield from streamer
-        self._thread.join(STOP_SECONDS)
+        thread.join(STOP_SECONDS)
         if failed:
             raise EngineError(f"the model broke: {' '.join(str(failed[0]).split())[:200]}") from failed[0]
 

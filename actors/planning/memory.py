@@ -97,7 +97,7 @@ def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> floa
     """
     width = BYTES[config.dtype]
     residual = FLOAT32 if config.ranks == 1 else width
-    layer = batch.fed * (2 * a.hidden * (residual + width) + (2 * a.mlp_width + a.value_width) * width)
+    layer: float = batch.fed * (2 * a.hidden * (residual + width) + (2 * a.mlp_width + a.value_width) * width)
     layer += batch.rows * (a.query_width + a.key_value_width + a.value_width) * width
     if not config.fused_kernels:
         layer += batch.fed * (a.mlp_width * 2 * width + a.query_width * width)
