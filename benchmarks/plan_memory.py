@@ -59,6 +59,7 @@ CASES = (
 
 def learner_of(case: Case) -> LearnerConfig:
     settings = {
+        "dtype": "float32",  # in bfloat16 CPUs without AMX take minutes for a small step
         "device": "cpu",
         "threads": 1,
         "micro_batch_tokens": 2 * GROUP_TOKENS,

@@ -13,8 +13,8 @@ from actors.planning.rates import Rates
 from actors.planning.simulation import SimulatedFleet, SimulatedRun, simulate
 from actors.replay.limits import ReplayLimits
 
-#: Steps that are simulated after those in which the fleet fills up.
-MEASURED = 12
+#: Steps that are simulated after those in which the fleet fills up, and groups: chance decides about fewer.
+MEASURED, LEAST_GROUPS = 12, 1000
 #: Groups that are simulated at most: beyond it a fleet is simulated as a part of itself, with batches of at least ...
 MOST_GROUPS, LEAST_BATCH = 12_000, 128
 #: A pool that works so much of the time has no more to give, and one that is starved so much waits for the others.
@@ -117,9 +117,10 @@ def forecast(
         RecipeError: hardly a batch comes together.
     """
     fleet, warm_up = fleet_of(recipe, rates, generators, prefetch), recipe.replay.max_staleness + 2
-    part, k = scaled(fleet, warm_up + MEASURED)
-    outcome = simulate(part, warm_up + MEASURED, seed)
-    if len(outcome.steps) < warm_up + MEASURED:
+    total = warm_up + max(MEASURED, -(-LEAST_GROUPS // recipe.replay.groups_per_batch))
+    part, k = scaled(fleet, total)
+    outcome = simulate(part, total, seed)
+    if len(outcome.steps) < total:
         raise RecipeError(
             "replay.drop_zero_variance: hardly a group has mixed rewards at this pass rate, so that no batch comes "
             "together; give easier tasks"
