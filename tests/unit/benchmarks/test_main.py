@@ -24,6 +24,8 @@ NAMES = (
     "sandbox-fuzz",
     "ledger",
     "replay",
+    "plan",
+    "judges",
 )
 
 
