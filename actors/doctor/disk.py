@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actors.config.recipe import Recipe
 from actors.doctor.findings import Finding, Fitness
-from actors.models.size import parameter_count
+from actors.planning.size import parameter_count
 
 #: Below or above these a check warns: free room (bytes), speed of the disk (bytes/s), one fsync (s).
 DISK_BYTES, DISK_SPEED, FSYNC_SECONDS = 20 * 2**30, 50e6, 0.05

@@ -8,7 +8,8 @@ from typing import Any
 
 from actors.config.model import FolderModel, ModelConfig, TinyModel
 from actors.errors import RecipeError
-from actors.planning.public import PUBLIC, SMOLLM2, TINY_VOCABULARY
+from actors.models.tiny import VOCABULARY
+from actors.planning.public import PUBLIC, SMOLLM2
 
 #: `model_type` of the configurations that are understood; others have parts that would be counted wrongly.
 KNOWN_TYPES = frozenset({"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "smollm3", "deepseek_v3"})
@@ -164,7 +165,7 @@ def architecture(model: ModelConfig) -> ModelShape:
             heads=model.heads,
             kv_heads=model.heads,
             head=head,
-            vocabulary=TINY_VOCABULARY,
+            vocabulary=VOCABULARY,
         )
     if not isinstance(model, FolderModel):
         return of_config(SMOLLM2, "smollm2")

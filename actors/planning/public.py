@@ -32,8 +32,6 @@ def _sizes(hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary
 
 
 SMOLLM2 = _llama(576, 30, 9, 3, 1536, 49152, tied=True)
-#: Of the character tokenizer that `model.kind: tiny` has.
-TINY_VOCABULARY = 128
 
 _QWEN_1_5B = _qwen2(1536, 28, 12, 2, 8960, 151936, tied=True)
 _QWEN_7B = _qwen2(3584, 28, 28, 4, 18944, 152064, tied=False)

@@ -4,11 +4,10 @@ import json
 import math
 from pathlib import Path
 
-from actors.config.model import FolderModel, ModelConfig, SmolLm2Model, TinyModel
+from actors.config.model import FolderModel, ModelConfig
 from actors.errors import RecipeError
-from actors.models.tiny import VOCABULARY
+from actors.planning.architectures import architecture
 
-_SMOLLM2 = 134_515_008
 _MAX_HEADER_BYTES = 100 * 10**6  # what safetensors itself accepts
 
 
@@ -18,15 +17,10 @@ def parameter_count(config: ModelConfig) -> int | None:
     Raises:
         RecipeError: a file of weights cannot be read.
     """
-    match config:
-        case TinyModel(hidden_size=hidden, intermediate_size=intermediate):
-            layer = 4 * hidden**2 + 3 * hidden * intermediate + 2 * hidden
-            return 2 * VOCABULARY * hidden + config.layers * layer + hidden
-        case SmolLm2Model():
-            return _SMOLLM2
-        case FolderModel():
-            files = sorted(config.folder.glob("*.safetensors")) if config.folder else []
-            return sum(map(_in_file, files)) or None
+    if not isinstance(config, FolderModel):
+        return architecture(config).parameters
+    files = sorted(config.folder.glob("*.safetensors")) if config.folder else []
+    return sum(map(_in_file, files)) or None
 
 
 def _in_file(path: Path) -> int:

@@ -8,7 +8,7 @@ import pytest
 from actors.config.model import FolderModel, TinyModel
 from actors.errors import RecipeError
 from actors.models import prepare
-from actors.models.size import parameter_count
+from actors.planning.size import parameter_count
 
 
 def test_a_tiny_model_has_as_many_parameters_as_its_file_holds(tmp_path: Path) -> None:
