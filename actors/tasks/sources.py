@@ -20,7 +20,7 @@ from actors.errors import RecipeError
 from actors.tasks.code import code_label, code_tasks
 from actors.tasks.gym import ReasoningGymProblems
 from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
-from actors.tasks.references import REFERENCE, reference_keys, require_verifiable, written_reference
+from actors.tasks.references import REFERENCE, reference_keys, verifiable, written_reference
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
@@ -158,14 +158,8 @@ def _answered(
     reference: dict[str, Any] = {"answer": answer}
     if config.answer == "last_number":
         reference["last_number"] = True
-    return _task(place, with_instruction(messages, _INSTRUCTIONS.get(config.answer, "")), verifier, reference, messages)
-
-
-def _task(
-    place: str, asked: Messages, verifier: str, reference: Mapping[str, Any], problem: Messages | None = None
-) -> Task:
-    require_verifiable(verifier, reference, place)
-    return Task(problem_key(problem or asked), asked, verifier, reference)
+    asked = with_instruction(messages, _INSTRUCTIONS.get(config.answer, ""))
+    return verifiable(place, asked, verifier, reference, messages)
 
 
 def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[str, Any]) -> Task:
@@ -173,7 +167,7 @@ def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[st
     require_spelling(record, {*_LINE_KEYS, *reference_keys(verifier)}, place)
     messages = messages_of(record, place, single)
     if (reference := written_reference(record, verifier, place)) is not None:
-        return _task(place, messages, verifier, reference)
+        return verifiable(place, messages, verifier, reference)
     return _answered(config, place, messages, verifier, text_field(record, "answer", place))
 
 
