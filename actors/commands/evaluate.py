@@ -2,7 +2,6 @@
 
 import json
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,8 +75,7 @@ def recipe_of(model: str, tasks: str, samples: int, overrides: Sequence[str]) ->
     Raises:
         RecipeError: model or tasks are nothing that can be evaluated, or an override does not fit.
     """
-    from actors.config import yaml_core
-    from actors.config.loading import RECIPE, load
+    from actors.config.loading import RECIPE, absolute, load, override, parse
 
     folder = Path(model).expanduser()
     of_run = _plain(load(folder / RECIPE)) if (folder / RECIPE).is_file() else None
@@ -90,19 +88,12 @@ def recipe_of(model: str, tasks: str, samples: int, overrides: Sequence[str]) ->
     _set_tasks(tree, tasks, of_tasks)
     if of_run is None and of_tasks is None:
         _fit(tree, tree["model"])
-    with tempfile.TemporaryDirectory(prefix="leeway-") as place:
-        path = Path(place) / "eval.yaml"
-        path.write_text(yaml_core.write(tree), encoding="utf-8")
-        try:
-            recipe = load(path, overrides)
-        except RecipeError as error:
-            raise RecipeError(str(error).replace(f"{path}: ", "")) from error
+    changed = override(tree, overrides)
+    recipe: Recipe = absolute(parse(tree, "", changed), Path.cwd())
     if any(source.source == "datasets" for source in recipe.tasks.sources):
         from actors.tasks import TaskStream
 
-        TaskStream(
-            recipe.tasks, recipe.seed
-        )  # refused here, where it cannot be loaded, and not by a process of the run
+        TaskStream(recipe.tasks, recipe.seed)  # one that cannot be loaded is refused here, and not in the run
     return recipe
 
 
