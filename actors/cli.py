@@ -10,7 +10,7 @@ import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,38 +80,54 @@ def run(
         raise RecipeError("name a recipe, or a run folder with --resume, and not both")
     if find_spec("ray") is None:
         raise RecipeError("training needs Ray, torch and more: install leeway-rl with its extra `cpu` or `cuda`")
+    console, changes = lasting(Console()), overrides or ()
+    if recipe is not None:
+        _begin(recipe, changes, console, context.obj)
+    elif resume is not None:
+        _resume(resume, changes, console, context.obj)
+
+
+def _begin(path: Path, overrides: Sequence[str], console: Console, interrupts: Interrupts) -> None:
+    from actors.config.loading import load
+    from actors.config.pipeline import is_pipeline
+    from actors.folder import locked, new_folder
+    from actors.run import show, surroundings
+
+    if is_pipeline(path):
+        _run_pipeline(path, overrides, console, interrupts)
+        return
+    tree = load(path, overrides)
+    with _about(path):
+        found = surroundings(tree)
+        folder = new_folder(tree)
+        _note(tree)
+    with locked(folder) as lock, _resumable(folder):
+        show(tree, folder, None, 0, console, found, interrupts, [lock])
+
+
+def _resume(place: str, overrides: Sequence[str], console: Console, interrupts: Interrupts) -> None:
     from actors.config.loading import RECIPE, load
     from actors.config.pipeline import is_pipeline
-    from actors.folder import from_mirror, locked, new_folder, reopen
-    from actors.run import show, surroundings
+    from actors.folder import from_mirror, locked
+    from actors.run import go_on, surroundings
     from actors.storage.uris import Uri, is_uri
 
-    console = lasting(Console())
-    given = recipe if resume is None else None if is_uri(resume) else Path(resume)
-    if given is not None and (resume is None or given.is_dir()) and is_pipeline(given):
-        from actors import pipeline
+    folder, notes = from_mirror(Uri(place)) if is_uri(place) else (Path(place).absolute(), [])
+    if folder.is_dir() and is_pipeline(folder):
+        _run_pipeline(folder, overrides, console, interrupts)
+        return
+    with locked(folder) as lock, _resumable(folder):
+        # before the folder is changed: what is refused here leaves it as it was
+        found = surroundings(load(folder / RECIPE, overrides))
+        go_on(folder, overrides, console, found, interrupts, [lock], notes)
 
-        opened = pipeline.open_pipeline(given, overrides or ())
-        with _resumable(opened.folder):
-            pipeline.run(opened, console, context.obj)
-    elif resume is not None:
-        folder, notes = from_mirror(Uri(resume)) if given is None else (given.absolute(), [])
-        with locked(folder) as lock, _resumable(folder):
-            # before the folder is changed: what is refused here leaves it as it was
-            found = surroundings(load(folder / RECIPE, overrides or ()))
-            run_ = reopen(folder, overrides or ())
-            for note in (*notes, *run_.notes):
-                console.print(note, highlight=False, markup=False, soft_wrap=True)
-            show(run_.recipe, folder, run_.checkpoint, run_.step, console, found, context.obj, [lock])
-    else:
-        assert recipe is not None
-        tree = load(recipe, overrides or ())
-        with _about(recipe):
-            found = surroundings(tree)
-            folder = new_folder(tree)
-            _note(tree)
-        with locked(folder) as lock, _resumable(folder):
-            show(tree, folder, None, 0, console, found, context.obj, [lock])
+
+def _run_pipeline(path: Path, overrides: Sequence[str], console: Console, interrupts: Interrupts) -> None:
+    from actors import pipeline
+
+    opened = pipeline.open_pipeline(path, overrides)
+    with _resumable(opened.folder):
+        pipeline.run(opened, console, interrupts)
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from actors.config.loading import RECIPE, load
 from actors.config.pipeline import CURATED, MODEL, PIPELINE, REWARD_MODEL, Pipeline, Stage, load_pipeline
 from actors.config.recipe import Recipe
 from actors.errors import LeewayError, RecipeError
-from actors.folder import finished, locked, new_folder, newest_step, reopen, require
+from actors.folder import finished, locked, new_folder, newest_step, require
 from actors.report import stages as report
-from actors.run import show, surroundings
+from actors.run import go_on, show, surroundings
 from actors.stages.identity import Identity, identities
 from actors.stages.plan import Action, Found, Planned, lines, plan
 from actors.stages.stand_ins import StandIns
@@ -221,10 +221,7 @@ def _execute(planned: Planned, identity: Identity, lock: int, console: Console, 
         found = surroundings(stage.recipe)
         if planned.action is Action.RESUME:
             with locked(stage.folder) as own:
-                run_ = reopen(stage.folder, _changed(stage))
-                for note in run_.notes:
-                    console.print(note, highlight=False, markup=False, soft_wrap=True)
-                show(run_.recipe, stage.folder, run_.checkpoint, run_.step, console, found, interrupts, [lock, own])
+                go_on(stage.folder, _changed(stage), console, found, interrupts, [lock, own])
             return
         _join(stage)
         new_folder(stage.recipe, stage.folder)

@@ -12,6 +12,7 @@ from actors.control.cluster import cluster, guarded
 from actors.control.driven import Driven
 from actors.control.environment import Environment
 from actors.errors import RecipeError, RunError
+from actors.folder import reopen
 from actors.transport.keys import load as load_keys
 from sandbox.interrupts import Interrupts
 
@@ -69,6 +70,26 @@ def execute(
         announce(f"interrupted: winding down, for {seconds:g} s at most; once more ends it at once")
         driven.stop()
         raise KeyboardInterrupt
+
+
+def go_on(
+    folder: Path,
+    overrides: Sequence[str],
+    console: Console,
+    found: Environment,
+    interrupts: Interrupts,
+    keep: Sequence[int],
+    notes: Sequence[str] = (),
+) -> None:
+    """Resume the run in a folder, after `notes` and whatever else whoever resumes it must know. See `show`.
+
+    Raises:
+        RecipeError: it cannot be resumed, or not so.
+    """
+    recipe, checkpoint, step, more = reopen(folder, overrides)
+    for note in (*notes, *more):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    show(recipe, folder, checkpoint, step, console, found, interrupts, keep)
 
 
 def show(
