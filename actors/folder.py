@@ -26,7 +26,7 @@ from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
 from actors.storage.uris import Uri
 from actors.tasks import checks as task_checks
-from learner.extra import checkpoints, damage
+from learner.extra import checkpoints, damage, newest_whole
 from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
@@ -162,8 +162,8 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
 
 def newest_step(folder: Path) -> int | None:
     """The step of the newest whole checkpoint of a run folder; None where there is none."""
-    found = checkpoints(folder / CHECKPOINTS)
-    return next((step for step, path in reversed(found.items()) if damage(path) is None), None)
+    found = newest_whole(folder / CHECKPOINTS)
+    return found[0] if found else None
 
 
 def from_mirror(uri: Uri) -> tuple[Path, list[str]]:

@@ -27,6 +27,11 @@ def checkpoints(parent: Path) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if found[step].is_dir()}
 
 
+def newest_whole(parent: Path) -> tuple[int, Path] | None:
+    """Step and place of the newest checkpoint in `parent` with which nothing is wrong; older ones are not looked at."""
+    return next(((step, path) for step, path in reversed(checkpoints(parent).items()) if damage(path) is None), None)
+
+
 def damage(folder: Path, *, contents: bool = False) -> str | None:
     """What is wrong with a checkpoint, as far as the names and sizes of its files tell; None where nothing is.
 

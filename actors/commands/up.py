@@ -55,7 +55,7 @@ def up(
     from actors.roles.role import RoleContext, Storage
     from actors.roles.up import Alone, StuckError
     from actors.run import surroundings
-    from learner.extra import checkpoints, damage
+    from learner.extra import newest_whole
     from learner.files import write_atomically
 
     tree = load(recipe, overrides or ())
@@ -80,8 +80,8 @@ def up(
     with locked(folder), interrupts.deferred(), guarded(found):
         write_atomically(folder / RECIPE, dump(tree))
         model = prepare(tree.model, environment.models_folder(Path.cwd(), tree.output), tree.seed)
-        whole = [path for path in checkpoints(folder / CHECKPOINTS).values() if damage(path) is None]
-        storage = Storage(folder, model, whole[-1] if whole and role == "learner" else None)
+        newest = newest_whole(folder / CHECKPOINTS) if role == "learner" else None
+        storage = Storage(folder, model, newest[1] if newest else None)
         seed = tree.seed * 1000 + _SEEDS + zlib.crc32(name.encode()) % _SEEDS
         alone = Alone(role, RoleContext(tree, name, storage, join or "", seed, rank), patience)
         typer.echo(f"{name}: {alone.describe()}; its log is {folder}/logs/{name}.log")

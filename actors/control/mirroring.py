@@ -17,7 +17,7 @@ from actors.events import MIRROR, WriteFailed
 from actors.observability import metrics
 from actors.storage.mirror import CHECKPOINTS, Mirror, mirror_of
 from actors.storage.uris import Uri
-from learner.extra import checkpoints, damage
+from learner.extra import newest_whole
 
 log = logging.getLogger(__name__)
 
@@ -91,20 +91,20 @@ class Mirroring:
             else:
                 self._told("")
                 self._looked = asked
-            # what could not be mirrored is tried again soon where somebody waits for it
-            self._wake.wait(RETRY_SECONDS if self._failure and self._asked > self._looked else self._seconds)
+            self._wake.wait(self._pause_seconds)
             self._wake.clear()
 
     @property
-    def _seconds(self) -> float:
-        return 0.0 if self._asked > self._looked else self._config.interval_seconds
+    def _pause_seconds(self) -> float:
+        if self._asked <= self._looked:
+            return self._config.interval_seconds
+        return RETRY_SECONDS if self._failure else 0.0  # somebody waits for it
 
     def _look(self, mirror: Mirror) -> None:
         mirror.put_record(self._folder)
         self._send_model(mirror, "reward-model")
-        whole = [(step, path) for step, path in checkpoints(self._folder / CHECKPOINTS).items() if damage(path) is None]
-        if whole:
-            step, path = whole[-1]
+        if (newest := newest_whole(self._folder / CHECKPOINTS)) is not None:
+            step, path = newest
             if self._sent.get(CHECKPOINTS) != (state := path.stat().st_ino):
                 mirror.put_checkpoint(path, self._config.keep_last)
                 self._sent[CHECKPOINTS] = state

@@ -37,7 +37,7 @@ from actors.errors import RunError
 from actors.observability.waits import waiting
 from actors.roles.role import Description, RoleContext, Storage
 from actors.transport.address import endpoints, joined, split
-from learner.extra import checkpoints, damage
+from learner.extra import checkpoints, newest_whole
 
 log = logging.getLogger(__name__)
 
@@ -282,8 +282,8 @@ class Supervisor:
 
     def _newest_checkpoint(self) -> Path | None:
         """The newest one that is whole; where the run has written none, what it began from."""
-        found = reversed(checkpoints(self._storage.folder / "checkpoints").values())
-        return next((path for path in found if damage(path) is None), self._storage.checkpoint)
+        found = newest_whole(self._storage.folder / "checkpoints")
+        return found[1] if found else self._storage.checkpoint
 
     def _never_comes_up(self, role: str) -> bool:
         self._failed_starts[role] += 1
