@@ -1,7 +1,7 @@
 """What a reward model reads: prompts and answers in one wording, in training as in scoring."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from actors.config.recipe import Recipe
 from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
+from actors.roles.verifier.scoring import PART
 from actors.tasks import Renderer, Task
 from learner import LearnerConfig, RewardModel
 
@@ -53,7 +54,7 @@ class RewardModelScorer:
         require_room(self._model, recipe)
         self._lock = threading.Lock()
 
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]:
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
         """r of every answer (nats); equal answers have equal scores.
 
         Raises TimeoutError where the model is busy for `seconds`, BatchError for an answer longer than it reads.
@@ -70,7 +71,10 @@ class RewardModelScorer:
         finally:
             self._lock.release()
         by_text = dict(zip(distinct, scores.tolist(), strict=True))
-        return [by_text[text] for text in texts]
+        return [{PART: by_text[text]} for text in texts]
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """The model is in memory."""
 
 
 def require_room(model: RewardModel, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,23 @@ class FixedScores:
         self._answer = answer
         self.asked: list[tuple[Task, Sequence[str], float]] = []
 
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]:
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
         self.asked.append((task, texts, seconds))
         if isinstance(self._answer, Exception):
             raise self._answer
-        return self._answer
+        return parts(*self._answer)
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """It is."""
+
+
+def parts(*scores: float) -> list[dict[str, float]]:
+    return [{"preference": score} for score in scores]
 
 
 def test_a_score_counts_from_the_mean_of_its_group_up_to_the_bound() -> None:
     verdicts = [verdict(1.0), verdict(0.0, Status.WRONG), verdict(0.0, Status.TIMEOUT)]
-    found = with_preference(verdicts, [10.0, 11.0, 15.0], CONFIG)
+    found = with_preference(verdicts, parts(10.0, 11.0, 15.0), CONFIG)
     assert [v.reward for v in found] == [1.0 + 0.5 * -2.0, 0.0 + 0.5 * -1.0, 0.0 + 0.5 * 2.0]
     assert [v.parts for v in found] == [
         {"accuracy": 1.0, "preference": 10.0},
@@ -70,7 +77,7 @@ def test_a_score_counts_from_the_mean_of_its_group_up_to_the_bound() -> None:
 def test_what_depends_on_the_prompt_alone_changes_no_reward() -> None:
     verdicts = [verdict()] * 3
     there, elsewhere = ([s + shift for s in (0.5, -1.0, 0.25)] for shift in (0.0, 64.0))
-    rewards = [[v.reward for v in with_preference(verdicts, s, CONFIG)] for s in (there, elsewhere)]
+    rewards = [[v.reward for v in with_preference(verdicts, parts(*s), CONFIG)] for s in (there, elsewhere)]
     assert rewards[0] == pytest.approx(rewards[1])
 
 
