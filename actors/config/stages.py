@@ -54,6 +54,11 @@ class PreferencesConfig(Section):
     judge: JudgeConfig | None = Field(
         None, description="instead of both: a language model behind an OpenAI-compatible endpoint"
     )
+    reads: Literal["response", "answer"] = Field(
+        "response",
+        description="what a reward model sees of a completion, in its pairs as in what it scores. response: all of it, "
+        "as harmlessness needs; answer: what follows its thoughts, as helpfulness does",
+    )
     base: Location | None = Field(
         None,
         description="model folder, or its URI, that the reward model starts from; default: the run's model before its "
@@ -96,7 +101,8 @@ class PreferencesConfig(Section):
             raise ValueError(
                 "preferences need either pairs, to train a reward model, or reward_model, a trained one, or judge"
             )
-        used = {"pairs": ("base", "held_out", "supervised", "threads"), "reward_model": ("threads",), "judge": ()}
+        read = ("reads", "threads")
+        used = {"pairs": ("base", "held_out", "supervised", *read), "reward_model": read, "judge": ()}
         fields = type(self).model_fields
         idle = [
             name

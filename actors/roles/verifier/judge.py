@@ -14,9 +14,9 @@ from actors.errors import GaveUpError, JudgeError, JudgeRefusalError, LeewayErro
 from actors.observability.waits import waiting
 from actors.process import Seldom
 from actors.roles.verifier.endpoint import MORE, Endpoint
-from actors.roles.verifier.judgement import answer_in, conversation, question, read_score
+from actors.roles.verifier.judgement import conversation, question, read_score
 from actors.roles.verifier.observables import asked_format
-from actors.roles.verifier.scoring import PART
+from actors.roles.verifier.scoring import PART, answer_in
 from actors.tasks import Task
 
 log = logging.getLogger(__name__)

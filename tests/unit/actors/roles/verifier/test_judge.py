@@ -297,6 +297,10 @@ def test_an_endpoint_that_is_down_is_waited_for_until_it_is_back_or_it_is_too_la
 # ---------------------------------------------------------------- the key
 
 
+def out_of_credit(status: int, _: str) -> Response:
+    return JSONResponse({"error": {"message": f"your key {KEY} is out of credit"}}, status)
+
+
 def test_the_key_is_shown_to_the_endpoint_and_to_nobody_else(
     stub: StubJudge, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -197,6 +197,24 @@ def test_an_answer_that_the_model_cannot_read_is_an_infra_error(tmp_path: Path) 
     assert "reads 96 at most" in found[0].detail
 
 
+def test_a_reward_model_of_answers_sees_no_thoughts(tmp_path: Path) -> None:
+    lines = [
+        {"prompt": line["prompt"], "chosen": f"<think>hm</think>{line['chosen']}", "rejected": line["rejected"]}
+        for line in digits_over_letters(60)
+    ]
+    thoughts = {"prompt": "300+1=", "chosen": "<think>well</think>1", "rejected": "<think>ill</think>1"}
+    recipe = recipe_of(tmp_path, [*lines, thoughts], held_out=8, reads="answer")
+    event, said = trained(recipe, tmp_path)
+    assert event is not None and said[0] == f"{event.pairs} pairs, 8 held out, 1 of one answer"
+    reward = open_reward(recipe, tmp_path, lambda: False)
+    assert reward is not None
+    leased = group() | {"texts": ["<think>bad</think> 4711", "4711", "<think>4711</think>bad"]}
+    thought, plain, bad = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
+    assert thought.parts == plain.parts != bad.parts
+    with pytest.raises(RecipeError, match="no two answers differ after their thoughts"):
+        trained(recipe_of(tmp_path, [thoughts], reads="answer"), tmp_path / "other")
+
+
 def test_completions_longer_than_the_reward_model_reads_are_refused_before_training(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, digits_over_letters(40), held_out=4)
     sampling = recipe.generators.sampling.model_copy(update={"max_tokens": 95})
