@@ -19,6 +19,7 @@ from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import GaveUpError, JudgeError, JudgeRefusalError, LeewayError, RecipeError
+from actors.observability.exposition import VERIFIER
 from actors.roles.role import RoleContext, Storage
 from actors.roles.verifier.judge import JudgeScorer
 from actors.roles.verifier.preference import PreferenceReward
@@ -214,6 +215,21 @@ def test_an_endpoint_that_says_when_is_asked_no_sooner(stub: StubJudge) -> None:
         with pytest.raises(GaveUpError, match=r"waited 0\.2 s for the judge"):
             scorer.wait_ready(lambda: False)
         assert stub.looked == looked
+
+
+def test_requests_are_counted_by_what_came_of_them(stub: StubJudge) -> None:
+    def counted() -> dict[str, float]:
+        name, value = "leeway_judge_seconds_count", VERIFIER.get_sample_value
+        return {each: value(name, {"status": each}) or 0.0 for each in ("scored", "no_score", "failed", "refused")}
+
+    scorer = ready(recipe_of(stub.url, criteria={"any": "{answer}"}))
+    before = counted()
+    for said in ("4", JSONResponse({}, 503), JSONResponse({}, 400)):
+        stub.script = failing_once(said)
+        with suppress(JudgeRefusalError):
+            scorer(TASK, ["four"], 20)
+    after = counted()
+    assert [after[each] - before[each] for each in after] == [2, 1, 1, 1]
 
 
 @pytest.mark.parametrize("words", ["I would rather not say.", "Score: 0", "Score: ten", "7"])
