@@ -22,6 +22,8 @@ from actors.replay.rewards import band
 
 #: So many turns, times 1 / floor, are passed over in a row at most; by chance that many would be once in 22,000 draws.
 PATIENCE = 10
+#: So many tasks are followed, and others are always drawn: the state has to fit into a message, and into checkpoints.
+MOST_FOLLOWED = 2**17
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Curriculum:
     Attributes:
         floor: the least share of its turns at which a task is drawn; 1: there is no curriculum, and nothing is kept.
         half_life: groups of a task after which one counts half.
-        standings: of the tasks that were verified.
+        standings: of the tasks that were verified, up to `MOST_FOLLOWED` of them.
         bands: how many of them are solved how often, see `band`.
     """
 
@@ -95,9 +97,10 @@ class Curriculum:
 
     def verified(self, key: str, accuracy: float) -> bool:
         """A task's group got its verdicts, of this mean accuracy. Returns whether it is kept in mind."""
-        if not self.is_on:
+        standing = self.standings.get(key)
+        if not self.is_on or (standing is None and len(self.standings) >= MOST_FOLLOWED):
             return False
-        if (standing := self.standings.get(key)) is None:
+        if standing is None:
             standing = self.standings[key] = Standing(accuracy, 1.0, credit_at_first(key))
         else:
             self.bands[band(standing.solve_rate)] -= 1

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from actors.errors import RecipeError
 from actors.replay.buffer import Buffer
-from actors.replay.curriculum import Curriculum, credit_at_first
+from actors.replay.curriculum import MOST_FOLLOWED, Curriculum, credit_at_first
 from actors.replay.limits import Reason
+from actors.transport.codec import Message, decode, encode
 from tests.unit.actors.replay.test_buffer import Sums, World
 
 KEYS = [f"t{number}" for number in range(200)]
@@ -100,6 +101,17 @@ def test_it_goes_on_alike_after_a_checkpoint(turns: list[tuple[str, float | None
     second.restore(json.loads(json.dumps(first.state())))
     carry_out(second, turns[cut:])
     assert second == whole
+
+
+def test_what_it_keeps_is_bounded_and_fits_into_a_message() -> None:
+    curriculum = Curriculum(0.1)
+    for number in range(MOST_FOLLOWED):
+        curriculum.verified(f"{number:032x}", number / MOST_FOLLOWED)
+    assert not curriculum.verified("one more", 1.0)
+    assert curriculum.verified("0" * 32, 1.0), "those that are followed still are"
+    assert drawn(curriculum, "one more", 10) == 10
+    frames = encode(Message("reply", 1, {"snapshot": curriculum.state()}))
+    assert len(decode(frames, 2**26).body["snapshot"]) == MOST_FOLLOWED
 
 
 # -------------------------------------------------------------------- in the replay
