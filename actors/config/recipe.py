@@ -87,11 +87,6 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
-        if self.weights.backend == "nccl" and self.learner.sends_adapters:
-            raise ValueError(
-                "weights.backend: nccl is vLLM's own engine, which loads what comes as merged weights; with "
-                "learner.lora.broadcast: adapters use gloo, or else merged"
-            )
         return self
 
     @model_validator(mode="after")

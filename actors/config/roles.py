@@ -198,9 +198,7 @@ class VerifiersConfig(Section):
 class WeightsConfig(Section):
     """How the learner's weights reach the generators."""
 
-    backend: Literal["gloo", "nccl"] = Field(
-        "gloo", description="nccl: vLLM's own engine, on GPUs; gloo: ours, on CPUs"
-    )
+    backend: Literal["gloo", "nccl"] = Field("gloo", description="what carries them: gloo, or nccl between GPUs")
     bucket_bytes: int = Field(
         64 * 2**20, ge=2**10, description="parameters are packed into buckets of this size (bytes)"
     )

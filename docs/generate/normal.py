@@ -49,7 +49,7 @@ NORMAL = {
     "leeway_generator_groups_in_flight": "near `generators.groups_in_flight`; 0 where it waits",
     "leeway_generator_version": "at most the bound below `leeway_learner_version`",
     "leeway_weight_messages_malformed_total": "0",
-    "leeway_weight_sync_pause_seconds": "tens of milliseconds with Gloo; with NCCL that of the transfer",
+    "leeway_weight_sync_pause_seconds": "tens of milliseconds",
     "leeway_verification_seconds": "far below `verifiers.deadline_seconds`",
     "leeway_verdicts_total": "`ok` and `wrong`; hardly a `timeout`, no `infra_error`",
     "leeway_response_tokens": "`thoughts` slowly longer where accuracy rises with them",

@@ -38,10 +38,8 @@ PROMPT = [8, 9, 10, 11]
 
 
 def engine(model: Path, tokenizer: Any) -> VllmEngine:
-    v = VllmConfig(
-        max_model_len=128, max_num_seqs=64, engine_args={"worker_extension_cls": "tests.e2e.nccl_probe.NcclProbe"}
-    )
-    return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v, seeded=True), model, tokenizer, "gloo", seed=1)
+    v = VllmConfig(max_model_len=128, max_num_seqs=64, engine_args={"worker_extension_cls": "benchmarks.digest.Digest"})
+    return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v, seeded=True), model, tokenizer, seed=1)
 
 
 def policies(model: Path, count: int) -> list[Any]:
@@ -183,10 +181,6 @@ async def scenario(model: Path) -> dict[str, Any]:
             seen["continued"] = await asyncio.wait_for(continued(*engines), 120)
         seen["adapter_syncs"] = await send_adapters(model, engines, learner)
         seen["adapter_digests"] = await digests(engines)
-        worker = engines[0]._engine
-        seen["nccl_digests"] = await worker.collective_rpc("digests_after_an_abort")
-        seen["nccl_refusal"] = await worker.collective_rpc("refusal_to_abort")
-        seen["nccl_completion"] = (await engines[0].generate(PROMPT, 1, SAMPLING))[0]
     finally:
         for e in engines:
             await e.close()
@@ -225,17 +219,6 @@ def test_engines_that_merge_adapters_hold_what_the_learner_would_have_merged(see
     assert all(found == expected for workers in seen["adapter_digests"] for found in workers)
     adapters = sum(tensor.nbytes for _, tensor in learner.named_tensors())
     assert {sync.bytes for sync in seen["adapter_syncs"]} == {adapters}
-
-
-def test_an_nccl_update_that_is_given_up_before_its_first_byte_leaves_the_weights_as_they_were(
-    seen: dict[str, Any],
-) -> None:
-    assert seen["nccl_digests"] == seen["adapter_digests"][0]
-    assert [version for version, _ in seen["nccl_completion"].spans] == [3]
-
-
-def test_an_nccl_update_that_has_written_weights_can_not_be_given_up(seen: dict[str, Any]) -> None:
-    assert seen["nccl_refusal"] == ["weights of the update that is given up were already written into the model"]
 
 
 def test_a_completion_spans_two_versions(seen: dict[str, Any]) -> None:

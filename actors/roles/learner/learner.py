@@ -40,6 +40,7 @@ from learner.distributed import ranks
 from learner.extra import checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
+from learner.runtime import device_of
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Learner:
             timeout_seconds=recipe.membership.timeout_seconds,
             on_sync=self._telling.synced,
             merging=merging,
+            device=device_of(learner_config(recipe, self._folder)),
         )
 
     # ---------------------------------------------------------------- before the first step

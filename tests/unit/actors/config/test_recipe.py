@@ -65,10 +65,6 @@ def test_every_field_is_documented() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (
-            ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner.gpus=1"],
-            "adapters use gloo",
-        ),
         (["generators.groups_in_flight=5000"], r"generators\.groups_in_flight: .* less than or equal to 4096"),
         (["evaluation.samples_between=5000"], r"evaluation\.samples_between: .* less than or equal to 4096"),
         (["cold_start.supervised.patience=2"], "needs held_out above 0"),

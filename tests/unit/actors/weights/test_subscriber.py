@@ -19,7 +19,8 @@ from actors.weights.subscriber import Subscriber
 #: Longer than any test takes: what ends sooner was not ended by it (s).
 NEVER = 300.0
 PATIENCE = 20.0
-GROUP = {"master_address": "::1", "master_port": 9, "rank_offset": 1, "world_size": 2, "bucket_bytes": 64}
+GROUP = {"backend": "gloo", "master_address": "::1", "master_port": 9, "rank_offset": 1, "world_size": 2}
+GROUP |= {"bucket_bytes": 64, "deadline_seconds": 20.0}
 TENSORS: dict[str, Any] = {"names": ["w"], "dtype_names": ["float32"], "shapes": [[2, 3]]}
 OPEN, START, UPDATE, FINISH = GROUP | {"epoch": 1}, {"epoch": 1}, TENSORS | {"epoch": 1}, {"version": 3, "epoch": 1}
 CALLS: list[tuple[str, dict[str, Any]]] = [("open", OPEN), ("start", START), ("update", UPDATE), ("finish", FINISH)]

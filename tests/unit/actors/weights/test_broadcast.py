@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from actors.weights.broadcast import receive, send
 from actors.weights.buckets import CorruptBucketError, Parameter, buckets
-from actors.weights.gloo import receive, send
 from actors.weights.staging import Staging
 
 
