@@ -12,11 +12,13 @@ quickstart: setup
 monitoring: setup
 	@deploy/monitoring/beside.sh
 
+# Two workers, for many tests wait for a process or a clock. Whole runs want the machine and its ports for themselves.
 test: setup
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit tests/sandbox tests/test_architecture.py
+	@.venv/bin/python -m pytest tests/e2e
 
 test-unit: setup
-	@.venv/bin/python -m pytest tests/unit
+	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit
 
 lint: setup
 	@.venv/bin/ruff check .
