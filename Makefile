@@ -12,10 +12,10 @@ quickstart: setup
 monitoring: setup
 	@deploy/monitoring/beside.sh
 
-# Two workers, for many tests wait for a process or a clock. Whole runs want the machine and its ports for themselves.
+# Whole runs want the machine for themselves; all else runs in two workers.
 test: setup
-	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit tests/sandbox tests/test_architecture.py
-	@.venv/bin/python -m pytest tests/e2e
+	@.venv/bin/python -m pytest -n 2 --dist worksteal -m "not e2e"
+	@.venv/bin/python -m pytest -m e2e tests/e2e
 
 test-unit: setup
 	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit
