@@ -120,8 +120,9 @@ async def continued(first: VllmEngine, second: VllmEngine) -> dict[str, Any]:
     longest = max(range(3), key=lambda i: len(whole[i].tokens))
     job = Job(3, seed=7)
     going = asyncio.create_task(first.generate(PROMPT, 3, SAMPLING, job))
-    while job.lengths()[longest] < 5:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(60):
+        while job.lengths()[longest] < 5:
+            await asyncio.sleep(0.001)
     part, lengths = job.so_far()[longest], job.lengths()
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)

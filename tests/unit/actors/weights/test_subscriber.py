@@ -264,7 +264,7 @@ def test_a_transfer_that_takes_longer_than_the_deadline_is_no_silence(learner: L
     async def scenario() -> None:
         learner.engine.bytes_here.clear()
         await learner.ask_all(CALLS[:3])
-        await asyncio.sleep(2 * learner.deadline_seconds)
+        await asyncio.sleep(2 * learner.deadline_seconds)  # in which it must not be given up
         assert learner.engine.told[-1] == TENSORS
         learner.engine.bytes_here.set()
 
@@ -276,7 +276,7 @@ def test_between_two_updates_a_learner_may_be_silent(learner: Learner) -> None:
 
     async def scenario() -> None:
         await learner.ask_all(CALLS)
-        await asyncio.sleep(2 * learner.deadline_seconds)
+        await asyncio.sleep(2 * learner.deadline_seconds)  # in which nothing must happen
         assert learner.engine.told[-1] == 3
 
     learner.talk(scenario)
