@@ -41,7 +41,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
         "correction_low": 0.2,
         "correction_high": 5.0,
     }
-    for name in ("sequence_tis", "icepop", "sequence_mask")
+    for name in ("sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region")
 }
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Advantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
 Aggregation = Literal["sequence", "token", "constant"]
-Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask"]
+Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region"]
 Divergence = Literal["none", "k1", "k2", "k3"]
 TokenDivergence = Literal["tv", "kl"]
 Loss = Literal["clipped", "gspo", "cispo", "sapo", "dppo", "reinforce"]
@@ -112,6 +112,12 @@ class ObjectiveConfig(BaseModel):
         default=2.0,
         gt=0,
         description="cap C of the truncated weights, or upper bound of the kept ratio (icepop, sequence_mask)",
+    )
+    correction_divergence: float = Field(
+        default=0.1,
+        gt=0,
+        description="largest Kullback-Leibler divergence of a token that is kept (nats): phi of kpop, both ways round; "
+        "delta of trust_region, which rejects the whole completion with a token above it",
     )
     kl: Divergence = Field(default="none", description="estimator of KL(policy || reference)")
     kl_coefficient: float = Field(default=0.0, ge=0, description="beta, weight of the KL term")

@@ -95,6 +95,7 @@ def token_weights(x: TokenQuantities, config: ObjectiveConfig) -> Tensor | None:
         x.lengths,
         config.correction_low,
         config.correction_high,
+        config.correction_divergence,
     )
     age = age_weights(x.age, config)
     if correction is None or age is None:

@@ -76,7 +76,7 @@ def token_divergence(logp: Tensor, old: Tensor, kind: TokenDivergence) -> Tensor
     if kind == "tv":
         return (torch.exp(logp) - torch.exp(old)).abs()
     others, old_others = -torch.expm1(logp), -torch.expm1(old)  # 1 - pi, precise where it is small
-    least = torch.finfo(logp.dtype).tiny
+    least = torch.finfo(logp.dtype).eps  # what rounds to a probability of 1 may have been this much below it
     rest = old_others * torch.log(old_others.clamp(min=least) / others.clamp(min=least))
     return torch.exp(old) * (old - logp) + rest
 

@@ -40,6 +40,7 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "correction": ({"old_policy": "proximal"}, "icepop"),
     "correction_low": ({**PROXIMAL, "correction": "icepop"}, "0.9"),
     "correction_high": (PROXIMAL, "1.1"),
+    "correction_divergence": ({**PROXIMAL, "correction": "kpop"}, "0.9"),
     "kl": (KL, "k1"),
     "kl_coefficient": (KL, "0.2"),
     "reference_refresh_steps": (KL, "1"),

@@ -197,6 +197,15 @@ def sequence_rho(answer: Answer) -> float:
     return product
 
 
+def kpop(answer: Answer, t: int, phi: float) -> float:
+    pi, mu = math.exp(answer.proximal[t]), math.exp(answer.behaviour[t])
+    return pi / mu if binary_kl(pi, mu) <= phi and binary_kl(mu, pi) <= phi else 0.0
+
+
+def trust_region(answer: Answer, delta: float) -> float:
+    return float(all(math.log(rho(answer, t)) ** 2 / 2 <= delta for t in answer.sampled))
+
+
 def weighted(term: TokenTerm, weight: Callable[[Answer, int], float]) -> TokenTerm:
     return lambda answer, t, a: weight(answer, t) * term(answer, t, a)
 

@@ -116,6 +116,18 @@ CASES: dict[str, Case] = {
         {"name": "decoupled_ppo", "correction": "sequence_mask", "correction_high": 2.0},
         lambda b: oracle.per_token(b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: _mask(x))),
     ),
+    "KPop": Case(
+        {"name": "decoupled_ppo", "correction": "kpop"},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, t: oracle.kpop(x, t, 0.1))
+        ),
+    ),
+    "trust region": Case(
+        {"name": "decoupled_ppo", "correction": "trust_region", "correction_divergence": 0.01},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: oracle.trust_region(x, 0.01))
+        ),
+    ),
     "age": Case(
         {"name": "grpo", "max_token_age": 16, "age_half_life": 4.0},
         lambda b: oracle.per_sequence(
