@@ -29,6 +29,7 @@ class Sample:
         weight: w of each of its tokens (`aggregation`), set per minibatch.
         proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
             batch, where they had to be recomputed.
+        chosen: bool [T], which of its unmasked tokens the objective treats apart (`covariance`), set per minibatch.
     """
 
     prompt: int
@@ -37,6 +38,7 @@ class Sample:
     length: int
     weight: float = 0.0
     proximal: Float32 | None = None
+    chosen: npt.NDArray[np.bool_] | None = None
 
 
 def samples_of(groups: Sequence[Group], o: ObjectiveConfig, oldest_version: int | None = None) -> list[list[Sample]]:
@@ -115,6 +117,7 @@ def token_quantities(
 
     completions = [s.completion for s in samples]
     proximal = [s.proximal for s in samples if s.proximal is not None]
+    chosen = [s.chosen for s in samples if s.chosen is not None]
     return TokenQuantities(
         logp=logp,
         entropy=entropy,
@@ -127,5 +130,6 @@ def token_quantities(
         age=tokens([version - c.unmasked(c.versions) for c in completions]),
         sequence=sequence,
         lengths=lengths,
+        chosen=torch.from_numpy(np.concatenate(chosen)).to(logp.device) if chosen else None,
         whole=torch.tensor([s.completion.unmasked_tokens == s.length for s in samples], device=logp.device),
     )

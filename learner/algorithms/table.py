@@ -15,10 +15,21 @@ SOURCES: dict[str, tuple[str, str]] = {
         "Gao et al. 2025 (arXiv 2511.20347); no clip, but gates: `gate_positive`, `gate_negative`",
     ),
     "dppo": ("DPPO", "arXiv 2602.04879; no clip, but tokens over `divergence_bound` are left out"),
+    "clip_cov": (
+        "Clip-Cov",
+        "Cui et al. 2025 (arXiv 2505.22617), section 4.2; `covariance_share` of the tokens with a covariance from "
+        "`covariance_low` to `covariance_high` are left out, drawn from seed and version",
+    ),
+    "kl_cov": (
+        "KL-Cov",
+        "the same; `covariance_share` of the tokens, those with the largest covariance, pay `covariance_penalty`",
+    ),
     "maxrl": ("MaxRL", "Tajwar et al. 2026 (arXiv 2602.02710); with PPO's clip"),
     "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),
     "reinforce": ("REINFORCE, truncated weights", "Williams 1992; weights: Yao et al. 2025"),
 }
+
+CLIPLESS = ("reinforce", "sapo", "dppo", "kl_cov")
 
 # Every correction but "none": its name, its weight of a token (rho_t: the ratio proximal / behaviour), its source.
 CORRECTIONS: dict[str, tuple[str, str, str]] = {
@@ -68,7 +79,7 @@ def objectives_table() -> str:
     for name in PRESETS:
         c = ObjectiveConfig(name=name)
         title, source = SOURCES[name]
-        clip = "none" if c.loss in ("reinforce", "sapo", "dppo") else f"{1 - c.clip_low:g} to {1 + c.clip_high:g}"
+        clip = "none" if c.loss in CLIPLESS else f"{1 - c.clip_low:g} to {1 + c.clip_high:g}"
         correction = c.correction if c.correction == "none" else f"{c.correction}, C = {c.correction_high:g}"
         cells = [f"`{name}`", title, c.loss, c.advantage, c.aggregation, clip, c.old_policy, correction, source]
         lines.append(f"| {' | '.join(cells)} |")

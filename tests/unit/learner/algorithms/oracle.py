@@ -182,6 +182,44 @@ def dppo_term(distance: Callable[[float, float], float], bound: float) -> TokenT
     return term
 
 
+Advantages = Callable[[list[Answer]], list[float]]
+
+
+def covariances(batch: Batch, advantages: Advantages) -> dict[tuple[int, int], float]:
+    """Cov of every token of an answer that has an advantage, by answer and position, in order."""
+    tokens = [
+        (answer, t, a)
+        for group in batch
+        for answer, a in zip(group, advantages(group), strict=True)
+        for t in answer.sampled
+        if a != 0
+    ]
+    if not tokens:
+        return {}
+    logp = math.fsum(answer.proximal[t] for answer, t, _ in tokens) / len(tokens)
+    mean = math.fsum(a for _, _, a in tokens) / len(tokens)
+    return {(id(answer), t): (answer.proximal[t] - logp) * (a - mean) for answer, t, a in tokens}
+
+
+def clip_cov(batch: Batch, advantages: Advantages, term: TokenTerm, low: float, high: float) -> TokenTerm:
+    """Every token between the bounds left out."""
+    found = covariances(batch, advantages)
+    zero = torch.tensor(0.0, dtype=torch.float64)
+    return lambda answer, t, a: zero if low <= found.get((id(answer), t), math.inf) <= high else term(answer, t, a)
+
+
+def kl_cov(batch: Batch, advantages: Advantages, share: float, beta: float) -> TokenTerm:
+    found = covariances(batch, advantages)
+    ranked = sorted(found, key=lambda token: -found[token])
+    apart = set(ranked[: max(1, int(share * len(ranked)))])
+
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        log_r = answer.logp[t] - answer.behaviour[t]
+        return torch.exp(log_r) * a - (beta * torch.abs(log_r) if (id(answer), t) in apart else 0.0)
+
+    return term
+
+
 def with_log_ratio(term: TokenTerm, tau: float) -> TokenTerm:
     return lambda answer, t, a: term(answer, t, a) - tau * (answer.logp[t] - answer.behaviour[t]) ** 2
 

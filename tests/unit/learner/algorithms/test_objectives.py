@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner import Completion, Group, LearnerConfig, ObjectiveConfig
+from learner.algorithms.covariance import choose_tokens
 from learner.algorithms.loss import micro_batch_loss
 from learner.algorithms.samples import minibatches, samples_of, token_quantities
 from tests.unit.learner.algorithms import oracle
@@ -76,6 +77,14 @@ CASES: dict[str, Case] = {
     "dppo kl": Case(
         {"name": "dppo", "divergence": "kl", "divergence_bound": 0.05},
         lambda b: oracle.per_token(b, oracle.normalised, oracle.dppo_term(oracle.binary_kl, 0.05)),
+    ),
+    "clip_cov": Case(
+        {"name": "clip_cov", "covariance_share": 1.0, "covariance_low": 0.1, "covariance_high": 1.0},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.clip_cov(b, oracle.normalised, PPO, low=0.1, high=1.0)),
+    ),
+    "kl_cov": Case(
+        {"name": "kl_cov", "covariance_share": 0.3, "covariance_penalty": 0.5},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.kl_cov(b, oracle.normalised, share=0.3, beta=0.5)),
     ),
     "maxrl": Case({"name": "maxrl"}, lambda b: oracle.per_token(b, oracle.over_mean, PPO)),
     "grpo log-ratio": Case(
@@ -200,6 +209,7 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
     entropy.requires_grad_()
     for sample, answer in zip(chosen, answers, strict=True):
         sample.proximal = sample.completion.unmasked(np.array(answer.proximal))
+    choose_tokens(chosen, config, np.random.default_rng(0))
     lengths = torch.tensor([s.completion.unmasked_tokens for s in chosen])
     loss = micro_batch_loss(
         token_quantities(
