@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Advantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
+GroupAdvantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
+Advantage = Literal[GroupAdvantage, "by_part"]
 Aggregation = Literal["sequence", "token", "constant"]
 Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region"]
 Divergence = Literal["none", "k1", "k2", "k3"]
@@ -23,6 +24,7 @@ Name = Literal[
     "clip_cov",
     "kl_cov",
     "maxrl",
+    "gdpo",
     "decoupled_ppo",
     "reinforce",
 ]
@@ -45,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "clip_cov": {"loss": "clip_cov", "advantage": "group", "aggregation": "token"},
     "kl_cov": {"loss": "kl_cov", "advantage": "group", "aggregation": "token"},
     "maxrl": {"loss": "clipped", "advantage": "mean_normalised", "aggregation": "token"},
+    "gdpo": {"loss": "clipped", "advantage": "by_part", "aggregation": "sequence"},
     "decoupled_ppo": {
         "loss": "clipped",
         "advantage": "group",
@@ -75,7 +78,13 @@ class ObjectiveConfig(BaseModel):
     advantage: Advantage = Field(
         default="group",
         description="baseline and scale: group mean and std, group mean, leave-one-out mean, group mean by itself "
-        "(MaxRL), or the bare reward",
+        "(MaxRL), or the bare reward; by_part: group mean and std of each part of the reward, added up and divided by "
+        "the standard deviation of the batch (GDPO)",
+    )
+    part_weights: dict[str, float] | None = Field(
+        default=None,
+        description="advantage by_part: weight of each part in the sum, by name; null = its weight in the reward "
+        "(rewards.weights, preferences.weight)",
     )
     aggregation: Aggregation = Field(
         default="sequence",

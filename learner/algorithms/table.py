@@ -25,6 +25,11 @@ SOURCES: dict[str, tuple[str, str]] = {
         "the same; `covariance_share` of the tokens, those with the largest covariance, pay `covariance_penalty`",
     ),
     "maxrl": ("MaxRL", "Tajwar et al. 2026 (arXiv 2602.02710); with PPO's clip"),
+    "gdpo": (
+        "GDPO",
+        "Liu et al. 2026 (arXiv 2601.05242); the parts of the reward are normalised each on its own, and added up by "
+        "`part_weights`",
+    ),
     "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),
     "reinforce": ("REINFORCE, truncated weights", "Williams 1992; weights: Yao et al. 2025"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,7 @@ import yaml
 
 from actors.cli import main
 from actors.config.loading import load
-from learner import LearnerConfig, ObjectiveConfig, Trainer
+from learner import Completion, LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name, TokenDivergence
 from tests.unit.learner.conftest import GroupFactory
 
@@ -26,6 +27,7 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "name": ({}, "dapo"),
     "loss": ({}, "cispo"),
     "advantage": ({}, "mean"),
+    "part_weights": ({"name": "gdpo"}, "{accuracy: 1, short: 0.1}"),
     "aggregation": ({}, "token"),
     "constant_length": ({"aggregation": "constant"}, "16"),
     "old_policy": ({}, "proximal"),
@@ -68,11 +70,16 @@ def _overrides(objective: dict[str, str]) -> list[str]:
     return [f"{PREFIX}{key}={value}" for key, value in objective.items()]
 
 
+def _with_parts(completion: Completion) -> Completion:
+    return replace(completion, parts={"accuracy": completion.reward, "short": float(len(completion.tokens) < 10)})
+
+
 def _weights(config: LearnerConfig, model: Path, make_groups: GroupFactory) -> torch.Tensor:
     """The parameters after three steps on stale, off-policy, ragged and partly truncated batches."""
     trainer = Trainer(config, model, seed=0)
     for step in range(3):
-        trainer.train_step(make_groups(seed=step, version=step, age=4))
+        groups = make_groups(seed=step, version=step, age=4)
+        trainer.train_step([replace(g, completions=tuple(map(_with_parts, g.completions))) for g in groups])
     return torch.cat([tensor.flatten() for _, tensor in trainer.named_tensors()])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,12 @@ class Answer:
     age: list[int]
     reward: float
     mask: list[int]  # 0: the policy did not write this token
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Parts whose sum with the weights 1 and 0.1 is the reward."""
+        accuracy = float(self.reward >= 1)
+        return {"accuracy": accuracy, "format": float(self.reward - accuracy > 0.05)}
 
     @property
     def sampled(self) -> list[int]:
@@ -80,6 +86,18 @@ def over_mean(group: list[Answer]) -> list[float]:
     if len(group) == 1 or all(r == rewards[0] for r in rewards) or mean <= 0:
         return [0.0] * len(group)
     return [r / mean - 1 for r in rewards]
+
+
+def by_part(batch: Batch, weights: dict[str, float]) -> Callable[[list[Answer]], list[float]]:
+    """Every part normalised in its group, the weighted sum normalised over the batch."""
+    sums: dict[int, list[float]] = {}
+    for group in batch:
+        parts = {k: normalised([replace(a, reward=a.parts[k]) for a in group]) for k in weights}
+        sums[id(group)] = [math.fsum(w * parts[k][i] for k, w in weights.items()) for i in range(len(group))]
+    every = [s for row in sums.values() for s in row]
+    mean = math.fsum(every) / len(every)
+    variance = math.fsum((s - mean) ** 2 for s in every) / max(1, len(every) - 1)
+    return lambda group: [(s - mean) / (math.sqrt(variance) + 1e-4) for s in sums[id(group)]]
 
 
 def bare(group: list[Answer]) -> list[float]:

@@ -87,6 +87,10 @@ CASES: dict[str, Case] = {
         lambda b: oracle.per_token(b, oracle.normalised, oracle.kl_cov(b, oracle.normalised, share=0.3, beta=0.5)),
     ),
     "maxrl": Case({"name": "maxrl"}, lambda b: oracle.per_token(b, oracle.over_mean, PPO)),
+    "gdpo": Case(
+        {"name": "gdpo", "part_weights": {"accuracy": 1.0, "format": 0.5}},
+        lambda b: oracle.per_sequence(b, oracle.by_part(b, {"accuracy": 1.0, "format": 0.5}), PPO),
+    ),
     "grpo log-ratio": Case(
         {"name": "grpo", "log_ratio_penalty": 0.01},
         lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_log_ratio(PPO, 0.01)),
@@ -191,6 +195,7 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
             logprobs=np.array(answer.behaviour),
             versions=version - np.array(answer.age),
             reward=answer.reward,
+            parts=answer.parts,
             loss_mask=None if everything else np.array(answer.mask, np.uint8),
         )
 
