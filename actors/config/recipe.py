@@ -41,7 +41,7 @@ class Recipe(Section):
     observables: ObservablesConfig = Field(
         default_factory=ObservablesConfig, description="what is counted in completions beside their rewards"
     )
-    preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
+    preferences: PreferencesConfig | None = Field(None, description="what no rule decides, as a part of the reward")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     sample: SampleConfig | None = Field(
         None,
@@ -87,6 +87,12 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
+        judge = self.preferences.judge if self.preferences is not None else None
+        if judge is not None and judge.timeout_seconds >= self.verifiers.deadline_seconds:
+            raise ValueError(
+                f"preferences.judge.timeout_seconds is {judge.timeout_seconds:g}, and a group has "
+                f"verifiers.deadline_seconds, {self.verifiers.deadline_seconds:g}, in all; raise that, or lower this"
+            )
         if self.network.ports.replay + self.replay.shards > 65536:
             raise ValueError("network.ports.replay must leave room below 65536 for replay.shards ports")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):

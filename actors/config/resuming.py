@@ -42,6 +42,7 @@ APPLIED = frozenset(
         "observables",
         "sample",
         "preferences.reward_model",
+        "preferences.judge",
         "preferences.weight",
         "preferences.clip",
         "preferences.threads",

@@ -143,7 +143,7 @@ class Learner:
         published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
-        if self._rank != 0 or recipe.preferences is None or recipe.preferences.reward_model is not None:
+        if self._rank != 0 or recipe.preferences is None or recipe.preferences.pairs is None:
             return
         place = model_folder(recipe.preferences, self._folder)
         if place.is_dir():
