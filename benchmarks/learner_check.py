@@ -41,7 +41,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
         "correction_low": 0.2,
         "correction_high": 5.0,
     }
-    for name in ("sequence_tis", "icepop", "sequence_mask")
+    for name in ("sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region")
 }
 
 
@@ -60,10 +60,13 @@ def rollout(trainer: Trainer) -> list[Group]:
         logprobs.append(distribution.gather(1, chosen))
         ids = torch.cat((ids, chosen), dim=1)
     right = ids[:, 1:] == ids[:, :1]
-    rewards = right.float().mean(1).tolist()
+    halves = right.float().unflatten(1, (2, LENGTH // 2)).mean(2)
+    rewards = halves.mean(1).tolist()
+    parts = [{"first half": a, "second half": b} for a, b in halves.tolist()]
     tokens, logp = ids[:, 1:].numpy().astype(np.int32), torch.cat(logprobs, dim=1).numpy()
     versions = np.full(LENGTH, trainer.version, dtype=np.int32)
-    completions = [Completion(t, x, versions, r) for t, x, r in zip(tokens, logp, rewards, strict=True)]
+    columns = zip(tokens, logp, rewards, parts, strict=True)
+    completions = [Completion(t, x, versions, r, parts=p) for t, x, r, p in columns]
     return [
         Group(np.array([p], dtype=np.int32), tuple(completions[p * SAMPLES : (p + 1) * SAMPLES]), p)
         for p in range(PROMPTS)

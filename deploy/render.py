@@ -22,13 +22,15 @@ OFFERED, RECIPE_MAP, RECIPE_FILE = "leeway-{}", "leeway-recipe", "recipe.yaml"
 HEADROOM = 4
 #: A pod is killed this long after its actors had to be done (s).
 MARGIN_SECONDS = 5
+#: Of the replay's first shard.
+REPLAY_PORT = 5555
 #: What a recipe needs in a cluster, see deploy/base/recipe.yaml.
 OVERRIDES = (
     "output=/runs",
     "ray.address=auto",
     "ray.resources={controller: {leeway-head: 1}, replay: {leeway-replay: 1}, generator: {leeway-generator: 1}, "
     "verifier: {leeway-verifier: 1}, learner: {leeway-learner: 1}}",
-    "network.ports={range: [20000, 20100], status: 8090, replay: 5555}",
+    f"network.ports={{range: [20000, 20100], status: 8090, replay: {REPLAY_PORT}}}",
 )
 Document = dict[str, Any]
 
@@ -76,6 +78,8 @@ def rendered(overlay: str, recipe: Recipe) -> list[Document]:
                 _fit(document["spec"], recipe)
             case "ConfigMap", name if name == RECIPE_MAP:
                 document["data"] = {RECIPE_FILE: dump(recipe)}
+            case "NetworkPolicy" | "Service", _:
+                _open(document["spec"], recipe.replay.shards)
             case "PodDisruptionBudget", "leeway-learner":
                 document["spec"]["minAvailable"] = -(-recipe.learner.ranks // _capacity(_group(found, "learner")))
     return found
@@ -101,11 +105,24 @@ def _fit(spec: Document, recipe: Recipe) -> None:
     head["terminationGracePeriodSeconds"] = math.ceil(recipe.controller.wind_down_seconds) + MARGIN_SECONDS
     for group in spec["workerGroupSpecs"]:
         role = group["groupName"]
+        if OFFERED.format("replay") in group["resources"]:
+            group["resources"][OFFERED.format("replay")] = str(recipe.replay.shards)
         if role in GROUPS:
             _size(group, recipe, role, spec.get("enableInTreeAutoscaling", False))
             if role == "generator":
                 pod = group["template"]["spec"]
                 pod["terminationGracePeriodSeconds"] = math.ceil(recipe.generators.drain_seconds) + MARGIN_SECONDS
+
+
+def _open(spec: Document, shards: int) -> None:
+    """Whoever may reach the replay may reach all of its shards, which have the ports that follow."""
+    for port in [port for port in spec.get("ports", ()) if port["port"] == REPLAY_PORT]:
+        named = ({"name": f"{port['name']}-{n}", "port": REPLAY_PORT + n} for n in range(1, shards))
+        spec["ports"] += [port | each for each in named]
+    rules = (*spec.get("ingress", ()), *spec.get("egress", ()))
+    for port in (port for rule in rules for port in rule.get("ports", ())):
+        if port["port"] == REPLAY_PORT and shards > 1:
+            port["endPort"] = REPLAY_PORT + shards - 1
 
 
 def _size(group: Document, recipe: Recipe, role: str, scales: bool) -> None:

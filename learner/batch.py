@@ -31,7 +31,8 @@ class Completion:
         versions: int32 [T], the policy version that sampled each token.
         reward: scalar reward of the whole completion.
         truncated: whether the length limit ended it.
-        parts: the parts that the reward was made of, by name, unweighted; statistics only, the loss reads `reward`.
+        parts: the parts that the reward was made of, by name, unweighted; the loss reads `reward`, or these where the
+            advantage is by_part.
         loss_mask: uint8 [T], 1 where a token counts and 0 where it is context only, because the policy did not write it
             (the output of a tool); None where all count. What a token with 0 has as logprob and version is not used.
     """

@@ -6,13 +6,28 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Advantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
+GroupAdvantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
+Advantage = Literal[GroupAdvantage, "by_part"]
 Aggregation = Literal["sequence", "token", "constant"]
-Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask"]
+Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region"]
 Divergence = Literal["none", "k1", "k2", "k3"]
 TokenDivergence = Literal["tv", "kl"]
-Loss = Literal["clipped", "gspo", "cispo", "sapo", "dppo", "reinforce"]
-Name = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "dppo", "maxrl", "decoupled_ppo", "reinforce"]
+Loss = Literal["clipped", "gspo", "cispo", "sapo", "dppo", "clip_cov", "kl_cov", "reinforce"]
+Name = Literal[
+    "grpo",
+    "dr_grpo",
+    "dapo",
+    "gspo",
+    "cispo",
+    "sapo",
+    "dppo",
+    "clip_cov",
+    "kl_cov",
+    "maxrl",
+    "gdpo",
+    "decoupled_ppo",
+    "reinforce",
+]
 
 # An objective's name fixes these parts as its paper does; any of them can be overridden by its own key.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -29,7 +44,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cispo": {"loss": "cispo", "advantage": "group", "aggregation": "token", "clip_low": 1.0, "clip_high": 4.0},
     "sapo": {"loss": "sapo", "advantage": "group", "aggregation": "sequence"},
     "dppo": {"loss": "dppo", "advantage": "group", "aggregation": "token"},
+    "clip_cov": {"loss": "clip_cov", "advantage": "group", "aggregation": "token"},
+    "kl_cov": {"loss": "kl_cov", "advantage": "group", "aggregation": "token"},
     "maxrl": {"loss": "clipped", "advantage": "mean_normalised", "aggregation": "token"},
+    "gdpo": {"loss": "clipped", "advantage": "by_part", "aggregation": "sequence"},
     "decoupled_ppo": {
         "loss": "clipped",
         "advantage": "group",
@@ -60,7 +78,13 @@ class ObjectiveConfig(BaseModel):
     advantage: Advantage = Field(
         default="group",
         description="baseline and scale: group mean and std, group mean, leave-one-out mean, group mean by itself "
-        "(MaxRL), or the bare reward",
+        "(MaxRL), or the bare reward; by_part: group mean and std of each part of the reward, added up and divided by "
+        "the standard deviation of the batch (GDPO)",
+    )
+    part_weights: dict[str, float] | None = Field(
+        default=None,
+        description="advantage by_part: weight of each part in the sum, by name; null = its weight in the reward "
+        "(rewards.weights, preferences.weight)",
     )
     aggregation: Aggregation = Field(
         default="sequence",
@@ -95,6 +119,20 @@ class ObjectiveConfig(BaseModel):
     gate_negative: float = Field(
         default=1.05, gt=0, description="loss sapo: temperature of the gate where it is negative; more fades faster"
     )
+    covariance_share: float = Field(
+        default=2e-4,
+        gt=0,
+        le=1,
+        description="loss clip_cov and kl_cov: share of a step's tokens that are treated apart, of those whose logprob "
+        "and advantage vary together most; at least one. Each step runs the batch through the model once more",
+    )
+    covariance_low: float = Field(
+        default=1.0, description="loss clip_cov: the covariance from which on a token may be left out"
+    )
+    covariance_high: float = Field(default=5.0, description="loss clip_cov: the covariance up to which it may be")
+    covariance_penalty: float = Field(
+        default=1.0, ge=0, description="loss kl_cov: beta, weight of the KL term of the tokens that are treated apart"
+    )
     log_ratio_penalty: float = Field(
         default=0.0,
         ge=0,
@@ -112,6 +150,12 @@ class ObjectiveConfig(BaseModel):
         default=2.0,
         gt=0,
         description="cap C of the truncated weights, or upper bound of the kept ratio (icepop, sequence_mask)",
+    )
+    correction_divergence: float = Field(
+        default=0.1,
+        gt=0,
+        description="largest Kullback-Leibler divergence of a token that is kept (nats): phi of kpop, both ways round; "
+        "delta of trust_region, which rejects the whole completion with a token above it",
     )
     kl: Divergence = Field(default="none", description="estimator of KL(policy || reference)")
     kl_coefficient: float = Field(default=0.0, ge=0, description="beta, weight of the KL term")
@@ -144,6 +188,11 @@ class ObjectiveConfig(BaseModel):
         if (self.kl == "none") != (self.kl_coefficient == 0.0):
             raise ValueError("kl and kl_coefficient go together: set both, or neither")
         return self
+
+    @property
+    def treats_tokens_apart(self) -> bool:
+        """Whether each optimizer step chooses tokens by covariance, for which all must have been scored."""
+        return self.loss in ("clip_cov", "kl_cov")
 
     @property
     def zero_advantage_is_silent(self) -> bool:

@@ -39,6 +39,8 @@ def micro_batches_of(samples: Sequence[Sample], groups: Sequence[Group], config:
 def needs_proximal_pass(config: LearnerConfig) -> bool:
     """Whether the samples are scored before the first optimizer step on a batch, all of them by every rank."""
     o = config.objective
+    if o.treats_tokens_apart:
+        return True
     several = config.minibatches > 1 or config.epochs > 1
     return several and (o.old_policy == "proximal" or o.correction != "none")
 

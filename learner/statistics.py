@@ -239,7 +239,7 @@ def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) ->
 def _clipped(x: TokenRecord, o: ObjectiveConfig) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Whether the lower and the upper bound act on each token, [T] each."""
     low, high = x.ratio < 1 - o.clip_low, x.ratio > 1 + o.clip_high
-    if o.loss in ("reinforce", "sapo"):
+    if o.loss in ("reinforce", "sapo", "kl_cov"):
         return np.zeros_like(low), np.zeros_like(high)
     if o.loss == "dppo":
         logp = torch.from_numpy(x.logp)

@@ -13,10 +13,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from learner import checkpoint
+from learner.algorithms.covariance import choose_tokens
 from learner.algorithms.loss import TokenQuantities, micro_batch_loss
 from learner.algorithms.samples import Sample, minibatches, samples_of, token_quantities
 from learner.batch import Group, save_for_inspection, validate_groups
@@ -136,7 +138,7 @@ class Trainer:
         records: list[TokenRecord] = []
         generator = minibatch_order(self.seed, self.version)
         steps = [
-            self._optimizer_step(minibatch, groups, temperature, records, first=index == 0)
+            self._optimizer_step(minibatch, groups, temperature, records, generator.spawn(1)[0], first=index == 0)
             for index, minibatch in enumerate(minibatches(samples, self.config, generator))
         ]
         self._stop_when_not_finite(steps, whole or (lambda: groups))
@@ -159,11 +161,13 @@ class Trainer:
         groups: Sequence[Group],
         temperature: float,
         records: list[TokenRecord],
+        draws: np.random.Generator,
         first: bool,
     ) -> dict[str, float]:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
         plan = micro_batches_of(samples, groups, self.config)
+        choose_tokens(samples, self.config.objective, draws)
         init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
         loss, fed, start = 0.0, 0, len(records)

@@ -73,6 +73,12 @@ class Recipe(Section):
     )
 
     @property
+    def part_weights(self) -> dict[str, float]:
+        """The parts that the reward is made of, each with its weight."""
+        weights = {name: float(weight) for name, weight in self.rewards.weights if weight}
+        return weights if self.preferences is None else {**weights, "preference": self.preferences.weight}
+
+    @property
     def patience_seconds(self) -> float:
         """How long a request waits for a replay that hangs: until it is killed, and another has come up (s)."""
         return self.membership.timeout_seconds + self.controller.hang_seconds + self.controller.startup_seconds

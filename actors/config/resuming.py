@@ -37,6 +37,7 @@ APPLIED = frozenset(
         "checkpoint_every_steps",
         "trackers",
         "tasks.max_prompt_tokens",
+        "tasks.curriculum",
         "rewards",
         "observables",
         "sample",

@@ -208,6 +208,11 @@ class WeightsConfig(Section):
         description="a generator that has not taken an update by then is evicted until it registers anew, and one that "
         "hears nothing for so long in the middle of an update gives it up (s)",
     )
+    delta: bool = Field(
+        False,
+        description="send what has changed since the update before, wherever all have taken that one; learner and "
+        "generators keep a copy of it in host memory",
+    )
 
 
 class EvaluationConfig(Section):

@@ -40,8 +40,10 @@ def shared_memory() -> Finding:
 
 def ports(recipe: Recipe, node: Node) -> Finding:
     """Bind what the recipe fixes, and one of its range."""
-    fixed = {"network.ports.replay": recipe.network.ports.replay, "network.ports.status": recipe.network.ports.status}
-    for key, port in fixed.items():
+    fixed = recipe.network.ports
+    shards = range(recipe.replay.shards)  # they have the port and the next ones
+    wanted = [("network.ports.status", fixed.status), *(("network.ports.replay", fixed.replay + n) for n in shards)]
+    for key, port in wanted if fixed.replay else wanted[:1]:
         if port:
             bind_port(node, lambda number: socket.create_server((node.bind, number)).close(), port, key)
     bind_port(node, lambda number: socket.create_server((node.bind, number)).close())

@@ -1,6 +1,6 @@
 """Broadcast of named tensors in packed buckets, and how those who send and who receive come to a group for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 
@@ -8,7 +8,7 @@ import torch
 
 from actors.transport.address import Node, host_port, own_address, split
 from actors.transport.store import reach_store, serve_store
-from actors.weights import gloo, nccl
+from actors.weights import deltas, gloo, nccl
 from actors.weights.background import in_background
 from actors.weights.buckets import (
     CHECKSUM_BYTES,
@@ -45,13 +45,21 @@ class Backend:
 BACKENDS = {"gloo": Backend(gloo.join, interruptible=False), "nccl": Backend(nccl.join, interruptible=True)}
 
 
-def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], plan: list[Bucket]) -> int:
+def send(
+    group: BroadcastGroup,
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    plan: list[Bucket],
+    before: Sequence[torch.Tensor] = (),
+    kept: list[torch.Tensor] | None = None,
+) -> int:
     """Broadcast from rank 0, bucket by bucket; the next is packed while one is on its way.
 
     Args:
         group: of all receivers.
         tensors: named, of any dtype and device, in the order of the plan.
         plan: from `buckets`.
+        before: the buckets of the update before, of which all receivers know; then what has changed is sent.
+        kept: gets the buckets of this one.
 
     Returns:
         The bytes sent, without the checksums.
@@ -60,43 +68,63 @@ def send(group: BroadcastGroup, tensors: Iterator[tuple[str, torch.Tensor]], pla
         ValueError: where the tensors are not those of the plan.
     """
     total, checksums, under_way = 0, bytearray(), None
-    for bucket in plan:
+    for number, bucket in enumerate(plan):
         packed = pack(bucket, tensors)
         checksums += checksum(packed)
-        if under_way is not None:
-            under_way.wait()
-        under_way = group.broadcast(packed, 0)
-        total += packed.numel()
+        for message in deltas.messages(packed, before[number]) if before else (packed,):
+            if under_way is not None:
+                under_way.wait()
+            under_way = group.broadcast(message, 0)
+            total += message.numel()
+        if kept is not None:
+            kept.append(packed)
     if under_way is not None:
         under_way.wait()
         group.broadcast(torch.frombuffer(checksums, dtype=torch.uint8), 0).wait()
     return total
 
 
-def receive(group: BroadcastGroup, plan: list[Bucket], staging: Staging) -> Received:
-    """The counterpart of `send`: named tensors in the order of the plan, in memory of `staging`.
+def receive(
+    group: BroadcastGroup, plan: list[Bucket], staging: Staging, before: Sequence[torch.Tensor] = ()
+) -> list[torch.Tensor]:
+    """The counterpart of `send`: the buckets of the plan, in memory of `staging`.
 
     One broadcast at a time: a Gloo group that is given up with another one pending waits for it when it is destroyed,
     and nothing else of this process gets on meanwhile.
 
     Raises:
         RuntimeError: where the sender or another receiver is gone, or the group's deadline has passed.
-        CorruptBucketError: where something else came than was sent.
+        ValueError, CorruptBucketError: where something else came than was sent.
     """
-    tensors: Received = []
-    checksums: list[bytes] = []
-    for bucket in plan:
-        packed = _next(group, staging.take(size_of(bucket)))
+    found, checksums = [], []
+    for number, bucket in enumerate(plan):
+        if before:
+            packed = _changed(group, staging.take_with(before[number]))
+        else:
+            packed = _next(group, staging.take(size_of(bucket)))
         checksums.append(checksum(packed))
-        tensors += unpack(bucket, packed)
+        found.append(packed)
     if plan:
-        require_whole(plan, checksums, _next(group, torch.empty(CHECKSUM_BYTES * len(plan), dtype=torch.uint8)))
-    return tensors
+        require_whole(plan, checksums, _next(group, _bytes(CHECKSUM_BYTES * len(plan))))
+    return found
+
+
+def _changed(group: BroadcastGroup, packed: torch.Tensor) -> torch.Tensor:
+    size = deltas.size_in(_next(group, _bytes(deltas.HEADER_BYTES)), packed)
+    if size == deltas.WHOLE:
+        return _next(group, packed)
+    if size:
+        deltas.apply(_next(group, _bytes(size)), packed)
+    return packed
 
 
 def _next(group: BroadcastGroup, packed: torch.Tensor) -> torch.Tensor:
     group.broadcast(packed, 0).wait()
     return packed
+
+
+def _bytes(size: int) -> torch.Tensor:
+    return torch.empty(size, dtype=torch.uint8)
 
 
 class Joining:
@@ -120,11 +148,22 @@ class Joining:
             return backend.join(GroupRank(store, number, info.world_size, address, device, info.deadline_seconds))
 
         self._group = in_background(meet, "rendezvous")
+        self._before: list[torch.Tensor] = []
 
-    def receive(self, parameters: list[Parameter], staging: Staging) -> Received:
-        """Everything that is sent, once the group is there; see `receive`."""
+    def receive(self, parameters: list[Parameter], staging: Staging, *, delta: bool) -> Received:
+        """Everything that is sent, once the group is there; see `receive`.
+
+        Args:
+            parameters: named tensors, as they are sent.
+            staging: gives the memory.
+            delta: whether changes are sent of the update that this group has carried before.
+        """
         plan = list(buckets(parameters, self._info.bucket_bytes))
-        return receive(self._group.result(self._info.deadline_seconds), plan, staging)
+        if delta and len(self._before) != len(plan):
+            raise ValueError("changes are to come of an update that this group has not carried")
+        group = self._group.result(self._info.deadline_seconds)
+        self._before = receive(group, plan, staging, self._before if delta else ())
+        return [named for bucket, packed in zip(plan, self._before, strict=True) for named in unpack(bucket, packed)]
 
     def give_up(self) -> None:
         """Let the group go. A thread that is in a broadcast of Gloo's ends by its deadline, and what it has received
@@ -152,6 +191,7 @@ class BroadcastTransport:
         dtype: of the weights on the wire.
         bucket_bytes: as `buckets` has it.
         deadline_seconds: as `GroupRank` has it.
+        delta: whether to send what has changed, from the second update on; the one before is kept for it.
     """
 
     def __init__(
@@ -165,8 +205,10 @@ class BroadcastTransport:
         dtype: torch.dtype,
         bucket_bytes: int,
         deadline_seconds: float,
+        delta: bool,
     ) -> None:
-        self._client, self._dtype, self._bucket_bytes = client, dtype, bucket_bytes
+        self._client, self._dtype, self._bucket_bytes, self._delta = client, dtype, bucket_bytes, delta
+        self._before: list[torch.Tensor] = []
         self._store, address = serve_store(node, world_size, deadline_seconds)
         host, port = split(address)
         info = GroupInfo(backend, host, port, 1, world_size, bucket_bytes, deadline_seconds)
@@ -184,10 +226,13 @@ class BroadcastTransport:
                 "names": [p.name for p in parameters],
                 "dtype_names": [str(self._dtype).removeprefix("torch.")] * len(parameters),
                 "shapes": [list(p.shape) for p in parameters],
+                "delta": bool(self._before),
             }
         )
-        sent = send(self._group, iter(tensors), plan)
+        kept: list[torch.Tensor] | None = [] if self._delta else None
+        sent = send(self._group, iter(tensors), plan, self._before, kept)
         self._client.finish_weight_update()
+        self._before = kept or []
         return sent
 
     def close(self) -> None:

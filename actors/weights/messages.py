@@ -74,6 +74,7 @@ class Update(EpochMessage):
     dtype_names: list[Literal["float32", "bfloat16"]]
     shapes: list[list[int]]
     merging: MergingBody | None = None
+    delta: bool = Field(False, description="whether what has changed is sent, since the update before of this epoch")
 
     @model_validator(mode="after")
     def _lists_belong_together(self) -> Self:

@@ -116,6 +116,7 @@ class Publisher:
             dtype=dtype,
             bucket_bytes=config.bucket_bytes,
             deadline_seconds=config.deadline_seconds,
+            delta=config.delta,
         )
         self._merging = None if merging is None else asdict(merging)
         self._alive, self._timeout = alive, timeout_seconds

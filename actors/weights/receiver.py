@@ -45,7 +45,9 @@ class StagedReceiver:
             raise RuntimeError("no group is open; call open_group first")
         parameters = described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
-        self._receiving = in_background(lambda: joining.receive(parameters, self.staging), "weight-receiver")
+        self._receiving = in_background(
+            lambda: joining.receive(parameters, self.staging, delta=info["delta"]), "weight-receiver"
+        )
 
     async def received(self) -> None:
         """Wait until the tensors of the update under way are here.

@@ -31,12 +31,13 @@ class StagedInitInfo(GroupInfo, WeightTransferInitInfo):
 
 @dataclass
 class StagedUpdateInfo(WeightTransferUpdateInfo):
-    """The parameters of one update, in the order in which they are sent; with `merging` they are adapters alone."""
+    """The parameters of one update, as `messages.Update` has them."""
 
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
     merging: dict[str, Any] | None = None
+    delta: bool = False
 
     def parameters(self) -> list[Parameter]:
         return described(self.names, self.dtype_names, self.shapes)
@@ -84,7 +85,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[StagedInitInfo, StagedUpda
         joining, parameters, merging = self._joining, update_info.parameters(), update_info.merging
 
         def stage() -> tuple[Weights, Received]:
-            tensors = joining.receive(parameters, self._staging)
+            tensors = joining.receive(parameters, self._staging, delta=update_info.delta)
             return tensors if merging is None else self._merged(tensors, merging), tensors
 
         self._staged = in_background(stage, "weight-receiver")

@@ -31,6 +31,8 @@ NORMAL = {
     "leeway_reward_part": "moves to the right; `format` first",
     "leeway_held_out_accuracy": "rises",
     "leeway_groups_by_difficulty_total": "from `never` to `always`; `rarely` to `mostly` teach",
+    "leeway_tasks_passed_over_total": "0 without `tasks.curriculum`; with it mostly `never` and `always`",
+    "leeway_tasks_by_difficulty": "0 without `tasks.curriculum`; with it from `never` to `always`",
     "leeway_submitted_length_tokens": "steady or slowly longer",
     "leeway_delivered_length_tokens": "distributed as the submitted ones are, else drops are biased",
     "leeway_dropped_length_tokens": "distributed as the submitted ones are",

@@ -9,7 +9,7 @@ from docs.generate.exported import exported_page
 from docs.generate.metrics import metrics_page
 from docs.generate.notations import notations_table
 from docs.generate.rules import rules
-from learner.algorithms.table import objectives_table
+from learner.algorithms.table import corrections_table, objectives_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +22,7 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 #: What stands between `<!-- NAME: generated -->` and `<!-- /NAME -->` in a document that is written by hand.
 PARTS: dict[str, Callable[[], str]] = {
+    "corrections": corrections_table,
     "notations": notations_table,
     "objectives": objectives_table,
     "pipeline": pipeline_table,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from learner.config import Advantage
+from learner.config import GroupAdvantage
 
 Float64 = npt.NDArray[np.float64]
 
@@ -13,7 +15,7 @@ Float64 = npt.NDArray[np.float64]
 STD_OFFSET = 1e-4
 
 
-def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
+def group_advantages(rewards: Float64, kind: GroupAdvantage) -> Float64:
     """Advantages [G] of rewards [G].
 
     - "group":           A_i = (r_i - mean(r)) / std(r)              DeepSeekMath section 4.1.2, R1 eq. 3
@@ -40,3 +42,24 @@ def group_advantages(rewards: Float64, kind: Advantage) -> Float64:
     if kind == "mean_normalised":
         return np.asarray(centred / rewards.mean()) if rewards.mean() > 0 else np.zeros_like(rewards)
     return np.asarray(centred / (rewards.std(ddof=1) + STD_OFFSET))
+
+
+def part_advantages(groups: Sequence[Mapping[str, Float64]], weights: Mapping[str, float]) -> list[Float64]:
+    """Advantages [G] of the completions of every group of a batch, whose rewards have parts.
+
+    GDPO (Liu et al. 2026, arXiv 2601.05242): A_i = S_i / std(S) over the batch, where S_i = sum_k w_k A_i,k and A_i,k
+    is the "group" advantage of part k alone, so that no part drowns in the spread of another. The paper also takes the
+    mean of S over the batch off; it is 0, as it is in every group.
+
+    Args:
+        groups: of each group, its parts' values [G] by name.
+        weights: w_k, of all parts that are named.
+    """
+    sums = [
+        np.sum([weights[name] * group_advantages(values, "group") for name, values in parts.items()], axis=0)
+        for parts in groups
+    ]
+    every = np.concatenate(sums)
+    if not every.any():
+        return sums
+    return [np.asarray(s / (every.std(ddof=1) + STD_OFFSET)) for s in sums]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learner.algorithms.objectives import sequence_mean
+from learner.algorithms.objectives import sequence_mean, token_divergence
 from learner.config import Correction
 
 
@@ -50,6 +50,28 @@ def sequence_mask(
     return ((rho >= low) & (rho <= high)).to(proximal.dtype)[sequence]
 
 
+def kpop(proximal: Tensor, behaviour: Tensor, divergence: float) -> Tensor:
+    """rho_t where neither KL(pi_prox || mu) nor KL(mu || pi_prox) of the token against all others exceeds phi, else 0.
+
+    KPop (Guo, Sun et al. 2026, "Taming Training-Inference Mismatch in Reinforcement Learning with Adaptive Masking
+    Regions"), phi = `divergence`: IcePop's band, but wide in the ratio for unlikely tokens and narrow for likely ones.
+    """
+    forward = token_divergence(behaviour, proximal, "kl")
+    backward = token_divergence(proximal, behaviour, "kl")
+    return torch.where(torch.maximum(forward, backward) <= divergence, torch.exp(proximal - behaviour), 0.0)
+
+
+def trust_region(proximal: Tensor, behaviour: Tensor, sequence: Tensor, lengths: Tensor, divergence: float) -> Tensor:
+    """1 for sequences with max_t D_t <= delta, else 0: one token outside of the trust region rejects them.
+
+    Trust Region Masking (Li, Liu et al. 2025, arXiv 2512.23075), delta = `divergence`, with D_t = (log rho_t)^2 / 2,
+    the estimate (k2) of the tokens' Kullback-Leibler divergence from the sampled tokens alone.
+    """
+    k2 = torch.square(proximal - behaviour) / 2
+    largest = torch.zeros(len(lengths), dtype=k2.dtype, device=k2.device).scatter_reduce(0, sequence, k2, "amax")
+    return (largest <= divergence).to(proximal.dtype)[sequence]
+
+
 def sequence_ratio(proximal: Tensor, behaviour: Tensor, sequence: Tensor, lengths: Tensor) -> Tensor:
     """prod_t rho_t [S]. The sum is bounded before the exponential: e^20 is beyond any cap, and finite."""
     total = sequence_mean(proximal - behaviour, sequence, lengths) * lengths.to(proximal.dtype)
@@ -64,6 +86,7 @@ def correction_weights(
     lengths: Tensor,
     low: float,
     high: float,
+    divergence: float,
 ) -> Tensor | None:
     """The weights of a configured correction, or None for "none"."""
     if kind == "none":
@@ -74,4 +97,8 @@ def correction_weights(
         return sequence_tis(proximal, behaviour, sequence, lengths, high)
     if kind == "icepop":
         return icepop(proximal, behaviour, low, high)
+    if kind == "kpop":
+        return kpop(proximal, behaviour, divergence)
+    if kind == "trust_region":
+        return trust_region(proximal, behaviour, sequence, lengths, divergence)
     return sequence_mask(proximal, behaviour, sequence, lengths, low, high)

@@ -29,6 +29,7 @@ class TokenQuantities:
         sequence: int64, 0..S-1.
         lengths: int64 [S].
         whole: bool [S], whether no token of a sequence is missing for its age; None: none is.
+        chosen: bool [T], the tokens that `covariance` chose; None: none.
     """
 
     logp: Tensor
@@ -42,6 +43,7 @@ class TokenQuantities:
     sequence: Tensor
     lengths: Tensor
     whole: Tensor | None = None
+    chosen: Tensor | None = None
 
 
 def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
@@ -82,6 +84,11 @@ def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
         return objectives.sapo(x.logp, old, x.advantages, config.gate_positive, config.gate_negative)
     if config.loss == "dppo":
         return objectives.dppo(x.logp, old, x.advantages, config.divergence, config.divergence_bound)
+    if config.treats_tokens_apart:
+        chosen = torch.zeros_like(x.logp, dtype=torch.bool) if x.chosen is None else x.chosen
+        if config.loss == "clip_cov":
+            return objectives.clip_cov(x.logp, old, x.advantages, chosen, low, high)
+        return objectives.kl_cov(x.logp, old, x.advantages, chosen, config.covariance_penalty)
     return objectives.reinforce(x.logp, x.advantages)
 
 
@@ -95,6 +102,7 @@ def token_weights(x: TokenQuantities, config: ObjectiveConfig) -> Tensor | None:
         x.lengths,
         config.correction_low,
         config.correction_high,
+        config.correction_divergence,
     )
     age = age_weights(x.age, config)
     if correction is None or age is None:

@@ -68,6 +68,23 @@ def dppo(logp: Tensor, old: Tensor, A: Tensor, kind: TokenDivergence, bound: flo
     return torch.where(outside, 0.0, torch.exp(logp - old) * A)
 
 
+def clip_cov(logp: Tensor, old: Tensor, A: Tensor, chosen: Tensor, low: float, high: float) -> Tensor:  # noqa: N803
+    """`clipped`, and 0 for the tokens I_clip that `covariance.clip_cov_tokens` has drawn (`chosen`, bool).
+
+    Clip-Cov (Cui et al. 2025, arXiv 2505.22617, section 4.2), with PPO's clip beside it as in its implementation.
+    """
+    return torch.where(chosen, 0.0, clipped(logp, old, A, low, high))
+
+
+def kl_cov(logp: Tensor, old: Tensor, A: Tensor, chosen: Tensor, penalty: float) -> Tensor:  # noqa: N803
+    """r A, less beta |log r| for the tokens I_KL of `covariance.kl_cov_tokens` (`chosen`, bool); no clip.
+
+    KL-Cov (Cui et al. 2025, section 4.2), beta = `penalty`; |log r| is how its implementation estimates
+    KL(pi_old || pi_theta) from the token. It has no gradient where pi_theta = pi_old.
+    """
+    return torch.exp(logp - old) * A - penalty * torch.where(chosen, (logp - old).abs(), 0.0)
+
+
 def token_divergence(logp: Tensor, old: Tensor, kind: TokenDivergence) -> Tensor:
     """D(old || policy) [T] of the choice between a token and all others: no more is known of the distributions.
 
@@ -76,7 +93,7 @@ def token_divergence(logp: Tensor, old: Tensor, kind: TokenDivergence) -> Tensor
     if kind == "tv":
         return (torch.exp(logp) - torch.exp(old)).abs()
     others, old_others = -torch.expm1(logp), -torch.expm1(old)  # 1 - pi, precise where it is small
-    least = torch.finfo(logp.dtype).tiny
+    least = torch.finfo(logp.dtype).eps  # what rounds to a probability of 1 may have been this much below it
     rest = old_others * torch.log(old_others.clamp(min=least) / others.clamp(min=least))
     return torch.exp(old) * (old - logp) + rest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from learner.algorithms.advantages import group_advantages
+from learner.algorithms.advantages import Float64, group_advantages, part_advantages
 from learner.algorithms.aggregation import sequence_weights
 from learner.algorithms.loss import TokenQuantities
 from learner.batch import Completion, Float32, Group
 from learner.config import LearnerConfig, ObjectiveConfig
+from learner.errors import BatchError
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Sample:
         weight: w of each of its tokens (`aggregation`), set per minibatch.
         proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
             batch, where they had to be recomputed.
+        chosen: bool [T], which of its unmasked tokens the objective treats apart (`covariance`), set per minibatch.
     """
 
     prompt: int
@@ -37,6 +39,7 @@ class Sample:
     length: int
     weight: float = 0.0
     proximal: Float32 | None = None
+    chosen: npt.NDArray[np.bool_] | None = None
 
 
 def samples_of(groups: Sequence[Group], o: ObjectiveConfig, oldest_version: int | None = None) -> list[list[Sample]]:
@@ -50,11 +53,33 @@ def samples_of(groups: Sequence[Group], o: ObjectiveConfig, oldest_version: int 
             they would be if none was too old. None: tokens of every version are trained.
     """
     samples = []
-    for i, group in enumerate(groups):
-        rewards = np.array([c.reward for c in group.completions], dtype=np.float64)
-        columns = zip(group.completions, group_advantages(rewards, o.advantage).tolist(), strict=True)
+    for i, (group, advantages) in enumerate(zip(groups, _advantages(groups, o), strict=True)):
+        columns = zip(group.completions, advantages.tolist(), strict=True)
         samples.append([Sample(i, _young(c, oldest_version), a, c.unmasked_tokens) for c, a in columns])
     return samples
+
+
+def _advantages(groups: Sequence[Group], o: ObjectiveConfig) -> list[Float64]:
+    if o.advantage != "by_part":
+        rewards = [np.array([c.reward for c in group.completions], dtype=np.float64) for group in groups]
+        return [group_advantages(r, o.advantage) for r in rewards]
+    parts = [_parts(group, o.part_weights) for group in groups]
+    return part_advantages(parts, o.part_weights or {name: 1.0 for part in parts for name in part})
+
+
+def _parts(group: Group, weights: Mapping[str, float] | None) -> dict[str, Float64]:
+    """The values of the parts of a group's rewards that have a weight, or of all parts; a reward without is its own."""
+    named = sorted({name for c in group.completions for name in c.parts})
+    if not named and weights is None:
+        return {"reward": np.array([c.reward for c in group.completions])}
+    found = [name for name in named if weights is None or name in weights]
+    if not found:
+        raise BatchError(
+            f"group {group.id}: none of its reward's parts ({', '.join(named) or 'it has none'}) is among "
+            f"{', '.join(sorted(weights or ()))}, which make advantage by_part; name one in "
+            "learner.objective.part_weights"
+        )
+    return {name: np.array([c.parts.get(name, 0.0) for c in group.completions]) for name in found}
 
 
 def _young(completion: Completion, oldest_version: int | None) -> Completion:
@@ -115,6 +140,7 @@ def token_quantities(
 
     completions = [s.completion for s in samples]
     proximal = [s.proximal for s in samples if s.proximal is not None]
+    chosen = [s.chosen for s in samples if s.chosen is not None]
     return TokenQuantities(
         logp=logp,
         entropy=entropy,
@@ -127,5 +153,6 @@ def token_quantities(
         age=tokens([version - c.unmasked(c.versions) for c in completions]),
         sequence=sequence,
         lengths=lengths,
+        chosen=torch.from_numpy(np.concatenate(chosen)).to(logp.device) if chosen else None,
         whole=torch.tensor([s.completion.unmasked_tokens == s.length for s in samples], device=logp.device),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,11 +56,20 @@ def policies(model: Path, count: int) -> list[Any]:
     return made
 
 
+def slightly_other(policy: Any) -> Any:
+    """One weight of each parameter differs."""
+    made = copy.deepcopy(policy)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.view(-1)[parameter.numel() // 2] += 0.5
+    return made
+
+
 def publisher_for(
     bucket_bytes: int, on_sync: Callable[[WeightSync], None], merging: Merging | None = None
 ) -> Publisher:
     return Publisher(
-        WeightsConfig(bucket_bytes=bucket_bytes),
+        WeightsConfig(bucket_bytes=bucket_bytes, delta=True),
         resolve(NetworkConfig(), in_cluster=False),
         torch.float32,
         alive=lambda: frozenset({"g0", "g1"}),
@@ -110,8 +120,9 @@ async def continued(first: VllmEngine, second: VllmEngine) -> dict[str, Any]:
     longest = max(range(3), key=lambda i: len(whole[i].tokens))
     job = Job(3, seed=7)
     going = asyncio.create_task(first.generate(PROMPT, 3, SAMPLING, job))
-    while job.lengths()[longest] < 5:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(60):
+        while job.lengths()[longest] < 5:
+            await asyncio.sleep(0.001)
     part, lengths = job.so_far()[longest], job.lengths()
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
@@ -160,7 +171,8 @@ async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIt
 async def scenario(model: Path) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(model)
     engines = [engine(model, tokenizer) for _ in range(2)]
-    versions = policies(model, 3)
+    versions = policies(model, 2)
+    versions.append(slightly_other(versions[1]))
     learner = adapted(model)
     seen: dict[str, Any] = {"policies": versions, "learner": learner, "digests": []}
     for e in engines:
@@ -211,6 +223,12 @@ def test_after_every_update_every_engine_holds_the_learners_parameters(seen: dic
         for workers in engines:
             for found in workers:
                 assert found == expected
+
+
+def test_an_update_that_changes_little_sends_little(seen: dict[str, Any]) -> None:
+    whole, changed, little = (sync.bytes for sync in seen["syncs"] if sync.members == 2)
+    assert whole <= changed < 1.01 * whole
+    assert little < whole / 50
 
 
 def test_engines_that_merge_adapters_hold_what_the_learner_would_have_merged(seen: dict[str, Any]) -> None:

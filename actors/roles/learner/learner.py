@@ -26,6 +26,7 @@ from actors.roles.learner.held_out import EvaluationMissingError
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sampling import provenance, sample
+from actors.roles.learner.settings import learner_config
 from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
@@ -35,7 +36,7 @@ from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
-from learner import CheckpointError, Group, LearnerConfig, Trainer
+from learner import CheckpointError, Group, Trainer
 from learner.distributed import ranks
 from learner.extra import checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
@@ -346,13 +347,6 @@ def require_length(recipe: Recipe, longest: int | None) -> None:
             f"tasks.max_prompt_tokens and generators.sampling.max_tokens are {tokens} together, and beyond {longest} "
             "the positions of this model depend on its longest sequence (dynamic or longrope); lower one of the two"
         )
-
-
-def learner_config(recipe: Recipe, folder: Path) -> LearnerConfig:
-    """The learner's configuration; a batch to inspect is saved in the run folder where the recipe names none."""
-    if recipe.learner.inspection_folder is not None:
-        return recipe.learner
-    return recipe.learner.model_copy(update={"inspection_folder": str(folder / "inspection")})
 
 
 def merging_of(recipe: Recipe, model: Path) -> Merging:

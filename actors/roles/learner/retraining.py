@@ -13,6 +13,7 @@ from actors.errors import RunError
 from actors.replay.batch import Head, group_of
 from actors.replay.payload import Payload
 from actors.roles.learner.batches import staleness_of
+from actors.roles.learner.settings import learner_config
 from actors.roles.learner.sft import cold_start
 from actors.tasks.stream import TaskStream
 from learner import Trainer
@@ -122,7 +123,7 @@ def _begin(plan: Plan, say: Callable[[str], None]) -> Trainer:
     start = max(earlier, default=0)
     recipe = plan.era(start + 1).recipe
     _take_threads(plan, recipe)
-    trainer = Trainer(recipe.learner, plan.model, recipe.seed)
+    trainer = Trainer(learner_config(recipe), plan.model, recipe.seed)
     if earlier:
         say(f"from the checkpoint of step {start}")
         trainer.load(plan.recorded[start])
@@ -146,6 +147,6 @@ def _with_settings(trainer: Trainer, recipe: Recipe) -> Trainer:
     """The trainer with the settings of another recipe, as a run that resumes with them would be."""
     with tempfile.TemporaryDirectory(prefix="leeway-replay-") as folder:
         trainer.save(Path(folder, "state"), {})
-        changed = Trainer(recipe.learner, trainer.model_path, recipe.seed)
+        changed = Trainer(learner_config(recipe), trainer.model_path, recipe.seed)
         changed.load(Path(folder, "state"))
     return changed

@@ -204,6 +204,17 @@ def test_verifiers_reach_the_replay_and_ray_on_the_head_and_nothing_else(whole: 
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
+def test_a_replay_in_shards_has_room_for_all_of_them_and_its_clients_a_way_to_each() -> None:
+    found = rendered("two-clusters", recipe("replay.shards=4"))
+    assert list(faults(found)) == []
+    offered = [group["resources"] for group in named(found, "RayCluster")["spec"]["workerGroupSpecs"]]
+    assert {one["leeway-replay"] for one in offered if "leeway-replay" in one} == {"4"}
+    for policy, direction in (("verifier", "egress"), ("learner-from-verifier", "ingress")):
+        ports = [p for rule in named(found, "NetworkPolicy", policy)["spec"][direction] for p in rule["ports"]]
+        assert {"port": 5555, "endPort": 5558} in ports
+    assert [p["port"] for p in named(found, "Service", "leeway-replay")["spec"]["ports"]] == [5555, 5556, 5557, 5558]
+
+
 def test_what_render_prints_passes_check_and_a_fault_in_it_is_said_with_the_object() -> None:
     said = CliRunner().invoke(app, ["render", str(RECIPES / "quickstart.yaml"), "--overlay", "cpu-smoke"]).stdout
     assert CliRunner().invoke(app, ["check", "-"], input=said).stdout.endswith("objects, no fault\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,7 @@ import yaml
 
 from actors.cli import main
 from actors.config.loading import load
-from learner import LearnerConfig, ObjectiveConfig, Trainer
+from learner import Completion, LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name, TokenDivergence
 from tests.unit.learner.conftest import GroupFactory
 
@@ -26,6 +27,7 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "name": ({}, "dapo"),
     "loss": ({}, "cispo"),
     "advantage": ({}, "mean"),
+    "part_weights": ({"name": "gdpo"}, "{accuracy: 1, short: 0.1}"),
     "aggregation": ({}, "token"),
     "constant_length": ({"aggregation": "constant"}, "16"),
     "old_policy": ({}, "proximal"),
@@ -36,10 +38,15 @@ KEYS: dict[str, tuple[dict[str, str], str]] = {
     "divergence_bound": ({"name": "dppo"}, "0.01"),
     "gate_positive": ({"name": "sapo"}, "3"),
     "gate_negative": ({"name": "sapo"}, "3"),
+    "covariance_share": ({"name": "kl_cov"}, "0.5"),
+    "covariance_low": ({"name": "clip_cov", "covariance_share": "1"}, "0"),
+    "covariance_high": ({"name": "clip_cov", "covariance_share": "1"}, "1.5"),
+    "covariance_penalty": ({"name": "kl_cov"}, "0.1"),
     "log_ratio_penalty": ({}, "0.1"),
     "correction": ({"old_policy": "proximal"}, "icepop"),
     "correction_low": ({**PROXIMAL, "correction": "icepop"}, "0.9"),
     "correction_high": (PROXIMAL, "1.1"),
+    "correction_divergence": ({**PROXIMAL, "correction": "kpop"}, "0.9"),
     "kl": (KL, "k1"),
     "kl_coefficient": (KL, "0.2"),
     "reference_refresh_steps": (KL, "1"),
@@ -63,11 +70,16 @@ def _overrides(objective: dict[str, str]) -> list[str]:
     return [f"{PREFIX}{key}={value}" for key, value in objective.items()]
 
 
+def _with_parts(completion: Completion) -> Completion:
+    return replace(completion, parts={"accuracy": completion.reward, "short": float(len(completion.tokens) < 10)})
+
+
 def _weights(config: LearnerConfig, model: Path, make_groups: GroupFactory) -> torch.Tensor:
     """The parameters after three steps on stale, off-policy, ragged and partly truncated batches."""
     trainer = Trainer(config, model, seed=0)
     for step in range(3):
-        trainer.train_step(make_groups(seed=step, version=step, age=4))
+        groups = make_groups(seed=step, version=step, age=4)
+        trainer.train_step([replace(g, completions=tuple(map(_with_parts, g.completions))) for g in groups])
     return torch.cat([tensor.flatten() for _, tensor in trainer.named_tensors()])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,12 @@ class Answer:
     age: list[int]
     reward: float
     mask: list[int]  # 0: the policy did not write this token
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Parts whose sum with the weights 1 and 0.1 is the reward."""
+        accuracy = float(self.reward >= 1)
+        return {"accuracy": accuracy, "format": float(self.reward - accuracy > 0.05)}
 
     @property
     def sampled(self) -> list[int]:
@@ -80,6 +86,18 @@ def over_mean(group: list[Answer]) -> list[float]:
     if len(group) == 1 or all(r == rewards[0] for r in rewards) or mean <= 0:
         return [0.0] * len(group)
     return [r / mean - 1 for r in rewards]
+
+
+def by_part(batch: Batch, weights: dict[str, float]) -> Callable[[list[Answer]], list[float]]:
+    """Every part normalised in its group, the weighted sum normalised over the batch."""
+    sums: dict[int, list[float]] = {}
+    for group in batch:
+        parts = {k: normalised([replace(a, reward=a.parts[k]) for a in group]) for k in weights}
+        sums[id(group)] = [math.fsum(w * parts[k][i] for k, w in weights.items()) for i in range(len(group))]
+    every = [s for row in sums.values() for s in row]
+    mean = math.fsum(every) / len(every)
+    variance = math.fsum((s - mean) ** 2 for s in every) / max(1, len(every) - 1)
+    return lambda group: [(s - mean) / (math.sqrt(variance) + 1e-4) for s in sums[id(group)]]
 
 
 def bare(group: list[Answer]) -> list[float]:
@@ -182,6 +200,44 @@ def dppo_term(distance: Callable[[float, float], float], bound: float) -> TokenT
     return term
 
 
+Advantages = Callable[[list[Answer]], list[float]]
+
+
+def covariances(batch: Batch, advantages: Advantages) -> dict[tuple[int, int], float]:
+    """Cov of every token of an answer that has an advantage, by answer and position, in order."""
+    tokens = [
+        (answer, t, a)
+        for group in batch
+        for answer, a in zip(group, advantages(group), strict=True)
+        for t in answer.sampled
+        if a != 0
+    ]
+    if not tokens:
+        return {}
+    logp = math.fsum(answer.proximal[t] for answer, t, _ in tokens) / len(tokens)
+    mean = math.fsum(a for _, _, a in tokens) / len(tokens)
+    return {(id(answer), t): (answer.proximal[t] - logp) * (a - mean) for answer, t, a in tokens}
+
+
+def clip_cov(batch: Batch, advantages: Advantages, term: TokenTerm, low: float, high: float) -> TokenTerm:
+    """Every token between the bounds left out."""
+    found = covariances(batch, advantages)
+    zero = torch.tensor(0.0, dtype=torch.float64)
+    return lambda answer, t, a: zero if low <= found.get((id(answer), t), math.inf) <= high else term(answer, t, a)
+
+
+def kl_cov(batch: Batch, advantages: Advantages, share: float, beta: float) -> TokenTerm:
+    found = covariances(batch, advantages)
+    ranked = sorted(found, key=lambda token: -found[token])
+    apart = set(ranked[: max(1, int(share * len(ranked)))])
+
+    def term(answer: Answer, t: int, a: float) -> Scalar:
+        log_r = answer.logp[t] - answer.behaviour[t]
+        return torch.exp(log_r) * a - (beta * torch.abs(log_r) if (id(answer), t) in apart else 0.0)
+
+    return term
+
+
 def with_log_ratio(term: TokenTerm, tau: float) -> TokenTerm:
     return lambda answer, t, a: term(answer, t, a) - tau * (answer.logp[t] - answer.behaviour[t]) ** 2
 
@@ -195,6 +251,15 @@ def sequence_rho(answer: Answer) -> float:
     for t in answer.sampled:
         product *= rho(answer, t)
     return product
+
+
+def kpop(answer: Answer, t: int, phi: float) -> float:
+    pi, mu = math.exp(answer.proximal[t]), math.exp(answer.behaviour[t])
+    return pi / mu if binary_kl(pi, mu) <= phi and binary_kl(mu, pi) <= phi else 0.0
+
+
+def trust_region(answer: Answer, delta: float) -> float:
+    return float(all(math.log(rho(answer, t)) ** 2 / 2 <= delta for t in answer.sampled))
 
 
 def weighted(term: TokenTerm, weight: Callable[[Answer, int], float]) -> TokenTerm:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner import Completion, Group, LearnerConfig, ObjectiveConfig
+from learner.algorithms.covariance import choose_tokens
 from learner.algorithms.loss import micro_batch_loss
 from learner.algorithms.samples import minibatches, samples_of, token_quantities
 from tests.unit.learner.algorithms import oracle
@@ -77,7 +78,19 @@ CASES: dict[str, Case] = {
         {"name": "dppo", "divergence": "kl", "divergence_bound": 0.05},
         lambda b: oracle.per_token(b, oracle.normalised, oracle.dppo_term(oracle.binary_kl, 0.05)),
     ),
+    "clip_cov": Case(
+        {"name": "clip_cov", "covariance_share": 1.0, "covariance_low": 0.1, "covariance_high": 1.0},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.clip_cov(b, oracle.normalised, PPO, low=0.1, high=1.0)),
+    ),
+    "kl_cov": Case(
+        {"name": "kl_cov", "covariance_share": 0.3, "covariance_penalty": 0.5},
+        lambda b: oracle.per_token(b, oracle.normalised, oracle.kl_cov(b, oracle.normalised, share=0.3, beta=0.5)),
+    ),
     "maxrl": Case({"name": "maxrl"}, lambda b: oracle.per_token(b, oracle.over_mean, PPO)),
+    "gdpo": Case(
+        {"name": "gdpo", "part_weights": {"accuracy": 1.0, "format": 0.5}},
+        lambda b: oracle.per_sequence(b, oracle.by_part(b, {"accuracy": 1.0, "format": 0.5}), PPO),
+    ),
     "grpo log-ratio": Case(
         {"name": "grpo", "log_ratio_penalty": 0.01},
         lambda b: oracle.per_sequence(b, oracle.normalised, oracle.with_log_ratio(PPO, 0.01)),
@@ -115,6 +128,18 @@ CASES: dict[str, Case] = {
     "sequence mask": Case(
         {"name": "decoupled_ppo", "correction": "sequence_mask", "correction_high": 2.0},
         lambda b: oracle.per_token(b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: _mask(x))),
+    ),
+    "KPop": Case(
+        {"name": "decoupled_ppo", "correction": "kpop"},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, t: oracle.kpop(x, t, 0.1))
+        ),
+    ),
+    "trust region": Case(
+        {"name": "decoupled_ppo", "correction": "trust_region", "correction_divergence": 0.01},
+        lambda b: oracle.per_token(
+            b, oracle.normalised, oracle.weighted(PROXIMAL_PPO, lambda x, _: oracle.trust_region(x, 0.01))
+        ),
     ),
     "age": Case(
         {"name": "grpo", "max_token_age": 16, "age_half_life": 4.0},
@@ -170,6 +195,7 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
             logprobs=np.array(answer.behaviour),
             versions=version - np.array(answer.age),
             reward=answer.reward,
+            parts=answer.parts,
             loss_mask=None if everything else np.array(answer.mask, np.uint8),
         )
 
@@ -188,6 +214,7 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
     entropy.requires_grad_()
     for sample, answer in zip(chosen, answers, strict=True):
         sample.proximal = sample.completion.unmasked(np.array(answer.proximal))
+    choose_tokens(chosen, config, np.random.default_rng(0))
     lengths = torch.tensor([s.completion.unmasked_tokens for s in chosen])
     loss = micro_batch_loss(
         token_quantities(

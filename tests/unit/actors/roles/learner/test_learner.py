@@ -12,7 +12,7 @@ import torch
 
 from actors.config.loading import load
 from actors.errors import RecipeError
-from actors.roles.learner.learner import Learner, learner_config, merging_of, require_length
+from actors.roles.learner.learner import Learner, merging_of, require_length
 from actors.roles.learner.sampling import model_hash
 from actors.roles.learner.telling import Telling
 from actors.roles.role import RoleContext, Storage
@@ -21,12 +21,6 @@ from benchmarks.models import small_llama
 from learner.extra import META, checkpoint_name, read_extra
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
-
-
-def test_a_batch_to_inspect_is_saved_in_the_run_folder(tmp_path: Path) -> None:
-    assert learner_config(load(QUICKSTART), tmp_path).inspection_folder == str(tmp_path / "inspection")
-    chosen = load(QUICKSTART, [f"learner.inspection_folder={tmp_path}/elsewhere"])
-    assert learner_config(chosen, tmp_path).inspection_folder == f"{tmp_path}/elsewhere"
 
 
 class Stalled:
