@@ -28,6 +28,8 @@ from actors.storage.uris import reason
 MOST_BYTES = 8 << 20
 #: Alternatives of each token that are asked for: as many as OpenAI's API gives, and vLLM by default.
 TOP_LOGPROBS = 20
+#: What is quoted of a failure's own words (characters).
+_QUOTED = 200
 #: What to do about a judge for which the time of a group is too short.
 MORE = "raise preferences.judge.concurrency, verifiers.count or verifiers.deadline_seconds"
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
@@ -105,8 +107,8 @@ class Endpoint:
     def __init__(self, config: JudgeConfig) -> None:
         self._config = config
         self._key: str | None = None
-        limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
-        self._client = httpx.Client(limits=limits)
+        most = config.concurrency + 1  # who looks whether it is back waits for nobody
+        self._client = httpx.Client(limits=httpx.Limits(max_connections=most, max_keepalive_connections=most))
 
     def require_model(self) -> None:
         """Ask whether it serves the model, with the key as it now is.
@@ -149,8 +151,8 @@ class Endpoint:
         seconds = min(config.timeout_seconds, deadline - time.monotonic())
         if seconds <= 0:
             raise JudgeError(f"the judge at {config.url} was not asked in time; {MORE}")
-        choice = self._parsed(_Answer, "chat/completions", self._asked("POST", "chat/completions", seconds, body))
-        (first, *_) = choice.choices
+        answer = self._parsed(_Answer, "chat/completions", self._asked("POST", "chat/completions", seconds, body))
+        first = answer.choices[0]
         positions = first.logprobs.content if first.logprobs is not None else None
         return Judgement(first.message.content or "", first.finish_reason == "length", positions)
 
@@ -176,7 +178,8 @@ class Endpoint:
         raise self._failure(answer, path, bytes(content))
 
     def _failure(self, answer: httpx.Response, path: str, content: bytes) -> LeewayError:
-        status, said = answer.status_code, self._unlocked(_message(content))
+        status, said = answer.status_code, " ".join(self._unlocked(_message(content)).split())
+        said = said if len(said) <= _QUOTED else f"{said[: _QUOTED - 1]}…"
         text = f"{self._who(path)} answered {status}" + (f" ({said})" if said else "")
         if status in _LOCKED:
             shown = "the key that it was shown" if self._key else "requests without a key"
@@ -210,17 +213,13 @@ class Endpoint:
 
 
 def _message(content: bytes) -> str:
-    """What a failure says, as OpenAI's API and those like it put it, in one line."""
-    text = content[:1000].decode("utf-8", "replace")
+    """What a failure says, as OpenAI's API and those like it put it."""
     try:
         found = json.loads(content)
     except ValueError:
-        found = None
-    if isinstance(found, dict):
-        inner = found.get("error", found)
-        text = str(inner.get("message") or inner.get("detail") or inner) if isinstance(inner, dict) else str(inner)
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:199]}…"
+        return content.decode("utf-8", "replace")
+    inner = found.get("error", found) if isinstance(found, dict) else found
+    return str(inner.get("message") or inner.get("detail") or inner) if isinstance(inner, dict) else str(inner)
 
 
 def _pause(retry_after: str) -> float:

@@ -45,6 +45,13 @@ def test_it_says_what_was_done_and_on_what() -> None:
     assert str(Path.cwd()) not in text
 
 
+def test_it_says_who_judged() -> None:
+    judge = "preferences.judge={url: 'http://judge', model: a|b, criteria: {brevity: '{answer}'}}"
+    assert "- what a\\|b judges by brevity beside the rules" in made("smollm2-arithmetic", judge)
+    pairs = made("smollm2-arithmetic", "preferences.pairs=pairs.jsonl")
+    assert "- a learned reward from preference pairs beside the rules" in pairs
+
+
 def test_the_table_has_what_was_measured_and_no_column_without_a_value() -> None:
     text = made()
     assert "| before | 64 | 4 | 25.0% | – |" in text

@@ -336,6 +336,10 @@ def test_the_key_is_shown_to_the_endpoint_and_to_nobody_else(
             scorer(TASK, ["x"], 0.2)
         said.append(str(caught.value))
     assert all("*** is out of credit" in text for text in said)
+    stub.script = lambda _: PlainTextResponse("x" * 190 + KEY, 400)
+    with pytest.raises(JudgeRefusalError) as refused:
+        scorer(TASK, ["x"], 20)
+    assert KEY[:5] not in str(refused.value), "nor the beginning of it, where words are cut short"
     stub.key = "renewed"
     with pytest.raises(LeewayError) as caught:
         scorer(TASK, ["x"], 20)
