@@ -1,19 +1,29 @@
 """A stub of an OpenAI-compatible endpoint: a real HTTP server whose judgements a test writes."""
 
 import asyncio
+import json
 import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from actors.config.loading import load
+from actors.config.recipe import Recipe
 from actors.deadline import until
+from actors.roles.verifier.judge import JudgeScorer
+from actors.tasks import Task
 
 MODEL = "judge-1"
+QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
+KEY = "sk-not-to-be-seen-anywhere"
+GROUP = {"purpose": "train", "group_id": 1, "verifier": "exact", "messages": [["user", "?"]], "texts": ["2"]}
+TASK = Task("", (("user", "What is 1 + 1?"),), "exact", {})
 #: What the stub does with a request: words of the judge, a whole choice, or an HTTP response.
 Script = Callable[[str], str | dict[str, Any] | Response]
 
@@ -88,3 +98,33 @@ class StubJudge:
         if self.key is None or shown == f"Bearer {self.key}":
             return None
         return JSONResponse({"error": {"message": f"Incorrect API key provided: {shown}"}}, 401)
+
+
+def recipe_of(url: str, *overrides: str, **judge: Any) -> Recipe:
+    given = {"url": url, "model": MODEL, "timeout_seconds": 5.0, **judge}
+    return load(
+        QUICKSTART,
+        [f"preferences.judge={json.dumps(given)}", "rewards.format=none",
+         "rewards.weights.format=0", "verifiers.deadline_seconds=20", *overrides],
+    )  # fmt: skip
+
+
+def by_length(prompt: str) -> str:
+    """A judge for which longer is better."""
+    parts = quoted(prompt)
+    return f"It is as long as it is.\nScore: {min(9, len(parts.get('answer', parts.get('response', ''))))}"
+
+
+def ready(recipe: Recipe) -> JudgeScorer:
+    scorer = JudgeScorer(recipe)
+    scorer.wait_ready(lambda: False)
+    return scorer
+
+
+def scores(recipe: Recipe, *texts: str, seconds: float = 20.0) -> list[dict[str, float]]:
+    return ready(recipe)(TASK, texts, seconds)
+
+
+def failing_once(answer: Response | str) -> Script:
+    left = [answer]
+    return lambda prompt: left.pop() if left else by_length(prompt)
