@@ -12,11 +12,13 @@ quickstart: setup
 monitoring: setup
 	@deploy/monitoring/beside.sh
 
+# Whole runs want the machine for themselves; all else runs in two workers.
 test: setup
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist worksteal -m "not e2e"
+	@.venv/bin/python -m pytest -m e2e tests/e2e
 
 test-unit: setup
-	@.venv/bin/python -m pytest tests/unit
+	@.venv/bin/python -m pytest -n 2 --dist worksteal tests/unit
 
 lint: setup
 	@.venv/bin/ruff check .

@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 #: Longest pause between two attempts (s).
 MAX_PAUSE_SECONDS = 30.0
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 
 def until(condition: Callable[[], bool], seconds: float, interval: float = 0.02) -> bool:
@@ -22,8 +23,24 @@ def until(condition: Callable[[], bool], seconds: float, interval: float = 0.02)
     return True
 
 
-def persistently(action: Callable[[], T], again: type[Exception], seconds: float, pause: float = 1.0) -> T:
+def persistently(
+    action: Callable[[], T],
+    again: type[E],
+    seconds: float,
+    pause: float = 1.0,
+    *,
+    asked: Callable[[E], float] = lambda _: 0.0,
+    warn: Callable[..., None] = log.warning,
+) -> T:
     """What an action returns, tried again where it raises `again`: after `pause` seconds, then twice as long each time.
+
+    Args:
+        action: what is tried.
+        again: what may go well another time.
+        seconds: when no attempt is begun any more (s).
+        pause: before the second attempt (s).
+        asked: how long a failure asks to wait, at least (s).
+        warn: told of each failure, as a logger is.
 
     Raises:
         Exception: what it raised last, where the next attempt would begin after `seconds`.
@@ -33,8 +50,9 @@ def persistently(action: Callable[[], T], again: type[Exception], seconds: float
         try:
             return action()
         except again as error:
-            if time.monotonic() + pause > deadline:
+            wait = max(pause, asked(error))
+            if time.monotonic() + wait > deadline:
                 raise
-            log.warning("%s; tried again in %g s", error, pause)
-        time.sleep(pause)
+            warn("%s; tried again in %g s", error, wait)
+        time.sleep(wait)
         pause = min(2 * pause, MAX_PAUSE_SECONDS)

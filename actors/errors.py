@@ -7,6 +7,9 @@
     ├── EngineError
     ├── JournalBlockedError
     ├── StorageError
+    ├── JudgeError
+    │   └── NoScoreError
+    ├── JudgeRefusalError
     └── RunError
         ├── GaveUpError
         └── JournalError
@@ -71,6 +74,26 @@ class JournalBlockedError(LeewayError):
 
 class StorageError(LeewayError):
     """What a URI names cannot be read or written now; it may go well later."""
+
+
+class JudgeError(LeewayError):
+    """A judge does not answer, or answers that it is busy or broken; it may go well later.
+
+    Attributes:
+        pause: how long it asks to be left alone (s).
+    """
+
+    def __init__(self, text: str, pause: float = 0.0) -> None:
+        super().__init__(text)
+        self.pause = pause
+
+
+class NoScoreError(JudgeError):
+    """What a judge wrote holds no score."""
+
+
+class JudgeRefusalError(LeewayError):
+    """A judge refuses one request, such as one that is longer than it reads, and would refuse it again."""
 
 
 class JournalError(RunError):

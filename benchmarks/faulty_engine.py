@@ -98,7 +98,7 @@ class Child:
             max_model_len=128, max_num_seqs=8, engine_args={"worker_extension_cls": "benchmarks.digest.Digest"}
         )
         tokenizer = load_tokenizer(self._model)
-        engine = VllmEngine(GeneratorsConfig(dtype="float32", vllm=vllm), self._model, tokenizer, "gloo", seed=1)
+        engine = VllmEngine(GeneratorsConfig(dtype="float32", vllm=vllm), self._model, tokenizer, seed=1)
         engine._ends = []  # so that every completion has as many tokens as it is asked for
         await engine.start()
         self._send("up")

@@ -66,7 +66,7 @@ async def _sample(name: str, folder: Path, dtype: str) -> list[Group]:
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     vllm = VllmConfig(max_model_len=128, max_num_seqs=64)
-    engine = VllmEngine(GeneratorsConfig(dtype=dtype, vllm=vllm), folder, tokenizer, "gloo", seed=0)
+    engine = VllmEngine(GeneratorsConfig(dtype=dtype, vllm=vllm), folder, tokenizer, seed=0)
     await engine.start()
     try:
         prompts = [

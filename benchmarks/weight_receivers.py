@@ -14,6 +14,7 @@ from actors.engines.transformers import TransformersEngine
 from actors.transport.address import host_port, own_address
 from actors.transport.store import reach_store
 from actors.weights import gloo
+from actors.weights.group import GroupRank
 from actors.weights.subscriber import Subscriber
 
 STARTUP_SECONDS = 300.0
@@ -54,7 +55,7 @@ class _NoTokenizer:
 def _take_bare(host: str, port: int, rank: int, world: int, sizes: list[int], deadline: float) -> None:
     memory = torch.zeros(max(sizes), dtype=torch.uint8)
     store = reach_store(host_port(host, port), world, deadline)
-    group = gloo.join(store, own_address(host), rank, world, deadline)
+    group = gloo.join(GroupRank(store, rank, world, own_address(host), torch.device("cpu"), deadline))
     for size in (1, *sizes):
         group.broadcast(memory[:size], 0).wait()
 

@@ -25,6 +25,7 @@ from actors.transport.store import serve_store
 from actors.weights import gloo
 from actors.weights.background import in_background
 from actors.weights.buckets import Parameter, buckets, size_of
+from actors.weights.group import GroupRank
 from actors.weights.publisher import Publisher
 from benchmarks.models import small_llama
 from benchmarks.terminal import console, say
@@ -129,9 +130,8 @@ class Learner:
         for rank, receiver in enumerate(self._receivers, 1):
             receiver.pipe.send(("bare", *split(address), rank, world, sizes, DEADLINE_SECONDS))
         memory = torch.zeros(max(sizes), dtype=torch.uint8)
-        group = in_background(
-            lambda: gloo.join(store, self._node.advertise, 0, world, DEADLINE_SECONDS), "bare-rendezvous"
-        ).result(DEADLINE_SECONDS)
+        first = GroupRank(store, 0, world, self._node.advertise, torch.device("cpu"), DEADLINE_SECONDS)
+        group = in_background(lambda: gloo.join(first), "bare-rendezvous").result(DEADLINE_SECONDS)
         group.broadcast(memory[:1], 0).wait()  # everyone is ready
         start = time.perf_counter()
         for size in sizes:

@@ -158,6 +158,12 @@ def test_no_module_is_longer_than_400_lines() -> None:
     assert long == {}
 
 
+def test_tests_that_want_the_machine_for_themselves_are_where_they_are_looked_for() -> None:
+    mark = "pytest.mark." + "e2e"
+    found = {path.parent.name for path in (ROOT / "tests").rglob("*.py") if mark in path.read_text()}
+    assert found == {"e2e"}, "`make test` runs those of tests/e2e alone"
+
+
 def test_a_class_name_means_one_thing() -> None:
     places: dict[str, list[str]] = {}
     for name, path in MODULES.items():

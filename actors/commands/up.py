@@ -60,7 +60,7 @@ def up(
 
     tree = load(recipe, overrides or ())
     _require({"learner": tree.learner.ranks, "replay": tree.replay.shards}, role, join, rank)
-    if role == "verifier" and tree.preferences is not None and tree.preferences.reward_model is None:
+    if role == "verifier" and tree.preferences is not None and tree.preferences.pairs is not None:
         raise RecipeError(
             "preferences: a verifier that joins does not see the run's folder; name a trained model in "
             "preferences.reward_model"

@@ -14,10 +14,11 @@ from typing import Any
 
 import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
 from actors.config.base import Location
+from actors.config.judge import api_key
 from actors.config.model import FolderModel, TinyModel
 from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, Gsm8kSource, JsonlSource
-from actors.errors import LeewayError
+from actors.errors import LeewayError, RecipeError
 from actors.storage.inputs import below, local
 from sandbox import language
 from sandbox.errors import SandboxError, UnknownVerifierError
@@ -31,7 +32,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers, _judge]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
@@ -130,6 +131,17 @@ def _cold_start(recipe: Recipe) -> Iterator[str]:
 def _pairs(recipe: Recipe) -> Iterator[str]:
     if recipe.preferences is not None and recipe.preferences.pairs is not None:
         yield from _unreadable("preferences.pairs", recipe.preferences.pairs)
+
+
+def _judge(recipe: Recipe) -> Iterator[str]:
+    """The key is the verifiers': in a cluster, and where they join, it is on other machines."""
+    judge = recipe.preferences.judge if recipe.preferences is not None else None
+    if judge is None or not recipe.verifiers.count or recipe.ray.address is not None:
+        return
+    try:
+        api_key(judge)
+    except RecipeError as error:
+        yield str(error)
 
 
 def _unreadable(key: str, location: Location) -> Iterator[str]:

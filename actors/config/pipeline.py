@@ -214,7 +214,7 @@ def _resolved(
         trained = before[stage.reward_model].recipe.preferences
         if trained is None or trained.pairs is None:
             raise RecipeError(f"{origin}: reward_model: {stage.reward_model} trains none; name a stage with pairs")
-        scored = {**(tree.get("preferences") or {}), "pairs": None}
+        scored = {"reads": trained.reads, **(tree.get("preferences") or {}), "pairs": None}
         tree["preferences"] = {**scored, "reward_model": str(before[stage.reward_model].folder / REWARD_MODEL)}
     recipe = absolute(parse(tree, origin, _of_stage(changed, number - 1)), config.base or Path.cwd())
     files = tuple((config.base or Path.cwd()) / path for path in data)

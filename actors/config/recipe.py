@@ -41,7 +41,7 @@ class Recipe(Section):
     observables: ObservablesConfig = Field(
         default_factory=ObservablesConfig, description="what is counted in completions beside their rewards"
     )
-    preferences: PreferencesConfig | None = Field(None, description="a learned part of the reward, beside the rules")
+    preferences: PreferencesConfig | None = Field(None, description="what no rule decides, as a part of the reward")
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     sample: SampleConfig | None = Field(
         None,
@@ -87,17 +87,18 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
+        judge = self.preferences.judge if self.preferences is not None else None
+        if judge is not None and judge.timeout_seconds >= self.verifiers.deadline_seconds:
+            raise ValueError(
+                f"preferences.judge.timeout_seconds is {judge.timeout_seconds:g}, and a group has "
+                f"verifiers.deadline_seconds, {self.verifiers.deadline_seconds:g}, in all; raise that, or lower this"
+            )
         if self.network.ports.replay + self.replay.shards > 65536:
             raise ValueError("network.ports.replay must leave room below 65536 for replay.shards ports")
         if self.weights.backend == "nccl" and not (self.generators.gpus and self.learner.gpus):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
-        if self.weights.backend == "nccl" and self.learner.sends_adapters:
-            raise ValueError(
-                "weights.backend: nccl is vLLM's own engine, which loads what comes as merged weights; with "
-                "learner.lora.broadcast: adapters use gloo, or else merged"
-            )
         return self
 
     @model_validator(mode="after")

@@ -198,9 +198,7 @@ class VerifiersConfig(Section):
 class WeightsConfig(Section):
     """How the learner's weights reach the generators."""
 
-    backend: Literal["gloo", "nccl"] = Field(
-        "gloo", description="nccl: vLLM's own engine, on GPUs; gloo: ours, on CPUs"
-    )
+    backend: Literal["gloo", "nccl"] = Field("gloo", description="what carries them: gloo, or nccl between GPUs")
     bucket_bytes: int = Field(
         64 * 2**20, ge=2**10, description="parameters are packed into buckets of this size (bytes)"
     )
@@ -209,6 +207,11 @@ class WeightsConfig(Section):
         gt=0,
         description="a generator that has not taken an update by then is evicted until it registers anew, and one that "
         "hears nothing for so long in the middle of an update gives it up (s)",
+    )
+    delta: bool = Field(
+        False,
+        description="send what has changed since the update before, wherever all have taken that one; learner and "
+        "generators keep a copy of it in host memory",
     )
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from actors.config.base import Location, Section
+from actors.config.judge import JudgeConfig
 from learner.config import SftConfig
 
 
@@ -38,7 +39,7 @@ class ColdStartConfig(Section):
 
 
 class PreferencesConfig(Section):
-    """A scalar reward model (Bradley-Terry) beside the rules, as in the last stage of DeepSeek-R1."""
+    """What no rule decides, as in the last stage of DeepSeek-R1: a scalar reward model (Bradley-Terry), or a judge."""
 
     pairs: Location | None = Field(
         None,
@@ -49,6 +50,14 @@ class PreferencesConfig(Section):
         None,
         description="instead of pairs: folder, or URI, of a trained reward model, a Hugging Face sequence classifier "
         "with one label and its tokenizer, such as the `reward-model` of another run",
+    )
+    judge: JudgeConfig | None = Field(
+        None, description="instead of both: a language model behind an OpenAI-compatible endpoint"
+    )
+    reads: Literal["response", "answer"] = Field(
+        "response",
+        description="what a reward model sees of a completion, in its pairs as in what it scores. response: all of it, "
+        "as harmlessness needs; answer: what follows its thoughts, as helpfulness does",
     )
     base: Location | None = Field(
         None,
@@ -74,25 +83,35 @@ class PreferencesConfig(Section):
         3.0,
         gt=0,
         description="a score counts as far as it is from the mean score of its group, and at most so much (nats: the "
-        "logarithm of the odds of being preferred); two answers thus differ by 2 x weight x clip at most",
+        "logarithm of the odds of being preferred; of a judge: points, summed over its criteria); two answers thus "
+        "differ by 2 x weight x clip at most",
     )
     threads: int = Field(1, ge=1, description="CPU threads of the reward model in one verifier")
     wait_seconds: float = Field(
-        3600.0, gt=0, description="longest wait of a verifier for the reward model to be trained (s)"
+        3600.0,
+        gt=0,
+        description="longest wait of a verifier for the reward model to be trained, or for a judge that does not "
+        "answer (s)",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> "PreferencesConfig":
-        if (self.pairs is None) == (self.reward_model is None):
-            raise ValueError("preferences need either pairs, to train a reward model, or reward_model, a trained one")
+        given = [name for name in ("pairs", "reward_model", "judge") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "preferences need either pairs, to train a reward model, or reward_model, a trained one, or judge"
+            )
+        read = ("reads", "threads")
+        used = {"pairs": ("base", "held_out", "supervised", *read), "reward_model": read, "judge": ()}
         fields = type(self).model_fields
         idle = [
             name
-            for name in ("base", "held_out", "supervised")
-            if getattr(self, name) != fields[name].get_default(call_default_factory=True, validated_data={})
+            for name in used["pairs"]
+            if name not in used[given[0]]
+            and getattr(self, name) != fields[name].get_default(call_default_factory=True, validated_data={})
         ]
-        if self.reward_model is not None and idle:
-            raise ValueError(f"reward_model is trained already, so {' and '.join(idle)} would be ignored; leave out")
+        if idle:
+            raise ValueError(f"{given[0]} needs no training, so {' and '.join(idle)} would be ignored; leave out")
         return self
 
 

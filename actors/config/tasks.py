@@ -101,6 +101,21 @@ class Shot(Section):
     response: str = Field(description="what the assistant answers")
 
 
+class CurriculumConfig(Section):
+    """How often a training task comes again, by how often it was solved."""
+
+    floor: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="a task that is solved always, or never, is drawn at this share of its turns at least; 1: no task "
+        "is ever passed over",
+    )
+    half_life: float = Field(
+        2.0, gt=0, description="verified groups of a task after which one counts half in its solve rate"
+    )
+
+
 class TasksConfig(Section):
     """The training and the held-out tasks of a run."""
 
@@ -123,6 +138,10 @@ class TasksConfig(Section):
         default_factory=list, description="worked examples before every prompt (chat template only)"
     )
     max_prompt_tokens: int = Field(1024, ge=1, description="longer prompts are dropped as overlong (tokens)")
+
+    curriculum: CurriculumConfig | None = Field(
+        None, description="tasks that are solved always or never come again less often; default: all come equally often"
+    )
 
     @model_validator(mode="after")
     def _only_a_chat_has_system_and_shots(self) -> "TasksConfig":

@@ -8,11 +8,13 @@ import sys
 import time
 
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.errors import RunError
 from actors.transport.address import Node, split
 from actors.transport.store import reach_store, serve_store
-from actors.weights.gloo import BroadcastGroup, join
+from actors.weights.gloo import join
+from actors.weights.group import BroadcastGroup, GroupRank
 
 #: Of one broadcast (bytes), as a large bucket of weights; how many are timed; the longest wait for the other side (s).
 MESSAGE_BYTES, TIMES, SECONDS = 64 * 2**20, 5, 60.0
@@ -28,7 +30,7 @@ def measured(node: Node) -> float:
     command = [sys.executable, "-m", __name__, address, split(address)[0]]
     other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        group = join(store, split(address)[0], 0, 2, SECONDS)
+        group = _joined(store, split(address)[0], 0)
         broadcasts(group, 1)
         began = time.monotonic()
         broadcasts(group, TIMES)
@@ -47,5 +49,9 @@ def broadcasts(group: BroadcastGroup, times: int) -> None:
         group.broadcast(message, 0).wait()
 
 
+def _joined(store: TCPStore, address: str, number: int) -> BroadcastGroup:
+    return join(GroupRank(store, number, 2, address, torch.device("cpu"), SECONDS))
+
+
 if __name__ == "__main__":
-    broadcasts(join(reach_store(sys.argv[1], 2, SECONDS), sys.argv[2], 1, 2, SECONDS), 1 + TIMES)
+    broadcasts(_joined(reach_store(sys.argv[1], 2, SECONDS), sys.argv[2], 1), 1 + TIMES)

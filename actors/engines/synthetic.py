@@ -15,13 +15,13 @@ from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.distributions import draw_length, task_pass_rate
 from actors.engines.protocol import Job, SampledCompletion
 from actors.replay.progress import End, Partial, Spans
-from actors.weights.receiver import GlooReceiver
+from actors.weights.receiver import StagedReceiver
 
 #: Updates that are remembered: no completion is spread over more versions than these, and one.
 VERSIONS_KEPT = 64
 
 
-class SyntheticEngine(GlooReceiver):
+class SyntheticEngine(StagedReceiver):
     """Draws a length, waits as long as a model would take for it, and answers sums rightly at the task's pass rate.
 
     Attributes:

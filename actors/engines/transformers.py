@@ -21,7 +21,7 @@ from actors.engines.tokens import end_tokens
 from actors.errors import EngineError
 from actors.observability import metrics
 from actors.replay.progress import End, Partial
-from actors.weights.receiver import GlooReceiver
+from actors.weights.receiver import StagedReceiver
 from learner.model.loading import LOADING
 from learner.model.merging import merged_weights
 
@@ -180,7 +180,7 @@ def _swap_in(parameter: torch.Tensor, tensor: torch.Tensor) -> None:
     parameter.data = tensor.to(parameter.device, parameter.dtype)
 
 
-class TransformersEngine(GlooReceiver):
+class TransformersEngine(StagedReceiver):
     """Answers all waiting requests of a kind in one batch, then the next. Weights are swapped between two batches."""
 
     def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:

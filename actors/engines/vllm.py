@@ -53,11 +53,10 @@ def _require_extension(name: str) -> None:
 class VllmEngine:
     """One `AsyncLLM`. `workers` is its number of tensor-parallel workers, each a rank of the broadcast group."""
 
-    def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, backend: str, seed: int) -> None:
+    def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
         self._config, self._model, self._tokenizer = config, model, tokenizer
-        self._backend, self._seed = backend, seed
+        self._seed = seed
         self._numbers = itertools.count()
-        self._paused_since: float | None = None
         self._swapping: asyncio.Task[float] | None = None
         self._ends = end_tokens(model, tokenizer)
         self.workers = config.vllm.tensor_parallel_size
@@ -87,7 +86,7 @@ class VllmEngine:
             "generation_config": "vllm",  # not what the model folder says of sampling
             "disable_log_stats": False,  # vLLM's own metrics, which /metrics shows beside ours
             "served_model_name": self._model.name,  # as their label; else it is the whole path
-            "weight_transfer_config": WeightTransferConfig(backend=plugin.ENGINES[self._backend][0]),
+            "weight_transfer_config": WeightTransferConfig(backend=plugin.ENGINE[0]),
             "worker_extension_cls": plugin.WORKER_EXTENSION,
         }
         if cpu:
@@ -156,9 +155,6 @@ class VllmEngine:
         await self._asked("join", self._engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info=info)))
 
     async def start_update(self) -> None:
-        # Our Gloo engine receives beside generation; vLLM's own engines write into the live parameters.
-        if self._backend != "gloo":
-            await self._pause()
         await self._asked("start", self._engine.start_weight_update())
 
     async def receive_update(self, info: dict[str, Any]) -> None:
@@ -190,27 +186,28 @@ class VllmEngine:
         Raises:
             EngineError: it has failed.
         """
-        if self._paused_since is None:
-            await self._pause()
+        began = time.monotonic()
+        await self._engine.pause_generation(mode="keep", clear_cache=self._config.vllm.prefix_cache == "per_version")
         try:
             await self._engine.finish_weight_update(weight_version=str(version))
         except Exception as error:
             raise EngineError(f"version {version} was not swapped in, or half of it: {error}") from error
         self.version = version
-        return await self._resume()
+        await self._engine.resume_generation()
+        pause = time.monotonic() - began
+        metrics.SYNC_PAUSE.observe(pause)
+        return pause
 
     async def abort_update(self) -> None:
         """End whatever is open, a swap excepted that has begun, and generate on.
 
         Raises:
-            EngineError: weights were overwritten already.
+            EngineError: a worker could not, or the swap has failed.
         """
         if self._swapping is not None:
             await asyncio.shield(self._swapping)
         if broken := [state for state in await self._workers("abort_weight_update") if state]:
             raise EngineError(f"an update could not be given up: {broken[0]}")
-        if self._paused_since is not None:
-            await self._resume()
 
     async def _asked(self, what: str, call: Awaitable[None]) -> None:
         """A call of vLLM's that may fail; of several workers, vLLM would then take one's answer for another call's."""
@@ -225,18 +222,6 @@ class VllmEngine:
         """What each worker's `WeightUpdateExtension` answers."""
         answers: list[Any] = await self._engine.collective_rpc(method)
         return answers
-
-    async def _pause(self) -> None:
-        self._paused_since = time.monotonic()
-        clear = self._config.vllm.prefix_cache == "per_version"
-        await self._engine.pause_generation(mode="keep", clear_cache=clear)
-
-    async def _resume(self) -> float:
-        await self._engine.resume_generation()
-        assert self._paused_since is not None
-        pause, self._paused_since = time.monotonic() - self._paused_since, None
-        metrics.SYNC_PAUSE.observe(pause)
-        return pause
 
     async def close(self) -> None:
         """Take the engine down; one that is stuck is left to the end of the process."""

@@ -8,6 +8,7 @@ from typing import Any
 from actors.config import yaml_core
 from actors.config.model import FolderModel, SmolLm2Model
 from actors.config.recipe import Recipe
+from actors.config.stages import PreferencesConfig
 from actors.events import EvaluationDone
 from actors.export.redaction import redacted
 from actors.report.text import visible
@@ -103,11 +104,17 @@ def _what_was_done(found: Provenance) -> str:
         f"rate {recipe.learner.optimizer.learning_rate:g}, completions at most {recipe.replay.max_staleness} versions "
         "old",
         f"- rewards: {', '.join(f'{part} x {weight:g}' for part, weight in _weights(recipe).items()) or 'none'}",
-        *(["- a learned reward from preference pairs beside the rules"] if recipe.preferences else []),
+        *([f"- {_preferences(recipe.preferences)} beside the rules"] if recipe.preferences else []),
     ]
     if not found.finished:
         lines += ["", f"**This is a checkpoint of step {found.step} of {recipe.steps}, not the end of the run.**"]
     return "\n".join(lines)
+
+
+def _preferences(config: PreferencesConfig) -> str:
+    if config.judge is None:
+        return "a learned reward from preference pairs"
+    return f"what {_cell(config.judge.model)} judges by {', '.join(config.judge.criteria)}"
 
 
 def _weights(recipe: Recipe) -> dict[str, float]:

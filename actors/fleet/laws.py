@@ -1,7 +1,8 @@
 """What must hold after any history of faults, from what learner and replay have left behind. Pure.
 
 conservation   every group that was issued is in one state, committed or dropped with a reason
-tasks          every task number below the cursor was trained, is pending once, or was dropped for good with a reason
+tasks          every task number below the cursor was trained, is pending once, was dropped for good with a reason, or
+               was passed over by the curriculum
 once           no group is twice in the committed history
 staleness      no trained token was older than the bound
 batches        a version that was trained again, after the learner was replaced, was trained on the same batch
@@ -104,11 +105,12 @@ def _tasks_of(snapshot: Mapping[str, Any], number: int, shards: int) -> Iterator
         yield f"tasks: {strange} are pending in shard {number} of {shards}, which they are not of"
     if beyond := [task for task in pending if task // shards >= cursor]:
         yield f"tasks: {beyond} are pending, and the cursor is at {cursor}"
-    found = snapshot["committed"] + len(pending) + sum(gone.values())
+    passed = sum(snapshot["passed_over"].values())
+    found = snapshot["committed"] + len(pending) + sum(gone.values()) + passed
     if found != cursor:
         yield (
             f"tasks: {cursor} were begun, and {found} are accounted for: {snapshot['committed']} trained, "
-            f"{len(pending)} pending, dropped {gone}"
+            f"{len(pending)} pending, dropped {gone}, {passed} passed over"
         )
 
 

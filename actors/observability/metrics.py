@@ -134,6 +134,18 @@ DIFFICULTY = Counter(
     ["right"],
     registry=REPLAY,
 )
+PASSED_OVER = Counter(
+    "leeway_tasks_passed_over",
+    "Turns of training tasks that the curriculum left out, by how often they were solved",
+    ["right"],
+    registry=REPLAY,
+)
+FOLLOWED = Gauge(
+    "leeway_tasks_by_difficulty",
+    "Training tasks that the curriculum follows, by how often they were solved",
+    ["right"],
+    registry=REPLAY,
+)
 HELD_OUT = Gauge(
     "leeway_held_out_accuracy", "pass@1 on the held-out tasks, latest evaluation; NaN before the first", registry=REPLAY
 )
@@ -284,6 +296,8 @@ def begin(role: str | None) -> None:
             HELD_OUT.set(math.nan)
             for band in BANDS:
                 DIFFICULTY.labels(band)
+                PASSED_OVER.labels(band)
+                FOLLOWED.labels(band)
         case "verifier":
             for status in Status:
                 VERDICTS.labels(status)

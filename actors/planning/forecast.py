@@ -212,6 +212,6 @@ def places(recipe: Recipe, a: ModelShape, hardware: Hardware) -> Sequence[Footpr
         found.append(Footprint("learner, other ranks", other, hardware.memory))
         found.append(Footprint("learner, loading", {"weights": loading(a)}, hardware.memory))
     if recipe.generators.engine != "synthetic":
-        device = generator_device(a, recipe.generators, recipe.weights, hardware.memory)
+        device = generator_device(a, recipe.generators, hardware.memory)
         found.append(Footprint("generator", device, hardware.memory))
     return found

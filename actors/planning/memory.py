@@ -8,7 +8,7 @@ by FSDP2; what a pass keeps is counted tensor by tensor, as Korthikanti et al. 2
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.config.roles import GeneratorsConfig, WeightsConfig
+from actors.config.roles import GeneratorsConfig
 from actors.planning.architectures import ModelShape
 from learner.config import LearnerConfig
 
@@ -126,19 +126,17 @@ def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
     return float(rows + narrow * a.embedding + gradient)
 
 
-def generator_device(
-    a: ModelShape, generators: GeneratorsConfig, weights: WeightsConfig, memory: float
-) -> dict[str, float]:
-    """What one device of a generator holds; the cache gets what the rest leaves of its share of `memory` (bytes)."""
-    split = generators.vllm.tensor_parallel_size
-    own = a.parameters * BYTES[generators.dtype] / split
-    # Gloo receives a whole update beside the weights; vLLM's NCCL engine writes into them, a bucket at a time
-    staging = own if weights.backend == "gloo" else min(float(weights.bucket_bytes), own)
+def generator_device(a: ModelShape, generators: GeneratorsConfig, memory: float) -> dict[str, float]:
+    """What one device of a generator holds; the cache gets what the rest leaves of its share of `memory` (bytes).
+
+    An update is received into host memory. What passes through a GPU on its way is within the overhead.
+    """
+    own = a.parameters * BYTES[generators.dtype] / generators.vllm.tensor_parallel_size
     if not generators.gpus:
         cache = generators.vllm.kv_cache_gib * 2.0**30
-        return {"weights": own, "staging": staging, "overhead": 0.0, "key-value cache": cache}
-    cache = memory * generators.vllm.gpu_memory_utilization - own - ENGINE_OVERHEAD - staging
-    return {"weights": own, "staging": staging, "overhead": ENGINE_OVERHEAD, "key-value cache": max(0.0, cache)}
+        return {"weights": own, "staging": own, "overhead": 0.0, "key-value cache": cache}
+    cache = memory * generators.vllm.gpu_memory_utilization - own - ENGINE_OVERHEAD
+    return {"weights": own, "staging": 0.0, "overhead": ENGINE_OVERHEAD, "key-value cache": max(0.0, cache)}
 
 
 def cache_tokens(a: ModelShape, generators: GeneratorsConfig, cache: float) -> int:

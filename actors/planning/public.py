@@ -79,6 +79,7 @@ class Hardware:
         flops: dense bfloat16 (FLOP/s).
         memory: of the device (bytes).
         bandwidth: of that memory (bytes/s).
+        host: of its link to the host's memory, one way (bytes/s).
         network: of the link by which the learner's first rank sends weights (bytes/s).
         step_seconds: least time of one engine step whatever is in it: launches, sampling, reductions (s).
         source: of these figures.
@@ -87,6 +88,7 @@ class Hardware:
     flops: float
     memory: float
     bandwidth: float
+    host: float
     network: float
     step_seconds: float
     source: str
@@ -95,8 +97,8 @@ class Hardware:
 _NIC = "one 400 Gbit/s adapter a device is assumed"
 #: By name. `cpu` is one core of a server with AMX, as the checks of this repository have had them.
 HARDWARE: Mapping[str, Hardware] = {
-    "a100": Hardware(312e12, 80e9, 2.039e12, 25e9, 5e-3, "NVIDIA's data sheet of A100 80 GB SXM; 200 Gbit/s assumed"),
-    "h100": Hardware(989e12, 80e9, 3.35e12, 50e9, 5e-3, f"NVIDIA's data sheet of H100 SXM; {_NIC}"),
-    "h200": Hardware(989e12, 141e9, 4.8e12, 50e9, 5e-3, f"NVIDIA's data sheet of H200 SXM; {_NIC}"),
-    "cpu": Hardware(0.2e12, 8e9, 10e9, 1e9, 1e-3, "an assumption for one core; measure with --from"),
+    "a100": Hardware(312e12, 80e9, 2.039e12, 32e9, 25e9, 5e-3, "NVIDIA's data sheet of A100 SXM 80 GB; 200 Gbit/s"),
+    "h100": Hardware(989e12, 80e9, 3.35e12, 64e9, 50e9, 5e-3, f"NVIDIA's data sheet of H100 SXM; {_NIC}"),
+    "h200": Hardware(989e12, 141e9, 4.8e12, 64e9, 50e9, 5e-3, f"NVIDIA's data sheet of H200 SXM; {_NIC}"),
+    "cpu": Hardware(0.2e12, 8e9, 10e9, 10e9, 1e9, 1e-3, "an assumption for one core; measure with --from"),
 }

@@ -162,7 +162,7 @@ def _with_engine(found: Rates, recipe: Recipe, a: ModelShape, assumed: Assumptio
     drawn = [found.length(source) for _ in range(DRAWN)]
     # a sequence is met in proportion to its length, and half-way through it in the mean
     context = prompt_tokens(recipe) + sum(length**2 for length in drawn) / sum(drawn) / 2
-    cache = generator_device(a, generators, recipe.weights, hardware.memory)["key-value cache"]
+    cache = generator_device(a, generators, hardware.memory)["key-value cache"]
     room = int(cache_tokens(a, generators, cache) / context)
     sequences = min(generators.vllm.max_num_seqs, room, generators.groups_in_flight * recipe.replay.group_size)
     if sequences < 1:
@@ -190,14 +190,12 @@ def _with_updates(found: Rates, recipe: Recipe, a: ModelShape, name: str) -> Rat
     measured = bandwidth(recipe.output)
     speed = measured.bytes_per_second if measured else hardware.network
     seconds = count / speed
-    swap = count / recipe.generators.vllm.tensor_parallel_size / hardware.bandwidth
     said = f"weights: one broadcast at {speed / 1e9:.3g} GB/s, " + (
         f"measured by {measured.measured}" if measured else f"as {hardware.source} says"
     )
     return replace(
         found,
         transfer_seconds=seconds,
-        # vLLM's NCCL engine writes into live weights; Gloo's swaps what it has received beside them
-        pause_seconds=seconds if recipe.weights.backend == "nccl" else swap,
+        pause_seconds=count / recipe.generators.vllm.tensor_parallel_size / hardware.host,
         origin=(*found.origin, said),
     )

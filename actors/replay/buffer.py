@@ -174,7 +174,8 @@ class Buffer:
         if len(tasks) < request.capacity:
             # The generator may have taken an update while its long poll waited.
             held = max(request.version, version)
-            for entry in self.ledger.lease(request.worker, held, request.capacity - len(tasks), now):
+            capacity = request.capacity - len(tasks)
+            for entry in self.state.lease_training(request.worker, held, capacity, now, self._key):
                 tasks += self._record("train", entry, self.group_size)
         return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger)) if tasks else None
 
@@ -188,6 +189,13 @@ class Buffer:
         self.records[purpose, entry.group_id] = GroupRecord(task)
         told = {name: task[name] for name in ("key", "messages", "source")}
         return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
+
+    def _key(self, number: int) -> str | None:
+        """Of a training task; None where its source cannot make it, which is told to whoever leases it."""
+        try:
+            return str(self._task("train", number)["key"])
+        except RecipeError:
+            return None
 
     def _task(self, purpose: m.Purpose, number: int) -> Mapping[str, Any]:
         return self.tasks.evaluate(number) if purpose == "evaluate" else self.tasks.train(number)

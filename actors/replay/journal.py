@@ -44,7 +44,16 @@ EVENTS_DELETED_A_TICK = 256
 #: When SQLite waits for the disk: in every transaction, or never.
 SYNCHRONOUS = {"fsync": "FULL", "buffered": "OFF"}
 #: Limits that a run which resumes may change and go on with its journal.
-CHANGEABLE = frozenset({"drop_zero_variance", "lease_seconds", "verify_lease_seconds", "verify_attempts"})
+CHANGEABLE = frozenset(
+    {
+        "drop_zero_variance",
+        "lease_seconds",
+        "verify_lease_seconds",
+        "verify_attempts",
+        "curriculum_floor",
+        "curriculum_half_life",
+    }
+)
 _SCORES = TypeAdapter(tuple[CompletionVerdict, ...])
 _HEADS = TypeAdapter(list[Head])
 

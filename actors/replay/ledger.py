@@ -332,18 +332,17 @@ class Ledger:
     def snapshot(self, version: int) -> dict[str, Any]:
         """What a checkpoint of `version` must remember: groups of earlier batches are done, all other tasks are not.
 
-        A run that resumes where its journal does not fit begins with this. It is numbers only, and each is needed:
-        `version` and `committed` bound the staleness, `cursor` and `pending` say which tasks come next, `dropped` keeps
-        the run's counters. Groups and payloads are generated anew.
+        A run that resumes where its journal does not fit begins with this, and all of it is needed: `version` and
+        `committed` bound the staleness, `cursor`, `pending` and `curriculum` say which tasks come next, `dropped` and
+        `passed_over` keep the run's counters. Groups and payloads are generated anew.
         """
         done = {group_id for v, group_ids in self.batches.items() if v < version for group_id in group_ids}
         unfinished = [e.task for e in self.entries.values() if e.group_id not in done]
         return {
             "version": version,
-            "cursor": self.tasks.cursor,
             "committed": self.committed + len(done),
-            "pending": unfinished + self.tasks.to_reissue(),
             "dropped": {str(reason): count for reason, count in self.dropped.items()},
+            **self.tasks.snapshot(unfinished),
         }
 
     @classmethod
@@ -361,8 +360,7 @@ class Ledger:
             committed=snapshot["committed"],
             dropped=dropped,
         )
-        ledger.tasks.cursor = snapshot["cursor"]
-        ledger.tasks.pending.extend(snapshot["pending"])
+        ledger.tasks.resume(snapshot)
         return ledger
 
     def state(self) -> dict[str, Any]:
@@ -379,7 +377,8 @@ class Ledger:
 
     def adopt(self, limits: ReplayLimits) -> None:
         """Keep other bounds from now on; `renew_all` comes next."""
-        self.limits, self.tasks.attempts = limits, limits.generation_attempts
+        self.limits = limits
+        self.tasks.adopt(limits)
         self.ready = sorted(map(self._rank, self.groups.states[State.READY].values()))
 
     @classmethod

@@ -27,7 +27,8 @@ REISSUED = frozenset({Reason.STALE, Reason.LEASE_EXPIRED, Reason.WORKER_LOST, Re
 class ReplayLimits:
     """The bounds that a ledger keeps; see `ReplayConfig` for their units. `tasks` is how many there are: no end to
     them by default. Of a replay in `shards` this is the one with the number `shard`: its tasks and groups have the
-    numbers n with n mod shards = shard, and `groups_per_batch` is its share.
+    numbers n with n mod shards = shard, and `groups_per_batch` is its share. With a `curriculum_floor` of 1 there is no
+    curriculum.
     """
 
     max_staleness: int
@@ -41,6 +42,8 @@ class ReplayLimits:
     stragglers: Literal["drop", "wait", "mask"] = "drop"
     shard: int = 0
     shards: int = 1
+    curriculum_floor: float = 1.0
+    curriculum_half_life: float = 2.0
 
     def number(self, count: int) -> int:
         """The number of the shard's task or group before which it has had `count`."""

@@ -1,5 +1,6 @@
 """What the replay keeps of its groups, and the state of it that its journal brings back."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -15,6 +16,7 @@ from actors.replay.messages import CompletionVerdict, Purpose
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics, Verified, sums_of
+from actors.replay.task_numbers import READS as TASK_READS
 
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
@@ -159,6 +161,7 @@ class ReplayState:
     ) -> None:
         self.changes = Changes()
         self.ledger = recorded("train", ledger, READS, self._record)
+        self.tasks = recorded("tasks", ledger.tasks, TASK_READS, self._record)
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
@@ -180,10 +183,38 @@ class ReplayState:
         purposes: tuple[Purpose, ...] = ("evaluate", "sample", "train")
         return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
 
+    def lease_training(
+        self, worker: str, version: int, capacity: int, now: float, key_of: Callable[[int], str | None]
+    ) -> list[Entry]:
+        """As `Ledger.lease`, without the tasks that the curriculum passes over.
+
+        Args:
+            worker, version, capacity, now: as there.
+            key_of: the key of a task, by its number; None where its source cannot make it.
+        """
+        if not self.tasks.curriculum.is_on:
+            return self.ledger.lease(worker, version, capacity, now)
+        entries: list[Entry] = []
+        for _ in range(min(capacity, self.ledger.to_lease(version))):
+            self._come_to_one_that_is_due(worker, key_of)
+            entries += self.ledger.lease(worker, version, 1, now)
+        return entries
+
+    def _come_to_one_that_is_due(self, worker: str, key_of: Callable[[int], str | None]) -> None:
+        for passed in itertools.count():
+            number = self.tasks.upcoming(worker)
+            if number is None or (key := key_of(number)) is None:
+                return
+            if passed >= self.tasks.curriculum.most_in_a_row or self.tasks.is_due(key):
+                self.tasks.draw(key)
+                return
+            self.tasks.pass_over(key)
+
     def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
         """A training group has its verdicts. Returns what they say, and what its completions are the first to show."""
         verified, firsts = verified_of(record), firsts_of(record)
         self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy)
+        self.tasks.verified(record.task["key"], verified.accuracy)
         new, step = self.rewards.new_firsts(list(firsts)), self.rewards.untold + 1
         return verified, tuple(FirstSeen(what=each, step=step, sample=sample_of(record, firsts[each])) for each in new)
 
@@ -232,7 +263,13 @@ class ReplayState:
         ledger = Ledger.restored(past.limits, found["train"])
         evaluations = Evaluations.restored(past.limits, found["evaluations"])
         rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
-        targets = {"train": ledger, "evaluations": evaluations, "rewards": rewards, "refusals": refusals}
+        targets = {
+            "train": ledger,
+            "tasks": ledger.tasks,
+            "evaluations": evaluations,
+            "rewards": rewards,
+            "refusals": refusals,
+        }
 
         def find(name: str) -> object:
             return evaluations.current.ledger if name == "evaluate" and evaluations.current else targets[name]

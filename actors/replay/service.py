@@ -359,6 +359,9 @@ class ReplayService:
         for reason in Reason:
             self._follow(metrics.DROPPED.labels(reason), reason, ledger.dropped[reason])
         metrics.PENDING.set(len(ledger.tasks.to_reissue()))
+        for band in metrics.BANDS:
+            self._follow(metrics.PASSED_OVER.labels(band), band, ledger.tasks.passed_over[band])
+            metrics.FOLLOWED.labels(band).set(ledger.tasks.curriculum.bands[band])
         metrics.CONSERVED.set(ledger.conserved())
         metrics.QUEUE_OLDEST.set(self._buffer.oldest_ready_seconds(self._clock()))
         for role in WORKER_ROLES:

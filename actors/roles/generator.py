@@ -43,7 +43,7 @@ def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engi
     if config.engine == "vllm":
         from actors.engines.vllm import VllmEngine
 
-        return VllmEngine(config, model, tokenizer, recipe.weights.backend, seed)
+        return VllmEngine(config, model, tokenizer, seed)
     if config.engine == "transformers":
         from actors.engines.transformers import TransformersEngine
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from actors import process
 from actors.config.recipe import Recipe
-from actors.config.roles import ReplayConfig
 from actors.errors import JournalError, JournalHeldError, RunError
 from actors.models.tokenizer import vocabulary_of
 from actors.observability import metrics
@@ -151,10 +150,11 @@ def tasks_of(recipe: Recipe) -> StreamTasks:
     return StreamTasks(TaskStream(recipe.tasks, recipe.seed))
 
 
-def limits_of(config: ReplayConfig, shard: int = 0) -> ReplayLimits:
+def limits_of(recipe: Recipe, shard: int = 0) -> ReplayLimits:
     """The bounds that a shard's ledger keeps, as the recipe sets them. Each admits its share of what one ledger would,
     so that together they never admit more."""
-    return ReplayLimits(
+    config, curriculum = recipe.replay, recipe.tasks.curriculum
+    limits = ReplayLimits(
         max_staleness=config.max_staleness,
         groups_per_batch=config.groups_per_batch // config.shards,
         drop_zero_variance=config.drop_zero_variance,
@@ -166,11 +166,14 @@ def limits_of(config: ReplayConfig, shard: int = 0) -> ReplayLimits:
         shard=shard,
         shards=config.shards,
     )
+    if curriculum is None:
+        return limits
+    return replace(limits, curriculum_floor=curriculum.floor, curriculum_half_life=curriculum.half_life)
 
 
 def identity_of(recipe: Recipe, folder: Path, version: int, shard: int = 0) -> Identity:
     """What a shard's journal of a run is of, which begins or resumes at `version`."""
-    limits = limits_of(recipe.replay, shard)
+    limits = limits_of(recipe, shard)
     if not recipe.steps:
         limits = replace(limits, tasks=0)  # nothing is trained on, so nothing is generated for it
     return Identity(folder.name, recipe.replay.group_size, limits, version)

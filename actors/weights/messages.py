@@ -8,7 +8,7 @@ What belongs to one membership epoch carries its number: a message of an epoch t
 
 from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from actors.config.base import Section
 from actors.membership import NAME
@@ -44,15 +44,15 @@ class EpochMessage(Section):
 
 
 class Open(EpochMessage):
-    """Join the broadcast group of a new epoch; whatever was open is given up. What else a backend needs stands beside
-    these."""
+    """Join the broadcast group of a new epoch; whatever was open is given up. The fields are those of `GroupInfo`."""
 
-    model_config = ConfigDict(extra="allow")
-
+    backend: Literal["gloo", "nccl"]
     master_address: str = Field(min_length=1, max_length=200)
     master_port: int = Field(ge=1, le=65535)
     rank_offset: int = Field(ge=1, description="rank of the generator's first worker")
     world_size: int = Field(ge=2, description="all workers of all generators, and the learner")
+    bucket_bytes: int = Field(ge=1, description="as the recipe has it (bytes)")
+    deadline_seconds: float = Field(gt=0, description="longest wait for another rank (s)")
 
 
 class Start(EpochMessage):
@@ -74,6 +74,7 @@ class Update(EpochMessage):
     dtype_names: list[Literal["float32", "bfloat16"]]
     shapes: list[list[int]]
     merging: MergingBody | None = None
+    delta: bool = Field(False, description="whether what has changed is sent, since the update before of this epoch")
 
     @model_validator(mode="after")
     def _lists_belong_together(self) -> Self:

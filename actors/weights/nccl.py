@@ -1,90 +1,164 @@
-"""The sending end of an NCCL broadcast: vLLM's own engine, whose receivers write into their live parameters.
+"""An NCCL group that carries host memory, through two chunks of the GPU's, beside whatever runs there.
 
-vLLM is imported only where it is used.
+NCCL itself never gives up waiting for a rank that has died, so nobody calls it before all ranks have met, and nobody
+waits for a broadcast but by looking whether it is over. One that is not in time, or is given up, ends with its
+communicator. vLLM is imported only where it is used.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any, Protocol
 
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from actors.transport.address import Node, split
-from actors.transport.store import serve_store
 from actors.weights.background import in_background
-from actors.weights.nccl_meeting import communicator
-from actors.weights.session import SyncClient, Tensors, together
+from actors.weights.group import GroupRank
+
+#: Of a bucket, so much at a time (bytes); two of these are all that a transfer takes of a GPU's memory.
+CHUNK_BYTES = 64 * 2**20
+#: How often it is looked whether a broadcast is over (s).
+WATCH_SECONDS = 0.0005
+_ID, _COUNT, _ALL = "nccl-id", "ranks", "all"
 
 
-class NcclTransport:
-    """Rank 0 of an NCCL group. `world_size` counts the workers of all generators and this process.
+class NcclLine(Protocol):
+    """A communicator with two chunks of its device's memory."""
 
-    The group is formed here and not by vLLM's `trainer_init`, which binds what it advertises, knows IPv4 alone and has
-    pickled objects in its store.
+    chunks: tuple[torch.Tensor, torch.Tensor]
+
+    def copy(self, to: torch.Tensor, of: torch.Tensor) -> None:
+        """Copy between host and device; over when it returns."""
+        ...
+
+    def broadcast(self, chunk: torch.Tensor) -> Callable[[], bool]:
+        """Begin a broadcast from the first rank; what is returned says whether it is over."""
+        ...
+
+    def abort(self) -> None:
+        """End whatever is under way. It may take its time."""
+        ...
+
+
+class CudaLine:
+    """vLLM's communicator on streams of its own: the kernels of training or generation go on beside it.
+
+    Args:
+        communicator: a `PyNcclCommunicator`.
+        device: that it is on.
+        chunk_bytes: of each chunk.
     """
 
-    def __init__(
-        self,
-        client: SyncClient,
-        world_size: int,
-        node: Node,
-        dtype: torch.dtype,
-        bucket_bytes: int,
-        deadline_seconds: float,
-    ) -> None:
-        from vllm.distributed.weight_transfer.nccl_common import NCCLWeightTransferInitInfo, worker_init_payload
-        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine
+    def __init__(self, communicator: Any, device: torch.device, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._communicator = communicator
+        self._copies, self._broadcasts = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
+        first, second = (torch.empty(chunk_bytes, dtype=torch.uint8, device=device) for _ in range(2))
+        self.chunks = first, second
+        for stream in (self._copies, self._broadcasts):
+            stream.wait_stream(torch.cuda.current_stream(device))  # which may still use memory that is now the chunks'
 
-        self._source, self._dtype = _source(), dtype
-        self._engine = NCCLTrainerWeightTransferEngine(
-            client=client, source=self._source, packed_buffer_size_bytes=bucket_bytes
-        )
-        self._store, address = serve_store(node, world_size, deadline_seconds)
-        host, port = split(address)
-        info = NCCLWeightTransferInitInfo(
-            master_address=host,
-            master_port=port,
-            rank_offset=1,
-            world_size=world_size,
-            packed=self._engine.packed,
-            packed_buffer_size_bytes=bucket_bytes,
-            packed_num_buffers=self._engine.packed_num_buffers,
-        )
-        device = torch.accelerator.current_device_index()
-        self._engine.model_update_group = together(
-            lambda: client.init_weight_transfer_engine(
-                worker_init_payload(info) | {"deadline_seconds": deadline_seconds}
-            ),
-            lambda: communicator(self._store, 0, world_size, device, deadline_seconds),
-        )
+    def copy(self, to: torch.Tensor, of: torch.Tensor) -> None:
+        with torch.cuda.stream(self._copies):
+            to.copy_(of, non_blocking=True)
+        self._copies.synchronize()  # copies alone are on it, so that it ends
 
-    def send(self, tensors: Tensors) -> int:
-        self._source.tensors = [(name, tensor.to(self._dtype)) for name, tensor in tensors]
-        try:
-            self._engine.send_weights()
-        finally:
-            self._source.tensors = []
-        return sum(tensor.numel() for _, tensor in tensors) * self._dtype.itemsize
+    def broadcast(self, chunk: torch.Tensor) -> Callable[[], bool]:
+        with torch.cuda.stream(self._broadcasts):
+            self._communicator.broadcast(chunk, 0, self._broadcasts)
+        event = self._broadcasts.record_event()
+        return lambda: bool(event.query())
 
-    def close(self) -> None:
-        """Abort the communicator: a broadcast in another thread, which waits for a rank that has died, ends by it.
-
-        NCCL may take its time for it, so nobody waits.
-        """
-        in_background(self._engine.shutdown, "nccl-abort")
+    def abort(self) -> None:
+        self._communicator.destroy()
 
 
-def _source() -> Any:
-    """An empty `WeightSource` whose tensors are set before each round."""
-    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+class NcclGroup:
+    """A `BroadcastGroup`. `sends`: whether this is its first rank."""
 
-    class ListSource(WeightSource):
-        def __init__(self) -> None:
-            self.tensors: list[tuple[str, torch.Tensor]] = []
+    def __init__(self, line: NcclLine, sends: bool, deadline_seconds: float) -> None:
+        self._line, self._sends, self._deadline = line, sends, deadline_seconds
+        self._given_up = threading.Event()
 
-        def metadata(self) -> list[ParamMeta]:
-            return [ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self.tensors]
+    def broadcast(self, tensor: torch.Tensor, root: int) -> "Carried":
+        """As `BroadcastGroup` has it; the root is the first rank."""
+        assert root == 0
+        return Carried(in_background(lambda: self._carry(tensor), "nccl-broadcast"))
 
-        def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-            return iter(self.tensors)
+    def _carry(self, tensor: torch.Tensor) -> None:
+        """While one chunk is on its way, the other is filled, or emptied."""
+        size = self._line.chunks[0].numel()
+        parts = [tensor[start : start + size] for start in range(0, tensor.numel(), size)]
+        under_way: tuple[torch.Tensor, torch.Tensor, Callable[[], bool]] | None = None
+        for number, part in enumerate(parts):
+            chunk = self._line.chunks[number % 2][: part.numel()]
+            if self._sends:
+                self._line.copy(chunk, part)
+            begun = part, chunk, self._line.broadcast(chunk)
+            if under_way is not None:
+                self._end(*under_way)
+            under_way = begun
+        if under_way is not None:
+            self._end(*under_way)
 
-    return ListSource()
+    def _end(self, part: torch.Tensor, chunk: torch.Tensor, over: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._deadline
+        while not over():
+            if self._given_up.wait(WATCH_SECONDS):
+                raise RuntimeError("the NCCL group was given up in the middle of a broadcast")
+            if time.monotonic() > deadline:
+                self.abort()
+                raise TimeoutError(
+                    f"a broadcast over NCCL was not over in {self._deadline:g} s: a rank hangs or has died"
+                )
+        if not self._sends:
+            self._line.copy(part, chunk)
+
+    def abort(self) -> None:
+        """Abort the communicator: a kernel that waits for a dead rank ends by it. Nobody waits for the abort."""
+        if not self._given_up.is_set():
+            self._given_up.set()
+            in_background(self._line.abort, "nccl-abort")
+
+
+class Carried:
+    """A `Broadcast` in a thread of its own."""
+
+    def __init__(self, work: Future[None]) -> None:
+        self._work = work
+
+    def wait(self) -> None:
+        self._work.result()  # it watches its own deadline
+
+
+def join(rank: GroupRank) -> NcclGroup:
+    """Meet the other ranks, and form a communicator.
+
+    The group is formed here and not by vLLM's rendezvous, which binds what it advertises, knows IPv4 alone and has
+    pickled objects in its store, which whoever reaches it can replace.
+
+    Raises:
+        torch.distributed.DistError: a rank did not come within the deadline.
+        ValueError: what is in the store is no id.
+    """
+    from vllm.distributed.device_communicators.pynccl_wrapper import NCCLLibrary
+    from vllm.distributed.weight_transfer.nccl_common import uid_init_process_group
+
+    made = bytes(NCCLLibrary().ncclGetUniqueId().internal) if rank.number == 0 else None
+    met = meet(rank.store, made, rank.world_size, rank.deadline_seconds)
+    torch.accelerator.set_device_index(rank.device.index or 0)  # the current device is a thread's own
+    communicator = uid_init_process_group(met, rank.number, rank.world_size, rank.device.index or 0)
+    return NcclGroup(CudaLine(communicator, rank.device), rank.number == 0, rank.deadline_seconds)
+
+
+def meet(store: TCPStore, made: bytes | None, world_size: int, deadline_seconds: float) -> bytes:
+    """The id that the first rank, which gives it, has made; returns once all ranks have called this."""
+    deadline = timedelta(seconds=deadline_seconds)
+    if made is not None:
+        store.set(_ID, made)  # type: ignore[arg-type] # the stubs know text alone
+    if store.add(_COUNT, 1) == world_size:
+        store.set(_ALL, "")
+    store.wait([_ID, _ALL], deadline)
+    return bytes(store.get(_ID))

@@ -37,15 +37,13 @@ from actors.transport.codec import Message, decode, encode, parse
 from actors.transport.sockets import open_router
 from actors.weights import messages as m
 from actors.weights.background import in_background
-from actors.weights.gloo import GlooTransport
-from actors.weights.nccl import NcclTransport
+from actors.weights.broadcast import BroadcastTransport
 from actors.weights.retries import Retries
 from actors.weights.session import Epoch, Measured, MembersLostError, Tensors, Transport
 from learner.model.merging import Merging
 
 log = logging.getLogger(__name__)
 
-TRANSPORTS: dict[str, Callable[..., Transport]] = {"gloo": GlooTransport, "nccl": NcclTransport}
 #: The thread looks at its socket this often while there is nothing to send (s).
 IDLE_SECONDS = 0.02
 #: While an update is under way, its members are looked at this often (s).
@@ -92,7 +90,8 @@ class Publisher:
         timeout_seconds: the list's; for so long a generator that has just registered need not be on it yet (s).
         on_sync: called with the event after each update, in the thread that sends.
         merging: how generators merge the snapshots, where these are adapters alone.
-        transport: what carries the bytes; by default that of `config.backend`.
+        device: whose memory the bytes pass through, where they pass through any but the host's.
+        transport: what carries the bytes.
     """
 
     def __init__(
@@ -105,15 +104,19 @@ class Publisher:
         timeout_seconds: float,
         on_sync: Callable[[WeightSync], None] = lambda _: None,
         merging: Merging | None = None,
-        transport: Callable[..., Transport] | None = None,
+        device: torch.device | None = None,
+        transport: Callable[..., Transport] = BroadcastTransport,
     ) -> None:
         self._config, self._on_sync = config, on_sync
         self._connect = partial(
-            transport or TRANSPORTS[config.backend],
+            transport,
             node=node,
+            backend=config.backend,
+            device=device or torch.device("cpu"),
             dtype=dtype,
             bucket_bytes=config.bucket_bytes,
             deadline_seconds=config.deadline_seconds,
+            delta=config.delta,
         )
         self._merging = None if merging is None else asdict(merging)
         self._alive, self._timeout = alive, timeout_seconds

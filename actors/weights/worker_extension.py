@@ -12,7 +12,7 @@ RECEIVING = "receiving"
 
 
 class WeightUpdateExtension:
-    """The attributes are the worker's; `weight_transfer_engine` is one of `gloo_engine` or `nccl_engine`."""
+    """The attributes are the worker's; `weight_transfer_engine` is that of `staged_engine`."""
 
     vllm_config: Any
     weight_transfer_engine: Any

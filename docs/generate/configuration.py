@@ -24,6 +24,7 @@ NOTES = {
     "rewards": "A verifier's own score is one part of it: [sandbox](sandbox.md).",
     "observables": "What it shows: [recipes](recipes.md#what-the-model-shows).",
     "preferences": "What it does: [recipes](recipes.md#preferences).",
+    "preferences.judge": "What it is asked, and what if it fails: [recipes](recipes.md#a-generative-judge).",
     "cold_start": "What it does: [recipes](recipes.md#cold-start).",
     "replay": "What the bound on staleness means: [recipes](recipes.md#staleness).",
     "learner.objective": "What each `name` sets, whose defaults below are those of `grpo`: "

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,9 @@ class Run:
         self._log.close()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Start a run: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended.
+@contextmanager
+def starting(folder: Path) -> Iterator[Callable[..., Run]]:
+    """Start runs: `start(steps=3)`, `start(["--resume", folder])`; what is still alive afterwards is ended.
 
     `inside` is a command that runs the one behind it somewhere else, such as in a network namespace.
     """
@@ -135,14 +136,23 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
         arguments: list[str] | None = None, seconds: float = 240.0, inside: Sequence[str] = (), **changes: str
     ) -> Run:
         if arguments is None:
-            settings = SMALL | {"output": str(tmp_path / "output")} | changes
+            settings = SMALL | {"output": str(folder / "output")} | changes
             arguments = ["recipes/quickstart.yaml", *(f"-s{key}={value}" for key, value in settings.items())]
-        runs.append(Run(tmp_path, arguments, seconds, inside))
+        runs.append(Run(folder, arguments, seconds, inside))
         return runs[-1]
 
-    yield begin
-    for run in runs:
-        run.tidy()
+    try:
+        yield begin
+    finally:
+        for run in runs:
+            run.tidy()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Starts runs of one test, see `starting`."""
+    with starting(tmp_path) as begin:
+        yield begin
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from actors.replay.journal import Journal
 from actors.replay.payload import Payload
 from actors.roles.role import RoleContext, Storage, build
 from actors.transport.client import Client
-from actors.weights.receiver import GlooReceiver
+from actors.weights.receiver import StagedReceiver
 from actors.weights.subscriber import Subscriber
 from learner.extra import checkpoints, damage
 
@@ -145,7 +145,7 @@ class Run:
         self.watcher.close()
 
 
-class Engine(GlooReceiver):
+class Engine(StagedReceiver):
     """Takes weights, and has no use for them."""
 
     def __init__(self) -> None:

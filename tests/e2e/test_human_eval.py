@@ -20,7 +20,6 @@ def test_every_problem_has_a_mutant_that_is_always_the_same() -> None:
     assert made == mutants(found)
 
 
-@pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_no_solution_and_no_mutant_is_judged_wrongly() -> None:
     report = measure(1)

@@ -2,13 +2,15 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import Run, starting
 from tests.e2e.test_run import Start, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -62,26 +64,54 @@ def ended(run: Run) -> str:
     return run.text()
 
 
-def test_a_pipeline_goes_on_where_its_driver_was_killed_and_comes_to_the_same(start: Start, tmp_path: Path) -> None:
-    path, folder = write(tmp_path), tmp_path / "two"
-    killed = start([str(path)], SECONDS)
-    killed.wait_for("step 1 of the second stage", lambda: steps(folder / "02-rl"))
-    processes = killed.processes()
-    assert processes
-    killed.kill(signal.SIGKILL)
-    assert nothing_left(processes)
-    cold = (folder / "01-cold" / "metrics.jsonl").read_bytes()
+@dataclass(frozen=True)
+class Resumed:
+    """A pipeline whose driver was killed in the second stage, and that was then resumed and is over.
 
-    said = ended(start(["--resume", str(folder)], SECONDS))
-    assert "resumes at step" in said and "stage 1 of 2" not in said
-    assert (folder / "01-cold" / "metrics.jsonl").read_bytes() == cold, "the first stage ran again"
+    Attributes:
+        path: of its recipe.
+        folder: of the pipeline.
+        said: what the resumed run printed.
+        cold: the metrics of the first stage, as they were before that.
+    """
+
+    path: Path
+    folder: Path
+    said: str
+    cold: bytes
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resumed]:
+    place = tmp_path_factory.mktemp("pipeline")
+    path, folder = write(place), place / "two"
+    with starting(place) as start:
+        killed = start([str(path)], SECONDS)
+        killed.wait_for("step 1 of the second stage", lambda: steps(folder / "02-rl"))
+        processes = killed.processes()
+        assert processes
+        killed.kill(signal.SIGKILL)
+        assert nothing_left(processes)
+        cold = (folder / "01-cold" / "metrics.jsonl").read_bytes()
+        yield Resumed(path, folder, ended(start(["--resume", str(folder)], SECONDS)), cold)
+
+
+def test_a_pipeline_goes_on_where_its_driver_was_killed(resumed: Resumed) -> None:
+    folder = resumed.folder
+    assert "resumes at step" in resumed.said and "stage 1 of 2" not in resumed.said
+    assert (folder / "01-cold" / "metrics.jsonl").read_bytes() == resumed.cold, "the first stage ran again"
     assert sorted(set(steps(folder / "02-rl"))) == list(range(1, STEPS + 1))
-    resumed, weights = table(folder), (folder / "02-rl" / "model" / "model.safetensors").read_bytes()
-    assert [row["outcome"] for row in resumed] == ["finished", "finished"]
+    assert [row["outcome"] for row in table(folder)] == ["finished", "finished"]
     assert "02-rl/report.html" in (folder / "report.html").read_text()
 
+
+def test_it_comes_to_the_same_as_one_whose_second_stage_nobody_killed(
+    resumed: Resumed, start: Start, tmp_path: Path
+) -> None:
+    folder = resumed.folder
+    before, weights = table(folder), (folder / "02-rl" / "model" / "model.safetensors").read_bytes()
     (folder / "02-rl").rename(tmp_path / "resumed")
-    said = ended(start([str(path)], SECONDS))
+    said = ended(start([str(resumed.path)], SECONDS))
     assert "stage 1 of 2" not in said and "resumes" not in said
-    assert table(folder) == resumed
+    assert table(folder) == before
     assert (folder / "02-rl" / "model" / "model.safetensors").read_bytes() == weights

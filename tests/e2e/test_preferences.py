@@ -3,11 +3,13 @@
 import json
 import random
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import Run, starting
 from tests.e2e.test_run import Start, usable
 
 pytestmark = pytest.mark.e2e
@@ -26,8 +28,12 @@ def digits_over_letters(path: Path, count: int) -> None:
     path.write_text("\n".join(lines))
 
 
-def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(start: Start, tmp_path: Path) -> None:
-    digits_over_letters(tmp_path / "pairs.jsonl", 320)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run that is over, whose pairs are gone, too."""
+    folder = tmp_path_factory.mktemp("preferences")
+    pairs = folder / "pairs.jsonl"
+    digits_over_letters(pairs, 320)
     changes: dict[str, str] = {
         "steps": "20",
         "cold_start": "null",
@@ -37,7 +43,9 @@ def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(st
         "learner.optimizer.learning_rate": "2e-3",
         "learner.optimizer.warmup_steps": "0",
         "learner.optimizer.decay_steps": "0",
-        "preferences.pairs": str(tmp_path / "pairs.jsonl"),
+        "evaluation.every_steps": "0",
+        "checkpoint_every_steps": "20",
+        "preferences.pairs": str(pairs),
         "preferences.held_out": "64",
         "preferences.weight": str(WEIGHT),
         "preferences.clip": str(CLIP),
@@ -45,8 +53,15 @@ def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(st
         "preferences.supervised.learning_rate": "1e-3",
         "preferences.supervised.epochs": "20",
     }
-    run = start(**changes)
-    assert run.end() == 0, run.text()[-3000:]
+    with starting(folder) as start:
+        run = start(**changes)
+        assert run.end() == 0, run.text()[-3000:]
+        pairs.unlink()
+        yield run
+
+
+def test_a_run_learns_what_its_pairs_prefer(finished: Run) -> None:
+    run = finished
     assert "reward model: step 20: loss " in run.text()
     assert "held-out pairs in the right order" in run.text()
     summary = usable(run)
@@ -57,16 +72,18 @@ def test_a_run_learns_what_its_pairs_prefer_and_goes_on_with_its_reward_model(st
     assert statistics.mean(preferred[-3:]) > statistics.mean(preferred[:3]) + 1, preferred
     assert summary["held_out"]["after"]["pass_at_1"] == 0, "an evaluation is accuracy, and preferences are none of it"
     check_samples(run.folder)
-    trained = (run.folder / "reward-model" / "model.safetensors").stat().st_mtime_ns
 
-    (tmp_path / "pairs.jsonl").unlink()
+
+def test_it_goes_on_with_its_reward_model_without_the_pairs(finished: Run, start: Start) -> None:
+    run, before = finished, usable(finished)
+    trained = (run.folder / "reward-model" / "model.safetensors").stat().st_mtime_ns
     again = start(["--resume", str(run.folder), "-s", "steps=22"])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
     steps = [e for e in again.events() if e["kind"] == "step"]
     assert len(steps) == 22 and all("reward/preference" in e["statistics"] for e in steps)
     assert (run.folder / "reward-model" / "model.safetensors").stat().st_mtime_ns == trained
-    assert usable(again)["reward_model"] == summary["reward_model"]
+    assert usable(again)["reward_model"] == before["reward_model"]
 
 
 def check_samples(folder: Path) -> None:

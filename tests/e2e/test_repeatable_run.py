@@ -3,14 +3,10 @@
 import threading
 from pathlib import Path
 
-import pytest
-
 from actors.config.loading import load
 from actors.deadline import until
 from actors.models import prepare
 from actors.roles.role import RoleContext, Storage, build
-
-pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

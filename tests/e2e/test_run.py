@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.deadline import until
-from tests.e2e.conftest import ROOT, Run
+from tests.e2e.conftest import ROOT, Run, starting
 
 pytestmark = pytest.mark.e2e
 
@@ -64,9 +64,38 @@ def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
     assert (run.folder / "samples.jsonl").read_text().count("\n") >= 4
 
 
-def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(start: Start) -> None:
-    run = start(steps="500")
-    run.wait_for_step(3)
+@pytest.fixture(scope="module")
+def under_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run of many steps that trains: the first of two tests looks at it, and the second ends it."""
+    with starting(tmp_path_factory.mktemp("under-way")) as start:
+        run = start(steps="500")
+        run.wait_for_step(3)
+        yield run
+
+
+def test_the_controller_serves_what_an_operator_needs(under_way: Run) -> None:
+    found = re.search(r"watch it at (http://[\d.:]+)", under_way.text())
+    assert found
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(found[1] + path, timeout=10) as response:
+            return str(response.read().decode())
+
+    assert json.loads(get("/healthz"))["status"] == "ok"
+    assert json.loads(get("/readyz"))["ready"]
+    status = json.loads(get("/status"))
+    assert status["replay"]["conserved"] is True
+    targets = json.loads(get("/targets"))
+    assert {t["labels"]["role"] for t in targets} == {"controller", "replay", "learner", "generator", "verifier"}
+    names = set()
+    for target in targets:
+        with urllib.request.urlopen(f"http://{target['targets'][0]}/metrics", timeout=10) as response:
+            names |= {family.name for family in text_string_to_metric_families(response.read().decode())}
+    assert {"leeway_staleness_versions", "leeway_busy_seconds", "leeway_weight_sync_pause_seconds"} <= names
+
+
+def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(under_way: Run, start: Start) -> None:
+    run = under_way
     processes = run.processes()
     assert len(processes) > 4
     second = start(["--resume", str(run.folder)])
@@ -159,34 +188,49 @@ def test_a_killed_driver_leaves_nothing(start: Start) -> None:
     assert list((run.folder / "checkpoints").glob("step-*"))
 
 
-def test_several_generators_share_the_work_within_the_bound(start: Start) -> None:
+@pytest.fixture(scope="module")
+def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A finished run of three generators, in a network namespace whose only address beside loopback is the one that is
+    advertised.
+    """
+    enter = f'ip link set lo up && ip address add {ELSEWHERE}/32 dev lo && exec "$@"'
     changes = {"generators.engine": "synthetic", "generators.count": "3", "replay.max_staleness": "1"}
-    run = start(steps="12", **changes, **{"generators.synthetic.pass_rate": "0.5"})
-    assert run.end() == 0, run.text()[-3000:]
-    summary = usable(run)
+    changes |= {"generators.synthetic.pass_rate": "0.5", "network.advertise": ELSEWHERE}
+    changes |= {"network.ports.range": "[30000,30040]", "network.ports.status": "30100"}
+    with starting(tmp_path_factory.mktemp("distributed")) as start:
+        run = start(steps="12", inside=("unshare", "--net", "sh", "-c", enter, "sh"), **changes)
+        assert run.end() == 0, run.text()[-3000:]
+        yield run
+
+
+def test_several_generators_share_the_work_within_the_bound(distributed: Run) -> None:
+    summary = usable(distributed)
     assert summary["steps"] == 12
     assert summary["staleness"]["max"] <= 1
-    assert max(e["members"] for e in run.events() if e["kind"] == "weight_sync") == 3
+    assert max(e["members"] for e in distributed.events() if e["kind"] == "weight_sync") == 3
 
 
-def test_a_run_keeps_to_the_address_and_the_ports_that_it_is_given(start: Start) -> None:
-    """In a network namespace whose only address beside loopback is the one that is advertised."""
-    enter = f'ip link set lo up && ip address add {ELSEWHERE}/32 dev lo && exec "$@"'
-    changes = {"network.advertise": ELSEWHERE, "network.ports.range": "[30000,30040]", "network.ports.status": "30100"}
-    run = start(steps="2", inside=("unshare", "--net", "sh", "-c", enter, "sh"), **changes)
-    assert run.end() == 0, run.text()[-3000:]
-    assert f"watch it at http://{ELSEWHERE}:30100/" in run.text()
-    assert usable(run)["steps"] == 2
-    assert [e for e in run.events() if e["kind"] == "weight_sync"], "no weights arrived over that address"
+def test_a_run_keeps_to_the_address_and_the_ports_that_it_is_given(distributed: Run) -> None:
+    assert f"watch it at http://{ELSEWHERE}:30100/" in distributed.text()
+    assert usable(distributed)["steps"] == 12
+    assert [e for e in distributed.events() if e["kind"] == "weight_sync"], "no weights arrived over that address"
 
 
-def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: Start) -> None:
-    adapters = {"learner.lora.rank": "4", "learner.lora.broadcast": "adapters"}
-    fresh = {"generators.engine": "vllm", "replay.max_staleness": "0"} | LENGTH_PUNISHED
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A finished run of two ranks of the learner that sends adapters to vLLM."""
+    changes = {"learner.ranks": "2", "learner.lora.rank": "4", "learner.lora.broadcast": "adapters"}
+    changes |= {"generators.engine": "vllm", "replay.max_staleness": "0", "rewards.language": "en"} | LENGTH_PUNISHED
     # Every socket of such a run, of replay, ranks, broadcast group, metrics and status page, can do IPv6.
-    fresh |= {"network.advertise": "::1"}
-    run = start(steps="2", **{"learner.ranks": "2", "rewards.language": "en"}, **adapters, **fresh)
-    assert run.end() == 0, run.text()[-3000:]
+    changes |= {"network.advertise": "::1"}
+    with starting(tmp_path_factory.mktemp("two-ranks")) as start:
+        run = start(steps="2", **changes)
+        assert run.end() == 0, run.text()[-3000:]
+        yield run
+
+
+def test_two_ranks_of_the_learner_train_and_send_adapters_and_save(two_ranks: Run) -> None:
+    run = two_ranks
     summary = usable(run)
     assert summary["steps"] == 2 and summary["groups"]["committed"] == 2 * 4
     assert "rank 1 of 2" in (run.folder / "logs" / "learner-rank-1.log").read_text()
@@ -194,6 +238,10 @@ def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: 
     steps = [e for e in run.events() if e["kind"] == "step"]
     for name in ("reward/accuracy", "reward/format", "reward/language", "mfu", "effective_sample_size"):
         assert all(name in e["statistics"] for e in steps), name
+
+
+def test_two_ranks_of_the_learner_go_on_with_their_adapters_and_another_engine(two_ranks: Run, start: Start) -> None:
+    run = two_ranks
     again = start(["--resume", str(run.folder), "-s", "steps=4", "-s", "generators.engine=transformers"])
     again.output = run.output
     assert again.end() == 0, again.text()[-3000:]
@@ -206,28 +254,3 @@ def test_two_ranks_of_the_learner_train_and_send_adapters_save_and_go_on(start: 
     assert agreeing(steps), "what the engines merged is not what the learner trains"
     attention, gated = 4 * (192 + 192), 3 * (192 + 512)  # inputs and outputs of the adapted layers, of which two
     assert {e["bytes"] for e in events if e["kind"] == "weight_sync"} == {2 * (attention + gated) * 4 * FLOAT32_BYTES}
-
-
-def test_the_controller_serves_what_an_operator_needs(start: Start) -> None:
-    run = start(steps="500")
-    run.wait_for_step(1)
-    found = re.search(r"watch it at (http://[\d.:]+)", run.text())
-    assert found
-
-    def get(path: str) -> str:
-        with urllib.request.urlopen(found[1] + path, timeout=10) as response:
-            return str(response.read().decode())
-
-    assert json.loads(get("/healthz"))["status"] == "ok"
-    assert json.loads(get("/readyz"))["ready"]
-    status = json.loads(get("/status"))
-    assert status["replay"]["conserved"] is True
-    targets = json.loads(get("/targets"))
-    assert {t["labels"]["role"] for t in targets} == {"controller", "replay", "learner", "generator", "verifier"}
-    names = set()
-    for target in targets:
-        with urllib.request.urlopen(f"http://{target['targets'][0]}/metrics", timeout=10) as response:
-            names |= {family.name for family in text_string_to_metric_families(response.read().decode())}
-    assert {"leeway_staleness_versions", "leeway_busy_seconds", "leeway_weight_sync_pause_seconds"} <= names
-    run.kill(signal.SIGINT)
-    assert run.end() == 130

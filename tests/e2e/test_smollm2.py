@@ -10,7 +10,6 @@ from actors.config.model import SmolLm2Model
 from actors.models import prepare
 
 
-@pytest.mark.e2e
 @pytest.mark.timeout(300)
 def test_smollm2_is_converted_and_knows_a_fact(tmp_path: Path) -> None:
     pytest.importorskip("gguf")

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +13,13 @@ import torch
 from actors.config.network import NetworkConfig
 from actors.config.roles import WeightsConfig
 from actors.transport.address import resolve
-from actors.transport.store import serve_store
-from actors.weights.nccl_meeting import meet
+from actors.transport.store import reach_store, serve_store
+from actors.weights import gloo, nccl
+from actors.weights.background import in_background
+from actors.weights.broadcast import BACKENDS
+from actors.weights.group import GroupRank
 from actors.weights.publisher import Publisher
-from actors.weights.receiver import GlooReceiver
+from actors.weights.receiver import StagedReceiver
 from actors.weights.subscriber import Subscriber
 
 pytestmark = pytest.mark.e2e
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.e2e
 DEADLINE_SECONDS = 20.0
 
 
-class StubEngine(GlooReceiver):
+class StubEngine(StagedReceiver):
     """Takes weights as an engine does, and keeps them."""
 
     def __init__(self) -> None:
@@ -129,8 +134,10 @@ def with_publisher(
     asyncio.run(publishing_to(scenario, {"a", "b"} if alive is None else alive, address, bucket_bytes))
 
 
-async def publishing_to(scenario: Any, listed: set[str], address: str | None = None, bucket_bytes: int = 4096) -> None:
-    config = WeightsConfig(bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
+async def publishing_to(
+    scenario: Any, listed: set[str], address: str | None = None, bucket_bytes: int = 4096, backend: Any = "gloo"
+) -> None:
+    config = WeightsConfig(backend=backend, bucket_bytes=bucket_bytes, deadline_seconds=DEADLINE_SECONDS)
     node = resolve(NetworkConfig(advertise=address), in_cluster=False)
     publishing = Publisher(config, node, torch.float32, alive=lambda: frozenset(listed), timeout_seconds=30)
     try:
@@ -284,52 +291,104 @@ def large(version: int) -> list[tuple[str, torch.Tensor]]:
     return [(f"layer.{i}", torch.full((2**21,), version + i / 8)) for i in range(4)]
 
 
+class GlooLine:
+    """Stands for a GPU with its communicator: bytes go through chunks of this process's memory, and by Gloo."""
+
+    def __init__(self, rank: GroupRank) -> None:
+        self.chunks = torch.empty(2**20, dtype=torch.uint8), torch.empty(2**20, dtype=torch.uint8)
+        self._group = gloo.join(rank)
+        self._before: Future[Any] | None = None
+        self.aborted = False
+
+    def copy(self, to: torch.Tensor, of: torch.Tensor) -> None:
+        to.copy_(of)
+
+    def broadcast(self, chunk: torch.Tensor) -> Callable[[], bool]:
+        before = self._before
+
+        def carry() -> None:
+            if before is not None:
+                before.result()  # as on a stream
+            self._group.broadcast(chunk, 0).wait()
+
+        self._before = in_background(carry, "line")
+        return self._before.done
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._group.abort()
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[GlooLine]:
+    """The lines of the NCCL groups that are formed."""
+    made: list[GlooLine] = []
+
+    def join(rank: GroupRank) -> nccl.NcclGroup:
+        made.append(GlooLine(rank))
+        return nccl.NcclGroup(made[-1], rank.number == 0, rank.deadline_seconds)
+
+    monkeypatch.setitem(BACKENDS, "nccl", replace(BACKENDS["nccl"], join=join))
+    return made
+
+
+def test_over_nccl_an_update_is_the_same_transaction(lines: list[GlooLine]) -> None:
+    """In chunks that are smaller than a tensor; one that stands still is left behind, and the group is aborted by all
+    who are in it."""
+    alive = {"a", "b"}
+
+    async def scenario(publishing: Publisher) -> None:
+        engine = SuspendedEngine("transfer")
+        first, second = Generator(publishing.endpoint, "a"), Generator(publishing.endpoint, "b", engine)
+        publishing.publish(0, large(0))
+        await arrive(lambda: first.receiver.version == second.receiver.version == 0)
+        engine.armed = True
+        publishing.publish(1, large(1))
+        await asyncio.wait_for(engine.stands.wait(), 40)
+        broken = list(lines)
+        alive.discard("b")
+        await arrive(lambda: first.receiver.version == 1)
+        alive.add("b")
+        await arrive(lambda: second.receiver.version == 1)
+        await arrive(lambda: all(line.aborted for line in broken))
+        for generator in (first, second):
+            assert all(torch.equal(generator.receiver.tensors[name], t) for name, t in large(1))
+            await generator.leave()
+
+    asyncio.run(publishing_to(scenario, alive, backend="nccl"))
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to where vLLM would call NCCL; the worker's side is that of our engine, and nothing is unpickled."""
+    """Up to where vLLM would call NCCL, and nothing is unpickled."""
     from vllm.distributed.device_communicators import pynccl_wrapper
     from vllm.distributed.weight_transfer import nccl_common
 
-    from actors.weights.nccl import NcclTransport
-    from actors.weights.nccl_engine import AbortableNcclEngine, NcclInitInfo
-
-    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
     monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
     monkeypatch.setattr("pickle.loads", None)
     made = pynccl_wrapper.ncclUniqueId()
     made.internal[:] = [number - 64 for number in range(128)]
-    monkeypatch.setattr(
-        pynccl_wrapper, "NCCLLibrary", lambda: SimpleNamespace(ncclGetUniqueId=lambda: made), raising=True
-    )
-    met: list[tuple[bytes, int, int]] = []
+    monkeypatch.setattr(pynccl_wrapper, "NCCLLibrary", lambda: SimpleNamespace(ncclGetUniqueId=lambda: made))
+    met: list[tuple[bytes, int, int, int]] = []
 
-    def form(unique_id: bytes, rank: int, world_size: int, device: int) -> SimpleNamespace:  # noqa: ARG001
-        met.append((unique_id, rank, world_size))
+    def form(unique_id: bytes, rank: int, world_size: int, device: int) -> SimpleNamespace:
+        met.append((unique_id, rank, world_size, device))
         return SimpleNamespace(destroy=lambda: None)
 
     monkeypatch.setattr(nccl_common, "uid_init_process_group", form)
-    worker = AbortableNcclEngine.__new__(AbortableNcclEngine)
-    worker.device = torch.device("cpu")
-    worker.parallel_config = SimpleNamespace(data_parallel_index=1, world_size=2, rank=0)  # type: ignore[assignment]
+    monkeypatch.setattr(nccl, "CudaLine", lambda *_: None)
+    store, at = serve_store(resolve(NetworkConfig(advertise=address), in_cluster=False), 2, 60)
+    other = in_background(lambda: nccl.join(rank_of(reach_store(at, 2, 60), 1, address)), "other")
+    nccl.join(rank_of(store, 0, address))
+    other.result(30)
+    assert sorted(met, key=lambda one: one[1]) == [(bytes(made.internal), rank, 2, rank) for rank in (0, 1)]
 
-    class Client:
-        def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-            worker.init_transfer_engine(NcclInitInfo(**(init_info | {"world_size": 2, "rank_offset": -1})))
-            assert worker._joining is not None
-            worker._joining.result(30)
 
-        def start_weight_update(self) -> None: ...
-
-        def update_weights(self, update_info: Any) -> None: ...
-
-        def finish_weight_update(self, weight_version: str | None = None) -> None: ...
-
-    node = resolve(NetworkConfig(advertise=address), in_cluster=False)
-    NcclTransport(Client(), 2, node, torch.float32, 4096, 60.0).close()
-    assert sorted(met, key=lambda one: one[1]) == [(bytes(made.internal), rank, 2) for rank in (0, 1)]
+def rank_of(store: Any, number: int, address: str) -> GroupRank:
+    return GroupRank(store, number, 2, address, torch.device("cuda", number), 60)
 
 
 def test_a_rank_that_does_not_come_is_not_waited_for_by_nccl() -> None:
     store, _ = serve_store(resolve(NetworkConfig(), in_cluster=False), 2, 20)
     with pytest.raises(torch.distributed.DistError):
-        meet(store, b"id", 2, 0.5)
+        nccl.meet(store, b"id", 2, 0.5)

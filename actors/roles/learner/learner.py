@@ -41,6 +41,7 @@ from learner.distributed import ranks
 from learner.extra import checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
+from learner.runtime import device_of
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class Learner:
             timeout_seconds=recipe.membership.timeout_seconds,
             on_sync=self._telling.synced,
             merging=merging,
+            device=device_of(learner_config(recipe, self._folder)),
         )
 
     # ---------------------------------------------------------------- before the first step
@@ -141,7 +143,7 @@ class Learner:
         published, so that no group can be generated that its verifier could not score.
         """
         recipe = self._recipe
-        if self._rank != 0 or recipe.preferences is None or recipe.preferences.reward_model is not None:
+        if self._rank != 0 or recipe.preferences is None or recipe.preferences.pairs is None:
             return
         place = model_folder(recipe.preferences, self._folder)
         if place.is_dir():

@@ -37,7 +37,14 @@ def train_reward_model(
     pairs = [pair for pair in read_pairs(config.pairs) if not stream.is_held_out(pair.task.messages)]
     reward_model = RewardModel(recipe.learner, base, recipe.seed)
     require_room(reward_model, recipe)
-    encoder = Encoder(recipe.tasks, base)
+    encoder = Encoder(recipe, base)
+    telling = [pair for pair in pairs if encoder.read(pair.chosen) != encoder.read(pair.rejected)]
+    if pairs and not telling:
+        raise RecipeError(
+            f"{config.pairs}: no two answers differ after their thoughts, of which preferences.reads: answer sees "
+            "nothing; they end with </think>; or set preferences.reads: response"
+        )
+    alike, pairs = len(pairs) - len(telling), telling
     sides = hold_out(pairs, lambda pair: pair.task, config.held_out, "preferences.held_out")
     train, held_out = (_encoded(side, encoder, reward_model) for side in sides)
     skipped = len(pairs) - len(train) - len(held_out)
@@ -46,7 +53,7 @@ def train_reward_model(
             f"{config.pairs}: nearly all of its pairs are longer than the {reward_model.max_length} tokens that the "
             "reward model reads; shorten them, or take another preferences.base"
         )
-    say(f"{len(train)} pairs, {len(held_out)} held out" + (f", {skipped} too long" if skipped else ""))
+    say(f"{len(train)} pairs, {len(held_out)} held out" + _left_out(skipped, alike))
     latest: dict[str, float] = {}
 
     def check(step: int) -> bool:
@@ -63,6 +70,11 @@ def train_reward_model(
     return RewardModelDone(
         steps=int(statistics["steps"]), pairs=len(train), skipped=skipped, held_out=len(held_out), **found
     )
+
+
+def _left_out(too_long: int, alike: int) -> str:
+    counts = {"too long": too_long, "of one answer": alike}
+    return "".join(f", {count} {why}" for why, count in counts.items() if count)
 
 
 def _encoded(pairs: Sequence[Pair], encoder: Encoder, model: RewardModel) -> list[Encoded]:

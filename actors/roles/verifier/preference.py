@@ -1,4 +1,4 @@
-"""The learned part of a reward, in the verifiers. Nothing here needs torch until there is a model to load."""
+"""What no rule decides, as a part of a reward. Nothing here needs torch until there is a model to load."""
 
 import json
 import logging
@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from actors.config.base import Location
 from actors.config.recipe import Recipe
 from actors.config.stages import PreferencesConfig
 from actors.deadline import until
-from actors.errors import LeewayError, RecipeError, RunError
+from actors.errors import JudgeRefusalError, LeewayError, RecipeError, RunError
+from actors.roles.verifier.scoring import PART, Scorer
 from actors.storage.inputs import below, local
 from actors.tasks import Task, read_pairs
 from learner.errors import BatchError
@@ -21,25 +22,21 @@ from sandbox import Status, Verdict
 
 log = logging.getLogger(__name__)
 
-#: Name of the part in a reward's parts and in the statistics of a step.
-PART = "preference"
 #: Where a run keeps the reward model that it has trained, in its run folder.
 FOLDER = "reward-model"
 #: How often a verifier looks whether the reward model is there (s).
 LOOK_SECONDS = 0.25
 
 
-class Scorer(Protocol):
-    """Scores the answers to one task within a time (s); raises what keeps it from that."""
-
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]: ...
-
-
 class PreferenceReward:
-    """Adds the learned part to the verdicts on a group."""
+    """Adds the part to the verdicts on a group."""
 
     def __init__(self, config: PreferencesConfig, scorer: Scorer) -> None:
         self._config, self._scorer = config, scorer
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """Return once groups can be scored, or on a stop; raises what will not be mended by waiting."""
+        self._scorer.wait_ready(stopped)
 
     def added_to(self, verdicts: list[Verdict], group: Mapping[str, Any], deadline: float) -> list[Verdict]:
         """The verdicts on a leased group, with the part `preference` and a reward that counts it.
@@ -57,41 +54,51 @@ class PreferenceReward:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error, never a reward
             log.warning("no preference for group %s: %s: %s", group["group_id"], type(error).__name__, error)
             detail = f"{PART}: {type(error).__name__}: {error}"
-            again = not isinstance(error, BatchError)  # an answer that is longer than the model reads stays so
+            again = not isinstance(error, BatchError | JudgeRefusalError)  # what is too long to be read stays so
             return [
                 replace(v, status=Status.INFRA_ERROR, reward=None, parts={}, detail=detail, retryable=again)
                 for v in verdicts
             ]
 
 
-def with_preference(verdicts: Sequence[Verdict], scores: Sequence[float], config: PreferencesConfig) -> list[Verdict]:
-    """reward_i + weight * clip(r_i - mean(r), -clip, clip) for the answers i of one group; the part is r_i itself.
+def with_preference(
+    verdicts: Sequence[Verdict], scores: Sequence[Mapping[str, float]], config: PreferencesConfig
+) -> list[Verdict]:
+    """reward_i + weight * clip(r_i - mean(r), -clip, clip) for the answers i of one group; the part `PART` is r_i.
 
     The mean of the group is the centre because preferences determine r only up to a term that depends on the prompt
-    (the loss, InstructGPT eq. 1, sees differences within a prompt alone). Raises ValueError for a score that is not
-    finite, or another number of scores than verdicts.
+    (the loss, InstructGPT eq. 1, sees differences within a prompt alone), and a judge is as strict as it likes. Raises
+    ValueError for a score that is not finite, or another number of scores than verdicts.
     """
-    if not all(map(math.isfinite, scores)):
+    totals = [parts[PART] for parts in scores]
+    if not all(map(math.isfinite, totals)):
         raise ValueError("the reward model gave a score that is not finite; its weights may be damaged")
-    centre = math.fsum(scores) / len(scores)
+    centre = math.fsum(totals) / len(totals)
     return [
         replace(
             verdict,
-            reward=(verdict.reward or 0.0) + config.weight * min(config.clip, max(-config.clip, score - centre)),
-            parts={**verdict.parts, PART: score},
+            reward=(verdict.reward or 0.0) + config.weight * min(config.clip, max(-config.clip, total - centre)),
+            parts={**verdict.parts, **parts},
         )
-        for verdict, score in zip(verdicts, scores, strict=True)
+        for verdict, parts, total in zip(verdicts, scores, totals, strict=True)
     ]
 
 
 def open_reward(recipe: Recipe, folder: Path, stopped: Callable[[], bool]) -> PreferenceReward | None:
-    """What scores preferences in this run, once there is a reward model; None where the recipe has none, or on a stop.
+    """What scores preferences in this run, once it can; None where the recipe has none, or on a stop.
 
-    Raises RunError where the model is not there in time, RecipeError or ModelError where it cannot be used.
+    Raises RunError where the reward model or the judge is not there in time, RecipeError or ModelError where it cannot
+    be used.
     """
     config = recipe.preferences
     if config is None:
         return None
+    if config.judge is not None:
+        from actors.roles.verifier.judge import JudgeScorer
+
+        reward = PreferenceReward(config, JudgeScorer(recipe))
+        reward.wait_ready(stopped)
+        return None if stopped() else reward
     place = folder / FOLDER
     if config.reward_model is None and not until(
         lambda: stopped() or place.is_dir(), config.wait_seconds, LOOK_SECONDS

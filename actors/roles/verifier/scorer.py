@@ -1,16 +1,17 @@
 """What a reward model reads: prompts and answers in one wording, in training as in scoring."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.config.recipe import Recipe
-from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
+from actors.roles.verifier.observables import asked_format
+from actors.roles.verifier.scoring import PART, answer_in
 from actors.tasks import Renderer, Task
 from learner import LearnerConfig, RewardModel
 
@@ -25,15 +26,22 @@ class Encoder:
     or one that does not fit the recipe.
     """
 
-    def __init__(self, tasks: TasksConfig, folder: Path) -> None:
-        self._renderer = Renderer(tasks, load_tokenizer(folder))
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        assert recipe.preferences is not None
+        self._renderer = Renderer(recipe.tasks, load_tokenizer(folder))
+        self._answers_alone = recipe.preferences.reads == "answer"
+        self._thinks_first = asked_format(recipe) == "r1_zero"
 
     def prompt(self, task: Task) -> Int32:
         return np.asarray(self._renderer.render(task), np.int32)
 
     def answer(self, task: Task, text: str) -> Int32:
         """What is written in it is text, as it is in a completion that was decoded without special tokens."""
-        return np.asarray(self._renderer.completion(task, text, literal=True), np.int32)
+        return np.asarray(self._renderer.completion(task, self.read(text), literal=True), np.int32)
+
+    def read(self, text: str) -> str:
+        """What the reward model reads of a completion, as `preferences.reads` says."""
+        return answer_in(text, self._thinks_first) if self._answers_alone else text
 
 
 class RewardModelScorer:
@@ -48,29 +56,33 @@ class RewardModelScorer:
             threads=recipe.preferences.threads,
             micro_batch_tokens=recipe.learner.micro_batch_tokens,
         )
-        self._encoder = Encoder(recipe.tasks, folder)
+        self._encoder = Encoder(recipe, folder)
         self._model = RewardModel(config, folder, recipe.seed)
         require_room(self._model, recipe)
         self._lock = threading.Lock()
 
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]:
-        """r of every answer (nats); equal answers have equal scores.
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
+        """r of every answer (nats); answers that read alike have equal scores.
 
         Raises TimeoutError where the model is busy for `seconds`, BatchError for an answer longer than it reads.
         """
         prompt = self._encoder.prompt(task)
-        distinct = list(dict.fromkeys(texts))
+        read = [self._encoder.read(text) for text in texts]
+        distinct = dict(zip(read, texts, strict=True))
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError(
                 f"the reward model was busy for {seconds:.1f} s; raise verifiers.count, preferences.threads or "
                 "verifiers.deadline_seconds"
             )
         try:
-            scores = self._model.score([(prompt, self._encoder.answer(task, text)) for text in distinct])
+            scores = self._model.score([(prompt, self._encoder.answer(task, text)) for text in distinct.values()])
         finally:
             self._lock.release()
         by_text = dict(zip(distinct, scores.tolist(), strict=True))
-        return [by_text[text] for text in texts]
+        return [{PART: by_text[text]} for text in read]
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """The model is in memory."""
 
 
 def require_room(model: RewardModel, recipe: Recipe) -> None:

@@ -74,6 +74,9 @@ class Verifier:
     def _draining(self) -> bool:
         return self._leave_at < math.inf
 
+    def _ending(self) -> bool:
+        return self._stopping.is_set() or self._draining
+
     def _report(self) -> Report:
         return metrics.report("verifier", self._presence.metrics, ready=self._up)
 
@@ -92,7 +95,9 @@ class Verifier:
         client = connect(self._replay, self._name, "verifier")
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
-            while not self._stopping.is_set() and not self._draining:
+            while not self._ending():
+                if self._preference is not None:
+                    self._preference.wait_ready(self._ending)
                 try:
                     leased = client.poll("lease_verification", body)
                 except ProtocolError as error:
@@ -111,10 +116,18 @@ class Verifier:
     def _score_all(self, pool: Pool, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         """One after another; the leases of those that wait for their turn are renewed."""
         renewed = time.monotonic()
-        while groups and not self._stopping.is_set():
+
+        def ending() -> bool:
+            nonlocal renewed
             if time.monotonic() - renewed > self._recipe.replay.verify_lease_seconds / 3:
                 self._renew(client, groups)
                 renewed = time.monotonic()
+            return self._ending()
+
+        while groups and not self._stopping.is_set():
+            ending()
+            if self._preference is not None:
+                self._preference.wait_ready(ending)
             seconds = self._recipe.verifiers.deadline_seconds
             score_group(pool, client, groups.pop(0), seconds, self._observe, self._preference)
 

@@ -17,6 +17,7 @@ from world import World, planted
 
 from sandbox import Pool, RewardConfig
 
+# The last of the unprivileged users; each share has one of its own, since limits count by user.
 NOBODY = 65534
 # What runs in one process, so that each is done in a minute on a slow machine.
 SHARES = 8
@@ -75,7 +76,7 @@ def test_attacks_fail_as_an_unprivileged_user(share: int) -> None:
         pytest.skip("no interpreter that an unprivileged user can start")
     ended = subprocess.run(
         [found[0], str(Path(__file__).with_name("judging.py")), str(share), str(SHARES)],
-        user=NOBODY,
+        user=NOBODY - share,
         group=NOBODY,
         env={"PYTHONPATH": found[1], "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

@@ -33,3 +33,23 @@ def test_the_last_error_is_raised_in_the_end() -> None:
 
     with pytest.raises(StorageError, match="503"):
         persistently(action, StorageError, 0.05, pause=0.01)
+
+
+def test_a_failure_that_says_when_is_not_tried_sooner() -> None:
+    said: list[str] = []
+    left = [StorageError("60")]
+
+    def action() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    def seconds(error: StorageError) -> float:
+        return float(str(error))
+
+    with pytest.raises(StorageError, match="60"):
+        persistently(action, StorageError, 30, pause=0.001, asked=seconds)
+    left.append(StorageError("0.002"))
+    warn = lambda text, *arguments: said.append(text % arguments)  # noqa: E731
+    assert persistently(action, StorageError, 30, pause=0.001, asked=seconds, warn=warn) == "done"
+    assert said == ["0.002; tried again in 0.002 s"]

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from actors.deadline import until
 from learner import CheckpointError, Group, LearnerConfig, NonFiniteError, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.batch import load_groups, save_groups
 from learner.checkpoint import prune
@@ -65,9 +65,12 @@ def test_killed_while_saving_resumes_bit_identical(tiny_model: Path, make_groups
 
     child = multiprocessing.get_context("spawn").Process(target=_train_and_keep_saving, args=(tiny_model, tmp_path))
     child.start()
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "checkpoints" / ".step-4.tmp").exists():
-        assert child.is_alive() and time.monotonic() < deadline, "the child never began its second save"
+
+    def saving() -> bool:
+        assert child.is_alive()
+        return (tmp_path / "checkpoints" / ".step-4.tmp").exists()
+
+    assert until(saving, 200, 0.001), "the child never began its second save"
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join(timeout=30)

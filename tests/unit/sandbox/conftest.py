@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +13,15 @@ from sandbox.programs.fork_server import ProgramForkServer
 from sandbox.programs.run import Run
 
 
+@pytest.fixture(scope="session")
+def uid() -> int:
+    """A user of this process of tests alone: limits count by user. Below those of pools and of grader workers."""
+    return 63_000 + os.getpid() % 900
+
+
 @pytest.fixture(scope="module")
-def fork_server() -> Iterator[ProgramForkServer]:
-    made = ProgramForkServer(SandboxConfig(test_seconds=5.0), 64_000)
+def fork_server(uid: int) -> Iterator[ProgramForkServer]:
+    made = ProgramForkServer(SandboxConfig(test_seconds=5.0), uid)
     yield made
     made.close()
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from actors.deadline import until
 from sandbox.cli import app, score
 from sandbox.programs import self_test
 
@@ -229,15 +229,17 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(tmp_path: Path, numb
     file = _write(tmp_path / "in.jsonl", lines)
     command = [sys.executable, "-m", "sandbox.cli", "score", str(file), "-o", str(tmp_path / "out.jsonl"), "-w", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        deadline = time.monotonic() + 60
-        while not (servers := _children(process.pid)) or not _children(min(servers)):
-            assert time.monotonic() < deadline
+
+        def programs() -> bool:
             assert process.poll() is None
+            return any(map(_children, _children(process.pid)))
+
+        assert until(programs, 60)
+        servers = _children(process.pid)
         process.send_signal(number)
         assert "interrupted: 0 records scored" in process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
-    while any(Path(f"/proc/{pid}").exists() for pid in servers):
-        assert time.monotonic() < deadline
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers), 60)
 
 
 def _children(pid: int) -> set[int]:
@@ -271,7 +273,5 @@ def test_serve_names_the_isolation_layers_and_shuts_down_gracefully() -> None:
     assert "fetch_files" in said
     assert "Traceback" not in said
     assert process.returncode in (0, 130)
-    deadline = time.monotonic() + 30
     assert children
-    while any(Path(f"/proc/{pid}").exists() for pid in children):
-        assert time.monotonic() < deadline
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 30)

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from actors.deadline import until
 from sandbox import (
     Pool,
     PoolClosedError,
@@ -121,9 +121,7 @@ def test_closing_ends_a_score_in_progress() -> None:
     thread = threading.Thread(target=made.score, args=([Submission("test_hang", HANG, {})], 60))
     before = _children()
     thread.start()
-    deadline = time.monotonic() + 30
-    while not _children() - before and time.monotonic() < deadline:
-        thread.join(0.01)
+    assert until(lambda: bool(_children() - before), 30)
     made.close()
     thread.join(30)
     assert not thread.is_alive()

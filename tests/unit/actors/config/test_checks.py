@@ -11,6 +11,7 @@ from actors.config.loading import load
 
 RECIPES = Path(__file__).parents[4] / "recipes"
 QUICKSTART = RECIPES / "quickstart.yaml"
+JUDGE = "{url: 'http://judge', model: m, api_key_env: NO_SUCH_KEY}"
 
 
 def found(*overrides: str, resumed: bool = False) -> list[str]:
@@ -72,6 +73,11 @@ def test_the_recipes_are_right(name: str) -> None:
         (["verifiers.count=0"], "verifiers.count is 0"),
         (["cold_start.traces=additon"], "did you mean addition?"),
         (["preferences.pairs=/no/such/pairs.jsonl"], "preferences.pairs: there is no file /no/such/pairs.jsonl"),
+        ([f"preferences.judge={JUDGE}"], "preferences.judge.api_key_env: there is no NO_SUCH_KEY in the environment"),
+        (
+            ["preferences.judge={url: 'http://judge', model: m, api_key_file: /no/such/key}"],
+            "preferences.judge.api_key_file: /no/such/key: No such file",
+        ),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
         (["output=/proc/runs"], "output: no folder can be made in /proc"),
         (["output=/dev/null/runs"], "output: no folder can be made in /dev/null"),
@@ -136,3 +142,8 @@ def test_the_synthetic_engine_runs_no_model_and_has_no_bound() -> None:
 
 def test_a_name_on_the_hub_is_not_looked_for() -> None:
     assert found("model={kind: folder, path: Qwen/Qwen2.5-1.5B}") == []
+
+
+def test_the_key_of_a_judge_is_looked_for_where_the_verifiers_run() -> None:
+    assert found(f"preferences.judge={JUDGE}", "ray.address=ray://head:10001") == []
+    assert found("preferences.judge={url: 'http://judge', model: m, api_key_env: PATH}") == []

@@ -80,12 +80,17 @@ def test_one_set_of_data_is_read_where_it_lies_and_several_are_joined_beside_the
 
 
 def test_the_reward_model_of_an_earlier_stage_takes_the_place_of_pairs(write: Any) -> None:
-    judge = {"name": "judge", "kind": "reward_model", "recipe": {"preferences": {"pairs": "pairs.jsonl"}}}
+    judge = {
+        "name": "judge",
+        "kind": "reward_model",
+        "recipe": {"preferences": {"pairs": "pairs.jsonl", "reads": "answer"}},
+    }
     final = RL | {"model": "judge", "reward_model": "judge", "recipe": {"steps": 1, "preferences": {"weight": 0.2}}}
     trained, scored = load_pipeline(write(judge, final)).stages
     assert trained.recipe.steps == 0
     assert scored.recipe.preferences is not None and scored.recipe.preferences.weight == 0.2
     assert scored.recipe.preferences.reward_model == trained.folder / "reward-model"
+    assert scored.recipe.preferences.reads == "answer", "it sees what it was trained on"
 
 
 @pytest.mark.parametrize(

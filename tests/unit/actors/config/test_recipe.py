@@ -62,13 +62,12 @@ def test_every_field_is_documented() -> None:
     assert missing == []
 
 
+JUDGE = "{url: http://judge:8000/v1/, model: m}"
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (
-            ["learner.lora.broadcast=adapters", "weights.backend=nccl", "generators.gpus=1", "learner.gpus=1"],
-            "adapters use gloo",
-        ),
         (["generators.groups_in_flight=5000"], r"generators\.groups_in_flight: .* less than or equal to 4096"),
         (["evaluation.samples_between=5000"], r"evaluation\.samples_between: .* less than or equal to 4096"),
         (["cold_start.supervised.patience=2"], "needs held_out above 0"),
@@ -80,6 +79,10 @@ def test_every_field_is_documented() -> None:
         (["preferences.pairs=a.jsonl", "preferences.weight=0"], r"preferences\.weight: .* greater than 0"),
         (["preferences.pairs=a.jsonl", "preferences.clip=0"], r"preferences\.clip: .* greater than 0"),
         (["preferences.pairs=a.jsonl", "replay.group_size=1"], "set 2 or more"),
+        (["preferences.pairs=a.jsonl", f"preferences.judge={JUDGE}"], "either pairs"),
+        ([f"preferences.judge={JUDGE}", "preferences.threads=2"], "judge needs no training, so threads would be"),
+        ([f"preferences.judge={JUDGE}", "preferences.reads=answer"], "judge needs no training, so reads would be"),
+        ([f"preferences.judge={JUDGE}", "preferences.judge.timeout_seconds=20"], r"timeout_seconds is 20, and a group"),
         (["rewards.format=none"], r"rewards: weights\.format needs format"),
         (["rewards.weights.language=1"], r"weights\.language needs language"),
         (["rewards.weights.overlong=1"], r"weights\.overlong needs overlong_max_tokens"),
@@ -90,3 +93,37 @@ def test_every_field_is_documented() -> None:
 def test_what_would_be_ignored_or_count_twice_is_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load(QUICKSTART, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("url=judge:8000", r"preferences\.judge\.url: must be where an API begins"),
+        ("url=http://judge/v1/chat/completions", "no single part of it"),
+        ("url=http://me:secret-word@judge/v1", "has a user, a password or a signature"),
+        ("url=http://judge:eight/v1", r"preferences\.judge\.url: "),
+        ("api_key_env=sk-secret-word", "the name of an environment variable, such as JUDGE_API_KEY, and never the key"),
+        ("criteria={kind: 'is {respnse} kind?'}", r"kind: nothing is known as \{respnse\}; use \{prompt\}"),
+        ("criteria={kind: 'is it kind?'}", r"kind: shows the judge neither \{answer\} nor \{response\}"),
+        ("criteria={}", "1 or more entries"),
+        ("pattern='[0-9]+'", "needs one group, which is the score, and has 0"),
+        ("pattern='(['", "is no regular expression"),
+        ("scale=[5, 1]", "5 is not below 1"),
+        ("extra_body={temperature: 1}", "temperature is set already"),
+        ("api_key=secret-word", r"there is no such key; did you mean preferences\.judge\.api_key_"),
+    ],
+)
+def test_a_judge_that_could_not_be_asked_is_refused(override: str, says: str) -> None:
+    key, _, _ = override.partition("=")
+    with pytest.raises(RecipeError, match=says) as caught:
+        load(QUICKSTART, [f"preferences.judge={JUDGE}", f"preferences.judge.{override}"])
+    assert key in str(caught.value)
+
+
+def test_digits_alone_have_log_probabilities() -> None:
+    recipe = load(QUICKSTART, [f"preferences.judge={JUDGE}", "preferences.judge.score=logprobs"])
+    assert recipe.preferences is not None and recipe.preferences.judge is not None
+    assert recipe.preferences.judge.url == "http://judge:8000/v1"
+    ten = [f"preferences.judge={JUDGE}", "preferences.judge.score=logprobs", "preferences.judge.scale=[1, 10]"]
+    with pytest.raises(RecipeError, match="scale has to lie within 0 and 9"):
+        load(QUICKSTART, ten)

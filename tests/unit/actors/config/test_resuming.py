@@ -67,6 +67,7 @@ def test_what_the_checkpoint_or_the_record_depends_on_is_refused_by_name(overrid
         "evaluation.every_steps=3",
         "checkpoint_every_steps=3",
         "tasks.max_prompt_tokens=17",
+        "tasks.curriculum={floor: 0.5}",
     ],
 )
 def test_what_a_run_can_go_on_with_is_applied(override: str) -> None:

@@ -1,14 +1,19 @@
-"""A starter whose processes are objects of this one: they come up, die and end when a test says so."""
+"""A starter whose processes are objects of this one, which come up, die and end when a test says so; its supervisor."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from actors.config.loading import load
 from actors.control.placement import Resources
 from actors.control.starter import Ended, Living, Process
+from actors.control.supervisor import Exit, Supervised, Supervisor
 from actors.deadline import until
 from actors.errors import RunError
-from actors.roles.role import Description, RoleContext
+from actors.roles.role import Description, RoleContext, Storage
+
+QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 
 
 @dataclass(eq=False)
@@ -83,3 +88,23 @@ class FakeStarter:
         deadline = time.monotonic() + seconds
         assert until(lambda: len(self.of(role)) >= count, seconds), f"{role}: {self.of(role)} at {deadline}"
         return self.of(role)
+
+
+def supervisor(
+    starter: FakeStarter, *overrides: str, folder: Path = Path("/runs/a"), clock: Callable[[], float] = time.monotonic
+) -> Supervisor:
+    recipe = load(QUICKSTART, ["controller.stop_seconds=0.1", *overrides])
+    return Supervisor(recipe, Storage(folder, Path("/models/b")), starter, clock)
+
+
+def started(processes: list[Supervised]) -> Supervised:
+    assert processes, "its place stays empty"
+    (process,) = processes
+    return process
+
+
+def die(watched: Supervisor, starter: FakeStarter, reason: str | None, number: int = -1) -> Exit:
+    """Let the process that was started as number so and so die; how the supervisor sees it."""
+    starter.started[number].die(reason)
+    (exit_,) = watched.exited(1)
+    return exit_

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig, SyntheticConfig
+from actors.engines.protocol import Job
 from actors.engines.synthetic import SyntheticEngine, spans_of
 
 
@@ -34,13 +35,16 @@ class Digits:
 
 
 def test_a_completion_crosses_an_update() -> None:
-    synthetic = SyntheticConfig(mean_tokens=50, sigma=0.0, tokens_per_second=250, pass_rate=1.0)
+    synthetic = SyntheticConfig(mean_tokens=50, sigma=0.0, tokens_per_second=50, pass_rate=1.0)
     engine = SyntheticEngine(GeneratorsConfig(synthetic=synthetic), Digits(), 0)
 
     async def generated() -> Any:
         engine.swap(0)
-        coming = asyncio.create_task(engine.generate(Digits().encode("12+30="), 2, SamplingConfig(max_tokens=50)))
-        await asyncio.sleep(0.05)
+        sampling, job = SamplingConfig(max_tokens=50), Job(2)
+        coming = asyncio.create_task(engine.generate(Digits().encode("12+30="), 2, sampling, job))
+        async with asyncio.timeout(30):
+            while min(job.lengths()) < 1:
+                await asyncio.sleep(0.001)
         engine.swap(1)
         return await coming
 

@@ -31,7 +31,8 @@ def groups() -> dict[str, Any]:
 
 def snapshot() -> dict[str, Any]:
     dropped = {"stale": 1, "zero_variance": 1}
-    return {"version": 2, "cursor": 8, "committed": 4, "pending": [2, 6, 7], "dropped": dropped}
+    counts = {"version": 2, "cursor": 10, "committed": 4, "pending": [2, 6, 7]}
+    return {**counts, "dropped": dropped, "passed_over": {"never": 1, "always": 1}}
 
 
 def test_a_history_with_a_replaced_learner_breaks_nothing() -> None:
@@ -48,9 +49,10 @@ def changed(tree: Any, path: list[Any], value: Any) -> None:
     ("where", "path", "value", "law"),
     [
         ("groups", ["issued"], 10, "conservation: 10 groups were issued, and 9"),
-        ("snapshot", ["cursor"], 9, "tasks: 9 were begun, and 8 are accounted for"),
+        ("snapshot", ["cursor"], 11, "tasks: 11 were begun, and 10 are accounted for"),
+        ("snapshot", ["passed_over"], {"always": 1}, "tasks: 10 were begun, and 9 are accounted for"),
         ("snapshot", ["pending"], [2, 2, 6], r"tasks: [2] are pending more than once"),
-        ("snapshot", ["pending"], [2, 6, 8], r"tasks: [8] are pending, and the cursor is at 8"),
+        ("snapshot", ["pending"], [2, 6, 10], r"tasks: [10] are pending, and the cursor is at 10"),
         ("snapshot", ["committed"], 5, "tasks: the replay has committed 5 groups, and the learner has trained 4"),
         ("notes", [0, "groups"], [0, 3], r"once: the groups [3] were trained more than once"),
         ("notes", [4, "oldest"], 3, "staleness: version 2 has trained tokens of 3 versions before"),

@@ -14,7 +14,7 @@ from actors.planning.public import Hardware
 
 RECIPES = Path(__file__).parents[4] / "recipes"
 SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, head=16, vocabulary=1000)
-SLOW = Hardware(flops=1e9, memory=1e9, bandwidth=1e6, network=1e6, step_seconds=0.5, source="none")
+SLOW = Hardware(flops=1e9, memory=1e9, bandwidth=1e6, host=1e6, network=1e6, step_seconds=0.5, source="none")
 
 
 def recipe(*changes: str) -> Recipe:
@@ -45,7 +45,7 @@ def test_an_engine_step_reads_weights_and_caches_or_computes() -> None:
     """4 bytes a parameter; a token of cache is 2 x 2 x 64 numbers."""
     alone = decode_seconds(SMALL, SLOW, 1, "float32", 1, 50, use=0.5)
     assert alone == pytest.approx(4 * (SMALL.parameters + 50 * 256) / 0.5e6 + 0.5)
-    fast_memory = Hardware(1e6, 1e9, 1e12, 1.0, 0.0, "none")
+    fast_memory = Hardware(1e6, 1e9, 1e12, 1e12, 1.0, 0.0, "none")
     flops = 8 * (2 * SMALL.parameters + 2 * 2 * (64 + 64) * 50)
     assert decode_seconds(SMALL, fast_memory, 2, "float32", 8, 50, use=0.5) == pytest.approx(flops / 1e6)
 

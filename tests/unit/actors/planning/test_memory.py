@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.config.roles import GeneratorsConfig, WeightsConfig
+from actors.config.roles import GeneratorsConfig
 from actors.planning.architectures import ModelShape
 from actors.planning.memory import (
     MicroBatch,
@@ -79,20 +79,22 @@ def test_a_sequence_longer_than_a_micro_batch_goes_alone() -> None:
     assert MicroBatch(prompt=10, completion=500, group_size=4, tokens=130).fed == 510
 
 
-@pytest.mark.parametrize(("backend", "staging"), [("gloo", 2 * PARAMETERS / 2), ("nccl", 1024)])
-def test_an_engine_keeps_its_cache_in_what_is_left(backend: Any, staging: float) -> None:
+def test_an_engine_keeps_its_cache_in_what_is_left() -> None:
     generators = GeneratorsConfig.model_validate(
         {"gpus": 2, "vllm": {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5}}
     )
-    weights = WeightsConfig(backend=backend, bucket_bytes=1024)
-    parts = generator_device(SMALL, generators, weights, 10e9)
+    parts = generator_device(SMALL, generators, 10e9)
     assert parts["weights"] == 2 * PARAMETERS / 2
-    assert parts["staging"] == staging
     assert sum(parts.values()) == pytest.approx(5e9)
     # keys and values of two layers, 64 wide, in two bytes, half of them on either device
     assert cache_tokens(SMALL, generators, 512.0) == 512 * 2 // (2 * 2 * 64 * 2)
 
 
+def test_an_engine_on_cpus_receives_updates_beside_its_weights() -> None:
+    parts = generator_device(SMALL, GeneratorsConfig(dtype="float32"), 1e9)
+    assert parts["staging"] == parts["weights"] == 4 * PARAMETERS
+
+
 def test_an_engine_without_room_has_no_cache() -> None:
     generators = GeneratorsConfig.model_validate({"gpus": 1})
-    assert generator_device(SMALL, generators, WeightsConfig(), 1e9)["key-value cache"] == 0
+    assert generator_device(SMALL, generators, 1e9)["key-value cache"] == 0

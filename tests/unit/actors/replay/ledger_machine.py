@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import msgpack
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.replay.ledger import Ledger
-from actors.replay.limits import Reason, ReplayLimits
-from actors.replay.queues import UNREADY, State
+from actors.replay.limits import REISSUED, Reason, ReplayLimits
+from actors.replay.queues import UNREADY, Entry, State
+from actors.replay.rewards import band
 
+#: Of an epoch of the tasks' stream.
+PROBLEMS = 2
 WORKERS = st.sampled_from(["g1", "g2", "v1", "v2"])
 
 
@@ -33,6 +37,7 @@ class LedgerMachine(RuleBasedStateMachine):
         losses=st.integers(1, 3),
         tasks=st.sampled_from([None, None, 8]),
         stragglers=st.sampled_from(["drop", "wait", "mask"]),
+        floor=st.sampled_from([1.0, 0.1]),
         honest=st.booleans(),
     )
     def begin(self, honest: bool, **drawn: Any) -> None:
@@ -46,6 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
             generation_attempts=drawn["losses"],
             tasks=drawn["tasks"],
             stragglers=drawn["stragglers"],
+            curriculum_floor=drawn["floor"],
         )
         self.honest = honest  # no token is older than the weights that the generator said it held
         self.now = 0.0
@@ -66,9 +72,9 @@ class LedgerMachine(RuleBasedStateMachine):
         return Ledger.resume(self.limits, self.snapshot) if self.snapshot else Ledger(self.limits)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call the ledger, and the twin if the call may have changed anything."""
+        """Call the ledger, or its tasks, and the twin if the call may have changed anything."""
         self.steps[method] += 1
-        result = getattr(self.ledger, method)(*arguments)
+        result = attrgetter(method)(self.ledger)(*arguments)
         if result is not False and result != []:
             self.calls.append(msgpack.packb([method, arguments]))
             play(self.twin, self.calls[-1])
@@ -107,9 +113,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def lease(self, worker: str, behind: int, capacity: int, continued: bool) -> None:
         version = max(self.first_version, self.ledger.version - behind)
         there_are = self.ledger.to_lease(version)
-        entries = self.call("lease", worker, version, capacity, self.now)
+        entries = self.lease_training(worker, version, capacity)
         assert len(entries) <= min(capacity, there_are)
-        assert entries or not there_are or worker in self.ledger.tasks.examined
+        assert entries or not self.ledger.to_lease(version) or worker in self.ledger.tasks.examined
         for entry in entries:
             # trained in the order of issue, the group would still be young enough
             position = self.ledger.issued - self.settled - self.ledger.dropped.total()
@@ -118,6 +124,25 @@ class LedgerMachine(RuleBasedStateMachine):
             assert entry.state is State.LEASED
             if continued:
                 self.call("begin_at", entry.group_id, self.ledger.oldest_allowed(entry.group_id))
+
+    def lease_training(self, worker: str, version: int, capacity: int) -> list[Entry]:
+        """As the replay does it, see `ReplayState.lease_training`."""
+        if not self.ledger.tasks.curriculum.is_on:
+            return list(self.call("lease", worker, version, capacity, self.now))
+        entries = list[Entry]()
+        for _ in range(min(capacity, self.ledger.to_lease(version))):
+            self.come_to_a_task_that_is_due(worker)
+            entries += self.call("lease", worker, version, 1, self.now)
+        return entries
+
+    def come_to_a_task_that_is_due(self, worker: str) -> None:
+        tasks, passed = self.ledger.tasks, 0
+        while (number := tasks.upcoming(worker)) is not None and not tasks.is_due(key_of(number)):
+            self.call("tasks.pass_over", key_of(number))
+            passed += 1
+            assert passed < PROBLEMS * 10, "each of the problems is due at every tenth turn at least"
+        if number is not None:
+            self.call("tasks.draw", key_of(number))
 
     @rule(data=st.data(), behind=st.integers(0, 4), spread=st.integers(0, 2))
     def group_arrives(self, data: st.DataObject, behind: int, spread: int) -> None:
@@ -148,7 +173,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def verdict(self, data: st.DataObject, rewards: list[float] | None, retryable: bool) -> None:
         group_id = self.some(data, *State)
         if group_id is not None:
-            self.call("verdict", group_id, rewards, retryable)
+            task = self.ledger.entries[group_id].task
+            if self.call("verdict", group_id, rewards, retryable) and rewards is not None:
+                self.call("tasks.verified", key_of(task), sum(rewards) / len(rewards))
 
     @rule(data=st.data(), reason=st.sampled_from(["overlong", "malformed"]))
     def group_is_rejected(self, data: st.DataObject, reason: str) -> None:
@@ -210,7 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for worker in ("g1", "g2", "v1", "v2"):
                 self.call("worker_lost", worker)
         while self.call("take_batch", version) is None:
-            self.call("lease", "g3", version, 1000, self.now)
+            self.lease_training("g3", version, 1000)
             unready = [e for e in self.ledger.entries.values() if e.state in UNREADY]
             if not unready and self.limits.tasks is not None:
                 return  # there is no task any more
@@ -218,6 +245,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for entry in unready:
                 self.call("group_arrived", entry.group_id, max(entry.oldest, version), version)
                 self.call("verdict", entry.group_id, [0.0, 1.0])
+                self.call("tasks.verified", key_of(entry.task), 1.0)
         self.delivered.setdefault(version, self.ledger.batches[version])
         if not self.trained_group_ids & set(self.ledger.batches[version]):
             self.batch_is_trained()
@@ -258,7 +286,10 @@ class LedgerMachine(RuleBasedStateMachine):
         done = self.ledger.committed + sum(e.state is State.TRAINED for e in self.ledger.entries.values())
         assert known - unfinished - set(self.ledger.tasks.to_reissue()) >= self.trained_tasks
         self.limits = replace(self.limits, groups_per_batch=batch, max_staleness=staleness)
+        curriculum, passed_over = self.ledger.tasks.curriculum, self.ledger.tasks.passed_over
         self.begin_history()
+        assert self.ledger.tasks.curriculum == curriculum
+        assert self.ledger.tasks.passed_over == passed_over
         assert unfinished <= set(self.ledger.tasks.to_reissue())
         assert self.ledger.committed == done
         assert self.ledger.capacity(version) == Ledger(self.limits).capacity(0)
@@ -307,6 +338,15 @@ class LedgerMachine(RuleBasedStateMachine):
             assert len(holders) == len(set(holders)), "a generator holds two tasks on their last attempt"
 
     @invariant()
+    def a_task_that_is_passed_over_is_not_forgotten(self) -> None:
+        if hasattr(self, "ledger"):
+            tasks, curriculum = self.ledger.tasks, self.ledger.tasks.curriculum
+            begun = self.ledger.issued - sum(self.ledger.dropped[reason] for reason in REISSUED)
+            assert tasks.cursor == begun + len(tasks.to_reissue()) + tasks.passed_over.total()
+            assert curriculum.bands == Counter(band(each.solve_rate) for each in curriculum.standings.values())
+            assert all(0 <= each.credit < 1 for each in curriculum.standings.values())
+
+    @invariant()
     def the_bound_on_admission_holds(self) -> None:
         if hasattr(self, "ledger"):
             outstanding = self.ledger.issued - self.settled - self.ledger.dropped.total()
@@ -322,7 +362,12 @@ class LedgerMachine(RuleBasedStateMachine):
 def play(ledger: Ledger, call: bytes) -> None:
     """Carry out a call as a journal holds it."""
     method, arguments = msgpack.unpackb(call)
-    getattr(ledger, method)(*arguments)
+    attrgetter(method)(ledger)(*arguments)
+
+
+def key_of(task: int) -> str:
+    """The key of a task's problem."""
+    return f"t{task % PROBLEMS}"
 
 
 def require_equal(one: Ledger, other: Ledger) -> None:

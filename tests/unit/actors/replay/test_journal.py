@@ -33,9 +33,10 @@ LIMITS = ReplayLimits(max_staleness=1, groups_per_batch=2, lease_seconds=10.0, v
 class Watched(World):
     """A world whose events go to a board, as the service sees to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ReplayLimits = LIMITS, tasks: Sums | None = None) -> None:
         super().__init__()
-        self.buffer = Buffer(LIMITS, 2, Sums())
+        self.limits, self.tasks = limits, tasks or Sums()
+        self.buffer = Buffer(self.limits, 2, self.tasks)
         self.board = Board(20.0)
 
     def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, **body: Any) -> Any:
@@ -97,17 +98,23 @@ def in_order(state: Any) -> Any:
 class Kept(Watched):
     """A world with a journal. `crash` loses what no tick has made durable, and comes up again."""
 
-    def __init__(self, folder: Path, connect: rows.Connect = rows.connect, **config: Any) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        folder: Path,
+        connect: rows.Connect = rows.connect,
+        limits: ReplayLimits = LIMITS,
+        tasks: Sums | None = None,
+        **config: Any,
+    ) -> None:
+        super().__init__(limits, tasks)
         self.folder, self.connect, self.config = folder, connect, JournalConfig(**config)
         self.sent: list[Message] = []
-        self.limits = LIMITS
         self.open()
 
     def open(self) -> None:
         self.journal = Journal(self.folder, Identity("run", 2, self.limits), self.config, self.connect)
         past, events = self.journal.past, self.journal.events
-        self.buffer = Buffer(self.limits, 2, Sums(), past=past, now=self.now)
+        self.buffer = Buffer(self.limits, 2, self.tasks, past=past, now=self.now)
         if past is not None:
             self.journal.retain(self.buffer.records)
         self.board = Board(20.0, events, first_event(events, 0.0))
@@ -492,6 +499,20 @@ def test_leases_may_be_of_another_length_from_a_resume_on(tmp_path: Path) -> Non
     world.now = 50.0
     world.end_tick()
     assert world.submit(task)["accepted"]
+
+
+def test_a_curriculum_may_come_change_and_go_from_a_resume_on(tmp_path: Path) -> None:
+    world = Kept(tmp_path)
+    world.step(0)
+    world.end_tick()
+    curricula = []
+    for floor in (0.25, 0.5, 1.0):
+        world.limits = dataclasses.replace(LIMITS, curriculum_floor=floor)
+        world.crash()
+        world.step(world.buffer.ledger.version)
+        world.end_tick()
+        curricula.append(world.buffer.ledger.tasks.curriculum)
+    assert [(each.floor, len(each.standings)) for each in curricula] == [(0.25, 2), (0.5, 4), (1.0, 4)]
 
 
 # -------------------------------------------------------------------- a disk that is full

@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from actors.errors import ProtocolError
 from actors.replay import journal as journals
 from actors.replay.queues import State
-from tests.unit.actors.replay.test_buffer import payload
-from tests.unit.actors.replay.test_journal import Kept, Watched
+from tests.unit.actors.replay.test_buffer import Sums, payload
+from tests.unit.actors.replay.test_journal import LIMITS, Kept, Watched
 
 Say = Callable[[Watched], Any]
 WORKERS = st.sampled_from(["a", "b", "c"])
@@ -29,18 +30,44 @@ KINDS = st.sampled_from(
 )
 
 
+CURRICULUM = replace(LIMITS, curriculum_floor=0.25)
+
+
+class FewSums(Sums):
+    """Three problems, which come again and again."""
+
+    def train(self, index: int) -> Mapping[str, Any]:
+        return {**super().train(index), "key": f"t{index % 3}"}
+
+
+def verdict_of(reward: float) -> dict[str, Any]:
+    """One whose reward is the accuracy alone."""
+    return {"status": "ok", "reward": reward, "parts": {"accuracy": reward}, "answer": str(reward)}
+
+
 class Crashes(RuleBasedStateMachine):
     """One world with a journal and its twin without, which are told the same and never crash alike."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.twin, self.kept = Watched(), Kept(self.folder)
+        self.twin = Watched(CURRICULUM, FewSums())
+        self.kept = Kept(self.folder, limits=CURRICULUM, tasks=FewSums())
+        for world in (self.twin, self.kept):
+            self.solve_all(world)
         self.now = 0.0
 
     def teardown(self) -> None:
         self.kept.journal.close()
         shutil.rmtree(self.folder)
+
+    @staticmethod
+    def solve_all(world: Watched) -> None:
+        """Every problem is solved once, so that from now on most of their turns are passed over."""
+        for task in world.lease(capacity=3):
+            world.submit(task)
+            world.score([1.0, 1.0])
+        world.end_tick()
 
     def groups(self, *states: State) -> list[tuple[Any, Any]]:
         return [
@@ -82,7 +109,7 @@ class Crashes(RuleBasedStateMachine):
             case "verdict" if waiting := machine.groups(State.GENERATED, State.VERIFYING):
                 purpose, entry = waiting[index % len(waiting)]
                 body = {"purpose": purpose, "group_id": entry.group_id, "retryable": draw(st.booleans())}
-                body |= {"scores": scores and [{"status": "ok", "reward": r, "answer": str(r)} for r in scores]}
+                body |= {"scores": scores and [verdict_of(reward) for reward in scores]}
                 return lambda w: w.say("verdict", "verifier", worker=worker, detail="broken", **body)
             case "renew" if held := machine.groups(State.LEASED, State.VERIFYING):
                 purpose, entry = held[index % len(held)]

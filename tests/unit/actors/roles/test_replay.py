@@ -31,5 +31,11 @@ def test_tasks_travel_with_their_source() -> None:
 
 def test_the_ledgers_bounds_are_the_recipes() -> None:
     recipe = load(QUICKSTART, ["replay.max_staleness=7", "replay.verify_attempts=5", "replay.lease_seconds=90"])
-    limits = limits_of(recipe.replay)
+    limits = limits_of(recipe)
     assert (limits.max_staleness, limits.verify_attempts, limits.lease_seconds) == (7, 5, 90.0)
+    assert limits.curriculum_floor == 1, "without a curriculum no task is passed over"
+
+
+def test_the_curriculum_is_the_recipes() -> None:
+    limits = limits_of(load(QUICKSTART, ["tasks.curriculum={floor: 0.2, half_life: 3}"]))
+    assert (limits.curriculum_floor, limits.curriculum_half_life) == (0.2, 3.0)

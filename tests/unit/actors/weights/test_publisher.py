@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from actors.observability import metrics
 from actors.transport.address import resolve
 from actors.transport.codec import Message, decode, encode
 from actors.transport.sockets import DealerSocket
-from actors.weights import publisher as module
+from actors.weights.group import GroupInfo
 from actors.weights.messages import MAX_BYTES
 from actors.weights.publisher import Publisher
 from actors.weights.session import SyncClient, Tensors
@@ -34,8 +35,7 @@ class FakeTransport:
 
     def __init__(self, client: SyncClient, world_size: int, **_: Any) -> None:
         self._client, self._receivers = client, world_size - 1
-        info = {"master_address": "::1", "master_port": 1, "rank_offset": 1, "world_size": world_size}
-        client.init_weight_transfer_engine(info)
+        client.init_weight_transfer_engine(asdict(GroupInfo("gloo", "::1", 1, 1, world_size, 1, NEVER)))
 
     def send(self, tensors: Tensors) -> int:
         self._client.start_weight_update()
@@ -113,6 +113,7 @@ class World:
             alive=lambda: frozenset(self.alive),
             timeout_seconds=timeout_seconds,
             on_sync=self.syncs.append,
+            transport=FakeTransport,
         )
 
     def generator(self, name: str, workers: int = 1, listed: bool = True) -> FakeGenerator:
@@ -132,8 +133,7 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], World]]:
-    monkeypatch.setitem(module.TRANSPORTS, "gloo", FakeTransport)
+def world() -> Iterator[Callable[[float], World]]:
     FakeTransport.stuck.clear()
     FakeTransport.freed.clear()
     worlds: list[World] = []

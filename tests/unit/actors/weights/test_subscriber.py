@@ -19,8 +19,9 @@ from actors.weights.subscriber import Subscriber
 #: Longer than any test takes: what ends sooner was not ended by it (s).
 NEVER = 300.0
 PATIENCE = 20.0
-GROUP = {"master_address": "::1", "master_port": 9, "rank_offset": 1, "world_size": 2, "bucket_bytes": 64}
-TENSORS: dict[str, Any] = {"names": ["w"], "dtype_names": ["float32"], "shapes": [[2, 3]]}
+GROUP = {"backend": "gloo", "master_address": "::1", "master_port": 9, "rank_offset": 1, "world_size": 2}
+GROUP |= {"bucket_bytes": 64, "deadline_seconds": 20.0}
+TENSORS: dict[str, Any] = {"names": ["w"], "dtype_names": ["float32"], "shapes": [[2, 3]], "delta": False}
 OPEN, START, UPDATE, FINISH = GROUP | {"epoch": 1}, {"epoch": 1}, TENSORS | {"epoch": 1}, {"version": 3, "epoch": 1}
 CALLS: list[tuple[str, dict[str, Any]]] = [("open", OPEN), ("start", START), ("update", UPDATE), ("finish", FINISH)]
 
@@ -263,7 +264,7 @@ def test_a_transfer_that_takes_longer_than_the_deadline_is_no_silence(learner: L
     async def scenario() -> None:
         learner.engine.bytes_here.clear()
         await learner.ask_all(CALLS[:3])
-        await asyncio.sleep(2 * learner.deadline_seconds)
+        await asyncio.sleep(2 * learner.deadline_seconds)  # in which it must not be given up
         assert learner.engine.told[-1] == TENSORS
         learner.engine.bytes_here.set()
 
@@ -275,7 +276,7 @@ def test_between_two_updates_a_learner_may_be_silent(learner: Learner) -> None:
 
     async def scenario() -> None:
         await learner.ask_all(CALLS)
-        await asyncio.sleep(2 * learner.deadline_seconds)
+        await asyncio.sleep(2 * learner.deadline_seconds)  # in which nothing must happen
         assert learner.engine.told[-1] == 3
 
     learner.talk(scenario)

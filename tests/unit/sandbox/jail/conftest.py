@@ -10,6 +10,9 @@ from sandbox import Pool, RewardConfig, SandboxConfig, Status, Submission
 
 #: Judges a program by a test; the arguments are the program, the test, and the name that is tested (`f`).
 Judge = Callable[..., Status]
+#: A program that squares, and one that squares only two.
+RIGHT = "def f(x): return x * x"
+WRONG = "def f(x): return 4"
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ def test_self_test_passes_under_all_layers(fork_server: ProgramForkServer) -> No
     self_test.check(fork_server, CONFIG)
 
 
-def test_self_test_finds_missing_layers_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_self_test_finds_missing_layers_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
     name = uuid.uuid4().hex
     monkeypatch.setattr(self_test.secrets, "token_hex", lambda *_: name)
     config = SandboxConfig(unsafe=True)
-    bare = ProgramForkServer(config, 64_000)
+    bare = ProgramForkServer(config, uid)
     try:
         with pytest.raises(IsolationError, match=r"read a planted file.*connect by TCP.*fork.*write to /tmp/"):
             self_test.check(bare, config)

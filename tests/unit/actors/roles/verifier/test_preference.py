@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,23 @@ class FixedScores:
         self._answer = answer
         self.asked: list[tuple[Task, Sequence[str], float]] = []
 
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[float]:
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
         self.asked.append((task, texts, seconds))
         if isinstance(self._answer, Exception):
             raise self._answer
-        return self._answer
+        return parts(*self._answer)
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """It is."""
+
+
+def parts(*scores: float) -> list[dict[str, float]]:
+    return [{"preference": score} for score in scores]
 
 
 def test_a_score_counts_from_the_mean_of_its_group_up_to_the_bound() -> None:
     verdicts = [verdict(1.0), verdict(0.0, Status.WRONG), verdict(0.0, Status.TIMEOUT)]
-    found = with_preference(verdicts, [10.0, 11.0, 15.0], CONFIG)
+    found = with_preference(verdicts, parts(10.0, 11.0, 15.0), CONFIG)
     assert [v.reward for v in found] == [1.0 + 0.5 * -2.0, 0.0 + 0.5 * -1.0, 0.0 + 0.5 * 2.0]
     assert [v.parts for v in found] == [
         {"accuracy": 1.0, "preference": 10.0},
@@ -70,7 +77,7 @@ def test_a_score_counts_from_the_mean_of_its_group_up_to_the_bound() -> None:
 def test_what_depends_on_the_prompt_alone_changes_no_reward() -> None:
     verdicts = [verdict()] * 3
     there, elsewhere = ([s + shift for s in (0.5, -1.0, 0.25)] for shift in (0.0, 64.0))
-    rewards = [[v.reward for v in with_preference(verdicts, s, CONFIG)] for s in (there, elsewhere)]
+    rewards = [[v.reward for v in with_preference(verdicts, parts(*s), CONFIG)] for s in (there, elsewhere)]
     assert rewards[0] == pytest.approx(rewards[1])
 
 
@@ -188,6 +195,24 @@ def test_an_answer_that_the_model_cannot_read_is_an_infra_error(tmp_path: Path) 
     found = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
     assert {v.status for v in found} == {Status.INFRA_ERROR}
     assert "reads 96 at most" in found[0].detail
+
+
+def test_a_reward_model_of_answers_sees_no_thoughts(tmp_path: Path) -> None:
+    lines = [
+        {"prompt": line["prompt"], "chosen": f"<think>hm</think>{line['chosen']}", "rejected": line["rejected"]}
+        for line in digits_over_letters(60)
+    ]
+    thoughts = {"prompt": "300+1=", "chosen": "<think>well</think>1", "rejected": "<think>ill</think>1"}
+    recipe = recipe_of(tmp_path, [*lines, thoughts], held_out=8, reads="answer")
+    event, said = trained(recipe, tmp_path)
+    assert event is not None and said[0] == f"{event.pairs} pairs, 8 held out, 1 of one answer"
+    reward = open_reward(recipe, tmp_path, lambda: False)
+    assert reward is not None
+    leased = group() | {"texts": ["<think>bad</think> 4711", "4711", "<think>4711</think>bad"]}
+    thought, plain, bad = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
+    assert thought.parts == plain.parts != bad.parts
+    with pytest.raises(RecipeError, match="no two answers differ after their thoughts"):
+        trained(recipe_of(tmp_path, [thoughts], reads="answer"), tmp_path / "other")
 
 
 def test_completions_longer_than_the_reward_model_reads_are_refused_before_training(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The receiving end of a Gloo broadcast, as a weight-transfer engine inside a vLLM worker."""
+"""The receiving end of a broadcast, as a weight-transfer engine inside a vLLM worker."""
 
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -14,42 +14,36 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from actors.weights import gloo
 from actors.weights.background import in_background
-from actors.weights.buckets import Parameter, buckets, described
+from actors.weights.broadcast import Joining, Received
+from actors.weights.buckets import Parameter, described
+from actors.weights.group import GroupInfo
 from actors.weights.staging import Staging
 from learner.model.merging import Merging, merged_weights
 
 Weights = Iterable[tuple[str, torch.Tensor]]
-Received = list[tuple[str, torch.Tensor]]
 
 
 @dataclass
-class GlooInitInfo(WeightTransferInitInfo):
-    """Where the broadcast group meets. `rank_offset` is the rank of this engine's first worker."""
-
-    master_address: str
-    master_port: int
-    rank_offset: int
-    world_size: int
-    bucket_bytes: int
-    deadline_seconds: float
+class StagedInitInfo(GroupInfo, WeightTransferInitInfo):
+    """vLLM parses what it is sent by this."""
 
 
 @dataclass
-class GlooUpdateInfo(WeightTransferUpdateInfo):
-    """The parameters of one update, in the order in which they are sent; with `merging` they are adapters alone."""
+class StagedUpdateInfo(WeightTransferUpdateInfo):
+    """The parameters of one update, as `messages.Update` has them."""
 
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
     merging: dict[str, Any] | None = None
+    delta: bool = False
 
     def parameters(self) -> list[Parameter]:
         return described(self.names, self.dtype_names, self.shapes)
 
 
-class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+class StagedWeightTransferEngine(WeightTransferEngine[StagedInitInfo, StagedUpdateInfo]):
     """Receives beside generation: `update_weights` returns at once and a thread fills a staging buffer;
     `finish_weight_update`, which the caller puts between pause and resume, swaps the staged tensors in. Adapters are
     merged then, a weight at a time, into the folder that vLLM was started from.
@@ -57,29 +51,22 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     Nothing here waits: a worker that does keeps its engine from generating.
     """
 
-    init_info_cls = GlooInitInfo
-    update_info_cls = GlooUpdateInfo
+    init_info_cls = StagedInitInfo
+    update_info_cls = StagedUpdateInfo
     defers_processing = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._joining: Future[gloo.BroadcastGroup] | None = None
-        self._info: GlooInitInfo | None = None
+        self._joining: Joining | None = None
         self._staged: Future[tuple[Weights, Received]] | None = None
         self._staging = Staging()
 
-    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+    def init_transfer_engine(self, init_info: StagedInitInfo) -> None:
         """Start joining; returns at once, so that the engine keeps generating whoever else is late or dead."""
+        self.shutdown()
         parallel = self.parallel_config
         worker = parallel.data_parallel_index * parallel.world_size + parallel.rank
-        self._info = init_info
-        self._joining = gloo.join_in_background(
-            init_info.master_address,
-            init_info.master_port,
-            init_info.rank_offset + worker,
-            init_info.world_size,
-            init_info.deadline_seconds,
-        )
+        self._joining = Joining(init_info, worker, self.device)
 
     def start_weight_update(self) -> None:
         self._staged = None
@@ -87,19 +74,18 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))
 
-    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+    def receive_weights(self, update_info: StagedUpdateInfo) -> None:
         """Start receiving; returns at once.
 
         Raises:
             RuntimeError: where no group was opened.
         """
-        if self._joining is None or self._info is None:
-            raise RuntimeError("the Gloo group is not open; call init_weight_transfer_engine first")
-        plan = list(buckets(update_info.parameters(), self._info.bucket_bytes))
-        joining, deadline, merging = self._joining, self._info.deadline_seconds, update_info.merging
+        if self._joining is None:
+            raise RuntimeError("no group is open; call init_weight_transfer_engine first")
+        joining, parameters, merging = self._joining, update_info.parameters(), update_info.merging
 
         def stage() -> tuple[Weights, Received]:
-            tensors = gloo.receive(joining.result(deadline), plan, self._staging)
+            tensors = joining.receive(parameters, self._staging, delta=update_info.delta)
             return tensors if merging is None else self._merged(tensors, merging), tensors
 
         self._staged = in_background(stage, "weight-receiver")
@@ -131,11 +117,14 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
     def abort(self) -> None:
         """Forget the update under way, and the group. The model is as it was: nothing is written before the swap."""
-        self._joining = self._staged = None
+        self._staged = None
+        self.shutdown()
 
     def _merged(self, adapters: Received, merging: dict[str, Any]) -> Weights:
         """Of all layers, adapted or not: vLLM fuses several into one, and passes over what is not loaded with them."""
         return merged_weights(Path(self.model_config.model), adapters, Merging(**merging), self.device)
 
     def shutdown(self) -> None:
-        self._joining = None
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            joining.give_up()
