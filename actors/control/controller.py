@@ -157,7 +157,7 @@ class Controller:
         self._restarted("controller", "controller", predecessor.reason)
         known = whereabouts(self._folder)
         supervisor.replay = known.replay if known else ""
-        adopted = supervisor.adopt()
+        adopted = supervisor.adopt(self._recording.replaced())
         log.warning("adopted: %s", ", ".join(p.name for p in adopted) or "nobody")
         leaving = self._scaling.adopted(adopted, time.monotonic())
         for role in ("replay", "learner", "generator", "verifier"):

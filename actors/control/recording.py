@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
-from actors.events import EVENT, Event, stamped
+from actors.events import EVENT, Event, Restart, stamped
 from actors.observability import metrics
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo, RunState
@@ -53,6 +53,11 @@ class Recording:
     def seconds(self) -> float:
         """Time since the run's start (s)."""
         return self._clock() - self._origin
+
+    def replaced(self) -> list[float]:
+        """How long ago an earlier controller of the run has replaced processes (s), in order."""
+        restarts = (e for e in self._recorder.earlier if isinstance(e, Restart) and e.role != "controller")
+        return [self.seconds - event.seconds for event in restarts]
 
     def add(self, event: Event) -> None:
         """Stamp an event and record it."""

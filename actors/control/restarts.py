@@ -7,7 +7,7 @@ counts as one restart. A process that was started since, and dies as well, is an
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from actors.config.recipe import Recipe
@@ -37,6 +37,13 @@ class Restarts:
             return True
         self._incidents.append(now)
         return False
+
+    def remember(self, ages: Iterable[float]) -> None:
+        """Take note of restarts that an earlier controller made, so many seconds ago, the oldest first. Those that came
+        within `membership.timeout_seconds` of the first of them are one incident."""
+        for moment in (self.clock() - age for age in ages):
+            if not self._incidents or moment - self._incidents[-1] > self.recipe.membership.timeout_seconds:
+                self._incidents.append(moment)
 
     @property
     def count(self) -> int:

@@ -21,7 +21,7 @@ are left, and tries again later, or ends where there is none.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,9 +109,14 @@ class Supervisor:
         self.restarts = 0
         self.shards = [""] * processes(recipe, "replay")
 
-    def adopt(self) -> list[Supervised]:
+    def adopt(self, ages: Iterable[float] = ()) -> list[Supervised]:
         """Take over what an earlier controller of this run has started and has not ended. Of two processes under one
-        name the later one counts."""
+        name the later one counts.
+
+        Args:
+            ages: how long ago that one has replaced processes (s), the oldest first.
+        """
+        self._incidents.remember(ages)
         self._incarnations = _incarnations(self._storage.folder / "logs")
         for found in self._starter.adopt():
             if (earlier := self._processes.pop(found.name, None)) is not None:

@@ -86,7 +86,7 @@ JOURNAL = Row(
             "Size",
             "bytes",
             "Of the journal on its disk; it is made small again now and then.",
-            ("max(leeway_journal_size_bytes)", "journal"),
+            ("sum(leeway_journal_size_bytes)", "journal"),
         ),
         panel(
             "Bytes written",

@@ -163,6 +163,20 @@ DIFFICULTY = Row(
             runbook="Few groups with mixed rewards",
         ),
         panel(
+            "Tasks by solve rate",
+            "short",
+            "Tasks that tasks.curriculum follows, by how often they were solved lately. None without a curriculum.",
+            ("sum by (right) (leeway_tasks_by_difficulty)", "{{right}}"),
+            kind="stacked",
+        ),
+        panel(
+            "Turns passed over",
+            "short",
+            "Turns of tasks a second that the curriculum left out, since they teach little now.",
+            ("sum by (right) (rate(leeway_tasks_passed_over_total[W]))", "{{right}}"),
+            kind="stacked",
+        ),
+        panel(
             "Entropy",
             "short",
             "Of the policy at trained tokens, and of the sampling policy over all of them (nats).",

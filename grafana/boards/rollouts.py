@@ -100,7 +100,7 @@ QUEUE = Row(
             "Tasks to be issued again",
             "short",
             "Tasks whose group was lost with a worker, or returned, and that wait for another generator.",
-            ("max(leeway_tasks_pending)", "pending"),
+            ("sum(leeway_tasks_pending)", "pending"),
         ),
     ),
 )

@@ -264,6 +264,21 @@ def test_another_controller_adopts_the_living_and_continues_the_record(life: Lif
     assert phases == ["starting", "training", "evaluation", "finished"], "nothing is missing or there twice"
 
 
+def test_another_controller_knows_how_often_the_one_before_has_replaced_somebody(life: Life) -> None:
+    """Else a run whose controller dies as well would go on replacing for ever."""
+    with closing(up(life, "generator")):
+        life.starter.of("generator")[0].die("killed")
+        life.wait_for("restart")
+    life.vanish()
+    life.succeed("its process was killed, or crashed")
+    with closing(up(life, "generator")):
+        assert until(lambda: len(life.controller.status()["members"]) > 1, SECONDS)
+        life.starter.of("generator")[-1].die("killed again")
+        life.end()
+    assert isinstance(life.error, RunError)
+    assert "killed again) after 1 restarts" in str(life.error)
+
+
 def test_a_step_of_winding_down_that_fails_is_named_and_the_others_are_taken(life: Life, tmp_path: Path) -> None:
     def jam() -> None:
         raise OSError("no such actor")
