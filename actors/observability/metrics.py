@@ -218,6 +218,14 @@ LEARNER.register(WEIGHT_MALFORMED)
 
 VERIFICATION = Histogram("leeway_verification_seconds", "Scoring of one group", buckets=FAST, registry=VERIFIER)
 VERDICTS = Counter("leeway_verdicts", "Verdicts on completions, by status", ["status"], registry=VERIFIER)
+JUDGED = Histogram(
+    "leeway_judge_seconds",
+    "One request of a score to preferences.judge, by what came of it: scored, no_score, failed (away, busy, broken or "
+    "late) or refused",
+    ["status"],
+    buckets=FAST,
+    registry=VERIFIER,
+)
 RESPONSE_TOKENS = Histogram(
     "leeway_response_tokens",
     "Tokens of training completions that mark their thoughts: of these and of the answer",

@@ -52,6 +52,7 @@ NORMAL = {
     "leeway_weight_sync_pause_seconds": "tens of milliseconds",
     "leeway_verification_seconds": "far below `verifiers.deadline_seconds`",
     "leeway_verdicts_total": "`ok` and `wrong`; hardly a `timeout`, no `infra_error`",
+    "leeway_judge_seconds": "`scored` far below `preferences.judge.timeout_seconds`; hardly a `failed`, no `refused`",
     "leeway_response_tokens": "`thoughts` slowly longer where accuracy rises with them",
     "leeway_responses_total": "`in_format` rises first; `reflects` later, in large models; `mixes_languages` rare",
     "leeway_reflection_words": "moves to the right as thoughts grow longer",

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from actors.config.recipe import Recipe
 from actors.deadline import persistently, until
 from actors.errors import GaveUpError, JudgeError, JudgeRefusalError, LeewayError, NoScoreError, RecipeError
+from actors.observability import metrics
 from actors.observability.waits import waiting
 from actors.process import Seldom
 from actors.roles.verifier.endpoint import MORE, Endpoint
@@ -111,7 +112,20 @@ class JudgeScorer:
 
     def _asked(self, criterion: str, texts: Mapping[str, str], deadline: float) -> float:
         asked = question(self._judge, criterion, texts, secrets.token_hex(8))
-        return read_score(self._judge, self._endpoint.complete(asked, deadline))
+        start, status = time.monotonic(), "scored"
+        try:
+            return read_score(self._judge, self._endpoint.complete(asked, deadline))
+        except NoScoreError:
+            status = "no_score"
+            raise
+        except JudgeError:
+            status = "failed"
+            raise
+        except (JudgeRefusalError, RecipeError):
+            status = "refused"
+            raise
+        finally:
+            metrics.JUDGED.labels(status).observe(time.monotonic() - start)
 
     def _answers(self) -> bool:
         """Whether it does by now; one thread at a time looks."""

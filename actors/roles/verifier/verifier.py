@@ -61,7 +61,7 @@ class Verifier:
         interval = self._recipe.membership.heartbeat_seconds
         with closing(Heartbeat(self._replay, self._name, "verifier", interval, self._report)):
             # No group is leased before its reward can be whole.
-            self._preference = open_reward(self._recipe, self._folder, self._stopping.is_set)
+            self._preference = open_reward(self._recipe, self._folder, self._ending)
             with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
                 self._up = True
                 self._score_in_threads(pool)

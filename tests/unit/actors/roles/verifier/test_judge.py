@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.deadline import until
 from actors.errors import GaveUpError, JudgeError, JudgeRefusalError, LeewayError, RecipeError
+from actors.observability.exposition import VERIFIER
 from actors.roles.role import RoleContext, Storage
 from actors.roles.verifier.judge import JudgeScorer
 from actors.roles.verifier.preference import PreferenceReward
@@ -215,6 +217,21 @@ def test_an_endpoint_that_says_when_is_asked_no_sooner(stub: StubJudge) -> None:
         assert stub.looked == looked
 
 
+def test_requests_are_counted_by_what_came_of_them(stub: StubJudge) -> None:
+    def counted() -> dict[str, float]:
+        name, value = "leeway_judge_seconds_count", VERIFIER.get_sample_value
+        return {each: value(name, {"status": each}) or 0.0 for each in ("scored", "no_score", "failed", "refused")}
+
+    scorer = ready(recipe_of(stub.url, criteria={"any": "{answer}"}))
+    before = counted()
+    for said in ("4", JSONResponse({}, 503), JSONResponse({}, 400)):
+        stub.script = failing_once(said)
+        with suppress(JudgeRefusalError):
+            scorer(TASK, ["four"], 20)
+    after = counted()
+    assert [after[each] - before[each] for each in after] == [2, 1, 1, 1]
+
+
 @pytest.mark.parametrize("words", ["I would rather not say.", "Score: 0", "Score: ten", "7"])
 def test_words_without_a_score_are_an_error_and_no_reward(stub: StubJudge, words: str) -> None:
     scorer = ready(recipe_of(stub.url, criteria={"any": "{answer}"}))
@@ -313,10 +330,8 @@ def test_the_key_is_shown_to_the_endpoint_and_to_nobody_else(
     assert scores(recipe, "four")[0]["preference/helpfulness"] == 4.0
     said = []
     scorer = ready(recipe)
-    for answer in (
-        JSONResponse({"error": {"message": f"your key {KEY} is out of credit"}}, status) for status in (400, 429)
-    ):
-        stub.script = lambda _, answer=answer: answer
+    for status in (400, 429):
+        stub.script = partial(out_of_credit, status)
         with pytest.raises(LeewayError) as caught:
             scorer(TASK, ["x"], 0.2)
         said.append(str(caught.value))
@@ -416,3 +431,16 @@ def test_a_key_that_is_withdrawn_ends_the_verifier_with_what_to_do(tmp_path: Pat
         thread.join(120)
         assert ["correct preferences.judge.api_key_env" in str(error) for error in ended] == [True]
         assert all(each["retryable"] for each in replay.verdicts() if each["scores"] is None)
+
+
+def test_a_verifier_that_waits_for_its_judge_leaves_when_it_is_told_to(tmp_path: Path) -> None:
+    away = StubJudge(by_length)
+    away.close()
+    recipe = recipe_of(away.url, "sandbox.workers=1")
+    with closing(Leasing()) as replay:
+        verifier = Verifier(RoleContext(recipe, "verifier-1", Storage(tmp_path), replay.endpoint))
+        thread = threading.Thread(target=verifier.run, daemon=True)
+        thread.start()
+        verifier.drain()
+        thread.join(120)
+        assert not thread.is_alive() and "lease_verification" not in replay.kinds
