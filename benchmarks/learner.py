@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks import learner_sharing as sharing
@@ -48,6 +49,16 @@ PARITY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
     ),
     "CISPO": ({"name": "cispo"}, {"loss_type": "cispo", "epsilon_high": 5.0}),
+    "SAPO": ({"name": "sapo"}, {"loss_type": "sapo"}),
+    "GDPO": (
+        {"name": "gdpo", "part_weights": {"accuracy": 1.0, "format": 0.5}},
+        {
+            "loss_type": "grpo",
+            "epsilon": 0.2,
+            "multi_objective_aggregation": "normalize_then_sum",
+            "reward_weights": [1.0, 0.5],
+        },
+    ),
 }
 
 
@@ -81,7 +92,7 @@ class Workload:
 
 def make_groups(model: Path, count: int, median_length: float, seed: int) -> list[Group]:
     """Random completions with the model's own logprobs, slightly off policy; every group has mixed rewards."""
-    random = np.random.default_rng(seed)
+    random, formats = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     trainer = Trainer(LearnerConfig(dtype="float32", device="cpu"), model, seed=0)
     vocabulary = trainer.model.config.vocab_size
     groups = []
@@ -94,11 +105,16 @@ def make_groups(model: Path, count: int, median_length: float, seed: int) -> lis
         noisy = [np.minimum(x.numpy() + 0.1 * random.normal(size=len(x)), 0.0) for x in logp.split(lengths.tolist())]
         rewards = random.permutation([1.0, 0.0, *random.integers(0, 2, 6)])
         completions = (
-            Completion(t, x.astype(np.float32), np.zeros(len(t), np.int32), float(r), False)
-            for t, x, r in zip(tokens, noisy, rewards, strict=True)
+            Completion(t, x.astype(np.float32), np.zeros(len(t), np.int32), float(r), False, parts)
+            for t, x, r, parts in zip(tokens, noisy, rewards, _parts(rewards, formats), strict=True)
         )
         groups.append(Group(prompt, tuple(completions), identifier))
     return groups
+
+
+def _parts(rewards: npt.NDArray[np.float64], random: np.random.Generator) -> list[dict[str, float]]:
+    """The reward, and beside it a part that it does not count."""
+    return [{"accuracy": float(r), "format": float(random.integers(0, 2))} for r in rewards]
 
 
 def _run(command: list[str], spec: dict[str, Any], scratch: Path, threads: int) -> list[dict[str, Any]]:
@@ -147,8 +163,13 @@ def parity_table(scratch: Path) -> list[dict[str, Any]]:
     case = {"batch": str(batch), "steps": 1}
     mine = [{**case, "config": {"dtype": "float32", "objective": objective}} for objective, _ in PARITY.values()]
     theirs = [
-        {**case, "old_logprobs": True, "arguments": _trl_arguments(64, bf16=False, **arguments)}
-        for _, arguments in PARITY.values()
+        {
+            **case,
+            "old_logprobs": True,
+            "parts": list(objective.get("part_weights", ())),
+            "arguments": _trl_arguments(64, bf16=False, **arguments),
+        }
+        for objective, arguments in PARITY.values()
     ]
     pairs = zip(
         PARITY,

@@ -60,7 +60,7 @@ def rollout(trainer: Trainer) -> list[Group]:
         logprobs.append(distribution.gather(1, chosen))
         ids = torch.cat((ids, chosen), dim=1)
     right = ids[:, 1:] == ids[:, :1]
-    halves = right.float().unflatten(1, (2, LENGTH // 2)).mean(2)
+    halves = right.float().view(-1, 2, LENGTH // 2).mean(2)
     rewards = halves.mean(1).tolist()
     parts = [{"first half": a, "second half": b} for a, b in halves.tolist()]
     tokens, logp = ids[:, 1:].numpy().astype(np.int32), torch.cat(logprobs, dim=1).numpy()

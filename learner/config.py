@@ -313,6 +313,12 @@ class LearnerConfig(BaseModel):
     )
 
     @property
+    def needs_proximal_pass(self) -> bool:
+        """Whether a batch is scored before the first optimizer step on it, all of it by every rank."""
+        o, several = self.objective, self.minibatches > 1 or self.epochs > 1
+        return o.treats_tokens_apart or (several and (o.old_policy == "proximal" or o.correction != "none"))
+
+    @property
     def sends_adapters(self) -> bool:
         """Whether engines receive adapters alone and merge them."""
         return self.lora is not None and self.lora.broadcast == "adapters"

@@ -36,15 +36,6 @@ def micro_batches_of(samples: Sequence[Sample], groups: Sequence[Group], config:
     return assign_micro_batches(plan, ranks.rank(), ranks.world_size())
 
 
-def needs_proximal_pass(config: LearnerConfig) -> bool:
-    """Whether the samples are scored before the first optimizer step on a batch, all of them by every rank."""
-    o = config.objective
-    if o.treats_tokens_apart:
-        return True
-    several = config.minibatches > 1 or config.epochs > 1
-    return several and (o.old_policy == "proximal" or o.correction != "none")
-
-
 def minibatch_order(seed: int, version: int) -> np.random.Generator:
     """What decides about the minibatches of the batch that is trained at `version`."""
     return np.random.default_rng((seed, version))
@@ -67,7 +58,7 @@ def share_of(
     place = {id(sample): (g, i) for g, group in enumerate(samples) for i, sample in enumerate(group)}
     read: set[tuple[int, int]] = set()
     for minibatch in minibatches(samples, config, minibatch_order(seed, version)):
-        if needs_proximal_pass(config):
+        if config.needs_proximal_pass:
             segments = segments_of(minibatch, groups, config.objective)
         else:
             segments = [segment for part in micro_batches_of(minibatch, groups, config) for segment in part]

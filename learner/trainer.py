@@ -41,7 +41,7 @@ from learner.model.flops import peak_teraflops
 from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
-from learner.plan import micro_batches_of, minibatch_order, needs_proximal_pass, segments_of, share_of
+from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
 from learner.statistics import (
     TokenRecord,
@@ -133,7 +133,7 @@ class Trainer:
         validate_groups(groups, self.model.config.vocab_size)
         objective = self.config.objective
         samples = samples_of(groups, objective, oldest_version)
-        if needs_proximal_pass(self.config):
+        if self.config.needs_proximal_pass:
             self._compute_proximal([s for group in samples for s in group], groups, temperature)
         records: list[TokenRecord] = []
         generator = minibatch_order(self.seed, self.version)

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from actors.roles.role import Description, RoleContext, enter
 from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.codec import Message
 from actors.transport.lifeline import REPLY_SECONDS
+from actors.weights.group import GroupInfo
 from actors.weights.publisher import Publisher
 from actors.weights.session import SyncClient, Tensors
 from learner import Group
@@ -53,13 +54,13 @@ class EmptyTransport:
 
     def __init__(self, client: SyncClient, world_size: int, **options: Any) -> None:
         self._client = client
-        address = options["node"].advertise
-        place = {"master_address": address, "master_port": 1, "rank_offset": 1, "world_size": world_size}
-        client.init_weight_transfer_engine(place)
+        told = {name: options[name] for name in ("backend", "bucket_bytes", "deadline_seconds")}
+        info = GroupInfo(master_address="::1", master_port=1, rank_offset=1, world_size=world_size, **told)
+        client.init_weight_transfer_engine(asdict(info))
 
     def send(self, tensors: Tensors) -> int:  # noqa: ARG002 - there are none
         self._client.start_weight_update()
-        self._client.update_weights({"names": [], "dtype_names": [], "shapes": []})
+        self._client.update_weights({"names": [], "dtype_names": [], "shapes": [], "delta": False})
         self._client.finish_weight_update()
         return 0
 

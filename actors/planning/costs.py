@@ -34,9 +34,8 @@ def training_flops(recipe: Recipe, a: ModelShape, tokens: float, context: float)
     passes = FROZEN if learner.lora is not None else 1.0
     if learner.objective.kl != "none":
         passes += SCORING
-    several = learner.minibatches > 1 or learner.epochs > 1
-    if several and (learner.objective.old_policy == "proximal" or learner.objective.correction != "none"):
-        passes += SCORING * learner.ranks  # every rank scores the whole batch, see `learner.plan`
+    if learner.needs_proximal_pass:
+        passes += SCORING * learner.ranks  # every rank scores the whole batch
     return once * (passes + (learner.epochs - 1))
 
 

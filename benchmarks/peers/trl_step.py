@@ -3,7 +3,8 @@
 usage: trl_step.py SPEC.json OUT.json
 
 SPEC: model (folder), threads, cases: [{batch (.npz of plain arrays), arguments (of `GRPOConfig`), steps, old_logprobs
-(use the file's logprobs as those of the old policy)}]. OUT: one result a case: losses, seconds, cpu_seconds (a step,
+(use the file's logprobs as those of the old policy), parts (the rewards are these of the file's parts; none: its
+rewards)}]. OUT: one result a case: losses, seconds, cpu_seconds (a step,
 without the rollout), peak_bytes (largest resident size of the process so far), base_bytes (resident size before the
 first step).
 """
@@ -15,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ class FixedBatch:
         self.completions = [c.tolist() for c in np.split(data["tokens"], ends)]
         self.logprobs = [x.tolist() for x in np.split(data["logprobs"], ends)]
         self.rewards = data["rewards"].tolist()
+        self.parts = dict(zip(data["part_names"].tolist(), data["parts"].T.tolist(), strict=True))
 
     def rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
         del trainer
@@ -62,6 +65,9 @@ class FixedBatch:
             "logprobs": None,
             "fixed_reward": self.rewards,
         }
+
+    def reward_functions(self, parts: list[str]) -> list[Callable[..., list[float]]]:
+        return [lambda name=name, **_: self.parts[name] for name in parts] or [reward]
 
 
 def reward(completions: list[Any], fixed_reward: list[float], **_: Any) -> list[float]:
@@ -141,7 +147,7 @@ def measure(model: str, case: dict[str, Any], scratch: str) -> dict[str, Any]:
     rows = [{"prompt": str(i)} for i in range(total // fixed.size)] * (case["steps"] + 1)
     trainer = Peer(
         model=model,
-        reward_funcs=reward,
+        reward_funcs=fixed.reward_functions(case.get("parts", [])),
         args=config,
         train_dataset=Dataset.from_list(rows),
         rollout_func=fixed.rollout,

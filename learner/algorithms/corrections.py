@@ -64,8 +64,9 @@ def kpop(proximal: Tensor, behaviour: Tensor, divergence: float) -> Tensor:
 def trust_region(proximal: Tensor, behaviour: Tensor, sequence: Tensor, lengths: Tensor, divergence: float) -> Tensor:
     """1 for sequences with max_t D_t <= delta, else 0: one token outside of the trust region rejects them.
 
-    Trust Region Masking (Li, Liu et al. 2025, arXiv 2512.23075), delta = `divergence`, with D_t = (log rho_t)^2 / 2,
-    the estimate (k2) of the tokens' Kullback-Leibler divergence from the sampled tokens alone.
+    Trust Region Masking (Li, Liu et al. 2025, arXiv 2512.23075), delta = `divergence`. D_t = KL(mu || pi_prox) is known
+    at the sampled token alone, so (log rho_t)^2 / 2 (k2) stands for it: it finds the tokens that the paper's
+    |log rho_t| finds, in the unit of a divergence. It detects, and bounds nothing.
     """
     k2 = torch.square(proximal - behaviour) / 2
     largest = torch.zeros(len(lengths), dtype=k2.dtype, device=k2.device).scatter_reduce(0, sequence, k2, "amax")

@@ -1,7 +1,7 @@
 """Which tokens of a step Clip-Cov and KL-Cov treat apart: those whose update takes the most entropy away.
 
 Cui et al. 2025, "The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models" (arXiv 2505.22617),
-section 4. The tokens are chosen once an optimizer step, over all that it trains, so that neither micro-batches nor
+section 4.2. The tokens are chosen once an optimizer step, over all that it trains, so that neither micro-batches nor
 ranks have a say.
 """
 
@@ -21,12 +21,12 @@ Bool = npt.NDArray[np.bool_]
 
 
 def covariances(logp: Float64, A: Float64) -> Float64:  # noqa: N803
-    """Cov_t = (logp_t - mean(logp)) (A_t - mean(A)), [N] over the N tokens of a step: their mean is the covariance."""
+    """Cov_t = (logp_t - mean(logp)) (A_t - mean(A)), [N] over the N tokens of a step (eq. 10)."""
     return np.asarray((logp - logp.mean()) * (A - A.mean()))
 
 
 def clip_cov_tokens(covariance: Float64, share: float, low: float, high: float, random: np.random.Generator) -> Bool:
-    """I_clip: r N of the tokens with low <= Cov_t <= high, drawn uniformly; all of them where they are fewer."""
+    """I_clip (eq. 11): r N of the tokens with low <= Cov_t <= high, drawn uniformly; all where they are fewer."""
     candidates = np.flatnonzero((covariance >= low) & (covariance <= high))
     count = min(len(candidates), _count(share, len(covariance)))
     chosen = np.zeros(len(covariance), np.bool_)
@@ -35,7 +35,7 @@ def clip_cov_tokens(covariance: Float64, share: float, low: float, high: float, 
 
 
 def kl_cov_tokens(covariance: Float64, share: float) -> Bool:
-    """I_KL: the k N tokens with the largest Cov_t, of equal ones the first."""
+    """I_KL: the k N tokens with the largest Cov_t, eq. 13; of equal ones the first."""
     chosen = np.zeros(len(covariance), np.bool_)
     chosen[np.argsort(-covariance, kind="stable")[: _count(share, len(covariance))]] = True
     return chosen

@@ -71,7 +71,7 @@ def dppo(logp: Tensor, old: Tensor, A: Tensor, kind: TokenDivergence, bound: flo
 def clip_cov(logp: Tensor, old: Tensor, A: Tensor, chosen: Tensor, low: float, high: float) -> Tensor:  # noqa: N803
     """`clipped`, and 0 for the tokens I_clip that `covariance.clip_cov_tokens` has drawn (`chosen`, bool).
 
-    Clip-Cov (Cui et al. 2025, arXiv 2505.22617, section 4.2), with PPO's clip beside it as in its implementation.
+    Clip-Cov (Cui et al. 2025, arXiv 2505.22617, eq. 12), with PPO's clip beside it as in its listing 1.
     """
     return torch.where(chosen, 0.0, clipped(logp, old, A, low, high))
 
@@ -79,7 +79,7 @@ def clip_cov(logp: Tensor, old: Tensor, A: Tensor, chosen: Tensor, low: float, h
 def kl_cov(logp: Tensor, old: Tensor, A: Tensor, chosen: Tensor, penalty: float) -> Tensor:  # noqa: N803
     """r A, less beta |log r| for the tokens I_KL of `covariance.kl_cov_tokens` (`chosen`, bool); no clip.
 
-    KL-Cov (Cui et al. 2025, section 4.2), beta = `penalty`; |log r| is how its implementation estimates
+    KL-Cov (Cui et al. 2025, eq. 14), beta = `penalty`; |log r| is how its listing 1 estimates
     KL(pi_old || pi_theta) from the token. It has no gradient where pi_theta = pi_old.
     """
     return torch.exp(logp - old) * A - penalty * torch.where(chosen, (logp - old).abs(), 0.0)

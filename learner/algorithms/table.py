@@ -17,12 +17,13 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dppo": ("DPPO", "arXiv 2602.04879; no clip, but tokens over `divergence_bound` are left out"),
     "clip_cov": (
         "Clip-Cov",
-        "Cui et al. 2025 (arXiv 2505.22617), section 4.2; `covariance_share` of the tokens with a covariance from "
+        "Cui et al. 2025 (arXiv 2505.22617), eq. 10-12; `covariance_share` of the tokens with a covariance from "
         "`covariance_low` to `covariance_high` are left out, drawn from seed and version",
     ),
     "kl_cov": (
         "KL-Cov",
-        "the same; `covariance_share` of the tokens, those with the largest covariance, pay `covariance_penalty`",
+        "the same, eq. 13 and 14; `covariance_share` of the tokens, those with the largest covariance, pay "
+        "`covariance_penalty`",
     ),
     "maxrl": ("MaxRL", "Tajwar et al. 2026 (arXiv 2602.02710); with PPO's clip"),
     "gdpo": (

@@ -33,6 +33,7 @@ def test_training_is_six_flop_a_parameter_and_token_and_attention() -> None:
         (["learner.epochs=2"], 2),
         (["learner.objective={name: decoupled_ppo}", "learner.minibatches=2"], 1 + 1 / 3),
         (["learner.objective={name: decoupled_ppo}"], 1),
+        (["learner.objective={name: clip_cov}"], 1 + 1 / 3),
         (["learner.lora={rank: 4}"], 2 / 3),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from actors.config.loading import load
 from actors.roles.learner.settings import learner_config
-from actors.roles.verifier.preference import PART
+from actors.roles.verifier.scoring import PART
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
 
