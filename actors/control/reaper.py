@@ -44,9 +44,14 @@ def _uses(pid: int, folder: str) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be reaped does not."""
+    """Whether a process still runs; one that only waits to be reaped does not.
+
+    The first thread may have ended long before the others, which still hold all that the process has: files, sockets,
+    memory of a GPU.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

@@ -69,3 +69,17 @@ def test_it_ends_who_wrote_a_title_over_the_mark(tmp_path: Path, sleepers: list[
     assert reaper.sweep("run-c", str(folder)) == []
     assert theirs.wait(5) < 0
     assert other.poll() is None
+
+
+def test_a_process_lives_while_one_of_its_threads_does(sleepers: list[subprocess.Popen[bytes]]) -> None:
+    """Its first thread may be gone: the others hold its files and sockets as before."""
+    program = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(100,)).start(); "
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    sleepers.append(subprocess.Popen([sys.executable, "-c", program]))
+    stat = Path(f"/proc/{sleepers[-1].pid}/stat")
+    assert until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", 30)
+    assert reaper.alive(sleepers[-1].pid)
+    sleepers[-1].kill()
+    assert until(lambda: not reaper.alive(sleepers[-1].pid), 30)
