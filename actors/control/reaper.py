@@ -51,7 +51,7 @@ def alive(pid: int) -> bool:
     """
     try:
         ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
+        return not ended or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except OSError:
         return False
 
