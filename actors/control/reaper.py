@@ -59,7 +59,12 @@ def alive(pid: int) -> bool:
 def sweep(run: str, folder: str) -> list[int]:
     """Kill and delete; returns the processes that would not go."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    while (left := [pid for pid in marked(run, folder) if alive(pid)]) and time.monotonic() < deadline:
+    found: set[int] = set()
+    while True:
+        found.update(marked(run, folder))
+        left = [pid for pid in found if alive(pid)]  # one whose first thread has ended shows no mark any more
+        if not left or time.monotonic() > deadline:
+            break
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
