@@ -54,14 +54,13 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(slots=True, eq=False)
 class WeightReceiver:
-    """A registered generator. `listed` once the list of members knew it."""
+    """A registered generator."""
 
     identity: bytes
     name: str
     workers: int
     registered: float
     version: int | None = None
-    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +124,7 @@ class Publisher:
         # A transport may call from a thread of its own while the one that started it waits.
         self._socket_lock = threading.RLock()
         self._members: dict[str, WeightReceiver] = {}
+        self._listed: set[str] = set()  # whom the list has known: who registers anew is no newcomer
         self._receiving: frozenset[str] = frozenset()
         self._answers: dict[int, queue.Queue[m.Answer]] = {}
         self._numbers = itertools.count(1)
@@ -205,12 +205,10 @@ class Publisher:
 
     def _living(self) -> list[WeightReceiver]:
         """The registered generators that are alive."""
-        alive, now, found = self._alive(), time.monotonic(), []
-        for member in tuple(self._members.values()):
-            member.listed = member.listed or member.name in alive
-            if member.name in alive or (not member.listed and now - member.registered < self._timeout):
-                found.append(member)
-        return found
+        alive, members, since = self._alive(), tuple(self._members.values()), time.monotonic() - self._timeout
+        self._listed.update(each.name for each in members if each.name in alive)
+        fresh = (each for each in members if each.name not in self._listed and each.registered > since)
+        return [*(each for each in members if each.name in alive), *fresh]
 
     def _note_changes(self, names: frozenset[str]) -> None:
         for name in sorted((self._receiving - names) & self._members.keys()):

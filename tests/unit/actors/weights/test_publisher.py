@@ -201,6 +201,25 @@ def test_whoever_has_just_registered_need_not_be_on_the_list_yet(world: Begin) -
     assert until(lambda: generator.versions == [0], PATIENCE)
 
 
+def test_whoever_fell_off_the_list_and_registers_anew_holds_up_nobody_before_it_is_back(world: Begin) -> None:
+    """Its word to the learner comes through, and its heartbeats do not: it is no newcomer, who gets time for that."""
+    w = world()
+    first, second = w.generator("a"), w.generator("b")
+    w.publish(0)
+    assert until(lambda: (first.versions, second.versions) == ([0], [0]), PATIENCE)
+    w.alive.discard("b")
+    second.suspended = True
+    second.send("deregister", 0, {})
+    second.register()
+    assert until(lambda: w.publisher._members["b"].version is None, PATIENCE)
+    w.publish(1)
+    assert w.publisher.wait(1, PATIENCE)
+    assert first.versions == [0, 1]
+    second.suspended = False
+    w.alive.add("b")
+    assert until(lambda: second.versions == [0, 1], PATIENCE)
+
+
 def test_whoever_never_comes_on_the_list_gets_nothing_after_the_timeout(world: Begin) -> None:
     w = world(0.0)
     stranger, known = w.generator("stranger", listed=False), w.generator("known")
