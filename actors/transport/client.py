@@ -134,7 +134,8 @@ class Client:
                 if self._socket.lost:
                     time.sleep(min(pause_seconds, max(0.0, end - time.monotonic())))
                     pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
-                elif time.monotonic() >= again:  # over a slow wire it may be under way all the while
+                elif time.monotonic() >= min(again, end) and due_seconds >= wait_seconds + self._answer_seconds:
+                    # Over a slow wire it may be under way all the while.
                     self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
                 address = self.address
                 self._connect_again()
