@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -127,6 +128,7 @@ def soak(
                     progress.update(task, completed=first)
             growth = resident_bytes() - early
         files = sorted(entry.name for entry in directory.iterdir())
+    gc.collect()  # what a process was asked over may hang on the traceback of its end, in a cycle
     return Report(
         programs=programs,
         verdicts=outcomes["final"],
