@@ -41,11 +41,11 @@ def shared_memory() -> Finding:
 def ports(recipe: Recipe, node: Node) -> Finding:
     """Bind what the recipe fixes, and one of its range."""
     fixed = recipe.network.ports
-    shards = range(recipe.replay.shards)  # they have the port and the next ones
-    wanted = [("network.ports.status", fixed.status), *(("network.ports.replay", fixed.replay + n) for n in shards)]
-    for key, port in wanted if fixed.replay else wanted[:1]:
-        if port:
-            bind_port(node, lambda number: socket.create_server((node.bind, number)).close(), port, key)
+    wanted = [("network.ports.status", fixed.status)] if fixed.status else []
+    if fixed.replay:  # the shards have it and the next ones
+        wanted += [("network.ports.replay", fixed.replay + shard) for shard in range(recipe.replay.shards)]
+    for key, port in wanted:
+        bind_port(node, lambda number: socket.create_server((node.bind, number)).close(), port, key)
     bind_port(node, lambda number: socket.create_server((node.bind, number)).close())
     return Finding(Fitness.OK, f"{node.bind}, advertised as {node.advertise}")
 

@@ -148,8 +148,9 @@ def join(rank: GroupRank) -> NcclGroup:
 
     made = bytes(NCCLLibrary().ncclGetUniqueId().internal) if rank.number == 0 else None
     met = meet(rank.store, made, rank.world_size, rank.deadline_seconds)
-    torch.accelerator.set_device_index(rank.device.index or 0)  # the current device is a thread's own
-    communicator = uid_init_process_group(met, rank.number, rank.world_size, rank.device.index or 0)
+    index = rank.device.index or 0
+    torch.accelerator.set_device_index(index)  # the current device is a thread's own
+    communicator = uid_init_process_group(met, rank.number, rank.world_size, index)
     return NcclGroup(CudaLine(communicator, rank.device), rank.number == 0, rank.deadline_seconds)
 
 

@@ -133,7 +133,7 @@ class Learner:
             timeout_seconds=recipe.membership.timeout_seconds,
             on_sync=self._telling.synced,
             merging=merging,
-            device=device_of(learner_config(recipe, self._folder)),
+            device=device_of(recipe.learner),
         )
 
     # ---------------------------------------------------------------- before the first step
