@@ -18,6 +18,7 @@ from typing import Any
 from actors.fleet.learner import NOTES, UNTRAINED, trained_on
 from actors.replay.limits import REISSUED
 from actors.replay.shards import snapshots_of
+from actors.report.statistics import RESPONSE_LENGTH, TRAINED_REWARD
 
 Note = Mapping[str, Any]
 
@@ -58,25 +59,35 @@ def broken(notes: Iterable[Note], groups: Mapping[str, Any], snapshot: Mapping[s
     ]
 
 
-def broken_in_record(events: Iterable[Mapping[str, Any]], snapshot: Mapping[str, Any], bound: int) -> list[str]:
+def broken_in_record(
+    events: Iterable[Mapping[str, Any]], kept: Mapping[int, list[int]], snapshot: Mapping[str, Any], bound: int
+) -> list[str]:
     """The laws that the record of a run with a real learner can show; that of weights is `leeway replay`'s.
 
     Args:
         events: of metrics.jsonl.
+        kept: the groups of every batch that the journal keeps, by the version that they were trained on.
         snapshot: the replay's position in the newest checkpoint.
         bound: `replay.max_staleness`.
     """
     events = list(events)
     steps = [event for event in events if event["kind"] == "step"]
     groups = next((event["groups"] for event in reversed(events) if event["kind"] == "tick"), None)
-    twice = [step for step, count in Counter(event["step"] for event in steps).items() if count > 1]
     old = [event["step"] for event in steps if any(int(age) > bound for age in event["staleness"])]
+    committed = snapshots_of(snapshot)[0]["version"]
+    history = {version: {"groups": ids} for version, ids in kept.items() if version < committed}
     return [
         *(_conservation(groups) if groups else ["conservation: there is no tick on record"]),
-        *_tasks(snapshot, sum(shard["committed"] for shard in snapshots_of(snapshot))),
-        *([f"once: steps {twice} are on record more than once"] if twice else []),
+        *_tasks(snapshot, sum(len(batch["groups"]) for batch in history.values())),
+        *_once(history, committed),
         *([f"staleness: steps {old} have trained tokens that were over the bound"] if old else []),
+        *_batches({"trained": event["step"] - 1, "digest": _seen_of_batch(event)} for event in steps),
     ]
+
+
+def _seen_of_batch(step: Mapping[str, Any]) -> list[Any]:
+    """What the record of a step tells of its batch, whoever trained it."""
+    return [step["staleness"], *(step["statistics"].get(name) for name in (TRAINED_REWARD, RESPONSE_LENGTH))]
 
 
 def _conservation(groups: Mapping[str, Any]) -> Iterator[str]:
@@ -129,7 +140,7 @@ def _staleness(trained: Iterable[Note], bound: int) -> Iterator[str]:
 
 
 def _batches(trained: Iterable[Note]) -> Iterator[str]:
-    digests: dict[int, str] = {}
+    digests: dict[int, Any] = {}
     for note in trained:
         if digests.setdefault(note["trained"], note["digest"]) != note["digest"]:
             yield f"batches: version {note['trained']} was trained again on another batch"

@@ -13,12 +13,14 @@ from typing import Any
 
 import psutil
 
+from actors.config.loading import RECIPE, load
 from actors.control import reaper
 from actors.deadline import until
 from actors.errors import RunError
 from actors.fleet.chaos import CALM_STEPS, Aftermath, play
 from actors.fleet.faults import REAL_FAULTS, schedule
 from actors.fleet.laws import broken_in_record
+from actors.replay.journal import Journal
 from learner.extra import checkpoints, read_extra
 
 #: How Ray calls the process of each role.
@@ -169,7 +171,9 @@ def unleash_real(recipe: Path, output: Path, bound: int, seconds: float, seed: i
         events, newest = run.events(), list(checkpoints(run.folder / "checkpoints").values())[-1]
         aftermath.steps = run.step
         aftermath.groups = [event["groups"] for event in events if event["kind"] == "tick"][-1]
-        aftermath.broken = broken_in_record(events, read_extra(newest)["replay"], bound)
+        shards = load(run.folder / RECIPE).replay.shards
+        kept = {v: [head.group_id for head, _ in batch] for v, batch in Journal.read(run.folder, shards)}
+        aftermath.broken = broken_in_record(events, kept, read_extra(newest)["replay"], bound)
         aftermath.broken += [f"processes: {pid} is left" for pid in run.left()]
         retrained = subprocess.run(
             [sys.executable, "-m", "actors.cli", "replay", str(run.folder)],

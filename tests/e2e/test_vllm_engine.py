@@ -160,6 +160,9 @@ async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIt
         asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e, 60.0).run()) for i, e in enumerate(engines)
     ]
     try:
+        async with asyncio.timeout(60):  # an update goes to whoever has registered
+            while len(publisher._members) < len(engines):
+                await asyncio.sleep(0.001)
         yield
     finally:
         for subscription in subscriptions:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.fleet.laws import broken, notes_of
+from actors.fleet.laws import broken, broken_in_record, notes_of
 from actors.fleet.learner import NOTES, UNTRAINED, trained_on
 
 BOUND = 2
@@ -66,6 +66,43 @@ def test_what_is_broken_is_named(where: str, path: list[Any], value: Any, law: s
     told = json.loads(json.dumps({"notes": history(), "groups": groups(), "snapshot": snapshot()}))
     changed(told[where], path, value)
     assert any(line.startswith(law) for line in broken(told["notes"], told["groups"], told["snapshot"], BOUND))
+
+
+def record() -> list[dict[str, Any]]:
+    """The same history as a run records it."""
+    seen = [{"reward_mean": 0.1 * version, "response_length_mean": 7.0} for version in range(3)]
+    steps = [
+        {"kind": "step", "step": version + 1, "statistics": seen[version], "staleness": {"1": 3, str(version): 1}}
+        for version in (0, 1, 1, 2)
+    ]
+    return [*steps, {"kind": "tick", "groups": groups()}]
+
+
+KEPT = {0: [0, 1], 1: [3, 4], 2: [5, 6]}
+
+
+def test_the_record_of_a_run_whose_learner_was_replaced_breaks_nothing() -> None:
+    assert broken_in_record(record(), KEPT, snapshot(), BOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "path", "value", "law"),
+    [
+        ("record", [4, "groups", "issued"], 10, "conservation: 10 groups were issued, and 9"),
+        ("record", [4, "kind"], "phase", "conservation: there is no tick on record"),
+        ("record", [3, "staleness"], {"3": 1}, "staleness: steps [3] have trained tokens that were over the bound"),
+        ("record", [2, "staleness"], {"0": 1}, "batches: version 1 was trained again on another batch"),
+        ("record", [2, "statistics", "reward_mean"], 0.2, "batches: version 1 was trained again on another batch"),
+        ("kept", ["1"], [3, 0], r"once: the groups [0] were trained more than once"),
+        ("kept", ["1"], [3], "tasks: the replay has committed 4 groups, and the learner has trained 3"),
+        ("snapshot", ["version"], 4, r"once: versions [3] are committed, and nobody has trained them"),
+    ],
+)
+def test_what_a_record_shows_to_be_broken_is_named(where: str, path: list[Any], value: Any, law: str) -> None:
+    told = json.loads(json.dumps({"record": record(), "kept": KEPT, "snapshot": snapshot()}))
+    changed(told[where], path, value)
+    kept = {int(version): ids for version, ids in told["kept"].items()}
+    assert any(line.startswith(law) for line in broken_in_record(told["record"], kept, told["snapshot"], BOUND))
 
 
 def test_a_line_that_a_learner_was_killed_in_counts_for_nothing(tmp_path: Path) -> None:
