@@ -52,9 +52,11 @@ class Fleet:
         self._outcome: str | None = None
         self._ended = threading.Event()
         self._stopping = False
+        self._replacing = threading.Lock()
         self._status: Mapping[str, Any] = {}
         self._start(None)
-        threading.Thread(target=self._drive, name="driver", daemon=True).start()
+        self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
+        self._driver.start()
 
     def _start(self, predecessor: Predecessor | None) -> None:
         arguments = (self.recipe, self.folder, self._models, *self._desk, predecessor)
@@ -75,10 +77,12 @@ class Fleet:
                 self._outcome = self._pipe.recv()
                 break
             except (EOFError, OSError):
-                if self._stopping:
-                    self._outcome = "its controller died while winding down"
-                    break
-                self._start(Predecessor("died", "it was killed", time.time()))
+                with self._replacing:
+                    if self._stopping:
+                        self._outcome = "its controller died while winding down"
+                        break
+                    self._pipe.close()
+                    self._start(Predecessor("died", "it was killed", time.time()))
         self.controller.join(EXIT_SECONDS)
         self._ended.set()
 
@@ -131,6 +135,15 @@ class Fleet:
         if self._outcome is not None:
             raise RunError(f"the run failed: {self._outcome}")
 
+    def close(self) -> None:
+        """Kill whatever is left. A controller that dies by it is not replaced."""
+        with self._replacing:
+            self._stopping = True
+            self.controller.kill()
+        self._driver.join(EXIT_SECONDS)
+        self._pipe.close()
+        self.starter.close()
+
     def last_counters(self) -> dict[str, Any]:
         """The ledger's counters as they were recorded last."""
         ticks = [line for line in (self.folder / "metrics.jsonl").read_text().splitlines() if '"kind":"tick"' in line]
@@ -159,8 +172,7 @@ def running(recipe: Recipe, folder: Path, models: Path, pace: Pace) -> Iterator[
         try:
             yield fleet
         finally:
-            fleet.controller.kill()
-            fleet.starter.close()
+            fleet.close()
 
 
 def _title(pid: int) -> str:

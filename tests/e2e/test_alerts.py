@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def fires(prometheus: Prometheus, alert: str, fault: Callable[[], object]) -> No
     assert until(fired, SECONDS, 0.5), f"{alert} does not fire; these do: {sorted(prometheus.firing())}"
 
 
+def forked() -> list[psutil.Process]:
+    """Processes of fleets: children of the server that they are forked from, which is a child of this process."""
+    return [process for child in psutil.Process().children() for process in child.children(recursive=True)]
+
+
 def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,6 +98,9 @@ def fleet(small_disk: Path, tmp_path: Path) -> Iterator[Fleet]:
     with running(recipe, small_disk, tmp_path / "models", Pace()) as started:
         started.wait_for_step(1, STARTUP_SECONDS)
         yield started
+    # A fleet that nobody winds down ends all the same: its controller is not replaced, and nobody is left to do it.
+    assert "driver" not in [thread.name for thread in threading.enumerate()]
+    assert until(lambda: not forked(), SECONDS), forked()
 
 
 def test_faults_make_their_alerts_fire(
