@@ -126,8 +126,12 @@ class RealRun:
                 raise RunError(f"the run ended with exit code {code}; see {self._log.name}")
 
     def end(self) -> None:
-        """Ctrl-C. Raises RunError where the run does not end."""
-        os.kill(self._process.pid, signal.SIGINT)
+        """Wind down; not by Ctrl-C, which whatever a shell has put into its background ignores.
+
+        Raises:
+            RunError: the run does not end.
+        """
+        os.kill(self._process.pid, signal.SIGTERM)
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:
