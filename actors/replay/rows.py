@@ -91,6 +91,9 @@ class Rows:
         file, mark = ((self._folder / name).exists() for name in (FILE, MARK))
         if mark != file and not (mark and not (self._folder / MARK).stat().st_size):
             raise self.damaged(f"{MARK if file else FILE} is missing")
+        log = self._folder / f"{FILE}-wal"
+        if file and (self._folder / FILE).stat().st_size < PAGE_BYTES and log.exists() and log.stat().st_size:
+            raise self.damaged(f"{FILE} was cut off, and {log.name} has what was written after it")
 
     def _prepare(self, synchronous: str) -> None:
         run = self._connection.execute
@@ -233,7 +236,7 @@ class Rows:
                     f"{self._folder}: another process has the journal of the replay open; end it first"
                 ) from error
             raise self.damaged(str(error)) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes what it cannot read
             raise self.damaged(str(error)) from error
 
     def __enter__(self) -> Self:

@@ -420,7 +420,7 @@ def _run(statement: str) -> Callable[[Path], object]:
     def harm(folder: Path) -> None:
         connection = sqlite3.connect(folder / rows.FILE)
         with connection:
-            connection.execute(statement)
+            connection.executescript(statement)
         connection.close()
 
     return harm
@@ -444,6 +444,10 @@ def _run(statement: str) -> Callable[[Path], object]:
         (_run("UPDATE groups SET key = key + 100"), "row 0 of groups is missing"),
         (_run("DROP TABLE events"), "tables"),
         (_run("PRAGMA user_version = 9"), "schema 9"),
+        (
+            _run("PRAGMA writable_schema = ON; UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT), sql = 'x'"),
+            "damaged",
+        ),
     ],
 )
 def test_a_damaged_journal_is_named_and_refused(tmp_path: Path, harm: Callable[[Path], object], said: str) -> None:
@@ -471,6 +475,18 @@ def test_a_log_that_lost_its_end_is_refused(tmp_path: Path) -> None:
     with log.open("r+b") as file:
         file.truncate(log.stat().st_size - rows.PAGE_BYTES)
     with pytest.raises(JournalError, match="its end is missing"):
+        Kept(tmp_path / "b")
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_files_that_a_power_failure_has_emptied_are_no_new_journal(tmp_path: Path, left: int) -> None:
+    world = Kept(tmp_path / "a")
+    world.step(0)
+    world.end_tick()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    _truncate(rows.FILE, left)(tmp_path / "b")
+    _truncate(rows.MARK, 0)(tmp_path / "b")
+    with pytest.raises(JournalError, match=r"journal.db was cut off"):
         Kept(tmp_path / "b")
 
 
