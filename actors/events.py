@@ -45,7 +45,7 @@ class Phase(_Event):
     """The run entered a phase. `finished`, `interrupted` and `failed` end it."""
 
     kind: Literal["phase"] = "phase"
-    name: str = Field(description="starting, cold start, evaluation, training, finished, interrupted, failed, …")
+    name: str = Field(description="starting, cold start, evaluation, training, ending, finished, failed, …")
     detail: HostileText = Field("", description="what is being done, in a few words")
 
 

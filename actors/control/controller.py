@@ -32,7 +32,7 @@ from actors.events import Phase, Restart, Unresponsive
 from actors.models import located
 from actors.observability import metrics
 from actors.report import health, page
-from actors.report.recorder import BEGINNING, RunRecorder
+from actors.report.recorder import BEGINNING, ENDING, RunRecorder
 from actors.report.summary import ENDS
 from actors.roles.role import Storage, enter
 from actors.storage.mark import require_mark
@@ -153,7 +153,7 @@ class Controller:
     def _take_over(self, supervisor: Supervisor, predecessor: Predecessor) -> None:
         """Adopt what lives, and start what is missing. Nothing is waited for: whoever hangs is found as ever."""
         now = time.monotonic() - (time.time() - predecessor.seen)
-        self._watch.recoveries.seen("controller", "controller", predecessor.fault, now)
+        self._watch.seen("controller", "controller", predecessor.fault, now)
         self._restarted("controller", "controller", predecessor.reason)
         known = whereabouts(self._folder)
         supervisor.replay = known.replay if known else ""
@@ -165,7 +165,7 @@ class Controller:
             if role == "replay":
                 self._take_over_replay(supervisor, fresh)
             for started in fresh:
-                self._watch.recoveries.seen(role, started.account, "died", now)
+                self._watch.seen(role, started.account, "died", now)
                 self._restarted(role, started.name, "it ended while there was no controller")
                 self._take_place(started.name, [started])
         self._say_where()
@@ -191,7 +191,7 @@ class Controller:
             for exit_ in self._supervisor.exited(self._recipe.controller.interval_seconds):
                 if exit_.process.role == "learner" and exit_.reason is None:
                     if exit_.process.name == "learner":
-                        self._watch.note(self._watch.recoveries.works("learner", time.monotonic()))
+                        self._watch.works("learner")
                         return True
                     continue  # the other ranks are done before the first, which evaluates
                 self._ended(exit_)
@@ -232,7 +232,7 @@ class Controller:
         account = exit_.process.account
         left = exit_.reason is None and role in POOLED  # of its own accord, as where its node is taken away
         if not left:
-            self._watch.recoveries.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
+            self._watch.seen(role, account, "hung" if exit_.hung else "died", time.monotonic())
         if role == "replay":
             self._watch.lost_replay(exit_.process.rank)
         if self._watch.last_report(name).ready:  # it may have come up and ended between two looks
@@ -255,7 +255,7 @@ class Controller:
         self._expect(fresh)
         for started in fresh:
             if started.role in POOLED:
-                self._watch.recoveries.replaced(name, started.name)
+                self._watch.replaced(name, started.name)
 
     def _expect(self, fresh: Collection[Supervised]) -> None:
         """They take a while to come up, and the run goes on meanwhile; this only logs where they do not."""
@@ -296,6 +296,8 @@ class Controller:
                 self._supervisor.stop(*roles, seconds=budget.until(share))
 
         return carry_out(
+            ("taking over what has happened", self._watch.pull_events),
+            ("saying that it ends", lambda: self._recording.add(ENDING)),
             ("stopping the learner", lambda: stop(0.6, "learner")),
             ("taking over its last events", self._watch.pull_events),
             ("stopping generators and verifiers", lambda: stop(0.8, "generator", "verifier")),
@@ -357,15 +359,17 @@ class Controller:
 
     def ready(self) -> bool:
         """Whether the run trains, and somebody of every pool is at work."""
-        state = self._recording.state
+        with self._recording.reading() as state:
+            step, phase = state.step, state.phase.name
         up = {member["role"] for member in self._watch.members if member["report"]["ready"]}
         wanted = {role for role in overview.POOLS if self._scaling.count(role)}
-        return state.step > 0 and state.phase.name not in ENDS and up >= wanted
+        return step > 0 and phase not in (ENDING.name, *ENDS) and up >= wanted
 
     def status(self) -> dict[str, Any]:
         wanted = {role: self._scaling.count(role) for role in overview.POOLS}
         ours = {started.name for started in (self._supervisor.processes() if self._supervisor else ())}
-        return overview.status(self._recording.state, self._watch, wanted, ours, self._scaling.leaving)
+        with self._recording.reading() as state:
+            return overview.status(state, self._watch, wanted, ours, self._scaling.leaving)
 
     def scale(self, pool: str, count: int) -> dict[str, int]:
         """Change how many processes there are to be of a pool; returns the counts of all pools.
@@ -380,4 +384,5 @@ class Controller:
         return overview.targets((own, *self._watch.members), self._folder.name)
 
     def parts(self) -> dict[str, str]:
-        return page.parts(self._recording.state, self.status())
+        with self._recording.reading() as state:
+            return page.parts(state, self.status())

@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ class Recording:
     @property
     def state(self) -> RunState:
         return self._recorder.state
+
+    @contextmanager
+    def reading(self) -> Iterator[RunState]:
+        """The state for another thread than the one that records, which changes nothing of it meanwhile; nor of what
+        that changes in a `reading` of its own."""
+        with self._recorder.lock:
+            yield self._recorder.state
 
     @property
     def seconds(self) -> float:

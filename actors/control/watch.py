@@ -114,7 +114,7 @@ class Watch:
                 return None
             seconds = min(seconds, self._budget.until(0.9))
         if (reply := link.ask(kind, body, seconds)) is not None:
-            self.note(self.recoveries.works(link.name, time.monotonic()))
+            self.works(link.name)
         return reply
 
     def pull_events(self) -> None:
@@ -146,8 +146,8 @@ class Watch:
             self._hear([], [])
             return
         now = time.monotonic()
-        self.note(self.recoveries.works("controller", now))
-        self.status = added(known)
+        self.works("controller")
+        status = added(known)
         totals = {role: Totals(**fields) for role, fields in listed["totals"].items()}
         if self._midway:
             self._utilisation, self._midway = self._since_last_tick(totals, now), False
@@ -158,21 +158,22 @@ class Watch:
         self._utilisation.are_back(_reports(self.members))
         self._utilisation.observe(totals, now, absent=totals.keys() - present)
         in_flight = sum(member["report"]["groups_in_flight"] for member in self.members)
-        queues = self.status["queues"] | {"generating": in_flight}
+        queues = status["queues"] | {"generating": in_flight}
         busy = self._utilisation.busy
         waits = overview.waits(busy, queues)
-        self.since.observe(waits, now)
-        self._recording.add(
-            Tick(
-                interval_seconds=self._utilisation.interval_seconds,
-                queues=queues,
-                busy=busy,
-                waits=waits,
-                tokens_per_second=self._utilisation.tokens_per_second,
-                groups=GroupCounters(**self.status["groups"]),
-                refusals=self.status["refusals"],
-            )
+        event = Tick(
+            interval_seconds=self._utilisation.interval_seconds,
+            queues=queues,
+            busy=busy,
+            waits=waits,
+            tokens_per_second=self._utilisation.tokens_per_second,
+            groups=GroupCounters(**status["groups"]),
+            refusals=status["refusals"],
         )
+        with self._recording.reading():
+            self.status = status
+            self.since.observe(waits, now)
+            self._recording.add(event)
 
     def _since_last_tick(self, totals: dict[str, Totals], now: float) -> Utilisation:
         """What the controller before knew: what was generated since its last tick on record is not lost."""
@@ -219,22 +220,39 @@ class Watch:
             log.warning("%s is %s: %s", event.member, event.state, event.detail)
             self._recording.add(event)
             if event.state == "back":
-                self.note(self.recoveries.back(event.member, now))
+                with self._recording.reading():
+                    self._note(self.recoveries.back(event.member, now))
             else:
-                self.recoveries.seen(event.role, event.member, event.state, now)
+                self.seen(event.role, event.member, event.state, now)
         for seen in there:
             if seen.report.ready:
                 self._supervisor.came_up(seen.name)
             if works(seen):
-                self.note(self.recoveries.works(seen.name, now))
+                self.works(seen.name)
 
     def close(self) -> None:
         """Close the connections to the replay."""
         for link in self.shards:
             link.close()
 
-    def note(self, events: Iterable[Event]) -> None:
-        """Record what came of faults."""
+    # ---------------------------------------------------------------- faults, which other threads are shown
+
+    def seen(self, role: str, member: str, fault: str, now: float) -> None:
+        """As `Recoveries.seen`."""
+        with self._recording.reading():
+            self.recoveries.seen(role, member, fault, now)
+
+    def replaced(self, member: str, by: str) -> None:
+        """As `Recoveries.replaced`."""
+        with self._recording.reading():
+            self.recoveries.replaced(member, by)
+
+    def works(self, member: str) -> None:
+        """A process works; what that ends is on record by then."""
+        with self._recording.reading():
+            self._note(self.recoveries.works(member, time.monotonic()))
+
+    def _note(self, events: Iterable[Event]) -> None:
         for event in events:
             self._recording.add(event)
             if isinstance(event, Recovered):

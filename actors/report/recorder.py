@@ -1,6 +1,7 @@
 """The one object a controller talks to: it takes events and keeps state and files up to date."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 #: The first event of a run, and of each that resumes it.
 BEGINNING = Phase(name="starting", detail="preparing the model")
+#: From here on nobody is expected to work.
+ENDING = Phase(name="ending", detail="the processes are being stopped")
 PUBLISH_SECONDS = 30.0  # how old summary.json and report.html of a running or killed run can be
 
 
@@ -57,7 +60,8 @@ def _begins(event: Event) -> bool:
 
 
 class RunRecorder:
-    """Folds events into `state` and writes the run folder. Use as a context manager; not for several threads.
+    """Folds events into `state` and writes the run folder. Use as a context manager; one thread alone records, and
+    others read the state while they hold `lock`.
 
     A run that resumes reads its own files back first: `state` then is as it was at the checkpoint's step, and new
     events count their seconds from `state.seconds` on.
@@ -69,6 +73,7 @@ class RunRecorder:
 
     Attributes:
         state: of the run, after all events so far.
+        lock: is held while an event changes the state, and not while files are written.
         earlier: what the other process has recorded, where it is continued.
         last_number: of the latest event of the replay's board that is on record.
 
@@ -81,6 +86,7 @@ class RunRecorder:
         self.last_number = max((event.number for event in on_record), default=0)
         self.earlier = sorted(on_record, key=lambda event: event.seconds) if continued else []
         self.state = _continued(info, resumed_at, self.earlier) if continued else _resumed(info, resumed_at, on_record)
+        self.lock = threading.RLock()
         self._folder = RunFolder(info.folder, resumed_at, info.trackers)
         self._published: float | None = None
         self._failed: set[str] = set()
@@ -93,7 +99,8 @@ class RunRecorder:
         Returns:
             An event for everything that cannot be written and could before, which the caller records too.
         """
-        self.state.fold(event)
+        with self.lock:
+            self.state.fold(event)
         steps = [("the record of the run", lambda: self._folder.write(event))]
         if self._published is None or event.seconds - self._published >= PUBLISH_SECONDS:
             steps.append(("the report", self.publish))

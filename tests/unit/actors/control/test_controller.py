@@ -139,10 +139,10 @@ def test_a_run_ends_when_its_learner_is_done_and_leaves_nobody(life: Life, tmp_p
     life.starter.of("learner")[0].die(None)
     events = life.end()
     assert life.error is None
-    assert [e["name"] for e in events if e["kind"] == "phase"] == ["starting", "finished"]
+    assert [e["name"] for e in events if e["kind"] == "phase"] == ["starting", "ending", "finished"]
     assert all(p.stopped for p in life.starter.started if p.role != "learner")
     written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [e["name"] for e in written if e["kind"] == "phase"] == ["starting", "finished"]
+    assert [e["name"] for e in written if e["kind"] == "phase"] == ["starting", "ending", "finished"]
 
 
 def test_a_stop_that_is_asked_for_is_an_interruption(life: Life) -> None:
@@ -261,7 +261,7 @@ def test_another_controller_adopts_the_living_and_continues_the_record(life: Lif
         for e in map(json.loads, (life.folder / "metrics.jsonl").read_text().splitlines())
         if e["kind"] == "phase"
     ]
-    assert phases == ["starting", "training", "evaluation", "finished"], "nothing is missing or there twice"
+    assert phases == ["starting", "training", "evaluation", "ending", "finished"], "nothing is missing or there twice"
 
 
 def test_another_controller_knows_how_often_the_one_before_has_replaced_somebody(life: Life) -> None:

@@ -1,5 +1,6 @@
 """What is kept of a run: stamped events in order, and nothing that a malformed one could end."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from actors.control import recording
 from actors.control.recording import Recording
-from actors.events import Phase
+from actors.events import Event, Phase, Unresponsive
 from actors.observability import metrics
 from actors.report.recorder import RunRecorder
 from actors.report.state import RunInfo
@@ -84,3 +85,53 @@ def test_a_run_that_resumes_is_not_told_again_what_is_on_its_record(tmp_path: Pa
     first.add_received([{"kind": "phase", "name": "training", "detail": "", "number": 41}], 41)
     first.close()
     assert Recording(RunRecorder(info, resumed_at=0), clock).seen == 41
+
+
+def test_a_reader_sees_an_event_whole_or_not_at_all(kept: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread cannot read while an event is folded, nor can one be folded while another thread reads."""
+    begun, go_on, read = threading.Event(), threading.Event(), threading.Event()
+    fold = kept.state.fold
+
+    def slowly(event: Event) -> None:
+        kept.state.unresponsive["half"] = Unresponsive(role="verifier", member="half", state="silent", detail="")
+        begun.set()
+        assert go_on.wait(30)
+        del kept.state.unresponsive["half"]
+        fold(event)
+
+    found: list[list[str]] = []
+
+    def look() -> None:
+        with kept.reading() as state:
+            found.append([*state.unresponsive, state.phase.name])
+        read.set()
+
+    monkeypatch.setattr(kept.state, "fold", slowly)
+    recording_ = threading.Thread(target=kept.add, args=(Phase(name="training"),))
+    looking = threading.Thread(target=look)
+    recording_.start()
+    assert begun.wait(30)
+    looking.start()
+    assert not kept._recorder.lock.acquire(blocking=False), "an event is half folded"
+    assert not read.is_set()
+    go_on.set()
+    for thread in (recording_, looking):
+        thread.join(30)
+    assert found == [["training"]]
+
+
+def test_nobody_waits_for_a_disk_to_read_the_state(kept: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+
+    def write(_: Event) -> None:
+        def look() -> None:
+            with kept.reading():
+                free.append(True)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        looking.join(30)
+
+    monkeypatch.setattr(kept._recorder._folder, "write", write)
+    kept.add(Phase(name="training"))
+    assert free == [True]

@@ -7,6 +7,7 @@ import pytest
 from actors.events import Event, Phase, Restart, Tick, Unresponsive, WriteFailed
 from actors.observability import thresholds
 from actors.report.health import HealthWarning, warnings
+from actors.report.recorder import ENDING
 from tests.unit.actors.report.example_events import evaluation, learning_run, reward_model, state_of, step, tick
 
 
@@ -167,6 +168,8 @@ def test_a_run_in_which_nobody_works_says_so_and_what_each_waits_for() -> None:
     assert symptoms(training, works, still(10.0 + seconds + 1), tick(13.0 + seconds)) == set()
     assert symptoms(Phase(seconds=5.0, name="starting"), still(100.0)) == set(), "engines may load for minutes"
     assert symptoms(works, Phase(seconds=99.0, name="evaluation"), still(100.0)) == set(), "it has just begun"
+    ending = ENDING.model_copy(update={"seconds": 11.0})
+    assert symptoms(training, works, ending, still(100.0)) == set(), "nobody is to work while the run winds down"
 
 
 def test_what_cannot_be_written_is_warned_of_until_it_is_written_again() -> None:
