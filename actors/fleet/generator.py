@@ -146,7 +146,7 @@ class FleetGenerator:
             free = self._recipe.generators.groups_in_flight - len(running)
             if self.engine.version is None:
                 await asyncio.sleep(IDLE_SECONDS)
-            elif free == 0:
+            elif free <= 0:  # a lease that is told again may be for more than there is room for by now
                 await asyncio.wait(running, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
                 leases = await self._lease(self.engine.version, free)

@@ -10,11 +10,13 @@ import itertools
 import time
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
+from actors.replay.clients import LEASES
 from actors.replay.shards import BRIEF, joined, parts_of
-from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES
+from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES, Numbers
 from actors.transport.codec import Array, Message, decode, encode
 from actors.transport.lifeline import REPLY_SECONDS, Lifeline, ShardLine
 from actors.transport.sockets import AsyncDealerSocket
@@ -58,7 +60,8 @@ class MultiplexedClient:
     def __init__(self, lifeline: ShardLine, worker: str, link: Link) -> None:
         self._lifeline, self._link = lifeline, link
         self._sender = {"worker": worker, "role": "generator"}
-        self._numbers = itertools.count(1)
+        self._numbers = Numbers()
+        self._given_up: dict[str, int] = {}
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._open()
 
@@ -85,25 +88,34 @@ class MultiplexedClient:
         """
         body = {**(body or {}), **({"wait_seconds": wait_seconds} if wait_seconds else {})}
         due = wait_seconds + (self._lifeline.patience_seconds if deadline_seconds is None else deadline_seconds)
-        end = time.monotonic() + due
-        while True:
-            left = end - time.monotonic()
-            try:
-                reply = await self._once(kind, body, arrays or {}, max(0.0, min(wait_seconds + REPLY_SECONDS, left)))
-                break
-            except TimeoutError as error:
-                if once or time.monotonic() >= end:
-                    what = f"the replay at {self._address} did not answer {kind} within {due:g} s"
-                    raise PeerTimeoutError(what) from error
+        end, number = time.monotonic() + due, self._given_up.pop(kind, None) or self._numbers.begin()
+        request = Message(kind, number, body, arrays or {})
+        try:
+            while True:
+                left = end - time.monotonic()
+                try:
+                    reply = await self._once(request, max(0.0, min(wait_seconds + REPLY_SECONDS, left)))
+                    break
+                except TimeoutError as error:
+                    if once or time.monotonic() >= end:
+                        what = f"the replay at {self._address} did not answer {kind} within {due:g} s"
+                        raise PeerTimeoutError(what) from error
+        except PeerTimeoutError:
+            if kind in LEASES:  # the next one goes on with it, and gets what it was given
+                self._given_up[kind] = number
+            raise
+        finally:
+            if kind not in self._given_up:
+                self._numbers.end(number)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
 
-    async def _once(self, kind: str, body: Mapping[str, Any], arrays: Mapping[str, Array], seconds: float) -> Message:
-        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
+    async def _once(self, request: Message, seconds: float) -> Message:
+        number, answer = request.id, asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            await self._send(kind, number, body, arrays)
+            await self._send(request)
             async with asyncio.timeout(seconds):
                 reply: Message = await answer
                 return reply
@@ -116,12 +128,15 @@ class MultiplexedClient:
 
     async def tell(self, kind: str, body: Mapping[str, Any]) -> None:
         """Send what needs no answer, since it is soon repeated."""
-        await self._send(kind, next(self._numbers), body, {})
+        number = self._numbers.begin()
+        await self._send(Message(kind, number, body))
+        self._numbers.end(number)
 
-    async def _send(self, kind: str, number: int, body: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    async def _send(self, request: Message) -> None:
         await self._link.running()
         if self._link.up:
-            await self._socket.send(encode(Message(kind, number, {**body, **self._sender}, arrays)))
+            told = {**request.body, **self._sender, **self._numbers.told()}
+            await self._socket.send(encode(replace(request, body=told)))
 
     async def _read(self, socket: AsyncDealerSocket) -> None:
         while True:

@@ -5,16 +5,17 @@ where services are and what the run's watchers are told is the board's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, assert_never
+from dataclasses import replace
+from typing import Any, assert_never
 
 from actors.errors import ProtocolError, RecipeError
 from actors.events import Event, StepDone
 from actors.replay import messages as m
 from actors.replay.accuracy import TaskResult
+from actors.replay.answers import REMEMBERED, to_remember
 from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
-from actors.replay.delivery import Delivery, delivery
+from actors.replay.delivery import delivery
 from actors.replay.evaluation import Asked, Evaluations
 from actors.replay.kept import rows_of
 from actors.replay.ledger import Ledger
@@ -22,43 +23,11 @@ from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
-from actors.replay.records import GroupRecord, Past, ReplayState, delivered, samples_of, to_verify
-from actors.replay.rewards import Verified
+from actors.replay.records import GroupRecord, Leases, Past, ReplayState, delivered, samples_of, to_verify
+from actors.replay.reply import ACCEPTED, LEASE_LOST, OK, Reply
 from actors.replay.shares import encode_outlines, encode_payloads
+from actors.replay.source import TaskSource
 from actors.transport.codec import Array
-
-
-class TaskSource(Protocol):
-    """The tasks behind the task numbers, as MessagePack-able dictionaries: `key`, `messages`, `verifier`,
-    `reference` for the verifier (as JSON, whose integers have any size), and `source`, the label of where the task is
-    from, one of a few dozen in a run.
-
-    Both raise RecipeError for a task that its source cannot make.
-    """
-
-    held_out: int
-
-    def train(self, index: int) -> Mapping[str, Any]: ...
-
-    def evaluate(self, index: int) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a request, and what happened by it; `submitted` is the longest completion of a group (tokens)."""
-
-    body: Mapping[str, Any]
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-    events: tuple[Event, ...] = ()
-    delivered: tuple[Delivery, ...] = ()
-    verified: tuple[Verified, ...] = ()
-    submitted: int | None = None
-
-
-ACCEPTED = {"accepted": True}
-OK = Reply({})
-#: The lease is over: the group was given to somebody else, or is not needed any more.
-LEASE_LOST = Reply({"accepted": False})
 
 
 class Buffer:
@@ -109,7 +78,7 @@ class Buffer:
     # ---------------------------------------------------------------- one request
 
     def answer(
-        self, request: m.BufferRequest, arrays: Mapping[str, Array], now: float, version: int = 0
+        self, request: m.BufferRequest, arrays: Mapping[str, Array], now: float, version: int = 0, number: int = 0
     ) -> Reply | None:
         """The reply to a request; None where a long poll has nothing to say yet.
 
@@ -118,10 +87,33 @@ class Buffer:
             arrays: what travelled beside it.
             now: seconds of the clock.
             version: the policy version that the sender has reported last, which may be newer than its request.
+            number: of the request among those of its client.
 
         Raises:
             ProtocolError: if the request does not fit the state; nothing has changed then.
         """
+        if (before := self.again(request, number)) is not None:
+            return before
+        calls = len(self.state.changes.calls)
+        reply = self._answer(request, arrays, now, version)
+        if reply and request.client and isinstance(request, REMEMBERED) and len(self.state.changes.calls) > calls:
+            asked = request.worker, request.client, number, request.settled
+            self.state.answers.given(*asked, type(request).__name__, to_remember(reply.body))
+        return reply
+
+    def again(self, request: m.AnyRequest, number: int) -> Reply | None:
+        """The reply to a request that has been answered before, see `actors.replay.answers`; else None."""
+        said = None
+        if isinstance(request, REMEMBERED) and request.client:
+            said = self.state.answers.again(request.worker, request.client, number, type(request).__name__)
+        if said is None or not isinstance(request, m.Lease | m.LeaseVerification):
+            return None if said is None else Reply(said)
+        state = State.LEASED if isinstance(request, m.Lease) else State.VERIFYING
+        leases = self.state.held_of(request.worker, state, said)
+        tell = self._leased if isinstance(request, m.Lease) else self._leased_verification
+        return tell(leases) if leases else None  # else whatever it was, it is over
+
+    def _answer(self, request: m.BufferRequest, arrays: Mapping[str, Array], now: float, version: int) -> Reply | None:
         match request:
             case m.Lease():
                 return self._lease(request, now, version)
@@ -164,31 +156,37 @@ class Buffer:
     # ---------------------------------------------------------------- generators
 
     def _lease(self, request: m.Lease, now: float, version: int) -> Reply | None:
-        tasks: list[dict[str, Any]] = []
+        leases: Leases = []
         if evaluation := self.evaluations.current:
             purpose = evaluation.asked.purpose
             ledger = self.state.ledger_of(purpose)
             assert ledger is not None
             for entry in ledger.lease(request.worker, 0, request.capacity, now):
-                tasks += self._record(purpose, entry, evaluation.samples)
-        if len(tasks) < request.capacity:
+                leases += self._record(purpose, entry)
+        if len(leases) < request.capacity:
             # The generator may have taken an update while its long poll waited.
-            held = max(request.version, version)
-            capacity = request.capacity - len(tasks)
+            held, capacity = max(request.version, version), request.capacity - len(leases)
             for entry in self.state.lease_training(request.worker, held, capacity, now, self._key):
-                tasks += self._record("train", entry, self.group_size)
-        return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger)) if tasks else None
+                leases += self._record("train", entry)
+        return self._leased(leases) if leases else None
 
-    def _record(self, purpose: m.Purpose, entry: Entry, samples: int) -> list[dict[str, Any]]:
-        """What a generator is told of a task; nothing where its source cannot make it."""
+    def _leased(self, leases: Leases) -> Reply:
+        tasks = [self._told(*lease) for lease in leases]
+        return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger))
+
+    def _record(self, purpose: m.Purpose, entry: Entry) -> Leases:
+        """A lease whose task its source can make; nothing where it cannot."""
         try:
-            task = self._task(purpose, entry.task)
+            self.records[purpose, entry.group_id] = GroupRecord(self._task(purpose, entry.task))
         except RecipeError as error:
             self._drop(purpose, entry, Reason.MALFORMED, str(error))
             return []
-        self.records[purpose, entry.group_id] = GroupRecord(task)
+        return [(purpose, entry)]
+
+    def _told(self, purpose: m.Purpose, entry: Entry) -> dict[str, Any]:
+        task, samples = self.records[purpose, entry.group_id].task, self._samples_of(purpose)
         told = {name: task[name] for name in ("key", "messages", "source")}
-        return [{"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}]
+        return {"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}
 
     def _key(self, number: int) -> str | None:
         """Of a training task; None where its source cannot make it, which is told to whoever leases it."""
@@ -242,11 +240,14 @@ class Buffer:
     # ---------------------------------------------------------------- verifiers
 
     def _lease_verification(self, request: m.LeaseVerification, now: float) -> Reply | None:
-        groups: list[dict[str, Any]] = []
+        leases: Leases = []
         for purpose, ledger in self.state.ledgers():
-            for entry in ledger.lease_verification(request.worker, request.capacity - len(groups), now):
-                groups.append(to_verify(purpose, entry.group_id, self.records[purpose, entry.group_id]))
-        return Reply({"groups": groups}) if groups else None
+            capacity = request.capacity - len(leases)
+            leases += [(purpose, entry) for entry in ledger.lease_verification(request.worker, capacity, now)]
+        return self._leased_verification(leases) if leases else None
+
+    def _leased_verification(self, leases: Leases) -> Reply:
+        return Reply({"groups": [to_verify(p, e.group_id, self.records[p, e.group_id]) for p, e in leases]})
 
     def _verdict(self, request: m.SubmitVerdict, now: float) -> Reply:
         record = self.records.get((request.purpose, request.group_id))
@@ -255,10 +256,11 @@ class Buffer:
         scores = request.scores
         if scores is not None and len(scores) != len(record.texts):
             raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
+        ledger, rewards = self.state.ledger_of(request.purpose), None
         if scores is None:
             self._refused(Reason.INFRA_ERROR, request.detail)
-        ledger = self.state.ledger_of(request.purpose)
-        rewards = None if scores is None else [s.reward for s in scores]
+        else:
+            rewards = [score.reward for score in scores]
         if ledger is None or not ledger.verdict(request.group_id, rewards, request.retryable) or scores is None:
             # A verdict that comes too late must not replace the one that the group's rewards are from.
             return Reply(ACCEPTED)
@@ -294,11 +296,9 @@ class Buffer:
         if again:
             return Reply(body, arrays)
         limits = self.ledger.limits
-        first = tuple(
-            delivery(request.version, entry, record.payload, now - record.ready_at, limits)
-            for entry, record in zip(batch, records, strict=True)
-        )
-        return Reply(body, arrays, delivered=first)
+        pairs = zip(batch, records, strict=True)
+        first = (delivery(request.version, e, r.payload, now - r.ready_at, limits) for e, r in pairs)
+        return Reply(body, arrays, delivered=tuple(first))
 
     def _trained(self, request: m.Trained) -> Reply:
         if request.version not in self.ledger.batches:
@@ -381,6 +381,7 @@ class Buffer:
         """Revoke everything that a worker holds which is not alive any more, or leaves. Returns what happened by it."""
         for _, ledger in self.state.ledgers():
             (ledger.worker_left if on_purpose else ledger.worker_lost)(worker)
+        self.state.answers.forget(worker)
         return self._after_losses()
 
     def _after_losses(self) -> tuple[Event, ...]:
@@ -394,7 +395,6 @@ class Buffer:
                     again = f"its generator or its lease was lost {ledger.limits.generation_attempts} times"
                     self._refused(reason, f"task {record.task['key']} of {record.task['source']}: {again}")
                 elif reason is Reason.INFRA_ERROR:
-                    self.state.refusals.note_first(
-                        str(reason), "the verifiers, or their leases, were lost; see their logs"
-                    )
+                    said = "the verifiers, or their leases, were lost; see their logs"
+                    self.state.refusals.note_first(str(reason), said)
         return self._end_of_evaluation()

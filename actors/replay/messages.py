@@ -39,10 +39,13 @@ def by_purpose(leases: Iterable[Mapping[str, Any]]) -> dict[Purpose, list[int]]:
 
 
 class Request(Section):
-    """What every request carries."""
+    """What every request carries. One that is sent again has the same `client` and the same number, see
+    `actors.replay.answers`."""
 
     worker: str = Field(pattern=NAME, max_length=200, description="unique name of the sender")
     role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
+    client: str = Field("", max_length=40, description="which of the sender's connections has numbered the request")
+    settled: int = Field(0, ge=0, description="requests of that connection below this number never come again")
 
 
 class LongPoll(Request):

@@ -122,7 +122,8 @@ class Partials:
         return arrays
 
     def resume(self, purpose: str, group_id: int, task: int, oldest: int) -> list[Partial]:
-        """What a task that is leased as a new group begins with; empty where it begins anew.
+        """What a task that is leased as a new group begins with; empty where it begins anew. Asked again, for a
+        generator that has not heard of its lease, it is the same.
 
         Args:
             purpose: of the group.
@@ -130,6 +131,8 @@ class Partials:
             task: its number.
             oldest: a completion with a token of an earlier version would come too late, and begins anew.
         """
+        if (purpose, group_id) in self._of_groups:
+            return self._of_groups[purpose, group_id][1]
         parts = self._of_tasks.pop((purpose, task), [])
         fresh = [NOTHING if part.oldest is not None and part.oldest < oldest else part for part in parts]
         self.nbytes += _size(fresh) - _size(parts)

@@ -50,7 +50,11 @@ class Polls:
         return len(self._open)
 
     def add(self, topic: Topic, poll: Poll) -> None:
-        """Put a poll at the end of its queue."""
+        """Put a poll at the end of its queue. The same one that has come before, over a connection that its sender has
+        given up, is taken out."""
+        for number, _, before in self.of(poll.request.worker):
+            if poll.request.client and (before.request.client, before.message) == (poll.request.client, poll.message):
+                self.remove(number)
         number = next(self._numbers)
         self._enqueue(number, topic, poll)
         self._workers.setdefault(poll.request.worker, {})[number] = None

@@ -1,12 +1,14 @@
 """What the replay keeps of its groups, and the state of it that its journal brings back."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from actors.errors import JournalError
 from actors.events import First, FirstSeen, RolloutSample
+from actors.replay.answers import READS as ANSWER_READS
+from actors.replay.answers import Answers
 from actors.replay.batch import Head
 from actors.replay.changes import Accepted, Call, Changes, Key, recorded, replay
 from actors.replay.evaluation import Evaluations
@@ -18,6 +20,8 @@ from actors.replay.queues import Entry, State
 from actors.replay.rewards import RewardStatistics, Verified, sums_of
 from actors.replay.task_numbers import READS as TASK_READS
 
+#: Purpose and group of each.
+Leases = list[tuple[Purpose, Entry]]
 #: States of a group that has its rewards.
 SCORED = frozenset({State.READY, State.DELIVERED, State.TRAINED})
 #: Of the mean of equal rewards.
@@ -158,6 +162,7 @@ class ReplayState:
         evaluations: Evaluations,
         rewards: RewardStatistics | None = None,
         refusals: Refusals | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.changes = Changes()
         self.ledger = recorded("train", ledger, READS, self._record)
@@ -165,6 +170,7 @@ class ReplayState:
         self.evaluations = recorded("evaluations", evaluations, ("standing", "ended", "state"), self._record)
         self.rewards = recorded("rewards", rewards or RewardStatistics(), ("state",), self._record)
         self.refusals = recorded("refusals", refusals or Refusals(), ("state",), self._record)
+        self.answers = recorded("answers", answers or Answers(), ANSWER_READS, self._record)
 
     def _record(self, call: Call) -> None:
         self.changes.calls.append(call)
@@ -182,6 +188,15 @@ class ReplayState:
         """Evaluations come first: they are short, and somebody waits for them."""
         purposes: tuple[Purpose, ...] = ("evaluate", "sample", "train")
         return [(purpose, ledger) for purpose in purposes if (ledger := self.ledger_of(purpose)) is not None]
+
+    def held_of(self, worker: str, state: State, groups: Iterable[Key]) -> Leases:
+        """Those of the groups, by purpose and group_id, that a worker holds in a state."""
+        held: Leases = []
+        for purpose, group_id in groups:
+            entry = ledger.entries.get(group_id) if (ledger := self.ledger_of(purpose)) else None
+            if entry is not None and (entry.holder, entry.state) == (worker, state):
+                held.append((purpose, entry))
+        return held
 
     def lease_training(
         self, worker: str, version: int, capacity: int, now: float, key_of: Callable[[int], str | None]
@@ -230,6 +245,7 @@ class ReplayState:
             "evaluations": self.evaluations.state(),
             "rewards": self.rewards.state(),
             "refusals": self.refusals.state(),
+            "answers": self.answers.state(),
         }
 
     def status(self) -> dict[str, Any]:
@@ -263,12 +279,14 @@ class ReplayState:
         ledger = Ledger.restored(past.limits, found["train"])
         evaluations = Evaluations.restored(past.limits, found["evaluations"])
         rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
+        answers = Answers.restored(found.get("answers", {}))  # a journal of an earlier release has none
         targets = {
             "train": ledger,
             "tasks": ledger.tasks,
             "evaluations": evaluations,
             "rewards": rewards,
             "refusals": refusals,
+            "answers": answers,
         }
 
         def find(name: str) -> object:
@@ -280,7 +298,7 @@ class ReplayState:
             raise JournalError(f"the calls in the journal cannot be carried out again ({error!r})") from error
         ledger.adopt(limits)
         evaluations.adopt(limits)
-        return cls(ledger, evaluations, rewards, refusals)
+        return cls(ledger, evaluations, rewards, refusals, answers)
 
     def begin_leases(self, now: float) -> None:
         """Let every lease begin anew: the clock is another one, or nobody could renew."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from actors.config.roles import JournalConfig
 from actors.errors import JournalError, JournalHeldError
-from actors.replay.buffer import Buffer, TaskSource
+from actors.replay.buffer import Buffer
 from actors.replay.journal import Identity, Journal, aside, place_of
 from actors.replay.records import ReplayState
+from actors.replay.source import TaskSource
 
 #: What is wrong where one shard has a journal, and another has none.
 ABSENT = ("that of another shard is not there", 0)

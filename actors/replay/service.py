@@ -22,7 +22,7 @@ from actors.observability import metrics
 from actors.process import Seldom
 from actors.replay import messages as m
 from actors.replay.board import Board
-from actors.replay.buffer import OK, Buffer, Reply
+from actors.replay.buffer import Buffer
 from actors.replay.delivery import Delivery
 from actors.replay.journal import Journal
 from actors.replay.kept import KeptFiles
@@ -30,6 +30,7 @@ from actors.replay.limits import Reason, ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.replay.polls import Poll, Polls, Topic
 from actors.replay.queues import State
+from actors.replay.reply import OK, Reply
 from actors.transport.address import FREED_SECONDS, Node
 from actors.transport.codec import Array, Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
@@ -158,17 +159,18 @@ class ReplayService:
             if self._outbox.blocked and not isinstance(request, UNJOURNALED):
                 self._outbox.add(identity, Message("busy", number, {"message": self._outbox.blocked}))
                 return
-            if isinstance(request, m.LongPoll) and request.wait_seconds > 0:
+            again = self._buffer.again(request, number)
+            if again is None and isinstance(request, m.LongPoll) and request.wait_seconds > 0:
                 poll = Poll(identity, number, request, self._clock() + request.wait_seconds)
                 self._polls.add(self._topic(request), poll)
                 return
-            reply = self._answer(request, message.arrays)
+            reply = again or self._answer(request, message.arrays, number)
         except ProtocolError as error:
             self._refuse(identity, number, error)
             return
         self._reply(identity, number, reply or OK)
 
-    def _answer(self, request: m.AnyRequest, arrays: Mapping[str, Array]) -> Reply | None:
+    def _answer(self, request: m.AnyRequest, arrays: Mapping[str, Array], number: int) -> Reply | None:
         now = self._clock()
         if isinstance(request, m.BoardRequest):
             body = self._board.answer(request, now)
@@ -181,7 +183,7 @@ class ReplayService:
                 log.info("%s leaves", request.worker)
                 self._lost(request.worker, on_purpose=True)
             return None if body is None else Reply(body)
-        reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker))
+        reply = self._buffer.answer(request, arrays, now, self._board.members.version(request.worker), number)
         if reply is not None:
             self._happened(reply)
         return reply
@@ -220,7 +222,7 @@ class ReplayService:
             if not (available := self._available(topic)):
                 return
             try:
-                reply = self._answer(_at_most(poll.request, math.ceil(available / waiting)), {})
+                reply = self._answer(_at_most(poll.request, math.ceil(available / waiting)), {}, poll.message)
             except ProtocolError as error:
                 self._polls.remove(number)
                 self._refuse(poll.identity, poll.message, error)

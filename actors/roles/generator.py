@@ -144,7 +144,7 @@ class Session:
             free = self._recipe.generators.groups_in_flight - len(running)
             if engine.version is None:
                 await asyncio.sleep(IDLE_SECONDS)
-            elif free == 0:
+            elif free <= 0:  # a lease that is told again may be for more than there is room for by now
                 await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             else:
                 leases = await self._lease(engine.version, free)

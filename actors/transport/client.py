@@ -1,11 +1,11 @@
 """Clients of the replay: one request at a time, each with a deadline that names the replay."""
 
-import itertools
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
@@ -29,12 +29,37 @@ LOST_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 
 
+class Numbers:
+    """Numbers the requests of one client, and says which of them never come again. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._client = secrets.token_hex(8)
+        self._next = 1
+        self._open: set[int] = set()
+
+    def begin(self) -> int:
+        """The number of a new request, which may be sent more than once until `end`."""
+        number, self._next = self._next, self._next + 1
+        self._open.add(number)
+        return number
+
+    def end(self, number: int) -> None:
+        """The request is answered, or given up."""
+        self._open.discard(number)
+
+    def told(self) -> dict[str, Any]:
+        """What every request says of them."""
+        return {"client": self._client, "settled": min(self._open, default=self._next)}
+
+
 class Client:
     """One connection of one worker. Threads may share it; their requests then queue up behind each other.
 
     A request that is not answered is sent again until its patience is at an end, to wherever the replay is by then:
-    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is. Over
-    a slow wire the answer may be under way all the while: every time that none came the next may take twice as long.
+    one that has died comes back, perhaps elsewhere. The replay takes whatever it has taken before for what it is, by
+    the request's number, and gives the same answer. So a long poll for work that was given up goes on under its number
+    with the next one: what it was given is not lost. Over a slow wire the answer may be under way all the while: every
+    time that none came the next may take twice as long.
 
     Args:
         replay: its address, or the process's lifeline, which knows it.
@@ -57,10 +82,11 @@ class Client:
         self._once = once
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
-        self._numbers = itertools.count(1)
+        self._numbers = Numbers()
+        self._given_up: dict[str, int] = {}
         self._answer_seconds = REPLY_SECONDS
         self._lock = threading.Lock()
-        self._closing = False
+        self._closing = threading.Event()
         self.address = self._lifeline.replay
         self._socket = DealerSocket(self.address, MAX_REPLY_BYTES)
 
@@ -88,20 +114,45 @@ class Client:
             PeerTimeoutError: where none comes, or another thread closes the client meanwhile.
             ProtocolError: where the replay refuses the request.
         """
+        return self._request(kind, body or {}, arrays or {}, wait_seconds, deadline_seconds)
+
+    def _request(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        arrays: Mapping[str, Array],
+        wait_seconds: float,
+        deadline_seconds: float | None,
+        goes_on: bool = False,
+    ) -> Message:
+        """Where it `goes_on`, the next one of its kind is the same request once more if this one has no answer."""
         due = wait_seconds + (self._patience if deadline_seconds is None else deadline_seconds)
-        body = {**(body or {}), **self._sender}
-        if wait_seconds:
-            body["wait_seconds"] = wait_seconds
-        ask = Message(kind, 0, body, arrays or {})
         until = None if deadline_seconds is None else time.monotonic() + due
-        reply = self._answer_to(ask, wait_seconds, due)
-        while reply.kind == "busy":  # it was answered, so patience begins anew
-            if until is not None and time.monotonic() > until:
-                raise PeerTimeoutError(f"the replay at {self.address} could not {kind}: {reply.body.get('message')}")
-            time.sleep(BUSY_SECONDS)
-            reply = self._answer_to(ask, wait_seconds, due)
+        with self._lock, waiting("replay", kind, counted_as=kind):
+            number = self._given_up.pop(kind, None) or self._numbers.begin()
+            told = {**body, **self._sender, **self._numbers.told()}
+            if wait_seconds:
+                told["wait_seconds"] = wait_seconds
+            try:
+                reply = self._answer_unless_busy(Message(kind, number, told, arrays), wait_seconds, due, until)
+            except PeerTimeoutError:
+                if goes_on:
+                    self._given_up[kind] = number
+                raise
+            finally:
+                if kind not in self._given_up:
+                    self._numbers.end(number)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
+        return reply
+
+    def _answer_unless_busy(self, request: Message, wait_seconds: float, due: float, until: float | None) -> Message:
+        """Nothing else is asked meanwhile: what this has changed before may have to be answered yet."""
+        while (reply := self._answer_to(request, wait_seconds, due)).kind == "busy":  # so patience begins anew
+            if until is not None and time.monotonic() > until:
+                reason = reply.body.get("message")
+                raise PeerTimeoutError(f"the replay at {self.address} could not {request.kind}: {reason}")
+            self._closing.wait(BUSY_SECONDS)
         return reply
 
     def poll(
@@ -109,7 +160,7 @@ class Client:
     ) -> Message | None:
         """A long poll for work; None where there is none, or where the replay is away for a moment."""
         try:
-            reply = self.request(kind, body, wait_seconds=wait_seconds, deadline_seconds=self._answer_seconds)
+            reply = self._request(kind, body or {}, {}, wait_seconds, self._answer_seconds, goes_on=True)
         except PeerTimeoutError as error:
             log.warning("%s; asking again", error)
             return None
@@ -117,37 +168,35 @@ class Client:
 
     def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
         """The reply to a request, which is sent again every so often until it is due."""
-        with self._lock, waiting("replay", request.kind, counted_as=request.kind):
+        self._require_open(request.kind)
+        frames, end = encode(request), time.monotonic() + due_seconds
+        pause_seconds = LOST_SECONDS
+        while True:
+            self._socket.send(frames)
+            sent, again = time.monotonic(), time.monotonic() + wait_seconds + self._answer_seconds
+            if (reply := self._reply_to(request.id, min(again, end))) is not None:
+                self._lifeline.answered()
+                self._answer_seconds = max(REPLY_SECONDS, 2 * (time.monotonic() - sent - wait_seconds))
+                return reply
             self._require_open(request.kind)
-            number = next(self._numbers)
-            frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
-            pause_seconds = LOST_SECONDS
-            while True:
-                self._socket.send(frames)
-                sent, again = time.monotonic(), time.monotonic() + wait_seconds + self._answer_seconds
-                if (reply := self._reply_to(number, min(again, end))) is not None:
-                    self._lifeline.answered()
-                    self._answer_seconds = max(REPLY_SECONDS, 2 * (time.monotonic() - sent - wait_seconds))
-                    return reply
-                self._require_open(request.kind)
-                self._lifeline.unanswered()
-                if self._socket.lost:
-                    time.sleep(min(pause_seconds, max(0.0, end - time.monotonic())))
-                    pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
-                elif time.monotonic() >= min(again, end) and due_seconds >= wait_seconds + self._answer_seconds:
-                    # Over a slow wire it may be under way all the while.
-                    self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
-                address = self.address
-                self._connect_again()
-                if self._once or time.monotonic() >= end:
-                    raise PeerTimeoutError(
-                        f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
-                    )
-                log.warning("the replay at %s does not answer %s; asking again", address, request.kind)
+            self._lifeline.unanswered()
+            if self._socket.lost:
+                time.sleep(min(pause_seconds, max(0.0, end - time.monotonic())))
+                pause_seconds = min(2 * pause_seconds, REPLY_SECONDS)
+            elif time.monotonic() >= min(again, end) and due_seconds >= wait_seconds + self._answer_seconds:
+                # Over a slow wire it may be under way all the while.
+                self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
+            address = self.address
+            self._connect_again()
+            if self._once or time.monotonic() >= end:
+                raise PeerTimeoutError(
+                    f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
+                )
+            log.warning("the replay at %s does not answer %s; asking again", address, request.kind)
 
     def _reply_to(self, number: int, due: float) -> Message | None:
         """The reply to a request; None where there is none by then, or where the replay has ended or moved."""
-        while not self._closing:
+        while not self._closing.is_set():
             left = max(0.0, due - time.monotonic())
             if self._socket.poll(min(LOOK_SECONDS, left)):
                 reply = decode(self._socket.receive(), MAX_REPLY_BYTES)
@@ -163,7 +212,7 @@ class Client:
         return absent or self._socket.lost or self.address != self._lifeline.replay
 
     def _require_open(self, kind: str) -> None:
-        if self._closing:
+        if self._closing.is_set():
             raise PeerTimeoutError(f"the replay at {self.address} had not answered {kind} when this process ended")
 
     def _connect_again(self) -> None:
@@ -177,7 +226,7 @@ class Client:
 
     def close(self) -> None:
         """End a request that another thread waits for, at once, and whatever is asked later."""
-        self._closing = True
+        self._closing.set()
         with self._lock:
             self._socket.close()
 

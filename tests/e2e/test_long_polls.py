@@ -11,8 +11,9 @@ from actors.deadline import until
 from actors.membership import Report
 from actors.replay import messages as m
 from actors.replay.board import Board
-from actors.replay.buffer import Buffer, Reply
+from actors.replay.buffer import Buffer
 from actors.replay.limits import ReplayLimits
+from actors.replay.reply import Reply
 from actors.replay.service import ReplayService
 from actors.transport.address import resolve
 from actors.transport.client import Client
@@ -30,10 +31,10 @@ class Counting(Buffer):
         self.asked: list[str] = []
 
     def answer(
-        self, request: m.BufferRequest, arrays: Mapping[str, Array], now: float, version: int = 0
+        self, request: m.BufferRequest, arrays: Mapping[str, Array], now: float, version: int = 0, number: int = 0
     ) -> Reply | None:
         self.asked.append(request.worker)
-        return super().answer(request, arrays, now, version)
+        return super().answer(request, arrays, now, version, number)
 
 
 class World:

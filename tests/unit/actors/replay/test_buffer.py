@@ -11,10 +11,11 @@ import pytest
 from actors.errors import ProtocolError, RecipeError
 from actors.events import EvaluationDone, EvaluationMissing, RolloutSample, StepDone
 from actors.replay import messages as m
-from actors.replay.buffer import Buffer, Reply
+from actors.replay.buffer import Buffer
 from actors.replay.delivery import Delivery
 from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
+from actors.replay.reply import Reply
 from actors.replay.rewards import Verified
 from actors.transport.codec import Message, parse
 
@@ -60,10 +61,10 @@ class World:
         self.reported_version = 0
         self.last = Reply({})
 
-    def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, **body: Any) -> Any:
-        request = parse(Message(kind, 1, {"worker": role, "role": role, **body}), m.REQUESTS)
+    def say(self, kind: str, role: str, arrays: Mapping[str, Any] | None = None, number: int = 1, **body: Any) -> Any:
+        request = parse(Message(kind, number, {"worker": role, "role": role, **body}), m.REQUESTS)
         assert isinstance(request, m.BufferRequest)
-        reply = self.buffer.answer(request, arrays or {}, self.now, self.reported_version)
+        reply = self.buffer.answer(request, arrays or {}, self.now, self.reported_version, number)
         self.last = reply or Reply({})
         return None if reply is None else dict(reply.body) | {"arrays": reply.arrays}
 

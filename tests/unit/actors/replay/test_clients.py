@@ -24,11 +24,14 @@ SECONDS = 30.0
 
 
 class FakeShard:
-    """Answers every request with what `answer` makes of its kind, and keeps what it was asked."""
+    """Answers every request with what `answer` makes of its kind, and keeps what it was asked, and under which number.
+    Its first answers are of the kinds in `kinds_of_reply`."""
 
     def __init__(self, number: int, port: int = 0) -> None:
         self.number = number
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
+        self.numbers: list[int] = []
+        self.kinds_of_reply: list[str] = []
         self.answer: Callable[[str], Mapping[str, Any] | None] = lambda _: {}
         self._router = open_router(resolve(NetworkConfig(), in_cluster=False), port, 2**20, seconds=10.0)
         self.endpoint = self._router.endpoint
@@ -42,9 +45,11 @@ class FakeShard:
                 identity, frames = received
                 message = decode(frames, 2**20)
                 self.asked.append((message.kind, message.body))
+                self.numbers.append(message.id)
                 if (body := self.answer(message.kind)) is not None:
                     arrays = {"0.tokens": np.full(2, self.number, np.int32)} if message.kind == "take_batch" else {}
-                    self._router.send(identity, encode(Message("reply", message.id, body, arrays)))
+                    kind = self.kinds_of_reply.pop(0) if self.kinds_of_reply else "reply"
+                    self._router.send(identity, encode(Message(kind, message.id, body, arrays)))
 
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.asked]
