@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.errors import PeerTimeoutError, ProtocolError
-from actors.replay.clients import LEASES
+from actors.replay.clients import LEASES, SLOW_SECONDS
 from actors.replay.shards import BRIEF, joined, parts_of
 from actors.transport.client import LOST_SECONDS, MAX_REPLY_BYTES, Numbers
 from actors.transport.codec import Array, Message, decode, encode
@@ -183,6 +183,8 @@ class ShardedLink:
         self._shards = lifeline.shards
         self._clients = [MultiplexedClient(shard, worker, link) for shard in self._shards]
         self._turns = itertools.count(zlib.crc32(worker.encode()))
+        #: What a shard is asked, by kind and shard, that it has not answered yet.
+        self._late: dict[tuple[str, int], asyncio.Task[Message]] = {}
 
     async def request(
         self,
@@ -210,28 +212,46 @@ class ShardedLink:
         return joined(kind, body, replies, len(self._clients))
 
     async def any(self, kind: str, body: Mapping[str, Any], wait_seconds: float, deadline_seconds: float) -> Message:
-        """What any shard may have: the answer of the first that has some, each in its turn."""
+        """What any shard may have: the answer of the first that has some, each in its turn. One that does not answer in
+        a moment is asked in the background, as `actors.replay.clients` does it."""
         if len(self._clients) == 1:
             return await self._clients[0].request(kind, body, None, wait_seconds, deadline_seconds)
-        clients = self._in_turn()
+        order = self._in_turn()
         reply = Message("reply", 0)
-        for client in clients:
-            try:
-                reply = await client.request(kind, body, None, 0.0, deadline_seconds, once=True)
-            except PeerTimeoutError:
-                continue
+        for shard in (*(s for s in order if (kind, s) in self._late), *order):
+            reply = await self._any_of(shard, kind, body, 0.0, deadline_seconds) or reply
             if reply.body:
                 return reply
-        if not wait_seconds:
+        first = next((shard for shard in order if (kind, shard) not in self._late), None)
+        if first is None or not wait_seconds:
+            if first is None:
+                late = [self._late[kind, shard] for shard in order]
+                await asyncio.wait(late, timeout=wait_seconds, return_when=asyncio.FIRST_COMPLETED)
             return reply
-        return await clients[0].request(
-            kind, body, None, wait_seconds / len(self._clients), deadline_seconds, once=True
-        )
+        return await self._any_of(first, kind, body, wait_seconds / len(self._clients), deadline_seconds) or reply
 
-    def _in_turn(self) -> list[MultiplexedClient]:
+    async def _any_of(
+        self, shard: int, kind: str, body: Mapping[str, Any], wait_seconds: float, deadline_seconds: float
+    ) -> Message | None:
+        """The answer of one shard; None where there is none, or not yet."""
+        late = self._late.get((kind, shard))
+        if late is None:
+            request = self._clients[shard].request(kind, body, None, wait_seconds, deadline_seconds, once=True)
+            self._late[kind, shard] = asyncio.create_task(request)
+        asked = self._late[kind, shard]
+        await asyncio.wait([asked], timeout=0.0 if late else wait_seconds + SLOW_SECONDS)
+        if not asked.done():
+            return None
+        del self._late[kind, shard]
+        try:
+            return asked.result()
+        except PeerTimeoutError:
+            return None
+
+    def _in_turn(self) -> list[int]:
         turn, count = next(self._turns), len(self._clients)
         order = [(turn + i) % count for i in range(count)]
-        return [self._clients[s] for s in [s for s in order if not self._shards[s].away] or order]
+        return [shard for shard in order if not self._shards[shard].away] or order
 
     async def tell(self, kind: str, body: Mapping[str, Any]) -> None:
         """See `MultiplexedClient.tell`."""
@@ -239,5 +259,7 @@ class ShardedLink:
             await client.tell(kind, body)
 
     def close(self) -> None:
+        for asked in self._late.values():
+            asked.cancel()
         for client in self._clients:
             client.close()

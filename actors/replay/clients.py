@@ -1,7 +1,9 @@
 """Clients of a replay that may be in shards: whoever asks need not know.
 
 A shard that is away for a while holds up what is for it alone: the groups that it has, and the learner, whose batches
-have a share of every shard. Leases are to be had from the others meanwhile.
+have a share of every shard. Leases are to be had from the others meanwhile: a shard that does not answer in a moment,
+since it is suspended or its machine is, is asked for work in the background until it does or is given up, and for
+nothing that can be done without it.
 """
 
 import itertools
@@ -9,7 +11,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: What every shard may have, and one is enough.
 LEASES = frozenset({"lease", "lease_verification"})
+#: A shard that has not answered by then, beyond what it may hold a request back, does not keep anybody from others (s).
+SLOW_SECONDS = 0.5
 
 
 def connect(replay: str | Lifeline, worker: str, role: str, patience_seconds: float | None = None) -> "AnyClient":
@@ -49,6 +53,10 @@ class ShardedClient:
         self._brief = [Client(shard, worker, role, REPLY_SECONDS, once=True) for shard in self._shards]
         self._later = [ThreadPoolExecutor(1, thread_name_prefix="later") for _ in self._shards]
         self._threads = ThreadPoolExecutor(4 * len(self._shards), thread_name_prefix="shards")
+        self._leasing = ThreadPoolExecutor(len(self._shards), thread_name_prefix="leasing")
+        #: Requests for work that a shard has not answered in a moment.
+        self._late: dict[int, Future[Message | None]] = {}
+        self._lease_lock = threading.Lock()
         self._turns = itertools.count(zlib.crc32(worker.encode()))
         self._shares: tuple[Mapping[str, Any], dict[int, Message]] = ({}, {})
         self._shares_lock = threading.Lock()
@@ -95,7 +103,7 @@ class ShardedClient:
         """The answers of some shards, all of which are asked at once. Of what is brief, of those that are there."""
         clients = self._brief if kind in BRIEF else self._patient
         if kind in BRIEF:
-            parts = {shard: part for shard, part in parts.items() if not self._shards[shard].away}
+            parts = {shard: part for shard, part in parts.items() if self._is_there(shard)}
             if not parts:
                 raise PeerTimeoutError(f"the replay is away, and could not {kind}")
         if len(parts) == 1:
@@ -132,19 +140,38 @@ class ShardedClient:
                 return self._brief[shard].request(kind, body, *options)
         return self._patient[last].request(kind, body, *options)
 
+    def _is_there(self, shard: int) -> bool:
+        late = self._late.get(shard)
+        return not self._shards[shard].away and (late is None or late.done())
+
     def _in_turn(self) -> list[int]:
         """The shards that are there, in another order each time; all of them, where none is."""
         turn, count = next(self._turns), len(self._shards)
         order = [(turn + i) % count for i in range(count)]
-        return [shard for shard in order if not self._shards[shard].away] or order
+        return [shard for shard in order if self._is_there(shard)] or order
 
     def _lease(self, kind: str, body: Mapping[str, Any], wait_seconds: float) -> Message | None:
         """Work of whichever shard has some. Where none has, one of them is waited at for a while."""
-        order = self._in_turn()
-        for shard in order:
-            if (reply := self._brief[shard].poll(kind, body, 0.0)) is not None:
-                return reply
-        return self._brief[order[0]].poll(kind, body, wait_seconds / len(self._shards))
+        with self._lease_lock:
+            order = self._in_turn()
+            for shard in (*self._late, *order):
+                if (reply := self._leased_by(shard, kind, body, 0.0)) is not None:
+                    return reply
+            first = next((shard for shard in order if shard not in self._late), None)
+            if first is not None:
+                return self._leased_by(first, kind, body, wait_seconds / len(self._shards))
+            wait(self._late.values(), wait_seconds, FIRST_COMPLETED)
+            return None
+
+    def _leased_by(self, shard: int, kind: str, body: Mapping[str, Any], wait_seconds: float) -> Message | None:
+        """Work of one shard; None where it has none, or has not said so yet."""
+        late = self._late.pop(shard, None)
+        asked = late or self._leasing.submit(self._brief[shard].poll, kind, body, wait_seconds)
+        wait([asked], 0.0 if late else wait_seconds + SLOW_SECONDS)
+        if asked.done():
+            return asked.result()
+        self._late[shard] = asked
+        return None
 
     def _batch(self, body: Mapping[str, Any], wait_seconds: float) -> Message | None:
         """A batch, once every shard has its share of it; a share that has come is not fetched again."""
@@ -164,7 +191,7 @@ class ShardedClient:
         """As `Client.close`."""
         for client in (*self._patient, *self._brief):
             client.close()
-        for threads in (self._threads, *self._later):
+        for threads in (self._threads, self._leasing, *self._later):
             threads.shutdown(wait=False, cancel_futures=True)
 
 

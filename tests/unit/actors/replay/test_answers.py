@@ -29,8 +29,13 @@ def numbered(number: int, settled: int = 0, client: str = "c") -> dict[str, Any]
     return {"client": client, "number": number, "settled": settled}
 
 
-def groups_of(reply: Mapping[str, Any] | None, name: str = "tasks") -> list[int]:
-    return [one["group_id"] for one in reply[name]] if reply else []
+def leases_of(reply: Mapping[str, Any] | None) -> list[tuple[str, int]]:
+    found = [*reply.get("tasks", ()), *reply.get("groups", ())] if reply else []
+    return [(one["purpose"], one["group_id"]) for one in found]
+
+
+def groups_of(reply: Mapping[str, Any] | None) -> list[int]:
+    return [group_id for _, group_id in leases_of(reply)]
 
 
 # -------------------------------------------------------------------- what is remembered
@@ -206,7 +211,7 @@ class Asking:
     """A worker's one client, and its request that has no answer yet.
 
     Attributes:
-        told: groups that it knows it holds.
+        told: purpose and group_id of what it knows it holds.
         first: what a tick has made durable of the answer, if one has.
     """
 
@@ -214,7 +219,7 @@ class Asking:
     number: int = 0
     pending: tuple[str, dict[str, Any]] | None = None
     first: Any = None
-    told: list[int] = field(default_factory=list)
+    told: list[tuple[str, int]] = field(default_factory=list)
 
 
 class RepeatsMachine(RuleBasedStateMachine):
@@ -245,8 +250,7 @@ class RepeatsMachine(RuleBasedStateMachine):
         if not asking.told or choice > 6:
             version = {"version": 0} if asking.role == "generator" else {}
             return ("lease" if version else "lease_verification"), version | {"capacity": 1 + choice % 3}
-        group_id = asking.told[choice % len(asking.told)]
-        purpose = "evaluate" if ("evaluate", group_id) in self.world.buffer.records else "train"
+        purpose, group_id = asking.told[choice % len(asking.told)]
         lease = {"purpose": purpose, "group_id": group_id}
         if asking.role == "verifier":
             score = {"status": "ok", "reward": float(choice % 2)}
@@ -279,10 +283,10 @@ class RepeatsMachine(RuleBasedStateMachine):
     def answered(self, asking: Asking, kind: str, body: Mapping[str, Any], reply: Any) -> None:
         asking.pending = None
         if kind in ("lease", "lease_verification"):
-            asking.told += groups_of(reply, "tasks" if kind == "lease" else "groups")
+            asking.told += leases_of(reply)
         elif "group_id" in body:
             assert reply["accepted"], "nobody has revoked the lease"
-            asking.told.remove(body["group_id"])
+            asking.told.remove((body["purpose"], body["group_id"]))
 
     @rule(worker=st.sampled_from([*WORKERS]))
     def is_lost(self, worker: str) -> None:
@@ -302,11 +306,8 @@ class RepeatsMachine(RuleBasedStateMachine):
             return
         for worker, asking in self.asking.items():
             ledgers = self.world.buffer.state.ledgers()
-            held = {e.group_id for _, ledger in ledgers for e in ledger.entries.values() if e.holder == worker}
-            first = asking.first if asking.pending else None
-            untold = groups_of(first) if first and "tasks" in first else []
-            untold += groups_of(first, "groups") if first and "groups" in first else []
-            assert held <= {*asking.told, *untold}
+            held = {(p, e.group_id) for p, ledger in ledgers for e in ledger.entries.values() if e.holder == worker}
+            assert held <= {*asking.told, *(leases_of(asking.first) if asking.pending else ())}
         assert self.world.buffer.ledger.conserved()
 
 
