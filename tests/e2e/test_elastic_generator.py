@@ -167,3 +167,63 @@ def test_sigterm_alone_lets_a_process_leave_and_not_that_of_a_child() -> None:
     assert [actor.stdout.readline().strip() for _ in range(2)] == ["False", "False"]
     os.kill(actor.pid, signal.SIGTERM)
     assert (actor.stdout.read().strip(), actor.wait(60)) == ("True", 0)
+
+
+_GENERATOR = """
+import sys, threading
+from pathlib import Path
+from actors.config.loading import load
+from actors.control.starter import actor_class
+from actors.deadline import until
+from actors.roles.role import RoleContext, Storage
+
+recipe, folder, model, replay, *changes = sys.argv[1:]
+storage = Storage(Path(folder), Path(model))
+actor = actor_class("generator")(RoleContext(load(Path(recipe), changes), "generator-1", storage, replay))
+threading.Thread(target=actor.run, daemon=True).start()
+session = actor._role._session
+assert until(lambda: session.working is not None, 60)
+session.working.engine.version = 0
+threading.Event().wait(120)  # Ray keeps the process of an actor whose work is done until a controller ends it
+"""
+
+
+def test_a_node_that_is_drained_while_there_is_no_controller_gives_everything_back(model: Path, tmp_path: Path) -> None:
+    """The actor's process, as Ray starts it, gets SIGTERM. It needs the replay alone, and then ends by itself."""
+    service = ReplayService(
+        Buffer(ReplayLimits(max_staleness=0, groups_per_batch=4), 2, Sums()), Board(20.0), NODE, 2**20
+    )
+    service.start()
+    client = Client(service.address, "generator-2", "generator")
+
+    def counts() -> Any:
+        return client.request("status").body["groups"]
+
+    changes = [
+        "generators.engine=synthetic",
+        "cold_start=null",
+        "membership.heartbeat_seconds=0.2",
+        "generators.synthetic={mean_tokens: 2000, sigma: 0, tokens_per_second: 20}",
+        "generators.sampling.max_tokens=4000",
+        "tasks.max_prompt_tokens=16",
+        "generators.vllm.max_model_len=null",
+        "generators.drain_seconds=4",
+        "controller.orphan_seconds=5",
+        "controller.stop_seconds=1",
+    ]
+    recipe = str(ROOT / "recipes" / "quickstart.yaml")
+    arguments = [recipe, str(tmp_path), str(model), service.address, *changes]
+    actor = subprocess.Popen([sys.executable, "-c", _GENERATOR, *arguments], cwd=ROOT)
+    try:
+        assert until(lambda: counts()["in_flight"] == 4, 60)
+        os.kill(actor.pid, signal.SIGTERM)
+        assert until(lambda: counts()["dropped"] == {str(Reason.RETURNED): 4}, 30)
+        reply = client.request("lease", {"version": 0, "capacity": 4})
+        assert all((reply.arrays[f"{n}.lengths"] > 0).all() for n in range(4)), "what was sampled is continued"
+        assert actor.wait(60) == 1, "nobody is there to end it"
+        assert "generator-1" not in [member["name"] for member in client.request("members").body["members"]]
+    finally:
+        actor.kill()
+        actor.wait(10)
+        client.close()
+        service.stop()
