@@ -4,6 +4,7 @@
     ├── RecipeError                  exit code 2: what was given is wrong
     ├── PeerTimeoutError
     ├── ProtocolError
+    │   └── ForbiddenError
     ├── EngineError
     ├── JournalBlockedError
     ├── StorageError
@@ -50,6 +51,10 @@ class PeerTimeoutError(LeewayError):
 
 class ProtocolError(LeewayError):
     """A message on the wire is malformed. Nothing was changed."""
+
+
+class ForbiddenError(ProtocolError):
+    """A request that the role is not to send which the sender's key is for. Nothing was changed."""
 
 
 class EngineError(LeewayError):

@@ -18,7 +18,12 @@ def keys(
         typer.Argument(metavar="[DIR]", help="Folder to make; default: $LEEWAY_KEYS, or else ~/.config/leeway/keys."),
     ] = None,
     add: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Authorize one more client, and make DIR/NAME for its machines.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Authorize one more client, and make DIR/NAME for its machines. A name that ends with .generator, "
+            ".verifier or .learner is for that role alone.",
+        ),
     ] = None,
 ) -> None:
     """Make the keys with which `network.curve: required` lets processes talk, and the token of HTTP."""

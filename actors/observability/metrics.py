@@ -50,6 +50,11 @@ MOST_NAMES = 32
 
 BUILD = Info("leeway_build", "Versions of what this process runs", registry=EVERY)
 BUSY = SecondsCounter("leeway_busy_seconds", "Time in which the process had work", "role", EVERY)
+FORBIDDEN = Counter(
+    "leeway_messages_forbidden",
+    "Messages to this process's services that the role is not to send which the sender's key is for",
+    registry=EVERY,
+)
 CONNECTIONS_REFUSED = Counter(
     "leeway_connections_refused",
     "Connections to this process's services that were cut, by reason",

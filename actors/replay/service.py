@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from actors.errors import ProtocolError
+from actors.errors import ForbiddenError, ProtocolError
 from actors.events import SAMPLE, EvaluationDone, Event
 from actors.membership import Report
 from actors.observability import metrics
 from actors.process import Seldom
 from actors.replay import messages as m
+from actors.replay import rights
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
 from actors.replay.delivery import Delivery
@@ -154,6 +155,7 @@ class ReplayService:
             message = decode(frames, self._max_bytes)
             number = message.id
             request = parse(message, m.REQUESTS)
+            rights.require(self._socket.sender_role, message.kind, request)
             metrics.MESSAGES.labels(message.kind).inc()
             self._heard(request)
             if self._outbox.blocked and not isinstance(request, UNJOURNALED):
@@ -331,9 +333,10 @@ class ReplayService:
         self._send(identity, Message("reply", number, reply.body, reply.arrays))
 
     def _refuse(self, identity: bytes, number: int, error: ProtocolError) -> None:
-        metrics.MALFORMED.inc()
+        forbidden = isinstance(error, ForbiddenError)
+        (metrics.FORBIDDEN if forbidden else metrics.MALFORMED).inc()
         self._rejections.warning("rejected a message: %s", error)
-        self._send(identity, Message("error", number, {"message": str(error)}))
+        self._send(identity, Message("error", number, {"message": str(error), "forbidden": forbidden}))
 
     def _send(self, identity: bytes, message: Message) -> None:
         self._outbox.add(identity, message)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.errors import PeerTimeoutError, ProtocolError
+from actors.errors import ForbiddenError, PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability.waits import waiting
 from actors.transport.codec import Array, Message, decode, encode
@@ -113,6 +113,7 @@ class Client:
         Raises:
             PeerTimeoutError: where none comes, or another thread closes the client meanwhile.
             ProtocolError: where the replay refuses the request.
+            ForbiddenError: where this process's key is not for a role that sends it.
         """
         return self._request(kind, body or {}, arrays or {}, wait_seconds, deadline_seconds)
 
@@ -143,7 +144,8 @@ class Client:
                 if kind not in self._given_up:
                     self._numbers.end(number)
         if reply.kind == "error":
-            raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
+            refused = ForbiddenError if reply.body.get("forbidden") else ProtocolError
+            raise refused(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
 
     def _answer_unless_busy(self, request: Message, wait_seconds: float, due: float, until: float | None) -> Message:

@@ -8,6 +8,9 @@ authorized/NAME.public        LEEWAY_AUTHORIZED         who may connect         
 token                         LEEWAY_TOKEN              who may change a run over HTTP       controller, `leeway scale`
 
 A variable wins over its file. `leeway keys` makes the folder; LEEWAY_AUTHORIZED holds public keys with commas between.
+
+A key whose NAME ends with a dot and a role, such as `east.verifier`, is for processes of that role alone: servers
+refuse what these do not send. In LEEWAY_AUTHORIZED the role stands before the key, with a space between: `verifier KEY`.
 """
 
 import os
@@ -22,6 +25,7 @@ import zmq
 from zmq.utils import z85
 
 from actors.errors import RecipeError, RunError
+from actors.membership import ROLES
 from sandbox.errors import InputError
 from sandbox.secret_files import read_secret, require_word, write_secret
 
@@ -34,6 +38,12 @@ _KEY_CHARACTERS = 40
 _TOKEN_BYTES = 32
 #: A changed list of authorized clients is noticed so soon (s); whoever asks more often reads no file by it.
 REREAD_SECONDS = 1.0
+
+
+def role_of(name: str) -> str | None:
+    """The role that the key of this name is for; None: every one."""
+    role = name.rpartition(".")[2]
+    return role if role != name and role in ROLES else None
 
 
 class Authorized:
@@ -106,8 +116,14 @@ def load() -> Keys:
 
 def _authorized(where: Path) -> Authorized:
     if (listed := os.environ.get("LEEWAY_AUTHORIZED")) is not None:
-        keys = [_z85(key.strip().encode(), "LEEWAY_AUTHORIZED") for key in listed.split(",")]
-        return Authorized(None, {z85.decode(key): f"LEEWAY_AUTHORIZED {n}" for n, key in enumerate(keys, 1)})
+        named = {}
+        for number, entry in enumerate(listed.split(","), 1):
+            role, _, key = entry.strip().rpartition(" ")
+            if role and role not in ROLES:
+                raise RunError(f"LEEWAY_AUTHORIZED: no role is called {role!r}; there are {', '.join(ROLES)}")
+            public = z85.decode(_z85(key.encode(), "LEEWAY_AUTHORIZED"))
+            named[public] = f"LEEWAY_AUTHORIZED {number}" + (f".{role}" if role else "")
+        return Authorized(None, named)
     return Authorized(where / "authorized", {})
 
 

@@ -19,7 +19,7 @@ from actors.errors import PeerTimeoutError, RunError
 from actors.transport.address import Node, bind_port, endpoint
 from actors.transport.admission import DOMAIN, Admission, Limits
 from actors.transport.codec import ZERO_COPY_BYTES, Frame
-from actors.transport.keys import Keys
+from actors.transport.keys import Keys, role_of
 
 #: Longest wait for room in a client's queue, which is full only where its server has not read for long (s).
 SEND_SECONDS = 10.0
@@ -63,7 +63,12 @@ def use_keys(keys: Keys | None) -> None:
 
 
 class RouterSocket:
-    """A server's socket; `endpoint` is its address as others reach it. One thread at a time may use it."""
+    """A server's socket. One thread at a time may use it.
+
+    Attributes:
+        endpoint: its address as others reach it.
+        sender_role: which role the key is for of whoever has sent the message that was received last; None: any.
+    """
 
     def __init__(
         self, node: Node, port: int, max_bytes: int, key: str, limits: Limits | None = None, seconds: float = 0.0
@@ -84,6 +89,7 @@ class RouterSocket:
             return int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
         self._admission: Admission | None = None
+        self.sender_role: str | None = None
         try:
             if _keys is not None:
                 self._admission = self._guarded(_keys, limits or Limits.of_this_process())
@@ -105,6 +111,8 @@ class RouterSocket:
             identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
+        if self._admission is not None:
+            self.sender_role = role_of(identity["User-Id"])  # the name by which it was admitted
         return identity.bytes, list(map(_received, frames))
 
     def send(self, identity: bytes, frames: Sequence[Frame]) -> bool:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from actors.config.roles import WeightsConfig
-from actors.errors import ProtocolError, RunError
+from actors.errors import ForbiddenError, ProtocolError, RunError
 from actors.events import WeightSync
 from actors.observability import metrics
 from actors.process import Seldom
@@ -368,9 +368,11 @@ class Publisher:
                 try:
                     message = decode(frames, m.MAX_BYTES)
                     number = message.id
+                    if self._socket.sender_role not in (None, "generator"):
+                        raise ForbiddenError(f"{message.kind}: the key is a {self._socket.sender_role}'s")
                     self._handle(identity, number, parse(message, m.TO_LEARNER))
                 except ProtocolError as error:
-                    metrics.WEIGHT_MALFORMED.inc()
+                    (metrics.FORBIDDEN if isinstance(error, ForbiddenError) else metrics.WEIGHT_MALFORMED).inc()
                     self._rejections.warning("weights: refused a message: %s", error)
                     self._send(identity, Message("error", number, {"message": str(error)}))
 

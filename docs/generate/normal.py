@@ -5,6 +5,7 @@ NORMAL = {
     "leeway_busy_seconds_total": "grows by up to 1 a second; the busiest pool is the bottleneck",
     "leeway_wait_seconds_total": "`lease`, `lease_verification`, `take_batch`: waits for work",
     "leeway_connections_refused_total": "0",
+    "leeway_messages_forbidden_total": "0",
     "leeway_run_info": "1, once a run",
     "leeway_events_malformed_total": "0",
     "leeway_restarts_total": "0; with generators on spot machines some",

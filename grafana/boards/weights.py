@@ -89,6 +89,7 @@ NETWORK = Row(
             ("sum(leeway_messages_malformed_total)", "to the replay"),
             ("sum(leeway_weight_messages_malformed_total)", "about weights"),
             ("sum(leeway_events_malformed_total)", "events"),
+            ("sum(leeway_messages_forbidden_total)", "not for the key's role"),
             limit=NONE_IS_WELL,
         ),
         panel(

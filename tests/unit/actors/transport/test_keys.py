@@ -84,6 +84,24 @@ def test_variables_are_enough_as_kubernetes_sets_them(folder: Path, monkeypatch:
     assert found.server is not None and found.server.authorized.name(z85.decode(client_public)) is not None
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_end_of_a_name_says_which_role_the_key_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("client", "elsewhere", "east.verifier", "a.b.learner", "verifier", "east.nobody")
+    assert [keys.role_of(name) for name in names] == [None, None, "verifier", "learner", None, None]
+    (server_public, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
+    monkeypatch.setenv("LEEWAY_SERVER_PUBLIC", server_public.decode())
+    monkeypatch.setenv("LEEWAY_SERVER_SECRET", server_secret.decode())
+    monkeypatch.setenv("LEEWAY_CLIENT_SECRET", secret.decode())
+    monkeypatch.setenv("LEEWAY_AUTHORIZED", f"{server_public.decode()},verifier {public.decode()}")
+    server = keys.load().server
+    assert server is not None
+    found = [server.authorized.name(z85.decode(key)) for key in (server_public, public)]
+    assert [keys.role_of(name) for name in found if name] == [None, "verifier"]
+    monkeypatch.setenv("LEEWAY_AUTHORIZED", f"judge {public.decode()}")
+    with pytest.raises(RunError, match="no role is called 'judge'"):
+        keys.load()
+
+
 @pytest.mark.parametrize("name", ["server.public", "client.secret", "server.secret"])
 @pytest.mark.parametrize("content", ["", "short", "~" * 40, "x" * 41, "é" * 20])
 def test_what_is_no_key_is_named_and_not_quoted(folder: Path, name: str, content: str) -> None:
