@@ -29,7 +29,7 @@ def up(
         str | None,
         typer.Option(
             metavar="tcp://HOST:PORT",
-            help="Replay of the run to join, with commas between its shards; none for the replay itself.",
+            help="Replay of the run to join: its first shard, or all with commas between; none for the replay itself.",
         ),
     ] = None,
     overrides: Overrides = None,
@@ -53,8 +53,10 @@ def up(
     from actors.models import prepare
     from actors.report.writer import RunFolder
     from actors.roles.role import RoleContext, Storage
-    from actors.roles.up import Alone, StuckError
+    from actors.roles.up import Alone, StuckError, every_shard
     from actors.run import surroundings
+    from actors.transport import keys
+    from actors.transport.sockets import use_keys
     from learner.extra import newest_whole
     from learner.files import write_atomically
 
@@ -77,16 +79,26 @@ def up(
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror})") from error
     interrupts = context.obj
+
+    def stopped() -> bool:
+        return interrupts.received is not None
+
     with locked(folder), interrupts.deferred(), guarded(found):
         write_atomically(folder / RECIPE, dump(tree))
         model = prepare(tree.model, environment.models_folder(Path.cwd(), tree.output), tree.seed)
         newest = newest_whole(folder / CHECKPOINTS) if role == "learner" else None
         storage = Storage(folder, model, newest[1] if newest else None)
         seed = tree.seed * 1000 + _SEEDS + zlib.crc32(name.encode()) % _SEEDS
-        alone = Alone(role, RoleContext(tree, name, storage, join or "", seed, rank), patience)
+        replay = join or ""
+        if join is not None and tree.replay.shards > 1:
+            use_keys(keys.load() if tree.network.curve == "required" else None)
+            replay = every_shard(join, tree.replay.shards, name, role, patience, stopped)
+            if stopped():
+                return
+        alone = Alone(role, RoleContext(tree, name, storage, replay, seed, rank), patience)
         typer.echo(f"{name}: {alone.describe()}; its log is {folder}/logs/{name}.log")
         try:
-            alone.run(lambda: interrupts.received is not None)
+            alone.run(stopped)
         except StuckError as error:
             print(f"leeway: {error}", file=sys.stderr, flush=True)
             os._exit(error.exit_code)  # whatever its threads wait for
@@ -99,7 +111,7 @@ def _require(ranks: Mapping[str, int], role: str, join: str | None, rank: int) -
     for address in shards:
         if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", address):
             raise RecipeError(f"--join: {address!r} is no address such as tcp://10.0.0.1:5555")
-    if shards and len(shards) != ranks["replay"]:
+    if shards and len(shards) not in (1, ranks["replay"]):
         raise RecipeError(f"--join: {len(shards)} addresses, and replay.shards is {ranks['replay']}")
     if rank and rank >= ranks.get(role, 1):
         counts = f"learner.ranks is {ranks['learner']}, and replay.shards {ranks['replay']}"

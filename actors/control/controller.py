@@ -321,6 +321,7 @@ class Controller:
         self._supervisor.shards[shard.rank] = address
         self._watch.shards[shard.rank].found(address)
         self._supervisor.came_up(shard.name)
+        self._watch.announce_shards(self._supervisor.shards)
         if moved:
             self._say_where()
             self._supervisor.tell_all()
@@ -333,6 +334,7 @@ class Controller:
         if time.monotonic() - self._told > self._recipe.controller.orphan_seconds / WORDS:
             self._told = time.monotonic()
             self._supervisor.tell_all()
+            self._watch.announce_shards(self._supervisor.shards)
 
     def _say_where(self) -> None:
         replay = self._supervisor.replay if self._supervisor else ""

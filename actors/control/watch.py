@@ -8,7 +8,7 @@ replay ──events, status, members──▶ Watch ──▶ Recording   (what 
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from actors.control.wind_down import Budget
 from actors.events import Event, GroupCounters, Recovered, Tick
 from actors.membership import Report, Totals
 from actors.observability import metrics
-from actors.replay.shards import FIRST, added
+from actors.replay.shards import FIRST, added, service_of
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,12 @@ class Watch:
         self._liveness.forget(name)
         for link in self._there():
             self._ask(link, "remove_member", {"name": name})
+
+    def announce_shards(self, addresses: Sequence[str]) -> None:
+        """Let whoever joins with the address of the first shard find the others."""
+        for shard, address in enumerate(addresses):
+            if shard != FIRST and address:
+                self._ask(self.shards[FIRST], "announce", {"service": service_of(shard), "address": address})
 
     def lost_replay(self, shard: int) -> None:
         """A shard has ended, and its list of members with it; another is coming up."""

@@ -210,9 +210,9 @@ class RemoveMember(Request):
 
 
 class Announce(Request):
-    """Where a service of the run is to be found."""
+    """Where a service of the run is to be found: the learner's, or `replay-N`, the shard of that number."""
 
-    service: Literal["weights", "learner"]
+    service: Literal["weights", "learner"] | Annotated[str, Field(pattern=r"^replay-[0-9]{1,4}$")]
     address: str = Field(max_length=200)
 
 

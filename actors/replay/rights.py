@@ -22,7 +22,7 @@ _OF_ROLE: dict[str, tuple[type[m.Request], ...]] = {
         m.Notice,
         m.Announce,
     ),
-    "controller": (m.Events, m.Members, m.GetStatus),
+    "controller": (m.Events, m.Members, m.GetStatus, m.Announce),
 }
 
 

@@ -38,6 +38,11 @@ def shard_of(purpose: str, group_id: int, shards: int) -> int:
     return group_id % shards if purpose == "train" else FIRST
 
 
+def service_of(shard: int) -> str:
+    """What the directory calls a shard."""
+    return f"replay-{shard}"
+
+
 def parts_of(kind: str, body: Body, shards: int) -> dict[int, Body]:
     """What each shard is asked, by its number; whoever has no part is not asked."""
     if kind in OF_GROUP:

@@ -8,11 +8,15 @@ built ──▶ runs ──┬─ ends by itself: its work is done, or an error 
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
+from actors.deadline import until
 from actors.errors import PeerTimeoutError, ProtocolError, RunError
 from actors.replay.clients import connect
+from actors.replay.shards import service_of
 from actors.roles.role import Leaver, Role, RoleContext, build
+from actors.transport.address import endpoints, joined
+from actors.transport.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,39 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.2
 #: Longest wait for the replay to hear that the role has left (s).
 LEAVE_SECONDS = 2.0
+
+
+def every_shard(address: str, shards: int, worker: str, role: str, seconds: float, stopped: Callable[[], bool]) -> str:
+    """The addresses of all shards of a replay, with commas between; the first shard knows them of the run's controller.
+
+    Args:
+        address: of the first, or of all.
+        shards: how many there are.
+        worker, role: who asks.
+        seconds: longest wait for the first shard to know (s).
+        stopped: whether this process is to end; what is returned then is nothing that could be used.
+
+    Raises:
+        RunError: the first shard does not know them in time.
+    """
+    if len(endpoints(address)) == shards:
+        return address
+    known: list[str] = []
+    with closing(Client(address, worker, role)) as client:
+
+        def look() -> bool:
+            with suppress(PeerTimeoutError):
+                told = client.request("directory", deadline_seconds=WATCH_SECONDS).body["services"]
+                known[:] = filter(None, (told.get(service_of(shard)) for shard in range(1, shards)))
+            return stopped() or len(known) == shards - 1
+
+        found = until(look, seconds, interval=WATCH_SECONDS)
+    if not found:
+        raise RunError(
+            f"the replay at {address} has not said within {seconds:g} s where the other {shards - 1} of its "
+            f"{shards} shards are; does its run have as many, and a controller? Else name all of them in --join"
+        )
+    return joined([address, *known])
 
 
 class StuckError(RunError):

@@ -10,7 +10,7 @@ token                         LEEWAY_TOKEN              who may change a run ove
 A variable wins over its file. `leeway keys` makes the folder; LEEWAY_AUTHORIZED holds public keys with commas between.
 
 A key whose NAME ends with a dot and a role, such as `east.verifier`, is for processes of that role alone: servers
-refuse what these do not send. In LEEWAY_AUTHORIZED the role stands before the key, with a space between: `verifier KEY`.
+refuse what these do not send. In LEEWAY_AUTHORIZED the role stands before the key, with a space: `verifier KEY`.
 """
 
 import os

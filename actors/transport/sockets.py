@@ -112,7 +112,7 @@ class RouterSocket:
         except zmq.Again:
             return None
         if self._admission is not None:
-            self.sender_role = role_of(identity["User-Id"])  # the name by which it was admitted
+            self.sender_role = role_of(str(identity["User-Id"]))  # the name by which it was admitted
         return identity.bytes, list(map(_received, frames))
 
     def send(self, identity: bytes, frames: Sequence[Frame]) -> bool:

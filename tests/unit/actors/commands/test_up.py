@@ -21,6 +21,7 @@ JOIN = ["--join", "tcp://127.0.0.1:5555"]
         (["--role", "generator", "--join", "127.0.0.1:5555"], "no address such as"),
         (["--role", "generator", "--join", "tcp://a b:1"], "no address such as"),
         (["--role", "generator", *JOIN, "--rank", "1"], "--rank"),
+        (["--role", "generator", "--join", "tcp://a:1,tcp://b:1"], "2 addresses, and replay.shards is 1"),
         (["--role", "learner", *JOIN, "--rank", "1"], "learner.ranks is 1"),
         (["--role", "generator", *JOIN, "--name", "../up"], "--name"),
         (["--role", "generator", *JOIN, "--folder", "/dev/null/folder"], "/dev/null/folder"),

@@ -67,6 +67,14 @@ def watch(tmp_path: Path, shards: list[FakeShard]) -> Watch:
     return made
 
 
+def test_the_first_shard_tells_whoever_joins_where_the_others_are(watch: Watch, shards: list[FakeShard]) -> None:
+    watch.announce_shards(["tcp://a:1", ""])
+    assert shards[0].request("directory", deadline_seconds=1.0).body["services"] == {}, "it is not up yet"
+    watch.announce_shards(["tcp://a:1", "tcp://b:2"])
+    assert shards[0].request("directory", deadline_seconds=1.0).body["services"] == {"replay-1": "tcp://b:2"}
+    assert shards[1].request("directory", deadline_seconds=1.0).body["services"] == {}
+
+
 def test_counters_are_those_of_all_shards_also_while_one_is_away(watch: Watch, shards: list[FakeShard]) -> None:
     shards[0].buffer.ledger.lease("g", 0, 2, 0.0)
     shards[1].buffer.ledger.lease("g", 0, 3, 0.0)

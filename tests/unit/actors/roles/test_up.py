@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from actors.config.loading import load
 from actors.config.network import NetworkConfig
 from actors.deadline import until
-from actors.errors import EngineError, RunError
+from actors.errors import EngineError, ProtocolError, RunError
 from actors.membership import Report
 from actors.replay.board import Board
 from actors.replay.buffer import Buffer
@@ -19,9 +20,9 @@ from actors.replay.service import ReplayService
 from actors.roles import role as roles
 from actors.roles import up
 from actors.roles.role import Description, RoleContext, Storage
-from actors.roles.up import Alone, StuckError
+from actors.roles.up import Alone, StuckError, every_shard
 from actors.transport.address import resolve
-from actors.transport.client import Heartbeat
+from actors.transport.client import Client, Heartbeat
 from tests.fuzz.wire import Sums
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -99,3 +100,32 @@ def test_where_the_replay_is_gone_for_too_long_it_ends_with_an_error(monkeypatch
     monkeypatch.setattr(up, "LEAVE_SECONDS", 0.1)
     with pytest.raises(RunError, match=r"tcp://127\.0\.0\.1:9 has not answered for 1 s"):
         alone(monkeypatch, "joined", "tcp://127.0.0.1:9", patience=1.0).run(lambda: False)
+
+
+def test_the_address_of_the_first_shard_is_enough_once_the_controller_has_told_it_of_the_others(
+    replay: ReplayService,
+) -> None:
+    found: list[str] = []
+
+    def find() -> None:
+        found.append(every_shard(replay.address, 3, "generator-1", "generator", 60.0, lambda: False))
+
+    finding = threading.Thread(target=find)
+    finding.start()
+    with closing(Client(replay.address, "controller", "controller")) as controller:
+        for number in (1, 2):
+            assert not found
+            body = {"service": f"replay-{number}", "address": f"tcp://10.0.0.{number}:5555"}
+            controller.request("announce", body)
+        for bad in ("replay", "replay-x", "replay-1 ", "ledger"):
+            with pytest.raises(ProtocolError, match="service"):
+                controller.request("announce", {"service": bad, "address": "tcp://10.0.0.9:1"})
+    finding.join(60)
+    assert found == [f"{replay.address},tcp://10.0.0.1:5555,tcp://10.0.0.2:5555"]
+    assert every_shard(found[0], 3, "g", "generator", 0.0, lambda: False) == found[0], "nobody is asked"
+
+
+def test_who_is_told_of_no_other_shard_says_what_to_do(replay: ReplayService) -> None:
+    with pytest.raises(RunError, match="name all of them in --join"):
+        every_shard(replay.address, 2, "generator-1", "generator", 0.1, lambda: False)
+    every_shard(replay.address, 2, "generator-1", "generator", 60.0, lambda: True)  # it is to end, and does not wait
