@@ -35,10 +35,26 @@ build("replay", RoleContext(load(Path(recipe), overrides), "replay", Storage(Pat
 """
 
 
+#: The same, but it is killed once its journal has a lease, before the answer leaves.
+DIES = (
+    """
+import os, signal
+from actors.replay.service import ReplayService
+transmit = ReplayService._transmit
+def dies(self, identity, message):
+    if "tasks" in message.body or "groups" in message.body:
+        os.kill(os.getpid(), signal.SIGKILL)
+    transmit(self, identity, message)
+ReplayService._transmit = dies
+"""
+    + PROGRAM
+)
+
+
 class Replay:
     """The replay in a process of its own, at an address that stays the same."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = PROGRAM, lease_seconds: float = 1.5) -> None:
         with closing(socket.socket()) as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -48,18 +64,18 @@ class Replay:
             f"replay.groups_per_batch={GROUPS}",
             "replay.group_size=2",
             "replay.max_staleness=2",
-            "replay.lease_seconds=1.5",
-            "replay.verify_lease_seconds=1.5",
+            f"replay.lease_seconds={lease_seconds}",
+            f"replay.verify_lease_seconds={lease_seconds}",
             "verifiers.deadline_seconds=1",
             "replay.generation_attempts=1000",
             "replay.verify_attempts=1000",
             "replay.journal.keep=all",
         ]
-        self._command = [sys.executable, "-c", PROGRAM, str(QUICKSTART), str(folder), *overrides]
-        self.start()
+        self._arguments = [str(QUICKSTART), str(folder), *overrides]
+        self.start(program)
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command)
+    def start(self, program: str = PROGRAM) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", program, *self._arguments])
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -183,3 +199,34 @@ def test_a_replay_that_is_killed_loses_no_group_and_delivers_the_same_batches(re
         arrays = {f"{n}.{name}": a for n, (_, group) in enumerate(groups) for name, a in group.arrays().items()}
         heads = {"groups": [head.model_dump() for head, _ in groups]}
         assert digest(Message("reply", 0, heads, arrays)) == delivered[version]
+
+
+def test_a_replay_that_is_killed_between_commit_and_answer_gives_the_answer_when_it_is_back(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, DIES, lease_seconds=600.0)
+    answers: dict[str, Message | None] = {}
+
+    def ask(name: str, role: str, kind: str, body: Mapping[str, Any]) -> list[Any]:
+        """What a client is answered at last, of a replay that has died of it once."""
+        with closing(Client(replay.address, name, role, patience_seconds=100.0)) as client:
+            asking = threading.Thread(target=lambda: answers.update({kind: client.request(kind, body)}), daemon=True)
+            asking.start()
+            assert replay.process.wait(60) == -signal.SIGKILL
+            replay.start()
+            asking.join(60)
+            answer = answers[kind]
+            assert answer is not None
+            return list(answer.body["tasks" if kind == "lease" else "groups"])
+
+    try:
+        tasks = ask("generator-1", "generator", "lease", {"version": 0, "capacity": 3})
+        generator, controller = (Worker(replay.address, f"{role}-1", role) for role in ("generator", "controller"))
+        status = controller.ask("status", {}).body["groups"]
+        assert (len(tasks), status["issued"], status["in_flight"], status["dropped"]) == (3, 3, 3, {})
+        group = {"purpose": "train", "group_id": tasks[0]["group_id"], "prompt": "p", "texts": ["a", "b"]}
+        assert generator.ask("group_arrived", group, payload().arrays()).body["accepted"]
+        replay.kill()
+        replay.start(DIES)
+        (leased,) = ask("verifier-1", "verifier", "lease_verification", {"capacity": 2})
+        assert leased["group_id"] == tasks[0]["group_id"], "it does not wait for the end of its first lease"
+    finally:
+        replay.stop()
