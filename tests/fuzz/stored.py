@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import JournalBlockedError, JournalError
-from tests.unit.actors.replay.test_journal import Kept, without_deadlines
+from tests.unit.actors.replay.journal_world import Kept, without_deadlines
 
 
 class StoredTarget:

@@ -12,8 +12,8 @@ from actors.errors import JournalHeldError
 from actors.replay import rows
 from actors.replay.journal import FOLDER, Identity, Journal
 from actors.replay.resuming import settle_journals
+from tests.unit.actors.replay.journal_world import LIMITS, Kept
 from tests.unit.actors.replay.test_buffer import Sums
-from tests.unit.actors.replay.test_journal import LIMITS, Kept
 
 IDENTITY = Identity("run", 2, LIMITS)
 
