@@ -1,135 +1,17 @@
 """The life of a run as the controller leads it, with a real replay and everything else faked. No Ray."""
 
 import json
-import logging
-import threading
-import time
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.config.loading import load
-from actors.control.controller import Controller, Predecessor
-from actors.control.placement import Resources
 from actors.deadline import until
-from actors.errors import PeerTimeoutError, RunError
+from actors.errors import RunError
 from actors.observability.exposition import CONTROLLER
-from actors.roles.replay import ReplayRole
-from actors.roles.role import RoleContext
 from actors.transport.client import Client
-from tests.unit.actors.control.fake_starter import FakeProcess, FakeStarter
-
-QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
-SECONDS = 60.0
-
-
-class ReplayStarter(FakeStarter):
-    """Starts a real replay in threads of this process; its address is what the fakes' clients would use.
-
-    `elsewhere` lets the next one take another port than the one before.
-    """
-
-    elsewhere = False
-
-    def halt_replay(self) -> None:
-        """The replay answers nobody any more."""
-        self.replay.stop()
-        self._serving.join(SECONDS)
-        assert not self._serving.is_alive(), "the replay does not end"
-
-    def end_replay(self) -> None:
-        """The replay dies."""
-        self.halt_replay()
-        self.of("replay")[-1].die("its process was killed, or crashed")
-
-    def start(self, role: str, context: RoleContext, resources: Resources) -> FakeProcess:
-        if role == "replay":
-            if self.elsewhere:
-                context = replace(context, recipe=load(QUICKSTART))
-            self.replay = ReplayRole(context)
-            self._serving = threading.Thread(target=self.replay.run, daemon=True)
-            self._serving.start()
-            self.addresses[role] = self.replay.describe().address
-        return super().start(role, context, resources)
-
-
-class Life:
-    """A controller at work in a thread, and what its `run` raised."""
-
-    def __init__(self, folder: Path, starter: ReplayStarter, *more: str) -> None:
-        model = folder / "model"
-        model.mkdir()
-        (model / "config.json").write_text("{}")
-        overrides = [f"model={{kind: folder, path: {model}}}", "controller.stop_seconds=1", "controller.restarts=1"]
-        # few tasks, so that a replay is up at once
-        overrides += ["tasks.sources=[{source: addition, digits: 1}]", "tasks.held_out=8", "tasks.development=0"]
-        overrides.append("cold_start=null")
-        self.starter, self.folder = starter, folder
-        self.controller = Controller(
-            load(QUICKSTART, [*overrides, "controller.interval_seconds=0.05", *more]), folder, folder, None, 0, starter
-        )
-        self.error: BaseException | None = None
-        self._begin()
-        starter.wait_for("verifier", 1, SECONDS)
-
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def vanish(self) -> None:
-        """The controller is gone from one moment to the next: nothing is ended, and nothing more is recorded."""
-        self.controller._wind_down = lambda *_: []  # type: ignore[method-assign]
-        self.controller.stop()
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive(), "the controller does not end"
-        self.controller._watch.close()
-        self.controller._server.close()
-        self.controller._recording.close()
-
-    def succeed(self, reason: str) -> None:
-        """Another controller takes its place."""
-        recipe, predecessor = self.controller._recipe, Predecessor("died", reason, time.time())
-        arguments = (recipe, self.folder, self.folder, None, 0, self.starter, predecessor)
-        self.controller = Controller(*arguments)
-        self._begin()
-
-    def _run(self) -> None:
-        try:
-            self.controller.run()
-        except Exception as error:  # noqa: BLE001 - what the run raised is what a test looks at
-            self.error = error
-
-    def end(self) -> list[dict[str, Any]]:
-        """Wait for the end of the run; its events."""
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive(), "the run does not end"
-        return self.events()
-
-    def events(self) -> list[dict[str, Any]]:
-        return self.controller.events(0)[0]
-
-    def wait_for(self, kind: str) -> dict[str, Any]:
-        assert until(lambda: any(e["kind"] == kind for e in self.events()), SECONDS), f"no {kind} in {self.events()}"
-        return next(e for e in self.events() if e["kind"] == kind)
-
-
-@pytest.fixture
-def life(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Life]:
-    """With the overrides that the test is parametrized with, if it is."""
-    handlers = list(logging.getLogger().handlers)
-    starter = ReplayStarter()
-    life = Life(tmp_path, starter, *(request.param if hasattr(request, "param") else ()))
-    yield life
-    life.controller.stop()
-    life.end()
-    starter.halt_replay()
-    for handler in set(logging.getLogger().handlers) - set(handlers):
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+from tests.unit.actors.control.controller_life import SECONDS, Life, up
 
 
 def test_a_run_ends_when_its_learner_is_done_and_leaves_nobody(life: Life, tmp_path: Path) -> None:
@@ -307,85 +189,6 @@ def test_a_malformed_event_ends_nothing(life: Life, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(life.controller._watch, "_ask", ask)
     assert until(lambda: life.controller.status()["phase"] == "training", SECONDS)
-
-
-# ---------------------------------------------------------------- who lives and does not work
-
-IMPATIENT = [
-    "membership.heartbeat_seconds=0.1",
-    "membership.timeout_seconds=0.5",
-    "controller.hang_seconds=0.5",
-    "controller.startup_seconds=0.5",
-]
-impatient = pytest.mark.parametrize("life", [IMPATIENT], indirect=True)
-
-
-def up(life: Life, role: str) -> Client:
-    """A client in the place of the latest process of a role, which has reported once that it came up."""
-    client = Client(life.starter.addresses["replay"], life.starter.of(role)[-1].context.name, role)
-    client.request("heartbeat", {"report": {"ready": True}})
-    return client
-
-
-class Unanswered:
-    """A client of a replay that hangs; it does not wait as long as a real one."""
-
-    def request(self, kind: str, *_: Any, **__: Any) -> Any:
-        raise PeerTimeoutError(f"the replay did not answer {kind}")
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
-@impatient
-def test_a_generator_that_falls_silent_is_named_and_replaced(life: Life) -> None:
-    with closing(up(life, "generator")):
-        (first,) = life.starter.of("generator")
-        said = life.wait_for("unresponsive")
-        assert (said["member"], said["state"]) == (first.context.name, "silent")
-        restart = life.wait_for("restart")
-        assert restart["member"] == first.context.name and "not heard of" in restart["reason"]
-        assert first.killed
-        assert until(lambda: life.controller.status()["unresponsive"] == {}, SECONDS)
-
-
-@pytest.mark.parametrize("life", [[*IMPATIENT, "controller.hang_seconds=100"]], indirect=True)
-def test_a_generator_that_is_heard_of_again_is_taken_back(life: Life) -> None:
-    with closing(up(life, "generator")) as client:
-        name = life.wait_for("unresponsive")["member"]
-        assert name in life.controller.status()["unresponsive"]
-        client.request("heartbeat", {"report": {"ready": True}})
-        assert until(lambda: any(e.get("state") == "back" for e in life.events()), SECONDS)
-        assert not life.starter.of("generator")[0].killed
-        assert not [e for e in life.events() if e["kind"] == "restart"]
-
-
-@impatient
-def test_a_learner_that_falls_silent_is_killed_and_starts_again(life: Life) -> None:
-    with closing(up(life, "learner")):
-        restart = life.wait_for("restart")
-    assert restart["role"] == "learner" and "not heard of" in restart["reason"]
-    assert life.starter.of("learner")[0].killed
-    life.starter.wait_for("learner", 2)
-
-
-@impatient
-def test_a_replay_that_does_not_answer_is_killed_and_starts_again(life: Life) -> None:
-    life.wait_for("tick")
-    life.controller._watch.shards[0].client = Unanswered()
-    life.starter.halt_replay()
-    assert life.wait_for("unresponsive")["member"] == "replay"
-    assert life.wait_for("restart")["role"] == "replay"
-    assert life.starter.of("replay")[0].killed
-    life.starter.wait_for("replay", 2)
-
-
-def test_who_never_came_up_ends_the_run_at_once(life: Life) -> None:
-    life.starter.of("generator")[0].die("ValueError: block_size must be a multiple of 32")
-    phase = life.end()[-1]
-    assert phase["name"] == "failed" and "did not come up: ValueError: block_size" in phase["detail"]
-    assert len(life.starter.of("generator")) == 1
-    assert "--resume" not in phase["detail"], "there is nothing to resume from"
 
 
 # ---------------------------------------------------------------- a run that cannot learn
