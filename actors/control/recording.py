@@ -67,10 +67,13 @@ class Recording:
         restarts = (e for e in self._recorder.earlier if isinstance(e, Restart) and e.role != "controller")
         return [self.seconds - event.seconds for event in restarts]
 
-    def add(self, event: Event) -> None:
-        """Stamp an event and record it."""
+    def add(self, event: Event, together: Callable[[], None] = lambda: None) -> None:
+        """Stamp an event and record it. What is done `together` with it whoever reads the state sees with it."""
         event = stamped(event, self.seconds)
-        failed = self._recorder.record(event)
+        with self.reading():
+            together()
+            self._recorder.fold(event)
+        failed = self._recorder.write(event)
         self._keep(event)
         for each in failed:
             self.add(each)

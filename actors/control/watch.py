@@ -176,10 +176,12 @@ class Watch:
             groups=GroupCounters(**status["groups"]),
             refusals=status["refusals"],
         )
-        with self._recording.reading():
+
+        def show() -> None:
             self.status = status
             self.since.observe(waits, now)
-            self._recording.add(event)
+
+        self._recording.add(event, together=show)
 
     def _since_last_tick(self, totals: dict[str, Totals], now: float) -> Utilisation:
         """What the controller before knew: what was generated since its last tick on record is not lost."""

@@ -240,7 +240,7 @@ class FleetGenerator:
         except (PeerTimeoutError, ProtocolError) as error:
             log.info("%s: %s", self._name, error)
             return ""
-        return str(reply.body["services"].get("weights", ""))
+        return str(reply.body.get("services", {}).get("weights", ""))
 
 
 class VersionTeller:

@@ -218,7 +218,7 @@ class ShardedLink:
             return await self._clients[0].request(kind, body, None, wait_seconds, deadline_seconds)
         order = self._in_turn()
         reply = Message("reply", 0)
-        for shard in (*(s for s in order if (kind, s) in self._late), *order):
+        for shard in (*(shard for what, shard in list(self._late) if what == kind), *order):
             reply = await self._any_of(shard, kind, body, 0.0, deadline_seconds) or reply
             if reply.body:
                 return reply
@@ -260,6 +260,9 @@ class ShardedLink:
 
     def close(self) -> None:
         for asked in self._late.values():
-            asked.cancel()
+            if asked.done():
+                asked.exception()  # nobody wants to hear of it any more
+            else:
+                asked.cancel()
         for client in self._clients:
             client.close()

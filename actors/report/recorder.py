@@ -73,7 +73,7 @@ class RunRecorder:
 
     Attributes:
         state: of the run, after all events so far.
-        lock: is held while an event changes the state, and not while files are written.
+        lock: is held while an event changes the state, and not while the files are written.
         earlier: what the other process has recorded, where it is continued.
         last_number: of the latest event of the replay's board that is on record.
 
@@ -92,15 +92,23 @@ class RunRecorder:
         self._failed: set[str] = set()
 
     def record(self, event: Event) -> list[WriteFailed]:
-        """Take in one event; every 30 s of the run's time, summary and report are written anew.
+        """`fold` and `write`."""
+        self.fold(event)
+        return self.write(event)
+
+    def fold(self, event: Event) -> None:
+        """Take in one event."""
+        with self.lock:
+            self.state.fold(event)
+
+    def write(self, event: Event) -> list[WriteFailed]:
+        """Write an event that was taken in; every 30 s of the run's time, summary and report are written anew.
 
         A disk that is full ends no run: what cannot be written is missing in the record.
 
         Returns:
             An event for everything that cannot be written and could before, which the caller records too.
         """
-        with self.lock:
-            self.state.fold(event)
         steps = [("the record of the run", lambda: self._folder.write(event))]
         if self._published is None or event.seconds - self._published >= PUBLISH_SECONDS:
             steps.append(("the report", self.publish))

@@ -135,3 +135,24 @@ def test_nobody_waits_for_a_disk_to_read_the_state(kept: Recording, monkeypatch:
     monkeypatch.setattr(kept._recorder._folder, "write", write)
     kept.add(Phase(name="training"))
     assert free == [True]
+
+
+def test_what_is_done_together_with_an_event_is_seen_with_it(kept: Recording) -> None:
+    reading = threading.Event()
+    seen: list[str] = []
+
+    def look() -> None:
+        reading.set()
+        with kept.reading() as state:
+            seen.append(state.phase.name)
+
+    looking = threading.Thread(target=look)
+
+    def together() -> None:
+        looking.start()
+        assert reading.wait(30)
+        seen.append("done together")
+
+    kept.add(Phase(name="training"), together=together)
+    looking.join(30)
+    assert seen == ["done together", "training"]
