@@ -42,7 +42,7 @@ class Request(Section):
     """What every request carries."""
 
     worker: str = Field(pattern=NAME, max_length=200, description="unique name of the sender")
-    role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
+    role: Literal["generator", "verifier", "scorer", "learner", "controller"] = Field(description="what the sender is")
 
 
 class LongPoll(Request):
@@ -186,7 +186,8 @@ class GetStatus(Request):
 
 
 class Beat(Request):
-    """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
+    """The sender is alive, and says how it is doing. A learner is told who else is, `{"alive": {role: [names]}}`, and a
+    verifier where it can ask, `{"scorers": {name: address}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
     services: dict[Literal["weights", "learner"], Annotated[str, Field(max_length=200)]] = Field(

@@ -42,7 +42,8 @@ class Client:
         role: what the process is.
         patience_seconds: a reply is due after so long, where a request says nothing else (s); default: the lifeline's.
         once: a request is sent once, and fails where the connection is lost or none comes about: another shard of the
-            replay can be asked instead.
+            replay, or another scorer, can be asked instead.
+        peer: who is asked, where it is not the replay.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Client:
         role: str,
         patience_seconds: float | None = None,
         once: bool = False,
+        peer: str = "replay",
     ) -> None:
         self._lifeline: ShardLine = Lifeline(replay) if isinstance(replay, str) else replay
-        self._once = once
+        self._once, self._peer = once, peer
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = itertools.count(1)
@@ -97,11 +99,11 @@ class Client:
         reply = self._answer_to(ask, wait_seconds, due)
         while reply.kind == "busy":  # it was answered, so patience begins anew
             if until is not None and time.monotonic() > until:
-                raise PeerTimeoutError(f"the replay at {self.address} could not {kind}: {reply.body.get('message')}")
+                raise PeerTimeoutError(f"{self._named} could not {kind}: {reply.body.get('message')}")
             time.sleep(BUSY_SECONDS)
             reply = self._answer_to(ask, wait_seconds, due)
         if reply.kind == "error":
-            raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
+            raise ProtocolError(f"the {self._peer} refused {kind}: {reply.body.get('message')}")
         return reply
 
     def poll(
@@ -117,7 +119,7 @@ class Client:
 
     def _answer_to(self, request: Message, wait_seconds: float, due_seconds: float) -> Message:
         """The reply to a request, which is sent again every so often until it is due."""
-        with self._lock, waiting("replay", request.kind, counted_as=request.kind):
+        with self._lock, waiting(self._peer, request.kind, counted_as=request.kind):
             self._require_open(request.kind)
             number = next(self._numbers)
             frames, end = encode(replace(request, id=number)), time.monotonic() + due_seconds
@@ -137,13 +139,11 @@ class Client:
                 elif time.monotonic() >= min(again, end) and due_seconds >= wait_seconds + self._answer_seconds:
                     # Over a slow wire it may be under way all the while.
                     self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
-                address = self.address
+                named = self._named
                 self._connect_again()
                 if self._once or time.monotonic() >= end:
-                    raise PeerTimeoutError(
-                        f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
-                    )
-                log.warning("the replay at %s does not answer %s; asking again", address, request.kind)
+                    raise PeerTimeoutError(f"{named} did not answer {request.kind} within {round(due_seconds, 2):g} s")
+                log.warning("%s does not answer %s; asking again", named, request.kind)
 
     def _reply_to(self, number: int, due: float) -> Message | None:
         """The reply to a request; None where there is none by then, or where the replay has ended or moved."""
@@ -164,7 +164,11 @@ class Client:
 
     def _require_open(self, kind: str) -> None:
         if self._closing:
-            raise PeerTimeoutError(f"the replay at {self.address} had not answered {kind} when this process ended")
+            raise PeerTimeoutError(f"{self._named} had not answered {kind} when this process ended")
+
+    @property
+    def _named(self) -> str:
+        return f"the {self._peer} at {self.address}"
 
     def _connect_again(self) -> None:
         """A late reply must not be taken for the answer to a later request, and an unsent request must not pile up."""
@@ -219,8 +223,14 @@ class Heartbeat:
 
     def alive(self, role: str) -> frozenset[str]:
         """Names of the processes of a role on the list, by its latest reply; empty before the first."""
-        lists = [pulse.alive for pulse in self._pulses if not pulse.shard.away] or [p.alive for p in self._pulses]
-        return frozenset().union(*(alive.get(role, frozenset()) for alive in lists))
+        return frozenset().union(*(pulse.alive.get(role, frozenset()) for pulse in self._told()))
+
+    def scorers(self) -> Mapping[str, str]:
+        """Where those on the list are that take requests, by name, by its latest reply to a verifier."""
+        return {name: address for pulse in self._told() for name, address in pulse.scorers.items()}
+
+    def _told(self) -> "list[Pulse]":
+        return [pulse for pulse in self._pulses if not pulse.shard.away] or self._pulses
 
     def _run(self, pulse: "Pulse") -> None:
         while not self._stopping:
@@ -237,6 +247,7 @@ class Heartbeat:
             reply = pulse.client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
                 pulse.alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
+            pulse.scorers = reply.body.get("scorers", {})
         except PeerTimeoutError as error:
             log.info("%s; the next heartbeat tells all that this one would have", error)
             return False
@@ -262,10 +273,12 @@ class Pulse:
 
     Attributes:
         alive: names of the processes of each role on its list, by its latest reply.
+        scorers: addresses of those that take requests, likewise.
         wake: ends the pause between two reports.
     """
 
     shard: Shard
     client: Client
     alive: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    scorers: Mapping[str, str] = field(default_factory=dict)
     wake: threading.Event = field(default_factory=threading.Event)
