@@ -11,6 +11,7 @@
     ├── JudgeError
     │   └── NoScoreError
     ├── JudgeRefusalError
+    ├── ScorerError
     └── RunError
         ├── GaveUpError
         └── JournalError
@@ -99,6 +100,10 @@ class NoScoreError(JudgeError):
 
 class JudgeRefusalError(LeewayError):
     """A judge refuses one request, such as one that is longer than it reads, and would refuse it again."""
+
+
+class ScorerError(LeewayError):
+    """No scorer has answered in time; it may go well later."""
 
 
 class JournalError(RunError):

@@ -21,7 +21,7 @@ from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
 from actors.report.writer import lock, read_back
-from actors.roles.verifier.preference import check_files
+from actors.roles.scorer.files import check_files
 from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
 from actors.storage.uris import Uri

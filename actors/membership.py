@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 #: What a process may be called: its name stands in logs, paths, pages and metrics.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 #: The roles that a process can have. The driver of a run is no member of it.
-ROLES = ("controller", "replay", "generator", "verifier", "learner")
+ROLES = ("controller", "replay", "generator", "verifier", "scorer", "learner")
 
 
 class Wait(BaseModel):
@@ -52,6 +52,7 @@ class Report(BaseModel):
     trained_tokens: int = Field(0, ge=0, description="completion tokens that went into an optimizer step")
     groups_in_flight: int = Field(0, ge=0, description="groups that it works on")
     metrics: str = Field("", max_length=200, description="host:port of its /metrics, as others reach it")
+    service: str = Field("", max_length=200, description="where it serves others: a scorer that takes requests")
     waits: tuple[Wait, ...] = Field((), max_length=16, description="what it has waited for, for long, longest first")
 
 

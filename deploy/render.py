@@ -15,7 +15,7 @@ from actors.errors import RecipeError, RunError
 
 FOLDER = Path(__file__).resolve().parent
 #: The groups of the RayCluster, which are roles of the recipe.
-GROUPS = ("generator", "verifier", "learner")
+GROUPS = ("generator", "verifier", "learner", "scorer")
 #: What a custom resource and the file of the ConfigMap are called.
 OFFERED, RECIPE_MAP, RECIPE_FILE = "leeway-{}", "leeway-recipe", "recipe.yaml"
 #: How far a pool without bounds of its own may be scaled: times its size at the start.
@@ -29,7 +29,7 @@ OVERRIDES = (
     "output=/runs",
     "ray.address=auto",
     "ray.resources={controller: {leeway-head: 1}, replay: {leeway-replay: 1}, generator: {leeway-generator: 1}, "
-    "verifier: {leeway-verifier: 1}, learner: {leeway-learner: 1}}",
+    "verifier: {leeway-verifier: 1}, scorer: {leeway-scorer: 1}, learner: {leeway-learner: 1}}",
     f"network.ports={{range: [20000, 20100], status: 8090, replay: {REPLAY_PORT}}}",
 )
 Document = dict[str, Any]
@@ -103,6 +103,8 @@ def _capacity(group: Mapping[str, Any]) -> int:
 def _fit(spec: Document, recipe: Recipe) -> None:
     head = spec["headGroupSpec"]["template"]["spec"]
     head["terminationGracePeriodSeconds"] = math.ceil(recipe.controller.wind_down_seconds) + MARGIN_SECONDS
+    if not recipe.has_scorers:
+        spec["workerGroupSpecs"] = [g for g in spec["workerGroupSpecs"] if g["groupName"] != "scorer"]
     for group in spec["workerGroupSpecs"]:
         role = group["groupName"]
         if OFFERED.format("replay") in group["resources"]:
@@ -131,7 +133,7 @@ def _size(group: Document, recipe: Recipe, role: str, scales: bool) -> None:
     group["resources"][OFFERED.format(role)] = str(each)
     pods = -(-count // each)
     least, most = (pods, pods) if role == "learner" else (min(1, pods), HEADROOM * pods)
-    if recipe.autoscale is not None and role != "learner":
+    if recipe.autoscale is not None and role in ("generator", "verifier"):
         bounds = recipe.autoscale.generators if role == "generator" else recipe.autoscale.verifiers
         least, most = -(-bounds.min // each), max(pods, -(-bounds.max // each))
     group |= {"replicas": pods, "minReplicas": least if scales else pods, "maxReplicas": most}

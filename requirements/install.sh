@@ -17,6 +17,10 @@ command -v cc >/dev/null || command -v gcc >/dev/null || {
     echo "Leeway needs a C compiler once: pycosat, which reasoning-gym asks for, comes as source. Install gcc." >&2
     exit 2
 }
+[ "${1:-cpu}" != cpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || {
+    echo "Leeway needs libnuma, which vLLM is linked with on CPUs. Install libnuma1 (Debian) or numactl-libs (Fedora)." >&2
+    exit 2
+}
 say() { printf '[setup] %s\n' "$*"; }
 
 say "creating .venv with $("$python" --version)"

@@ -73,6 +73,7 @@ def _checks(tree: "Recipe") -> "dict[str, Check]":
     began = time.time(), time.monotonic()
     return {
         "packages": partial(machine.versions, _locked()),
+        "engine": partial(machine.engine, tree),
         "isolation": partial(machine.isolation, tree),
         "output folder": partial(disk.disk, tree.output),
         "checkpoint": partial(disk.checkpoint, tree),

@@ -1,4 +1,4 @@
-"""`leeway scale`: change how many generators or verifiers a run has, while it goes on."""
+"""`leeway scale`: change how many generators, verifiers or scorers a run has, while it goes on."""
 
 import json
 import urllib.error
@@ -12,7 +12,7 @@ from actors.errors import RecipeError, RunError
 
 
 def scale(
-    pool: Annotated[Literal["generators", "verifiers"], typer.Argument(help="The pool.")],
+    pool: Annotated[Literal["generators", "verifiers", "scorers"], typer.Argument(help="The pool.")],
     count: Annotated[int, typer.Argument(help="How many processes there are to be.")],
     run: Annotated[
         Path | None, typer.Option(help="The run folder; default: the newest one in ./runs.", file_okay=False)

@@ -8,12 +8,15 @@ import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from actors.commands.options import Overrides
 from actors.errors import RecipeError
+
+if TYPE_CHECKING:
+    from actors.config.recipe import Recipe
 
 #: Seeds of the processes that a run starts itself are below this, beyond `seed * 1000`.
 _SEEDS = 2**20
@@ -23,7 +26,8 @@ def up(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe of the run (YAML): its recipe.yaml, or a copy.")],
     role: Annotated[
-        Literal["replay", "generator", "verifier", "learner"], typer.Option(help="What this process shall be.")
+        Literal["replay", "generator", "verifier", "scorer", "learner"],
+        typer.Option(help="What this process shall be."),
     ],
     join: Annotated[
         str | None,
@@ -62,11 +66,8 @@ def up(
 
     tree = load(recipe, overrides or ())
     _require({"learner": tree.learner.ranks, "replay": tree.replay.shards}, role, join, rank)
-    if role == "verifier" and tree.preferences is not None and tree.preferences.pairs is not None:
-        raise RecipeError(
-            "preferences: a verifier that joins does not see the run's folder; name a trained model in "
-            "preferences.reward_model"
-        )
+    if role == "scorer":
+        _require_reward_model(tree)
     name = name_of(role, rank, name)
     found = surroundings(tree.model_copy(update={"ray": tree.ray.model_copy(update={"address": None})}))
     folder = (folder or tree.output / f"{tree.name}-{name}").absolute()
@@ -116,6 +117,16 @@ def _require(ranks: Mapping[str, int], role: str, join: str | None, rank: int) -
     if rank and rank >= ranks.get(role, 1):
         counts = f"learner.ranks is {ranks['learner']}, and replay.shards {ranks['replay']}"
         raise RecipeError(f"--rank: {rank} is no rank of a {role}; {counts}")
+
+
+def _require_reward_model(tree: "Recipe") -> None:
+    if not tree.has_scorers:
+        raise RecipeError("--role scorer: this recipe has no reward model; name one in preferences.reward_model")
+    if tree.preferences is not None and tree.preferences.pairs is not None:
+        raise RecipeError(
+            "preferences: a scorer that joins does not see the run's folder; name a trained model in "
+            "preferences.reward_model"
+        )
 
 
 def name_of(role: str, rank: int, given: str | None) -> str:

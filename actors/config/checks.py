@@ -252,6 +252,11 @@ def _signal(recipe: Recipe) -> Iterator[str]:
             "verifiers.count is 0, so that nothing is ever scored; set 1 or more, or name verifier in network.joining "
             "where they join with `leeway up`"
         )
+    if recipe.has_scorers and not recipe.scorers.count and "scorer" not in joining:
+        yield (
+            "scorers.count is 0, so that nobody holds the reward model of preferences; set 1 or more, or name scorer "
+            "in network.joining where they join with `leeway up`"
+        )
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from actors.config.base import Section
 
 #: Whose processes Ray places.
-PlacedRole = Literal["controller", "replay", "generator", "verifier", "learner"]
+PlacedRole = Literal["controller", "replay", "generator", "verifier", "scorer", "learner"]
 
 
 class RayConfig(Section):

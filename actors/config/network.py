@@ -53,7 +53,7 @@ class NetworkConfig(Section):
         description="what needs the run's token over HTTP: changes: all that changes something; everything: each page "
         "and /metrics too, but for /healthz and /readyz",
     )
-    joining: list[Literal["generator", "verifier"]] = Field(
+    joining: list[Literal["generator", "verifier", "scorer"]] = Field(
         default_factory=list,
         description="roles of which processes may join from elsewhere, with `leeway up`; the run itself may then start "
         "none of them (generators.count: 0)",

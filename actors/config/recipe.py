@@ -16,6 +16,7 @@ from actors.config.roles import (
     GeneratorsConfig,
     ReplayConfig,
     SamplingConfig,
+    ScorersConfig,
     VerifiersConfig,
     WeightsConfig,
 )
@@ -53,6 +54,9 @@ class Recipe(Section):
     )
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
+    scorers: ScorersConfig = Field(
+        default_factory=ScorersConfig, description="the pool that holds the reward model of preferences"
+    )
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
     learner: LearnerConfig = Field(default_factory=LearnerConfig, description="ranks, objective and optimizer")
     weights: WeightsConfig = Field(default_factory=WeightsConfig, description="how weights reach the generators")
@@ -138,7 +142,14 @@ class Recipe(Section):
         return fixed if chosen is None else chosen
 
     @property
+    def has_scorers(self) -> bool:
+        """Whether a reward model scores what is generated: in training, or for samples that are kept."""
+        preferences = self.preferences
+        return preferences is not None and preferences.judge is None and bool(self.steps or self.sample is not None)
+
+    @property
     def cpus(self) -> float:
         """CPUs that Ray reserves for all pools together."""
-        g, v = self.generators, self.verifiers
-        return g.count * g.cpus + v.count * v.cpus + self.learner.ranks * self.learner.cpus
+        g, v, s = self.generators, self.verifiers, self.scorers
+        scorers = s.count * s.cpus if self.has_scorers else 0.0
+        return g.count * g.cpus + v.count * v.cpus + scorers + self.learner.ranks * self.learner.cpus

@@ -1,4 +1,4 @@
-"""The roles of a run: generators, replay, verifiers, weights, evaluation, and the controller that watches them."""
+"""The roles of a run: generators, replay, verifiers, scorers, weights, evaluation, and the controller over them."""
 
 from typing import Any, Literal, Self
 
@@ -193,6 +193,23 @@ class VerifiersConfig(Section):
     cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for one verifier")
     groups_per_lease: int = Field(16, ge=1, le=4096, description="groups that a verifier takes at a time")
     deadline_seconds: float = Field(20.0, gt=0, description="longest scoring of one group (s)")
+
+
+class ScorersConfig(Section):
+    """The pool that holds the reward model of `preferences` and answers the verifiers; a run without one has none."""
+
+    count: int = Field(1, ge=0, description="number of scorers")
+    cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one scorer")
+    gpus: float = Field(
+        0.0, ge=0, description="GPUs that Ray reserves for one scorer, which may be a fraction; 0: it works on the CPU"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of one scorer")
+    batch_tokens: int = Field(
+        16384,
+        ge=1,
+        description="most tokens of one forward pass, which groups of all verifiers share; a group that has more by "
+        "itself takes several (tokens)",
+    )
 
 
 class WeightsConfig(Section):

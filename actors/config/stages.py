@@ -86,12 +86,14 @@ class PreferencesConfig(Section):
         "logarithm of the odds of being preferred; of a judge: points, summed over its criteria); two answers thus "
         "differ by 2 x weight x clip at most",
     )
-    threads: int = Field(1, ge=1, description="CPU threads of the reward model in one verifier")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what a reward model computes its scores in; its weights are held in float32"
+    )
     wait_seconds: float = Field(
         3600.0,
         gt=0,
-        description="longest wait of a verifier for the reward model to be trained, or for a judge that does not "
-        "answer (s)",
+        description="longest wait of a scorer for the reward model to be trained, and of a verifier for a scorer, or "
+        "for a judge that does not answer (s)",
     )
 
     @model_validator(mode="after")
@@ -101,7 +103,7 @@ class PreferencesConfig(Section):
             raise ValueError(
                 "preferences need either pairs, to train a reward model, or reward_model, a trained one, or judge"
             )
-        read = ("reads", "threads")
+        read = ("reads", "dtype")
         used = {"pairs": ("base", "held_out", "supervised", *read), "reward_model": read, "judge": ()}
         fields = type(self).model_fields
         idle = [

@@ -170,14 +170,14 @@ def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
 
 def require_gpus(recipe: Recipe, offered: float) -> None:
     """Raises RunError where the pools would wait for GPUs that this machine does not have."""
-    roles = ("generator", "verifier", "learner")
+    roles = ("generator", "verifier", "scorer", "learner")
     asked = sum(resources(recipe, role).gpus * processes(recipe, role) for role in roles)
     if asked > offered:
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")
         hidden = "" if shown is None else f" (CUDA_VISIBLE_DEVICES is {shown!r})"
         raise RunError(
-            f"the pools ask for {asked:g} GPUs (generators.gpus, learner.gpus), and this machine offers {offered:g}"
-            f"{hidden}; lower them, or name a cluster in ray.address"
+            f"the pools ask for {asked:g} GPUs (generators.gpus, scorers.gpus, learner.gpus), and this machine offers "
+            f"{offered:g}{hidden}; lower them, or name a cluster in ray.address"
         )
 
 

@@ -1,6 +1,6 @@
 """The controller: starts the pools, watches and replaces their processes, records the run, serves HTTP, ends it all.
 
-run:  start replay ─▶ learner ─▶ generators, verifiers ─▶ watch until the learner is done ─▶ wind down
+run:  start replay ─▶ learner ─▶ generators, verifiers, scorers ─▶ watch until the learner is done ─▶ wind down
 
 A controller that takes the place of one that died adopts the processes that live, starts what is missing, and goes on
 with the record of the run where it ends.
@@ -144,7 +144,7 @@ class Controller:
             if (described := supervisor.wait_ready(shard, self._stopping.is_set)) is None:
                 return
             self._found_replay(shard, described.address)
-        for role in ("learner", "generator", "verifier"):
+        for role in ("learner", "generator", "verifier", "scorer"):
             supervisor.fill(role, self._scaling.count(role))
         for started in supervisor.processes():
             if supervisor.wait_ready(started, self._stopping.is_set) is None:
@@ -160,7 +160,7 @@ class Controller:
         adopted = supervisor.adopt(self._recording.replaced())
         log.warning("adopted: %s", ", ".join(p.name for p in adopted) or "nobody")
         leaving = self._scaling.adopted(adopted, time.monotonic())
-        for role in ("replay", "learner", "generator", "verifier"):
+        for role in ("replay", "learner", "generator", "verifier", "scorer"):
             fresh = supervisor.fill(role, self._scaling.count(role) + leaving[role])
             if role == "replay":
                 self._take_over_replay(supervisor, fresh)
@@ -300,7 +300,7 @@ class Controller:
             ("saying that it ends", lambda: self._recording.add(ENDING)),
             ("stopping the learner", lambda: stop(0.6, "learner")),
             ("taking over its last events", self._watch.pull_events),
-            ("stopping generators and verifiers", lambda: stop(0.8, "generator", "verifier")),
+            ("stopping the other pools", lambda: stop(0.8, "generator", "verifier", "scorer")),
             ("taking over their last events", self._watch.pull_events),
             ("reading the last counters", self._watch.tick),
             ("stopping the replay", lambda: stop(0.9, "replay")),
@@ -354,7 +354,7 @@ class Controller:
         for symptom in found.keys() | self._warned:
             metrics.WARNING.labels(symptom).set(symptom in found)
         self._warned = set(found)
-        for role in ("generator", "verifier", "learner", "replay"):
+        for role in ("generator", "verifier", "scorer", "learner", "replay"):
             metrics.UNRESPONSIVE.labels(role).set(sum(e.role == role for e in state.unresponsive.values()))
 
     # ---------------------------------------------------------------- what HTTP shows (StatusSource)

@@ -4,7 +4,7 @@ What has *exited* the supervisor sees at once. This is about the others, once th
 
     silent   not heard of for `membership.timeout_seconds` (SIGSTOP, swapping, an interpreter that is held); overdue
              `controller.hang_seconds` later. The heartbeat has a thread of its own, so that long work is no silence.
-    stuck    a generator or verifier reports, but
+    stuck    a generator, verifier or scorer reports, but
              - its engine or its event loop did not answer for `controller.hang_seconds`, or for twice
                `weights.deadline_seconds` where that is longer: an update may hold an engine as long as that;
              - or it scored all the time, and finished no group within twice the time that one may take;
@@ -116,7 +116,7 @@ class Liveness:
         """(how long, at most, what) of each way in which a worker gets nowhere (s)."""
         recipe, uptime = self.recipe, known.report.uptime_seconds
         update = recipe.weights.deadline_seconds
-        if known.role == "verifier":
+        if known.role in ("verifier", "scorer"):
             scoring = max(recipe.replay.verify_lease_seconds, recipe.verifiers.deadline_seconds)
             yield uptime - known.work_since, 2 * scoring, "it has scored without an end"
         elif known.role == "generator":

@@ -16,7 +16,9 @@ from actors.report.health import warnings
 from actors.report.state import IDLE_SHARE, RunState
 
 #: The pools, in the order of the work's way through them.
-POOLS = ("generator", "verifier", "replay", "learner")
+POOLS = ("generator", "verifier", "scorer", "replay", "learner")
+#: Those that a run may have none of, and then does not show.
+OPTIONAL = frozenset({"scorer"})
 #: The latest faults that are told.
 SHOWN_FAULTS = 20
 
@@ -70,7 +72,11 @@ def status(
         "members": {member["name"]: member for member in members},
         "joined": [m["name"] for m in members if m["role"] in POOLED and m["name"] not in ours],
         "leaving": sorted(leaving),
-        "pools": {role: _pool(role, members, wanted, tick) | _waits(role, tick, watched.since, now) for role in POOLS},
+        "pools": {
+            role: _pool(role, members, wanted, tick) | _waits(role, tick, watched.since, now)
+            for role in POOLS
+            if role not in OPTIONAL or wanted.get(role) or any(member["role"] == role for member in members)
+        },
         "versions": _versions(state, members),
         "staleness": {
             "bound": state.info.max_staleness,

@@ -27,6 +27,8 @@ def resources(recipe: Recipe, role: str) -> Resources:
             return Resources(g.cpus, g.gpus * g.vllm.tensor_parallel_size, custom)
         case "verifier":
             return Resources(recipe.verifiers.cpus, custom=custom)
+        case "scorer":
+            return Resources(recipe.scorers.cpus, recipe.scorers.gpus, custom)
         case "learner":
             return Resources(recipe.learner.cpus, recipe.learner.gpus, custom)
         case _:
@@ -38,6 +40,7 @@ def processes(recipe: Recipe, role: str) -> int:
     counts = {
         "generator": recipe.generators.count,
         "verifier": recipe.verifiers.count,
+        "scorer": recipe.scorers.count if recipe.has_scorers else 0,
         "learner": recipe.learner.ranks,
         "replay": recipe.replay.shards,
     }

@@ -1,8 +1,8 @@
 """How long it takes until work flows again after a fault, from the moment in which the fault is seen. Pure.
 
-A generator works again once it holds weights, a verifier once it is up, the learner once it has taken a step, the
-replay once it answers, the controller once it has seen everybody. What takes the place of a dead process goes on with
-its account, also where it dies itself.
+A generator works again once it holds weights, a verifier or scorer once it is up, the learner once it has taken a step,
+the replay once it answers, the controller once it has seen everybody. What takes the place of a dead process goes on
+with its account, also where it dies itself.
 """
 
 from collections.abc import Iterable

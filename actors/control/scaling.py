@@ -30,7 +30,7 @@ from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-Pool = Literal["generator", "verifier"]
+Pool = Literal["generator", "verifier", "scorer"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 #: In the run folder: counts, and who is leaving.
 FILE, LEAVING = "pools.json", "leaving"
@@ -70,12 +70,13 @@ class Scaling:
     def __init__(self, recipe: Recipe, folder: Path, midway: bool = False) -> None:
         self._recipe, self._folder = recipe, folder
         self._lock = threading.Lock()
-        self._wanted: dict[str, int] = {pool: processes(recipe, pool) for pool in POOLS}
+        pools = [pool for pool in POOLS if pool != "scorer" or recipe.has_scorers]
+        self._wanted: dict[str, int] = {pool: processes(recipe, pool) for pool in pools}
         #: When whoever was told to leave has to have ended.
         self._leaving: dict[str, float] = {}
         if midway:
             counts, leaving = _kept(folder)
-            self._wanted |= counts
+            self._wanted |= {pool: count for pool, count in counts.items() if pool in pools}
             self._leaving = dict.fromkeys(leaving, math.inf)
         else:
             (folder / FILE).unlink(missing_ok=True)
@@ -99,9 +100,10 @@ class Scaling:
         Raises:
             RecipeError: there is no such pool, or the count will not do.
         """
-        if pool not in POOLS:
-            raise RecipeError(f"{pool} is no pool that can be scaled; {' and '.join(f'{p}s' for p in POOLS)} are")
-        least = 1 if pool == "verifier" else 0
+        if pool not in self._wanted:
+            pools = " and ".join(f"{each}s" for each in self._wanted)
+            raise RecipeError(f"{pool} is no pool of this run that can be scaled; {pools} are")
+        least = 0 if pool == "generator" else 1
         if not least <= count <= MOST:
             raise RecipeError(f"{pool}s: {count} is not between {least} and {MOST}")
         with self._lock:
@@ -159,7 +161,7 @@ class Scaling:
             Those that were started, and the names of those that were told to leave and have not done so in time.
         """
         started: list[Supervised] = []
-        for pool in POOLS:
+        for pool in self._wanted:
             there = [p for p in supervisor.processes() if p.role == pool and p.name not in self._leaving]
             surplus = len(there) + supervisor.vacant(pool) - self._wanted[pool]
             surplus -= supervisor.give_up(pool, surplus)
@@ -168,7 +170,7 @@ class Scaling:
             first_to_go = sorted(newest_first, key=lambda p: supervisor.is_up(p.name))
             for process in first_to_go[: max(0, surplus)]:
                 self._let_go(process, supervisor.is_up(process.name), now)
-        for pool in POOLS:
+        for pool in self._wanted:
             metrics.POOL_WANTED.labels(pool).set(self._wanted[pool])
         return started, [name for name, due in self._leaving.items() if now > due]
 

@@ -7,13 +7,14 @@ import logging
 import secrets
 import socket
 import threading
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
+from actors.control.scaling import Pool
 from actors.control.stream import Stream
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
@@ -61,7 +62,7 @@ class StatusSource(Protocol):
 class Scale(Section):
     """How many processes there are to be of a pool."""
 
-    pool: Literal["generator", "verifier"]
+    pool: Pool
     count: int
 
 

@@ -7,7 +7,8 @@
 Whoever dies is replaced, `controller.restarts` times within `controller.restart_window_seconds` (control.restarts says
 what counts):
 
-    generator, verifier   by another one: they hold nothing that the replay does not hand out again.
+    generator, verifier,  by another one: they hold nothing that the replay does not hand out again, or a verifier
+      scorer              ask of another scorer.
     replay                at the same address, where that can be had; its journal in the run folder makes it whole.
     learner               all of its ranks, which meet in collectives, from the newest whole checkpoint.
 
@@ -42,7 +43,7 @@ from learner.extra import checkpoints, newest_whole
 log = logging.getLogger(__name__)
 
 #: The roles of which there may be several, under names of their own. The others are one service each.
-POOLED = frozenset({"generator", "verifier"})
+POOLED = frozenset({"generator", "verifier", "scorer"})
 #: What the ranks of the others are called.
 RANKS = {"learner": "rank", "replay": "shard"}
 #: Processes of a role that may die in a row before one has come up, once an earlier one had.
@@ -365,7 +366,7 @@ def what_next(folder: Path) -> str:
 def name_of(role: str, rank: int, incarnation: int) -> str:
     """The name of a process, of its log and of its series in Prometheus.
 
-    Learner and replay are one service each, whoever serves it; generators and verifiers come and go.
+    Learner and replay are one service each, whoever serves it; generators, verifiers and scorers come and go.
     """
     if role in POOLED:
         return f"{role}-{incarnation}"

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from actors.membership import Report, Totals
 
-#: The pools whose work is shown.
+#: The pools whose work is shown, from the start.
 POOLS = ("generator", "verifier", "learner")
+#: One that a run may have none of, shown once somebody of it was heard of.
+OPTIONAL = "scorer"
 
 
 @dataclass(slots=True)
@@ -53,12 +55,12 @@ class Utilisation:
         """
         before, self._totals = self._totals, totals
         self.interval_seconds, self._moment = now - self._moment, now
-        for role in POOLS:
-            old, new = before.get(role, Totals()), totals[role]
+        for role in (*POOLS, OPTIONAL):
+            old, new = before.get(role, Totals()), totals.get(role, Totals())
             aged = new.uptime_seconds - old.uptime_seconds
             if aged > 0:  # otherwise no heartbeat came since: the share of the last interval stands
                 self._busy[role] = min(1.0, max(0.0, (new.busy_seconds - old.busy_seconds) / aged))
-            elif role in absent:
+            elif role in absent and role in self._busy:
                 self._busy[role] = 0.0
         self.tokens_per_second = {
             "generation": self._grown(before, "generator", "generated_tokens"),

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from actors.config.recipe import Recipe
 from actors.doctor.findings import Finding, Fitness
+from actors.engines.library import CPU_LIBRARY, require_library
 from actors.errors import RunError
 from actors.transport.address import Node, bind_port
 from sandbox import Pool, Submission
@@ -81,6 +82,14 @@ def versions(locked: Mapping[str, str]) -> Finding:
     if others:
         return Finding(Fitness.WARNING, ", ".join(others), "versions that were not tested together")
     return Finding(Fitness.OK, ", ".join(f"{name} {found}" for name, found in there.items()))
+
+
+def engine(recipe: Recipe) -> Finding:
+    """Raises EngineError where the engine lacks a library of this machine's."""
+    if recipe.generators.engine != "vllm" or recipe.generators.gpus > 0:
+        return Finding(Fitness.OK, f"{recipe.generators.engine} needs nothing of the machine's own")
+    require_library()
+    return Finding(Fitness.OK, f"{CPU_LIBRARY} is there")
 
 
 def gpus(recipe: Recipe) -> Finding:

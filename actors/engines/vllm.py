@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from actors.config.roles import GeneratorsConfig, SamplingConfig
+from actors.engines.library import require_library
 from actors.engines.protocol import Job, RequestRejectedError, SampledCompletion, all_or_none, found_in, require_fit
 from actors.engines.tokens import end_tokens
 from actors.engines.vllm_requests import CompletionRequest, partial_of, requests_of
@@ -65,6 +66,8 @@ class VllmEngine:
     async def start(self) -> None:
         """Bring the engine up and take one step, so that one-time compilation is over before real work."""
         set_environment(self._config)
+        if self._config.gpus == 0:
+            require_library()
         from vllm.config.weight_transfer import WeightTransferConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -21,6 +21,7 @@ from actors.deadline import until
 from actors.errors import GaveUpError
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.reporting import report
 from actors.replay.batch import decode_batch
 from actors.replay.clients import connect
 from actors.roles.learner.batches import staleness_of
@@ -113,7 +114,7 @@ class SyntheticLearner:
             self._train()
 
     def _report_self(self) -> Report:
-        return metrics.report("learner", self._presence.metrics, self._published, ready=self._loaded)
+        return report("learner", self._presence.metrics, self._published, ready=self._loaded)
 
     # ---------------------------------------------------------------- the life of a learner
 

@@ -19,12 +19,13 @@ from actors.membership import ROLES
 
 #: What every process exports; what libraries register by themselves is there, too: Python, the process, vLLM.
 EVERY = REGISTRY
-CONTROLLER, REPLAY, GENERATOR, VERIFIER, LEARNER = (CollectorRegistry(auto_describe=True) for _ in ROLES)
+CONTROLLER, REPLAY, GENERATOR, VERIFIER, SCORER, LEARNER = (CollectorRegistry(auto_describe=True) for _ in ROLES)
 OF_ROLE: dict[str, tuple[CollectorRegistry, ...]] = {
     "controller": (CONTROLLER,),
     "replay": (REPLAY,),
     "generator": (GENERATOR,),
     "verifier": (VERIFIER, sandbox.metrics.REGISTRY),
+    "scorer": (SCORER,),
     "learner": (LEARNER,),
 }
 

@@ -6,19 +6,15 @@ holds what grows with the length of a run or the size of a pool: no process, gro
 
 import importlib.metadata
 import math
-import os
-import secrets
 import sys
-import time
 from contextlib import AbstractContextManager
 
 from prometheus_client import Counter, Gauge, Histogram, Info
-from prometheus_client.registry import Collector
 
-from actors.membership import ROLES, Report
-from actors.observability.exposition import CONTROLLER, EVERY, EXPORTED, GENERATOR, LEARNER, REPLAY, VERIFIER
+from actors.membership import ROLES
+from actors.observability.exposition import CONTROLLER, EVERY, EXPORTED, GENERATOR, LEARNER, REPLAY, SCORER, VERIFIER
 from actors.observability.seconds import SecondsCounter
-from actors.observability.waits import long_waits
+from actors.observability.waits import WAITED as WAITED
 from sandbox import Status
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -32,6 +28,8 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 TRAITS = ("in_format", "reflects", "mixes_languages")
 #: How hard a task is for the policy, by the share of its completions that are right.
 BANDS = ("never", "rarely", "sometimes", "mostly", "always")
+#: What may come of a request to a scorer.
+SCORER_OUTCOMES = ("scored", "late", "failed", "refused")
 #: Rewards may be negative, and then a histogram has no sum (OpenMetrics): the mean a source is a step's statistic.
 REWARDS = (-1, -0.5, 0, 0.25, 0.5, 0.75, 1, 1.5, 2)
 
@@ -231,6 +229,14 @@ JUDGED = Histogram(
     buckets=FAST,
     registry=VERIFIER,
 )
+SCORED = Histogram(
+    "leeway_scorer_request_seconds",
+    "One request of a verifier to a scorer, by what came of it: scored, failed (another is asked, if there is time) or "
+    "refused",
+    ["status"],
+    buckets=FAST,
+    registry=VERIFIER,
+)
 RESPONSE_TOKENS = Histogram(
     "leeway_response_tokens",
     "Tokens of training completions that mark their thoughts: of these and of the answer",
@@ -256,6 +262,23 @@ CONSISTENCY = Histogram(
     buckets=SHARES,
     registry=VERIFIER,
 )
+
+# ---------------------------------------------------------------- scorer
+
+SCORING = Histogram(
+    "leeway_scorer_batch_seconds", "Scoring of the groups that were scored together", buckets=FAST, registry=SCORER
+)
+SCORING_GROUPS = Histogram(
+    "leeway_scorer_batch_groups", "Groups that were scored together", buckets=COUNTS, registry=SCORER
+)
+SCORED_TOKENS = Counter("leeway_scored_tokens", "Tokens that the reward model has read", registry=SCORER)
+SCORER_ANSWERS = Counter(
+    "leeway_scorer_answers",
+    "Requests of verifiers that were answered: scored, late (nobody waited any more), failed or refused",
+    ["status"],
+    registry=SCORER,
+)
+SCORER_WAITING = Gauge("leeway_scorer_waiting_groups", "Groups that wait to be scored", registry=SCORER)
 
 # ---------------------------------------------------------------- learner
 
@@ -317,6 +340,9 @@ def begin(role: str | None) -> None:
             for trait in TRAITS:
                 for present in ("yes", "no"):
                     RESPONSES.labels(trait, present)
+        case "scorer":
+            for outcome in SCORER_OUTCOMES:
+                SCORER_ANSWERS.labels(outcome)
 
 
 #: The distributions of which one has the version that a label of `leeway_build_info` shows.
@@ -356,43 +382,3 @@ def exemplar(group_id: int) -> dict[str, str]:
 def busy(role: str) -> AbstractContextManager[None]:
     """Count the time of the body as work of `role`; bodies of several threads that overlap count once."""
     return BUSY.counted(role)
-
-
-_STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
-
-
-def _begin() -> None:
-    """What tells this process from others; a fork is another one."""
-    global _STARTED, _PROCESS
-    _STARTED, _PROCESS = time.monotonic(), secrets.token_hex(8)
-
-
-os.register_at_fork(after_in_child=_begin)
-#: What counts as progress of a role: completions generated, groups scored, optimizer steps taken.
-_PROGRESS = {"generator": COMPLETIONS, "verifier": VERIFICATION, "learner": STEP}
-
-
-def report(
-    role: str, address: str, version: int | None = None, *, ready: bool, unanswered_seconds: float = 0.0
-) -> Report:
-    """What the metrics of this process, which serves them at `address`, say of it: the content of its heartbeat."""
-    return Report(
-        ready=ready,
-        version=version,
-        process=_PROCESS,
-        uptime_seconds=time.monotonic() - _STARTED,
-        progress=int(_total(_PROGRESS[role])) if role in _PROGRESS else 0,
-        busy_seconds=BUSY.seconds(role),
-        unanswered_seconds=unanswered_seconds,
-        generated_tokens=int(_total(GENERATED_TOKENS)),
-        trained_tokens=int(_total(TRAINED_TOKENS)),
-        groups_in_flight=int(_total(GROUPS_IN_FLIGHT)),
-        metrics=address,
-        waits=long_waits(),
-    )
-
-
-def _total(metric: Collector) -> float:
-    """The value of a counter or gauge, or the number of a histogram's observations."""
-    samples = [s for family in metric.collect() for s in family.samples]
-    return next(s.value for s in samples if not s.name.endswith(("_bucket", "_created", "_sum")))

@@ -148,10 +148,16 @@ def forecast(
 
 def devices(recipe: Recipe, generators: int) -> float:
     """GPUs of a fleet, or CPUs where the recipe asks for no GPU."""
-    g, learner = recipe.generators, recipe.learner
+    g, learner, verifiers = recipe.generators, recipe.learner, recipe.verifiers
+    scorers = recipe.scorers.count if recipe.has_scorers else 0
     if g.gpus or learner.gpus:
-        return generators * g.gpus + learner.ranks * learner.gpus
-    return generators * g.cpus + learner.ranks * learner.cpus + recipe.verifiers.count * recipe.verifiers.cpus
+        return generators * g.gpus + learner.ranks * learner.gpus + scorers * recipe.scorers.gpus
+    return (
+        generators * g.cpus
+        + learner.ranks * learner.cpus
+        + verifiers.count * verifiers.cpus
+        + scorers * recipe.scorers.cpus
+    )
 
 
 def _busy(fleet: SimulatedFleet, outcome: SimulatedRun) -> dict[str, float]:

@@ -107,8 +107,7 @@ class Board:
                 self._directory |= {str(service): address for service, address in request.services.items()}
                 if request.report is not None:
                     self.members.heard(request.worker, request.role, now, request.report)
-                # The learner, which sends the weights, alone needs to know; a list for everyone would grow as N^2.
-                return {"alive": self._alive()} if request.role == "learner" else {}
+                return self._needed_by(request.role)
             case m.Members():
                 return self._roll(now, request.only)
             case m.RemoveMember():
@@ -136,6 +135,14 @@ class Board:
             return None
         fields = [{**event.model_dump(mode="json"), "number": number} for number, event in fresh]
         return {"events": fields, "last": fresh[-1][0]}
+
+    def _needed_by(self, role: str) -> dict[str, Any]:
+        """Who else is there, for those who need to know; a list for everyone would grow as N^2."""
+        if role == "learner":  # which sends the weights
+            return {"alive": self._alive()}
+        scorers = self.members.alive("scorer") if role == "verifier" else ()
+        found = {scorer.name: scorer.report.service for scorer in scorers if scorer.report.service}
+        return {"scorers": found} if found else {}
 
     def _alive(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

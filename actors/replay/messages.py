@@ -43,7 +43,7 @@ class Request(Section):
     `actors.replay.answers`."""
 
     worker: str = Field(pattern=NAME, max_length=200, description="unique name of the sender")
-    role: Literal["generator", "verifier", "learner", "controller"] = Field(description="what the sender is")
+    role: Literal["generator", "verifier", "scorer", "learner", "controller"] = Field(description="what the sender is")
     client: str = Field("", max_length=40, description="which of the sender's connections has numbered the request")
     settled: int = Field(0, ge=0, description="requests of that connection below this number never come again")
 
@@ -189,7 +189,8 @@ class GetStatus(Request):
 
 
 class Beat(Request):
-    """The sender is alive, and says how it is doing. Answered with who else is: `{"alive": {role: [names]}}`."""
+    """The sender is alive, and says how it is doing. A learner is told who else is, `{"alive": {role: [names]}}`, and a
+    verifier where it can ask, `{"scorers": {name: address}}`."""
 
     report: Report | None = Field(None, description="absent: as reported last")
     services: dict[Literal["weights", "learner"], Annotated[str, Field(max_length=200)]] = Field(

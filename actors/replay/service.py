@@ -48,7 +48,7 @@ TICK_MESSAGES, TICK_BYTES = 1000, 32 * 2**20
 #: nothing that could be lost. (Of events the board tells those alone that are durable.)
 UNJOURNALED = (m.Beat, m.Members, m.Directory, m.Events, m.GetStatus)
 #: The roles that `leeway_workers` counts: those who work for the replay.
-WORKER_ROLES = ("generator", "verifier", "learner")
+WORKER_ROLES = ("generator", "verifier", "scorer", "learner")
 
 
 class ReplayService:

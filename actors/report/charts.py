@@ -78,7 +78,7 @@ REASONING: Mapping[str, tuple[str, str, Unit, tuple[tuple[str, int, str], ...]]]
 REASONING_STATISTICS = frozenset(name for *_, lines in REASONING.values() for _, _, name in lines)
 #: Charts of them that show where something was seen first.
 MARKED = ("thinking", "reflection", "reflecting")
-ROLE_COLOURS = {"generator": 1, "verifier": 2, "learner": 3}
+ROLE_COLOURS = {"generator": 1, "verifier": 2, "learner": 3, "scorer": 4}
 RATE_COLOURS = {"generation": 1, "learning": 3}
 
 

@@ -40,7 +40,7 @@ SHOWN_WARNINGS = 3  # with them the page has 24 lines
 BLOCKS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
 FAULTS = {"died": "died", "hung": "hung", "silent": "fell silent", "stuck": "got stuck"}
-ROLES = {"generator": "blue", "verifier": "green", "learner": "yellow"}
+ROLES = {"generator": "blue", "verifier": "green", "scorer": "cyan", "learner": "yellow"}
 
 
 class Display:
@@ -243,6 +243,8 @@ def _pools(state: RunState) -> RenderableType:
     table.add_row(Text("pool", "bold"), Text("busy now", "dim"), Text("waits for", "dim"))
     busy, waits = (state.tick.busy, state.tick.waits) if state.tick else ({}, {})
     for role, colour in ROLES.items():
+        if role == "scorer" and role not in busy:  # of which few runs have any
+            continue
         share = busy.get(role)
         bar = Text.assemble((f"{_block(share or 0.0, 18)}", colour), f" {percent(share):>5}")
         table.add_row(role, bar, Text(visible(waits.get(role, "")), "dim"))

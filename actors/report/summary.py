@@ -100,6 +100,7 @@ class BusyShare(_Part):
 
     generator: float | None = Field(None, description="share of the time at least one sequence was being generated")
     verifier: float | None = Field(None, description="share of the time answers were being checked")
+    scorer: float | None = Field(None, description="share of the time a reward model was at work")
     learner: float | None = Field(None, description="share of the time a step was being computed")
 
 

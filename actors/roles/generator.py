@@ -21,6 +21,7 @@ from actors.errors import PeerTimeoutError
 from actors.membership import Report
 from actors.models.tokenizer import load_tokenizer
 from actors.observability import metrics
+from actors.observability.reporting import report
 from actors.replay.clients import connect
 from actors.replay.progress import Partial, leased_parts
 from actors.roles.groups import Groups
@@ -129,9 +130,9 @@ class Session:
     def _report(self) -> Report:
         """Called by the heartbeat's thread, which goes on where the event loop does not."""
         if (groups := self.working) is None:
-            return metrics.report("generator", self._presence.metrics, ready=False)
+            return report("generator", self._presence.metrics, ready=False)
         unanswered = time.monotonic() - groups.answered
-        return metrics.report(
+        return report(
             "generator", self._presence.metrics, groups.engine.version, ready=True, unanswered_seconds=unanswered
         )
 

@@ -151,6 +151,7 @@ CLASSES = {
     "replay": "actors.roles.replay:ReplayRole",
     "generator": "actors.roles.generator:Generator",
     "verifier": "actors.roles.verifier.verifier:Verifier",
+    "scorer": "actors.roles.scorer.scorer:Scorer",
     "learner": "actors.roles.learner.learner:Learner",
 }
 

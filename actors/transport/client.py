@@ -67,7 +67,8 @@ class Client:
         role: what the process is.
         patience_seconds: a reply is due after so long, where a request says nothing else (s); default: the lifeline's.
         once: a request is sent once, and fails where the connection is lost or none comes about: another shard of the
-            replay can be asked instead.
+            replay, or another scorer, can be asked instead.
+        peer: who is asked, where it is not the replay.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Client:
         role: str,
         patience_seconds: float | None = None,
         once: bool = False,
+        peer: str = "replay",
     ) -> None:
         self._lifeline: ShardLine = Lifeline(replay) if isinstance(replay, str) else replay
-        self._once = once
+        self._once, self._peer = once, peer
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = Numbers()
@@ -129,9 +131,9 @@ class Client:
         """Where it `goes_on`, the next one of its kind is the same request once more if this one has no answer."""
         due = wait_seconds + (self._patience if deadline_seconds is None else deadline_seconds)
         until = None if deadline_seconds is None else time.monotonic() + due
-        with self._lock, waiting("replay", kind, counted_as=kind):
+        with self._lock, waiting(self._peer, kind, counted_as=kind):
             number = self._given_up.pop(kind, None) or self._numbers.begin()
-            told = {**body, **self._sender, **self._numbers.told()}
+            told = {**body, **self._sender, **(self._numbers.told() if self._peer == "replay" else {})}
             if wait_seconds:
                 told["wait_seconds"] = wait_seconds
             try:
@@ -145,7 +147,7 @@ class Client:
                     self._numbers.end(number)
         if reply.kind == "error":
             refused = ForbiddenError if reply.body.get("forbidden") else ProtocolError
-            raise refused(f"the replay refused {kind}: {reply.body.get('message')}")
+            raise refused(f"the {self._peer} refused {kind}: {reply.body.get('message')}")
         return reply
 
     def _answer_unless_busy(self, request: Message, wait_seconds: float, due: float, until: float | None) -> Message:
@@ -153,7 +155,7 @@ class Client:
         while (reply := self._answer_to(request, wait_seconds, due)).kind == "busy":  # so patience begins anew
             if until is not None and time.monotonic() > until:
                 reason = reply.body.get("message")
-                raise PeerTimeoutError(f"the replay at {self.address} could not {request.kind}: {reason}")
+                raise PeerTimeoutError(f"{self._named} could not {request.kind}: {reason}")
             self._closing.wait(BUSY_SECONDS)
         return reply
 
@@ -188,13 +190,11 @@ class Client:
             elif time.monotonic() >= min(again, end) and due_seconds >= wait_seconds + self._answer_seconds:
                 # Over a slow wire it may be under way all the while.
                 self._answer_seconds = min(2 * self._answer_seconds, max(REPLY_SECONDS, self._patience))
-            address = self.address
+            named = self._named
             self._connect_again()
             if self._once or time.monotonic() >= end:
-                raise PeerTimeoutError(
-                    f"the replay at {address} did not answer {request.kind} within {due_seconds:g} s"
-                )
-            log.warning("the replay at %s does not answer %s; asking again", address, request.kind)
+                raise PeerTimeoutError(f"{named} did not answer {request.kind} within {round(due_seconds, 2):g} s")
+            log.warning("%s does not answer %s; asking again", named, request.kind)
 
     def _reply_to(self, number: int, due: float) -> Message | None:
         """The reply to a request; None where there is none by then, or where the replay has ended or moved."""
@@ -215,7 +215,11 @@ class Client:
 
     def _require_open(self, kind: str) -> None:
         if self._closing.is_set():
-            raise PeerTimeoutError(f"the replay at {self.address} had not answered {kind} when this process ended")
+            raise PeerTimeoutError(f"{self._named} had not answered {kind} when this process ended")
+
+    @property
+    def _named(self) -> str:
+        return f"the {self._peer} at {self.address}"
 
     def _connect_again(self) -> None:
         """A late reply must not be taken for the answer to a later request, and an unsent request must not pile up."""
@@ -270,8 +274,14 @@ class Heartbeat:
 
     def alive(self, role: str) -> frozenset[str]:
         """Names of the processes of a role on the list, by its latest reply; empty before the first."""
-        lists = [pulse.alive for pulse in self._pulses if not pulse.shard.away] or [p.alive for p in self._pulses]
-        return frozenset().union(*(alive.get(role, frozenset()) for alive in lists))
+        return frozenset().union(*(pulse.alive.get(role, frozenset()) for pulse in self._told()))
+
+    def scorers(self) -> Mapping[str, str]:
+        """Where those on the list are that take requests, by name, by its latest reply to a verifier."""
+        return {name: address for pulse in self._told() for name, address in pulse.scorers.items()}
+
+    def _told(self) -> "list[Pulse]":
+        return [pulse for pulse in self._pulses if not pulse.shard.away] or self._pulses
 
     def _run(self, pulse: "Pulse") -> None:
         while not self._stopping:
@@ -288,6 +298,7 @@ class Heartbeat:
             reply = pulse.client.request("heartbeat", body, deadline_seconds=self._interval)
             if "alive" in reply.body:
                 pulse.alive = {role: frozenset(names) for role, names in reply.body["alive"].items()}
+            pulse.scorers = reply.body.get("scorers", {})
         except PeerTimeoutError as error:
             log.info("%s; the next heartbeat tells all that this one would have", error)
             return False
@@ -313,10 +324,12 @@ class Pulse:
 
     Attributes:
         alive: names of the processes of each role on its list, by its latest reply.
+        scorers: addresses of those that take requests, likewise.
         wake: ends the pause between two reports.
     """
 
     shard: Shard
     client: Client
     alive: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    scorers: Mapping[str, str] = field(default_factory=dict)
     wake: threading.Event = field(default_factory=threading.Event)

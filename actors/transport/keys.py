@@ -2,9 +2,9 @@
 
 in the folder LEEWAY_KEYS     or in the variable        what it is                           read by
 server.public                 LEEWAY_SERVER_PUBLIC      whom a client must have before it    everyone
-server.secret                 LEEWAY_SERVER_SECRET      what proves it                       replay, learner
+server.secret                 LEEWAY_SERVER_SECRET      what proves it                       replay, learner, scorer
 client.secret                 LEEWAY_CLIENT_SECRET      who a client is                      everyone
-authorized/NAME.public        LEEWAY_AUTHORIZED         who may connect                      replay, learner
+authorized/NAME.public        LEEWAY_AUTHORIZED         who may connect                      replay, learner, scorer
 token                         LEEWAY_TOKEN              who may change a run over HTTP       controller, `leeway scale`
 
 A variable wins over its file. `leeway keys` makes the folder; LEEWAY_AUTHORIZED holds public keys with commas between.

@@ -31,6 +31,7 @@ INTROS = {
     "replay": "The ledger's counts: issued = in flight + ready + delivered + trained + committed + dropped.",
     "generator": "",
     "verifier": "Those of the sandbox are served by `leeway sandbox serve` as well.",
+    "scorer": "A run has scorers where `preferences` has a reward model.",
     "learner": "Rank 0 exports them; the other ranks what every process has.",
 }
 

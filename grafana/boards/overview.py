@@ -156,7 +156,7 @@ BOTTLENECK = Row(
             "percentunit",
             "Share of the time in which a process of the role had work. The pool that always has is the bottleneck.",
             (
-                'avg by (role) (rate(leeway_busy_seconds_total{role=~"generator|verifier|learner"}[W]))',
+                'avg by (role) (rate(leeway_busy_seconds_total{role=~"generator|verifier|scorer|learner"}[W]))',
                 "{{role}}",
             ),
             share=True,
@@ -166,7 +166,8 @@ BOTTLENECK = Row(
             "percentunit",
             "Share of the time in which a process of a role waited, by what for; waits below 10 % are left out.",
             (
-                'avg by (role, on) (rate(leeway_wait_seconds_total{role=~"generator|verifier|learner"}[W])) > 0.1',
+                "avg by (role, on) "
+                '(rate(leeway_wait_seconds_total{role=~"generator|verifier|scorer|learner"}[W])) > 0.1',
                 "{{role}} for {{on}}",
             ),
             runbook="LeewayQueueStarved",

@@ -1,4 +1,4 @@
-"""Verifiers: verdicts, how long they take, and whether isolation and workers hold."""
+"""Verifiers: verdicts, how long they take, the scorers that they ask, and whether isolation and workers hold."""
 
 from grafana.panels import NONE_IS_WELL, Board, Row, above, panel, quantiles
 
@@ -136,9 +136,52 @@ SANDBOX = Row(
         ),
     ),
 )
+SCORERS = Row(
+    "Scorers, where preferences have a reward model",
+    (
+        panel(
+            "Answers of scorers",
+            "short",
+            "Groups of which verifiers asked the scorers, a second, by what came of it. late: nobody waited any more.",
+            ("sum by (status) (rate(leeway_scorer_answers_total[W]))", "{{status}}"),
+            kind="stacked",
+        ),
+        panel(
+            "Wait for scores",
+            "s",
+            "Of a verifier for one scorer. Near verifiers.deadline_seconds: more scorers.",
+            *quantiles("leeway_scorer_request_seconds"),
+        ),
+        panel(
+            "Groups scored together",
+            "short",
+            "Mean over the batches. Near 1 while groups wait: scorers.batch_tokens is low.",
+            ("sum(rate(leeway_scorer_batch_groups_sum[W])) / sum(rate(leeway_scorer_batch_groups_count[W]))", "groups"),
+        ),
+        panel(
+            "Groups that wait for a scorer",
+            "short",
+            "By scorer. Only growing: the pool is the bottleneck.",
+            ("sum by (member) (leeway_scorer_waiting_groups)", "{{member}}"),
+        ),
+        panel(
+            "Scorers at work",
+            "percentunit",
+            "Share of the time in which each scorer scored.",
+            ('sum by (member) (rate(leeway_busy_seconds_total{role="scorer"}[W]))', "{{member}}"),
+            share=True,
+        ),
+        panel(
+            "Tokens scored",
+            "short",
+            "Tokens that reward models read a second.",
+            ("sum(rate(leeway_scored_tokens_total[W]))", "tokens/s"),
+        ),
+    ),
+)
 BOARD = Board(
     "verifiers",
     "Verifiers",
     "Verdicts, how long they take, and whether isolation and workers hold.",
-    (VERDICTS, TIME, SANDBOX),
+    (VERDICTS, TIME, SCORERS, SANDBOX),
 )

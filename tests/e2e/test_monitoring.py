@@ -35,6 +35,13 @@ EMPTY = {
         ),
         "digits and signs are no words",
     ),
+    **dict.fromkeys(
+        (
+            *("Answers of scorers", "Wait for scores", "Groups scored together", "Groups that wait for a scorer"),
+            *("Scorers at work", "Tokens scored"),
+        ),
+        "no reward model",
+    ),
     "Wait for a worker": "sums are checked without a worker",
     "vLLM: requests": "the engine is another",
     "vLLM: cache in use": "the engine is another",

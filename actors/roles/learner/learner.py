@@ -18,6 +18,7 @@ from actors.errors import GaveUpError, RecipeError, RunError
 from actors.events import EvaluationMissing, WriteFailed
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.reporting import report
 from actors.observability.waits import waiting
 from actors.replay.clients import connect
 from actors.roles.learner.batches import Batches, staleness_of
@@ -30,7 +31,7 @@ from actors.roles.learner.settings import learner_config
 from actors.roles.learner.sft import ColdStartStoppedError, cold_start
 from actors.roles.learner.telling import Telling
 from actors.roles.role import Description, RoleContext, enter
-from actors.roles.verifier.preference import model_folder
+from actors.roles.scorer.files import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.lifeline import REPLY_SECONDS
@@ -116,7 +117,7 @@ class Learner:
             leave()
 
     def _report_self(self) -> Report:
-        return metrics.report("learner", self._presence.metrics, self._published, ready=self._loaded)
+        return report("learner", self._presence.metrics, self._published, ready=self._loaded)
 
     def _begin_publishing(self) -> Publisher:
         recipe = self._recipe

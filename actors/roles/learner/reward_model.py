@@ -7,7 +7,8 @@ from pathlib import Path
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.events import RewardModelDone
-from actors.roles.verifier.scorer import Encoder, Int32, require_room
+from actors.roles.scorer.batching import Int32
+from actors.roles.scorer.encoder import Encoder, require_room
 from actors.storage.inputs import local
 from actors.tasks import Pair, TaskStream, hold_out, read_pairs
 from learner import RewardModel, evaluate_preferences

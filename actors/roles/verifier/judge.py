@@ -99,6 +99,10 @@ class JudgeScorer:
         found = [{name: scores.get(key, lowest) for name, key in row.items()} for row in rows]
         return [{PART: math.fsum(row.values())} | {f"{PART}/{name}": row[name] for name in row} for row in found]
 
+    def close(self) -> None:
+        """Nothing is asked any more; what is under way ends by its deadline."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def _score(self, criterion: str, texts: Mapping[str, str], deadline: float) -> float:
         left = deadline - time.monotonic()
         return persistently(

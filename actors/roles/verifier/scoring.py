@@ -11,7 +11,7 @@ PART = "preference"
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
-class Scorer(Protocol):
+class AnswerScorer(Protocol):
     """Scores the answers to one task."""
 
     def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
@@ -20,6 +20,10 @@ class Scorer(Protocol):
 
     def wait_ready(self, stopped: Callable[[], bool]) -> None:
         """Return once texts can be scored, or on a stop: at once, but after a failure of what is asked elsewhere."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is scored any more."""
         ...
 
 

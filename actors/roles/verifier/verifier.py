@@ -6,13 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, Protocol
 
 from actors import process
 from actors.errors import PeerTimeoutError, ProtocolError
 from actors.membership import Report
 from actors.observability import metrics
+from actors.observability.reporting import report
 from actors.observability.waits import waiting
 from actors.replay.clients import AnyClient, connect
 from actors.replay.messages import MAX_DETAIL, by_purpose
@@ -33,13 +34,12 @@ class Verifier:
 
     def __init__(self, context: RoleContext) -> None:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
-        self._folder = context.storage.folder
         self._preference: PreferenceReward | None = None
         self._observe = Observer(context.recipe)
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._presence = enter(context.recipe, self._folder, context.name, "verifier", context.replay)
+        self._presence = enter(context.recipe, context.storage.folder, context.name, "verifier", context.replay)
 
     def describe(self) -> Description:
         return Description(self._presence.metrics)
@@ -56,12 +56,17 @@ class Verifier:
         """Score until `stop` or `drain` is called.
 
         Raises:
-            Exception: what broke a scoring thread, or kept the reward model from loading.
+            Exception: what broke a scoring thread, or that nobody is there to score preferences.
         """
         interval = self._recipe.membership.heartbeat_seconds
-        with closing(Heartbeat(self._replay, self._name, "verifier", interval, self._report)):
+        with (
+            closing(Heartbeat(self._replay, self._name, "verifier", interval, self._report)) as heartbeat,
+            ExitStack() as end,
+        ):
             # No group is leased before its reward can be whole.
-            self._preference = open_reward(self._recipe, self._folder, self._ending)
+            self._preference = open_reward(self._recipe, self._name, heartbeat.scorers, self._ending)
+            if self._preference is not None:
+                end.callback(self._preference.close)
             with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
                 self._up = True
                 self._score_in_threads(pool)
@@ -78,7 +83,7 @@ class Verifier:
         return self._stopping.is_set() or self._draining
 
     def _report(self) -> Report:
-        return metrics.report("verifier", self._presence.metrics, ready=self._up)
+        return report("verifier", self._presence.metrics, ready=self._up)
 
     def _score_in_threads(self, pool: Pool) -> None:
         threads = [

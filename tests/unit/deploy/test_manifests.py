@@ -100,6 +100,43 @@ def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
         assert (dict(nodes), infeasible) == ({"generator": generators, "verifier": verifiers, "learner": 1}, [])
 
 
+REWARD = ("preferences.reward_model=/runs/reward", "scorers={count: 3, gpus: 1, cpus: 2}")
+
+
+def test_there_is_a_group_of_scorers_where_the_recipe_has_a_reward_model(whole: list[dict[str, Any]]) -> None:
+    def groups(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {group["groupName"]: group for group in named(found, "RayCluster")["spec"]["workerGroupSpecs"]}
+
+    assert "scorer" not in groups(whole)
+    asked = recipe(*REWARD)
+    found = rendered("single-node-gpu", asked)
+    group = groups(found)["scorer"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (3, 1, 12)
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (limits["nvidia.com/gpu"], limits["cpu"]) == ("1", "2")
+    nodes, infeasible = launched(named(found, "RayCluster"), asked)
+    assert (nodes["scorer"], infeasible) == (3, [])
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_nothing_would_refuse_an_overlay_with_scorers(overlay: str) -> None:
+    assert list(faults(rendered(overlay, recipe(*REWARD)))) == []
+
+
+def test_verifiers_reach_the_scorers_and_these_have_the_servers_secret(whole: list[dict[str, Any]]) -> None:
+    policy = named(whole, "NetworkPolicy", "scorer-from-verifier")["spec"]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "scorer"
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": 20000, "endPort": 20100}]
+    egress = named(whole, "NetworkPolicy", "verifier")["spec"]["egress"]
+    assert rule["ports"] in [each["ports"] for each in egress]
+    (group,) = (
+        g for g in named(built("cpu-smoke"), "RayCluster")["spec"]["workerGroupSpecs"] if g["groupName"] == "scorer"
+    )
+    names = {each["name"] for each in group["template"]["spec"]["containers"][0]["env"]}
+    assert {"LEEWAY_SERVER_SECRET", "LEEWAY_AUTHORIZED"} <= names
+
+
 def test_a_pod_has_the_gpus_and_cpus_of_the_processes_that_it_takes() -> None:
     asked = recipe(
         "cold_start=null", "learner.ranks=4", "learner.gpus=1", "learner.cpus=2.5", "generators.drain_seconds=100"
@@ -192,14 +229,16 @@ def test_what_a_cluster_would_refuse_is_named(
     assert [fault for fault in faults(found) if said.lower() in fault.lower()]
 
 
-def test_verifiers_reach_the_replay_and_ray_on_the_head_and_nothing_else(whole: list[dict[str, Any]]) -> None:
+def test_verifiers_reach_the_replay_the_scorers_and_ray_on_the_head_and_nothing_else(
+    whole: list[dict[str, Any]],
+) -> None:
     ports = {
         (peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"], port["port"])
         for rule in named(whole, "NetworkPolicy", "verifier")["spec"]["egress"]
         for peer in rule["to"]
         for port in rule["ports"]
     }
-    assert ports == {("learner", 5555), ("head", 6379), ("head", 10002)}
+    assert ports == {("learner", 5555), ("scorer", 20000), ("head", 6379), ("head", 10002)}
     denied = named(whole, "NetworkPolicy", "default-deny")["spec"]
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 

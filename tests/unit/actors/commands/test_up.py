@@ -26,7 +26,8 @@ JOIN = ["--join", "tcp://127.0.0.1:5555"]
         (["--role", "generator", *JOIN, "--name", "../up"], "--name"),
         (["--role", "generator", *JOIN, "--folder", "/dev/null/folder"], "/dev/null/folder"),
         (["--role", "generator", *JOIN, "-s", "learner.speed=1"], "learner.speed"),
-        (["--role", "verifier", *JOIN, "-s", "preferences={pairs: x.jsonl}"], "preferences.reward_model"),
+        (["--role", "scorer", *JOIN, "-s", "preferences={pairs: x.jsonl}"], "preferences.reward_model"),
+        (["--role", "scorer", *JOIN], "this recipe has no reward model"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

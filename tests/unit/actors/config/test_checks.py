@@ -94,6 +94,14 @@ def test_a_run_that_others_join_need_not_start_any_itself() -> None:
     assert found(*joined) == []
 
 
+def test_a_reward_model_needs_somebody_who_holds_it() -> None:
+    nobody = ["preferences.reward_model=/reward", "scorers.count=0"]
+    assert [problem.split(",")[0] for problem in found(*nobody)] == ["scorers.count is 0"]
+    assert found(*nobody, "network.joining=[scorer]") == []
+    assert found("scorers.count=0") == [], "nothing is to be scored"
+    assert found(*nobody, "steps=0") == [], "nothing is generated for training"
+
+
 def test_every_problem_is_named() -> None:
     assert len(found("rewards.language=xx", "replay.group_size=1", "cold_start.development=500")) == 3
 

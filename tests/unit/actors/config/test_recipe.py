@@ -80,7 +80,7 @@ JUDGE = "{url: http://judge:8000/v1/, model: m}"
         (["preferences.pairs=a.jsonl", "preferences.clip=0"], r"preferences\.clip: .* greater than 0"),
         (["preferences.pairs=a.jsonl", "replay.group_size=1"], "set 2 or more"),
         (["preferences.pairs=a.jsonl", f"preferences.judge={JUDGE}"], "either pairs"),
-        ([f"preferences.judge={JUDGE}", "preferences.threads=2"], "judge needs no training, so threads would be"),
+        ([f"preferences.judge={JUDGE}", "preferences.dtype=bfloat16"], "judge needs no training, so dtype would be"),
         ([f"preferences.judge={JUDGE}", "preferences.reads=answer"], "judge needs no training, so reads would be"),
         ([f"preferences.judge={JUDGE}", "preferences.judge.timeout_seconds=20"], r"timeout_seconds is 20, and a group"),
         (["rewards.format=none"], r"rewards: weights\.format needs format"),

@@ -116,14 +116,15 @@ def test_a_generator_is_never_taken_for_stuck_for_the_length_of_its_completions(
     assert pool.said == [] and pool.liveness.overdue() == {}
 
 
-def test_a_verifier_that_scores_without_an_end_is_stuck() -> None:
-    pool = Pool("verifier")
+@pytest.mark.parametrize("role", ["verifier", "scorer"])
+def test_one_that_scores_without_an_end_is_stuck(role: str) -> None:
+    pool = Pool(role)
     pool.look()
     assert pool.work(SCORING - 2) == []
     assert pool.work(4) == ["stuck"]
     assert pool.liveness.overdue() == {}
     pool.work(SCORING)
-    assert "without an end" in pool.liveness.overdue()["verifier-1"]
+    assert "without an end" in pool.liveness.overdue()[f"{role}-1"]
 
 
 @given(st.lists(st.floats(1.0, SCORING), min_size=1, max_size=12))
@@ -136,7 +137,7 @@ def test_a_verifier_that_finishes_groups_within_their_time_is_never_stuck(pauses
     assert pool.said == [] and pool.liveness.overdue() == {}
 
 
-@pytest.mark.parametrize("role", ["generator", "verifier", "learner"])
+@pytest.mark.parametrize("role", ["generator", "verifier", "scorer", "learner"])
 def test_an_idle_worker_is_not_stuck(role: str) -> None:
     pool = Pool(role)
     for _ in range(10):

@@ -47,6 +47,23 @@ def test_a_pool_begins_with_what_the_recipe_says(pools: Pools) -> None:
     assert pools.step(1.0) == ([], [])
 
 
+def test_scorers_are_a_pool_where_there_is_a_reward_model(tmp_path: Path) -> None:
+    recipe = load(QUICKSTART, ["preferences.reward_model=/reward", "scorers.count=2"])
+    scaling, supervisor = Scaling(recipe, tmp_path), Supervisor(recipe, Storage(tmp_path), FakeStarter())
+    assert scaling.wanted == {"generator": 1, "verifier": 1, "scorer": 2}
+    started, _ = scaling.step(supervisor, 0.0)
+    assert [process.name for process in started] == ["generator-1", "verifier-2", "scorer-3", "scorer-4"]
+    for process in started:
+        supervisor.came_up(process.name)
+    assert scaling.want("scorer", 1)["scorer"] == 1
+    scaling.step(supervisor, 1.0)
+    assert scaling.leaving == {"scorer-4"}
+    with pytest.raises(RecipeError, match="between 1"):
+        scaling.want("scorer", 0)
+    assert Scaling(recipe, tmp_path, midway=True).wanted["scorer"] == 1
+    assert "scorer" not in Scaling(RECIPE, tmp_path, midway=True).wanted, "a resume has left the reward model out"
+
+
 def test_a_pool_grows_at_once(pools: Pools) -> None:
     assert pools.scaling.want("generator", 3) == {"generator": 3, "verifier": 1}
     assert pools.step(1.0) == (["generator-3", "generator-4"], [])
@@ -150,6 +167,7 @@ def test_an_empty_place_is_given_up_before_anybody_has_to_leave(pools: Pools) ->
         ("generator", -1, "between 0"),
         ("verifier", 0, "between 1"),
         ("verifier", 10**6, "1 and"),
+        ("scorer", 2, "scorer is no pool of this run"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(pools: Pools, pool: str, count: int, why: str) -> None:

@@ -10,7 +10,7 @@ from actors.config.loading import load
 from actors.config.network import NetworkConfig
 from actors.doctor import machine
 from actors.doctor.findings import Fitness
-from actors.errors import RunError
+from actors.errors import EngineError, RunError
 from actors.transport.address import resolve
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
@@ -39,6 +39,19 @@ def test_all_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(machine, "PACKAGES", {"ray": (), "no-such-thing": (), "nor-this": ("nor-that",)})
     with pytest.raises(RunError, match="not installed: no-such-thing, nor-this;"):
         machine.versions({})
+
+
+def test_what_the_engine_needs_of_the_machine_is_looked_for_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.engine(load(QUICKSTART)).measured == "libnuma.so.1 is there"
+
+    def lacking() -> None:
+        raise EngineError("vLLM on CPUs needs libnuma.so.1")
+
+    monkeypatch.setattr(machine, "require_library", lacking)
+    with pytest.raises(EngineError, match=r"libnuma\.so\.1"):
+        machine.engine(load(QUICKSTART))
+    other = load(QUICKSTART, ["generators.engine=transformers"])
+    assert machine.engine(other).fitness is Fitness.OK
 
 
 def test_a_clock_that_jumps_is_said() -> None:

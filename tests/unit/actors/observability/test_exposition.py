@@ -26,6 +26,7 @@ PROCESSES = {
     "actors/engines/": {"generator"},
     "actors/weights/subscriber.py": {"generator"},
     "actors/roles/verifier/": {"verifier"},
+    "actors/roles/scorer/": {"scorer"},
     "sandbox/": {"verifier"},
     "actors/roles/learner/": {"learner"},
     "actors/weights/publisher.py": {"learner"},

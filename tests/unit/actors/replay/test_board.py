@@ -6,6 +6,7 @@ import pytest
 
 from actors.errors import ProtocolError
 from actors.events import EVENT, Phase
+from actors.membership import Report
 from actors.replay import board as boards
 from actors.replay import messages as m
 from actors.replay.board import Board
@@ -38,6 +39,23 @@ def test_a_heartbeat_is_answered_with_who_is_alive() -> None:
     assert room.say("heartbeat", "learner", "learner") == {
         "alive": {"generator": ["generator-1"], "learner": ["learner"]}
     }
+
+
+def test_a_verifier_is_told_of_the_scorers_that_take_requests() -> None:
+    room = Room()
+    assert room.say("heartbeat", "verifier-1", "verifier") == {}
+    room.say("heartbeat", "scorer-1", "scorer", report=Report(ready=True, service="tcp://10.0.0.1:1").model_dump())
+    room.now = 15.0
+    room.say("heartbeat", "scorer-2", "scorer", report=Report().model_dump())  # it loads its model
+    assert room.say("heartbeat", "verifier-1", "verifier") == {"scorers": {"scorer-1": "tcp://10.0.0.1:1"}}
+    assert room.say("heartbeat", "generator-1") == {}
+    room.now = 25.0
+    room.board.members.expire(room.now)
+    assert room.say("heartbeat", "verifier-1", "verifier") == {}, "scorer-1 is silent, and scorer-2 not there yet"
+    room.say("heartbeat", "scorer-2", "scorer", report=Report(ready=True, service="tcp://10.0.0.2:1").model_dump())
+    assert room.say("heartbeat", "verifier-1", "verifier") == {"scorers": {"scorer-2": "tcp://10.0.0.2:1"}}
+    room.say("heartbeat", "scorer-2", "scorer", report=Report(ready=True, uptime_seconds=1.0).model_dump())
+    assert room.say("heartbeat", "verifier-1", "verifier") == {}, "it leaves"
 
 
 def test_a_board_that_begins_anew_learns_from_heartbeats_where_services_are() -> None:

@@ -50,7 +50,7 @@ def test_the_summary_has_exactly_the_documented_keys() -> None:
         "tokens": {"generated": 0, "trained": 0},
         "tokens_per_second": {"generation": None, "learning": None},
         "staleness": {"max": None, "mean": None, "histogram": {}},
-        "busy_share": {"generator": None, "verifier": None, "learner": None},
+        "busy_share": {"generator": None, "verifier": None, "scorer": None, "learner": None},
         "weight_sync": {"transfer_seconds": None, "pause_seconds": None, "bytes": None},
         "logprob_difference_mean": None,
         "groups": {"issued": 0, "trained": 0, "committed": 0, "dropped": {}, "in_flight": 0},

@@ -15,7 +15,7 @@ from actors.config.keys import rows
 from actors.config.pipeline import Pipeline, load_pipeline
 from actors.config.recipe import Recipe
 from actors.roles.learner import sampling
-from actors.roles.verifier import preference
+from actors.roles.scorer import files
 from actors.stages.identity import NO_EFFECT, WHOLE_BYTES, fingerprint, identities
 from actors.stages.plan import Action, Found, lines, plan
 
@@ -143,7 +143,7 @@ def test_every_key_without_effect_exists() -> None:
 
 def test_what_stages_hand_on_is_called_as_runs_call_it() -> None:
     assert pipeline_of.CURATED == sampling.CURATED
-    assert pipeline_of.REWARD_MODEL == preference.FOLDER
+    assert pipeline_of.REWARD_MODEL == files.FOLDER
 
 
 def test_of_large_files_size_and_ends_are_looked_at(tmp_path: Path) -> None:

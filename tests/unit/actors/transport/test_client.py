@@ -96,6 +96,16 @@ def test_who_is_alive_comes_back_with_the_reply(replay: FakeReplay, beating: Bea
     assert until(lambda: heart.alive("generator") == {"b"}, 30)
 
 
+def test_where_the_scorers_are_comes_back_with_the_reply(replay: FakeReplay, beating: Beating) -> None:
+    replay.reply = {"scorers": {"scorer-1": "tcp://10.0.0.1:1"}}
+    heart = beating(0.05)
+    assert until(lambda: heart.scorers() == {"scorer-1": "tcp://10.0.0.1:1"}, 30)
+    replay.reply = None
+    assert heart.scorers() == {"scorer-1": "tcp://10.0.0.1:1"}, "it is what was said last"
+    replay.reply = {}
+    assert until(lambda: heart.scorers() == {}, 30)
+
+
 def test_a_replay_that_is_silent_for_a_while_is_told_again(replay: FakeReplay, beating: Beating) -> None:
     replay.reply = None
     heart = beating(0.05)

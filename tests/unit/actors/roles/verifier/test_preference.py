@@ -5,7 +5,6 @@ import random
 import runpy
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +15,12 @@ import pytest
 from actors.config.loading import load, parse
 from actors.config.recipe import Recipe
 from actors.config.stages import PreferencesConfig
-from actors.errors import RecipeError, RunError
+from actors.errors import GaveUpError, RecipeError
 from actors.models import prepare
 from actors.roles.learner.reward_model import train_reward_model
-from actors.roles.verifier.preference import FOLDER, PreferenceReward, check_files, open_reward, with_preference
+from actors.roles.scorer.files import FOLDER, check_files
+from actors.roles.scorer.model import ServedModel
+from actors.roles.verifier.preference import PreferenceReward, open_reward, with_preference
 from actors.tasks import Task, TaskStream
 from sandbox import Status, Verdict
 
@@ -56,6 +57,27 @@ class FixedScores:
 
     def wait_ready(self, stopped: Callable[[], bool]) -> None:
         """It is."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class HeldModel(FixedScores):
+    """A reward model in this process, as a scorer holds one."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        super().__init__([])
+        self._model = ServedModel(recipe, folder / FOLDER)
+
+    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
+        assert seconds > 0
+        (scores,) = self._model.score([self._model.encode(task, texts)])
+        return parts(*map(float, scores))
+
+
+def reward_of(recipe: Recipe, folder: Path) -> PreferenceReward:
+    assert recipe.preferences is not None
+    return PreferenceReward(recipe.preferences, HeldModel(recipe, folder))
 
 
 def parts(*scores: float) -> list[dict[str, float]]:
@@ -158,8 +180,7 @@ def test_a_preference_is_learned_told_and_found_again_in_the_scores(tmp_path: Pa
     assert event.pairs + event.held_out + event.skipped <= 160
     assert said[0] == f"{event.pairs} pairs, {event.held_out} held out"
     assert any(text.startswith("step 20: loss ") for text in said)
-    reward = open_reward(recipe, tmp_path, lambda: False)
-    assert reward is not None
+    reward = reward_of(recipe, tmp_path)
     leased = group() | {"texts": ["4711", "bad", "4711"]}
     good, bad, again = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
     assert good.parts["preference"] > bad.parts["preference"] + 1
@@ -189,8 +210,7 @@ def test_pairs_that_the_model_cannot_read_are_left_out_and_counted(tmp_path: Pat
 def test_an_answer_that_the_model_cannot_read_is_an_infra_error(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, digits_over_letters(40), held_out=4)
     trained(recipe, tmp_path)
-    reward = open_reward(recipe, tmp_path, lambda: False)
-    assert reward is not None
+    reward = reward_of(recipe, tmp_path)
     leased = group() | {"texts": ["1", "2", "3" * 200]}
     found = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
     assert {v.status for v in found} == {Status.INFRA_ERROR}
@@ -206,8 +226,7 @@ def test_a_reward_model_of_answers_sees_no_thoughts(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, [*lines, thoughts], held_out=8, reads="answer")
     event, said = trained(recipe, tmp_path)
     assert event is not None and said[0] == f"{event.pairs} pairs, 8 held out, 1 of one answer"
-    reward = open_reward(recipe, tmp_path, lambda: False)
-    assert reward is not None
+    reward = reward_of(recipe, tmp_path)
     leased = group() | {"texts": ["<think>bad</think> 4711", "4711", "<think>4711</think>bad"]}
     thought, plain, bad = reward.added_to([verdict()] * 3, leased, time.monotonic() + 30)
     assert thought.parts == plain.parts != bad.parts
@@ -234,29 +253,38 @@ def test_a_stop_leaves_no_reward_model(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- waiting, and files
 
 
-def test_a_verifier_waits_for_the_reward_model_until_it_is_stopped_or_too_late(tmp_path: Path) -> None:
+def training(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"steps": 1})
+
+
+def test_a_verifier_waits_for_a_scorer_until_it_is_stopped_or_too_late(tmp_path: Path) -> None:
     lines = digits_over_letters(20)
-    with pytest.raises(RunError, match=r"waited 0\.1 s for the reward model"):
-        open_reward(recipe_of(tmp_path, lines, wait_seconds=0.1), tmp_path, lambda: False)
-    stop = threading.Event()
-    opened: list[object] = []
-    recipe = recipe_of(tmp_path, lines)
-    waiting = threading.Thread(target=lambda: opened.append(open_reward(recipe, tmp_path, stop.is_set)))
-    waiting.start()
-    assert waiting.is_alive()
-    stop.set()
-    waiting.join(10)
-    assert opened == [None]
+    with pytest.raises(GaveUpError, match=r"waited 0\.1 s for a scorer"):
+        open_reward(training(recipe_of(tmp_path, lines, wait_seconds=0.1)), "v", dict, lambda: False)
+    asked: list[int] = []
+
+    def stopped() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    assert open_reward(training(recipe_of(tmp_path, lines)), "v", dict, stopped) is None
+    assert open_reward(training(recipe_of(tmp_path, lines)), "v", lambda: {"scorer-1": "tcp://x"}, lambda: False)
 
 
-def test_a_verifier_without_preferences_needs_no_torch() -> None:
+def test_where_nothing_is_generated_nobody_waits_for_a_scorer(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, digits_over_letters(20))
+    assert recipe.steps == 0 and not recipe.has_scorers
+    assert open_reward(recipe, "v", dict, lambda: False) is None
+
+
+def test_a_verifier_needs_no_torch() -> None:
     code = "import sys, actors.roles.verifier.verifier; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "[]\n"
 
 
 def test_a_recipe_without_preferences_opens_nothing(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, []).model_copy(update={"preferences": None})
-    assert open_reward(recipe, tmp_path, lambda: False) is None
+    assert open_reward(training(recipe), "v", dict, lambda: False) is None
     check_files(recipe)
 
 

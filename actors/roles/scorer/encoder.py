@@ -1,7 +1,5 @@
 """What a reward model reads: prompts and answers in one wording, in training as in scoring."""
 
-import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,9 @@ from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
 from actors.roles.verifier.observables import asked_format
-from actors.roles.verifier.scoring import PART, answer_in
+from actors.roles.verifier.scoring import answer_in
 from actors.tasks import Renderer, Task
-from learner import LearnerConfig, RewardModel
+from learner import RewardModel
 
 Int32 = npt.NDArray[np.int32]
 
@@ -42,47 +40,6 @@ class Encoder:
     def read(self, text: str) -> str:
         """What the reward model reads of a completion, as `preferences.reads` says."""
         return answer_in(text, self._thinks_first) if self._answers_alone else text
-
-
-class RewardModelScorer:
-    """A trained reward model on the CPU, in float32. One group is scored at a time, in one batch."""
-
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        """Raises RecipeError, or ModelError where the folder holds no model."""
-        assert recipe.preferences is not None
-        config = LearnerConfig(
-            dtype="float32",
-            device="cpu",
-            threads=recipe.preferences.threads,
-            micro_batch_tokens=recipe.learner.micro_batch_tokens,
-        )
-        self._encoder = Encoder(recipe, folder)
-        self._model = RewardModel(config, folder, recipe.seed)
-        require_room(self._model, recipe)
-        self._lock = threading.Lock()
-
-    def __call__(self, task: Task, texts: Sequence[str], seconds: float) -> list[dict[str, float]]:
-        """r of every answer (nats); answers that read alike have equal scores.
-
-        Raises TimeoutError where the model is busy for `seconds`, BatchError for an answer longer than it reads.
-        """
-        prompt = self._encoder.prompt(task)
-        read = [self._encoder.read(text) for text in texts]
-        distinct = dict(zip(read, texts, strict=True))
-        if not self._lock.acquire(timeout=max(0.0, seconds)):
-            raise TimeoutError(
-                f"the reward model was busy for {seconds:.1f} s; raise verifiers.count, preferences.threads or "
-                "verifiers.deadline_seconds"
-            )
-        try:
-            scores = self._model.score([(prompt, self._encoder.answer(task, text)) for text in distinct.values()])
-        finally:
-            self._lock.release()
-        by_text = dict(zip(distinct, scores.tolist(), strict=True))
-        return [{PART: by_text[text]} for text in read]
-
-    def wait_ready(self, stopped: Callable[[], bool]) -> None:
-        """The model is in memory."""
 
 
 def require_room(model: RewardModel, recipe: Recipe) -> None:
