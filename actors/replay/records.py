@@ -64,12 +64,14 @@ def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
 def verified_of(record: GroupRecord) -> Verified:
     """What the verdicts say of a training group."""
     scores = record.scores
+    assert record.payload is not None
     return Verified(
         record.task["source"],
         tuple(score.reward for score in scores),
         tuple(score.parts for score in scores),
         sums_of(score.observed for score in scores),
         sum(score.parts.get("accuracy", 0.0) for score in scores) / len(scores),
+        int(record.payload.lengths.sum()),
     )
 
 
@@ -213,7 +215,7 @@ class ReplayState:
     def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
         """A training group has its verdicts. Returns what they say, and what its completions are the first to show."""
         verified, firsts = verified_of(record), firsts_of(record)
-        self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy)
+        self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy, verified.tokens)
         self.tasks.verified(record.task["key"], verified.accuracy)
         new, step = self.rewards.new_firsts(list(firsts)), self.rewards.untold + 1
         return verified, tuple(FirstSeen(what=each, step=step, sample=sample_of(record, firsts[each])) for each in new)

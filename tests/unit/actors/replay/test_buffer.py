@@ -414,7 +414,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     for rewards in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]):
         world.score(rewards)
     parts = ({"accuracy": 0.0}, {"accuracy": 1.0})
-    assert world.last.verified == (Verified("even", (0.0, 1.0), parts, accuracy=0.5),)
+    assert world.last.verified == (Verified("even", (0.0, 1.0), parts, accuracy=0.5, tokens=6),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
     assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3, group_id=2))
