@@ -41,10 +41,10 @@ class ReasoningGymSource(Source):
 
 
 class JsonlSource(Source):
-    """A file with one task a line: `prompt` or `messages`, `answer`, and optionally `verifier`."""
+    """A file with one task a line, or a row of Parquet: `prompt` or `messages`, `answer`, and optionally `verifier`."""
 
     source: Literal["jsonl"]
-    path: Location = Field(description="the file, or its URI")
+    path: Location = Field(description="the file, JSON lines or Parquet (.parquet), or its URI")
     verifier: str = Field("math", description="verifier of the lines that name none")
     answer: AnswerForm = _ANSWER
 
@@ -53,7 +53,7 @@ class Gsm8kSource(Source):
     """A file in GSM8K's form: `question`, and `answer` whose last line is `#### number`."""
 
     source: Literal["gsm8k"]
-    path: Location = Field(description="the file, or its URI")
+    path: Location = Field(description="the file, JSON lines or Parquet (.parquet), or its URI")
     verifier: str = Field("math", description="verifier that compares the answers")
     answer: AnswerForm = _ANSWER
 

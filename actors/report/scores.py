@@ -13,7 +13,7 @@ from actors.report.units import number, percent
 ALL = "all sources"
 
 
-class Row(NamedTuple):
+class ScoreRow(NamedTuple):
     """What one evaluation says of one task source, as people read it."""
 
     evaluation: str
@@ -50,7 +50,7 @@ def table(done: Accuracy, before: Accuracy | None = None) -> Table:
     return found
 
 
-def rows(evaluations: Sequence[EvaluationDone]) -> list[Row]:
+def rows(evaluations: Sequence[EvaluationDone]) -> list[ScoreRow]:
     """Every source of every evaluation, in their order."""
     return [_row(done.name, source, scores) for done in evaluations for source, scores in _by_source(done)]
 
@@ -69,8 +69,8 @@ def _by_source(done: Accuracy | EvaluationDone) -> Iterator[tuple[str, Estimates
         yield ALL, done
 
 
-def _row(evaluation: str, source: str, scores: Estimates | SourceScores) -> Row:
-    return Row(
+def _row(evaluation: str, source: str, scores: Estimates | SourceScores) -> ScoreRow:
+    return ScoreRow(
         evaluation,
         visible(source),
         str(scores.n),

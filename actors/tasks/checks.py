@@ -13,7 +13,7 @@ from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, CodeSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
-from actors.tasks.records import read_jsonl
+from actors.tasks.records import read_records
 from actors.tasks.sources import Dataset, open_source
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
@@ -91,7 +91,7 @@ def _prompts(path: Location, tasks: Dataset, renderer: Renderer | None) -> Itera
     if renderer is None:
         return
     for index, problem in _refused(renderer, (tasks[index] for index in range(len(tasks)))):
-        place, _ = next(islice(read_jsonl(path), index, None))
+        place, _ = next(islice(read_records(path), index, None))
         yield f"{place}: {problem}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.config.tasks import CodeSource
 from actors.errors import RecipeError
-from actors.tasks.records import Record, read_jsonl, text_field, value_of
+from actors.tasks.records import Record, read_records, text_field, value_of
 from actors.tasks.references import verifiable
 from actors.tasks.task import Task
 
@@ -28,7 +28,7 @@ def code_tasks(config: CodeSource) -> Iterator[Task]:
         RecipeError: for a file or a line that cannot be read, or tests that cannot be run.
     """
     made = {"human_eval": _human_eval, "mbpp": _mbpp, "apps": _apps}[config.source]
-    for place, record in read_jsonl(config.path) if config.path else _packaged():
+    for place, record in read_records(config.path) if config.path else _packaged():
         prompt, verifier, reference = made(record, place)
         yield verifiable(place, (("user", prompt),), verifier, reference)
 

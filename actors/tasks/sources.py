@@ -19,7 +19,7 @@ from actors.config.tasks import (
 from actors.errors import RecipeError
 from actors.tasks.code import code_label, code_tasks
 from actors.tasks.gym import ReasoningGymProblems
-from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
+from actors.tasks.records import final_answer, messages_of, read_records, require_spelling, text_field
 from actors.tasks.references import REFERENCE, reference_keys, verifiable, written_reference
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
 
@@ -142,9 +142,9 @@ def open_source(config: AnySource, single: bool = False) -> Dataset:
         case ReasoningGymSource():
             return ReasoningGymProblems(config, _INSTRUCTIONS.get(config.answer, ""))
         case JsonlSource():
-            label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_jsonl(config.path)]
+            label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_records(config.path)]
         case Gsm8kSource():
-            label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_jsonl(config.path)]
+            label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_records(config.path)]
         case CodeSource():
             return ListedProblems(code_label(config), list(code_tasks(config)))
         case DatasetSource():

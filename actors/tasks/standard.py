@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import RecipeError
-from actors.tasks.records import read_jsonl
+from actors.tasks.records import read_records
 
 _BOXED = {"answer": "boxed", "verifier": "math", "source": "datasets"}
 #: What each is on the Hugging Face hub; `-s tasks.sources.0.name=FOLDER` reads a copy on the disk.
@@ -34,7 +34,7 @@ def source_of(tasks: str) -> dict[str, Any]:
     path = Path(tasks).expanduser()
     if not path.is_file():
         raise RecipeError(f"{tasks}: no file, and none of the sets {', '.join(SETS)}; a recipe ends in .yaml")
-    _, first = next(read_jsonl(path, "TASKS"), ("", None))
+    _, first = next(read_records(path, "TASKS"), ("", None))
     if first is None:
         raise RecipeError(f"{path}: holds no task")
     if "question" in first and "####" in str(first.get("answer", "")):

@@ -232,7 +232,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_line(tmp_path:
     ("content", "says"),
     [
         (gzip.compress(b'{"prompt": "p", "answer": "a"}', mtime=0), "is compressed with gzip; unpack it"),
-        (b"PAR1\x15\x04", "is a Parquet file"),
+        (b"PAR1\x15\x04", "let its name end in .parquet"),
         ('{"prompt": "p", "answer": "a"}'.encode("utf-16"), "is UTF-16; convert it to UTF-8"),
     ],
 )
