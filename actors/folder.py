@@ -20,7 +20,7 @@ from actors.config.tasks import CodeSource, Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.report.writer import lock, read_back
+from actors.report.writer import LOCK, lock, read_back
 from actors.roles.scorer.files import check_files
 from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
@@ -30,7 +30,6 @@ from learner.extra import checkpoints, damage, newest_whole
 from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
-LOCK = "run.lock"
 CHECKPOINTS = "checkpoints"
 
 
