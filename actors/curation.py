@@ -21,6 +21,7 @@ from actors.config.stages import CurationConfig, MixConfig
 from actors.tasks.parquet import is_parquet, write_examples
 from actors.tasks.records import messages_of, read_records, text_field
 from learner.files import staging_of
+from sandbox import Status
 from sandbox.code_blocks import all_blocks
 
 Row = Mapping[str, Any]
@@ -79,7 +80,7 @@ def select(rows: Iterable[Row], config: CurationConfig, seed: int) -> Selection:
 def flaw(row: Row, config: CurationConfig) -> str | None:
     """Why a completion is not worth learning from, the first reason that holds; None where it is."""
     parts, response = row["parts"], row["response"]
-    if parts.get("accuracy", row["reward"]) < config.min_accuracy:
+    if row.get("status") == Status.UNVERIFIED or parts.get("accuracy", row["reward"]) < config.min_accuracy:
         return "not_verified"
     if not response.strip():
         return "empty"

@@ -63,6 +63,8 @@ def unusable_verifier(name: str) -> str | None:
     keys = lookup(name).reference_keys
     if keys is None or "answer" in keys:
         return None
+    if not keys:
+        return f"{name} is for tasks without an answer, and those of such a source have one; use `source: jsonl`"
     read = ", ".join(sorted(keys))
     return f"{name} reads {read}, and a task of such a source has an `answer` alone; use math, numeric or exact"
 

@@ -19,6 +19,11 @@ class Source(Section):
     """What all sources share."""
 
     weight: float = Field(1.0, gt=0, description="share of this source among all sources (relative)")
+    preferences: bool = Field(
+        True,
+        description="whether answers to its tasks get the part `preference` of the reward, where the recipe has "
+        "`preferences`; with false for all other sources it is the only one",
+    )
 
 
 class AdditionSource(Source):
@@ -45,7 +50,11 @@ class JsonlSource(Source):
 
     source: Literal["jsonl"]
     path: Location = Field(description="the file, JSON lines or Parquet (.parquet), or its URI")
-    verifier: str = Field("math", description="verifier of the lines that name none")
+    verifier: str = Field(
+        "math",
+        description="verifier of the lines that name none. none: no rule decides, and the reward has no part "
+        "`accuracy`; such tasks are trained on alone, since no accuracy can be measured on them",
+    )
     answer: AnswerForm = _ANSWER
 
 

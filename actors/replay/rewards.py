@@ -22,7 +22,7 @@ class Verified:
         rewards: of its completions.
         parts: of the rewards.
         observed: what verifiers saw in the completions.
-        accuracy: mean of their accuracy.
+        accuracy: mean of their accuracy; None where no rule decides about the task.
         tokens: of all its completions.
     """
 
@@ -30,12 +30,12 @@ class Verified:
     rewards: tuple[float, ...]
     parts: tuple[Mapping[str, float], ...] = ()
     observed: Sums = field(default_factory=dict)
-    accuracy: float = 0.0
+    accuracy: float | None = 0.0
     tokens: int = 0
 
     @property
-    def band(self) -> str:
-        return band(self.accuracy)
+    def band(self) -> str | None:
+        return None if self.accuracy is None else band(self.accuracy)
 
 
 def band(accuracy: float) -> str:
@@ -75,7 +75,7 @@ class RewardStatistics:
     untold: int = 0
     _steps: dict[int, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, source: str, rewards: Sequence[float], observed: Sums, accuracy: float, tokens: int) -> None:
+    def add(self, source: str, rewards: Sequence[float], observed: Sums, accuracy: float | None, tokens: int) -> None:
         """A group got its rewards; see `Verified`."""
         self.groups.append(Verified(source, tuple(rewards), observed=observed, accuracy=accuracy, tokens=tokens))
 
@@ -127,7 +127,9 @@ class RewardStatistics:
         found = {"reward": _mean(sums.values()), "mixed_groups": sum(tally["mixed"] for tally in tallies) / groups}
         observed = _added(tally["observed"] for tally in tallies)
         found |= {name: total / count for name, (total, count) in sorted(observed.items())}
-        found |= {f"{DIFFICULTY}{name}": sum(tally["bands"][name] for tally in tallies) / groups for name in BANDS}
+        bands = {name: sum(tally["bands"][name] for tally in tallies) for name in BANDS}
+        if decided := sum(bands.values()):  # of the tasks that a rule decides about
+            found |= {f"{DIFFICULTY}{name}": count / decided for name, count in bands.items()}
         self.sources |= sums.keys()
         if len(self.sources) > 1:  # of a single source it would be the same again
             lengths = _added(tally["lengths"] for tally in tallies)
@@ -159,7 +161,7 @@ class RewardStatistics:
 
 def _tally(groups: Sequence[Verified]) -> dict[str, Any]:
     """What can be added up over shards, as `messages.Tally` has it."""
-    bands = Counter(group.band for group in groups)
+    bands = Counter(group.band for group in groups if group.band is not None)
     return {
         "groups": len(groups),
         "mixed": sum(len(set(group.rewards)) > 1 for group in groups),

@@ -22,6 +22,7 @@ from actors.tasks.gym import ReasoningGymProblems
 from actors.tasks.records import final_answer, messages_of, read_records, require_spelling, text_field
 from actors.tasks.references import REFERENCE, reference_keys, verifiable, written_reference
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
+from sandbox.verifiers.absent import NO_RULE
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
 _LINE_KEYS = ("prompt", "messages", "answer", "verifier", REFERENCE)
@@ -116,6 +117,13 @@ def source_labels(sources: Sequence[AnySource]) -> list[str]:
     return labels
 
 
+def without_preferences(sources: Sequence[AnySource]) -> frozenset[str]:
+    """The labels of the sources whose answers get no part `preference`; of several that share one, where all say so."""
+    labels = source_labels(sources)
+    scored = {label for label, source in zip(labels, sources, strict=True) if source.preferences}
+    return frozenset(labels) - scored
+
+
 def _detail(source: AnySource) -> str:
     match source:
         case AdditionSource():
@@ -166,9 +174,18 @@ def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[st
     verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
     require_spelling(record, {*_LINE_KEYS, *reference_keys(verifier)}, place)
     messages = messages_of(record, place, single)
+    if verifier == NO_RULE:
+        return _without_rule(place, record, messages)
     if (reference := written_reference(record, verifier, place)) is not None:
         return verifiable(place, messages, verifier, reference)
     return _answered(config, place, messages, verifier, text_field(record, "answer", place))
+
+
+def _without_rule(place: str, record: Mapping[str, Any], messages: Messages) -> Task:
+    for key in ("answer", REFERENCE):
+        if key in record:
+            raise RecipeError(f"{place}: the verifier {NO_RULE} compares with nothing, so `{key}` would be ignored")
+    return verifiable(place, messages, NO_RULE, {})
 
 
 def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> Task:

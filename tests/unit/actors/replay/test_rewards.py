@@ -82,3 +82,25 @@ def test_what_was_seen_outlives_the_replay() -> None:
     back = RewardStatistics.restored(rewards.state())
     assert back.new_firsts(["reflection"]) == []
     assert back.step(0) == rewards.step(0)
+
+
+def test_groups_that_no_rule_decides_have_no_difficulty_and_all_else() -> None:
+    rewards = RewardStatistics()
+    rewards.add("math", (1.0, 0.0), {}, 0.5, 4)
+    rewards.add("talk", (0.3, 0.1), {}, None, 4)
+    back = RewardStatistics.restored(rewards.state())
+    said = back.step(0)
+    assert said is not None
+    assert (said["difficulty/sometimes"], said["source_reward/talk"], said["mixed_groups"]) == (1.0, 0.2, 1.0)
+    rewards = RewardStatistics()
+    rewards.add("talk", (0.3, 0.1), {}, None, 4)
+    assert not [name for name in rewards.step(0) or () if name.startswith("difficulty/")]
+
+
+def test_the_curriculum_does_not_hear_of_what_no_rule_decides() -> None:
+    world = World(groups_per_batch=8, curriculum_floor=0.1)
+    score(world, [0.3, 0.1], [{"status": "unverified", "parts": {"format": 1.0}}] * 2)
+    (verified,) = world.last.verified
+    assert verified.accuracy is None and not world.buffer.state.tasks.curriculum.standings
+    score(world, [1.0, 0.0], [{}, {}])
+    assert len(world.buffer.state.tasks.curriculum.standings) == 1
