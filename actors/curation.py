@@ -18,8 +18,10 @@ from typing import Any
 
 from actors.config.base import Location
 from actors.config.stages import CurationConfig, MixConfig
-from actors.tasks.records import messages_of, read_jsonl, text_field
+from actors.tasks.parquet import is_parquet, write_examples
+from actors.tasks.records import messages_of, read_records, text_field
 from learner.files import staging_of
+from sandbox import Status
 from sandbox.code_blocks import all_blocks
 
 Row = Mapping[str, Any]
@@ -78,7 +80,7 @@ def select(rows: Iterable[Row], config: CurationConfig, seed: int) -> Selection:
 def flaw(row: Row, config: CurationConfig) -> str | None:
     """Why a completion is not worth learning from, the first reason that holds; None where it is."""
     parts, response = row["parts"], row["response"]
-    if parts.get("accuracy", row["reward"]) < config.min_accuracy:
+    if row.get("status") == Status.UNVERIFIED or parts.get("accuracy", row["reward"]) < config.min_accuracy:
         return "not_verified"
     if not response.strip():
         return "empty"
@@ -141,7 +143,7 @@ def read_mix(path: Location) -> Iterator[Row]:
     Raises:
         RecipeError: for a file or a line that cannot be read.
     """
-    for place, record in read_jsonl(path, "sample.mix.path"):
+    for place, record in read_records(path, "sample.mix.path"):
         messages = [{"role": role, "content": content} for role, content in messages_of(record, place)]
         yield {
             "messages": messages,
@@ -158,7 +160,7 @@ def curate(samples: Path, curated: Path, config: CurationConfig, seed: int) -> t
 
     Args:
         samples: samples-drawn.jsonl of a run.
-        curated: the file to write.
+        curated: the file to write, JSON lines or, where its name ends in .parquet, Parquet.
         config: what is kept.
         seed: of the ranks.
 
@@ -173,15 +175,21 @@ def curate(samples: Path, curated: Path, config: CurationConfig, seed: int) -> t
     selection = select(_lines(samples, places), config, seed)
     mixed = to_mix(read_mix(config.mix.path), config.mix, len(selection.kept), seed) if config.mix else []
     draft = staging_of(curated)
-    with samples.open("rb") as file, draft.open("wb") as out:
-        of_samples: list[tuple[bytes, int | Row]] = [(rank, places[position]) for rank, position in selection.kept]
-        for _, found in sorted([*of_samples, *mixed], key=lambda ranked: ranked[0]):
-            row = _example(file, found) if isinstance(found, int) else found
-            out.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-        out.flush()
-        os.fsync(out.fileno())
+    of_samples: list[tuple[bytes, int | Row]] = [(rank, places[position]) for rank, position in selection.kept]
+    ranked = sorted([*of_samples, *mixed], key=lambda each: each[0])
+    with samples.open("rb") as file:
+        rows = (_example(file, found) if isinstance(found, int) else found for _, found in ranked)
+        (write_examples if is_parquet(curated) else _write_lines)(draft, rows)
+    with draft.open("rb") as written:
+        os.fsync(written.fileno())
     draft.replace(curated)
     return selection, len(mixed)
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("wb") as out:
+        for row in rows:
+            out.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
 
 
 def _lines(path: Path, places: list[int]) -> Iterator[Row]:

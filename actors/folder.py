@@ -16,11 +16,11 @@ from actors.config import resuming
 from actors.config.loading import RECIPE as RECIPE
 from actors.config.loading import dump, load
 from actors.config.recipe import Recipe
-from actors.config.tasks import CodeSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import CodeSource, GpqaSource, Gsm8kSource, JsonlSource
 from actors.config.validation import quoted
 from actors.errors import RecipeError
 from actors.events import Phase
-from actors.report.writer import lock, read_back
+from actors.report.writer import LOCK, lock, read_back
 from actors.roles.scorer.files import check_files
 from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
@@ -30,7 +30,6 @@ from learner.extra import checkpoints, damage, newest_whole
 from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
-LOCK = "run.lock"
 CHECKPOINTS = "checkpoints"
 
 
@@ -222,7 +221,7 @@ def _inputs(recipe: Recipe) -> dict[str, str]:
     """A hash of every file that the tasks come from, by its key."""
     found = {}
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, Gsm8kSource | JsonlSource | CodeSource) and source.path is not None:
+        if isinstance(source, Gsm8kSource | GpqaSource | JsonlSource | CodeSource) and source.path is not None:
             found[f"tasks.sources.{number}.path"] = sha256_of(local(source.path))
     return found
 

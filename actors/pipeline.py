@@ -22,7 +22,7 @@ from rich.console import Console
 
 from actors.config import resuming, yaml_core
 from actors.config.loading import RECIPE, load
-from actors.config.pipeline import CURATED, MODEL, PIPELINE, REWARD_MODEL, Pipeline, Stage, load_pipeline
+from actors.config.pipeline import MODEL, PIPELINE, REWARD_MODEL, Pipeline, Stage, load_pipeline
 from actors.config.recipe import Recipe
 from actors.errors import LeewayError, RecipeError
 from actors.folder import finished, locked, new_folder, newest_step, require
@@ -31,6 +31,7 @@ from actors.run import go_on, show, surroundings
 from actors.stages.identity import Identity, identities
 from actors.stages.plan import Action, Found, Planned, lines, plan
 from actors.stages.stand_ins import StandIns
+from actors.tasks.parquet import is_parquet, read_rows
 from learner.files import staged, write_atomically
 from sandbox.interrupts import Interrupts
 
@@ -119,8 +120,8 @@ def _found(stage: Stage) -> Found | None:
 
 def _leaves(stage: Stage) -> Iterator[str]:
     yield MODEL
-    if stage.kind == "sample":
-        yield CURATED
+    if stage.recipe.sample is not None:
+        yield stage.recipe.sample.curated
     if stage.recipe.preferences is not None and stage.recipe.preferences.pairs is not None:
         yield REWARD_MODEL
 
@@ -246,6 +247,9 @@ def _join(stage: Stage) -> None:
     unfinished = target.with_name(f".{target.name}.tmp")
     with unfinished.open("wb") as joined:
         for path in stage.data:
+            if is_parquet(path):
+                joined.writelines(f"{json.dumps(row)}\n".encode() for _, row in read_rows(path, path, "data"))
+                continue
             with path.open("rb") as part:
                 shutil.copyfileobj(part, joined)
             joined.write(b"\n")  # a blank line is passed over

@@ -202,7 +202,8 @@ class Pool:
             verdict = Verdict(Status.INFRA_ERROR, None, {}, check.seconds, detail, unsafe, check.retryable)
         else:
             grade = check.grade
-            parts = {**grade.parts, **parts_of(submission, grade.accuracy, self._rewards)}
+            accuracy = None if grade.status is Status.UNVERIFIED else grade.accuracy
+            parts = {**grade.parts, **parts_of(submission, accuracy, self._rewards)}
             reward = weighted(parts, self._weights)
             verdict = Verdict(grade.status, reward, parts, check.seconds, grade.detail, unsafe)
         known = submission.verifier if submission.verifier in registry.verifier_names() else "unknown"

@@ -16,9 +16,9 @@ _BOX = re.compile(r"\\boxed\s*\{")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
-def parts_of(submission: Submission, accuracy: float, config: RewardConfig) -> dict[str, float]:
-    """The unweighted parts of a submission's reward that `config` asks for."""
-    parts = {"accuracy": accuracy}
+def parts_of(submission: Submission, accuracy: float | None, config: RewardConfig) -> dict[str, float]:
+    """The unweighted parts of a submission's reward that `config` asks for; without `accuracy` where it is None."""
+    parts = {} if accuracy is None else {"accuracy": accuracy}
     if config.format != "none":
         parts["format"] = FORMATS[config.format](submission.response)
     if config.language is not None:

@@ -12,7 +12,8 @@ class Status(StrEnum):
     """Outcome of one submission.
 
     Every status but `INFRA_ERROR` is about the submission and carries a reward. `INFRA_ERROR` is about us: it is
-    retried elsewhere and never scored.
+    retried elsewhere and never scored. `UNVERIFIED` says that no rule decides about the task: the reward has no part
+    `accuracy`.
     """
 
     OK = "ok"
@@ -21,6 +22,7 @@ class Status(StrEnum):
     MEMORY = "memory"
     UNPARSEABLE = "unparseable"
     FORBIDDEN = "forbidden"
+    UNVERIFIED = "unverified"
     INFRA_ERROR = "infra_error"
 
 
@@ -75,7 +77,7 @@ class Grade:
 
     Attributes:
         status: the outcome.
-        accuracy: share of the task that is right, from 0 to 1.
+        accuracy: share of the task that is right, from 0 to 1; it means nothing where the status is `UNVERIFIED`.
         detail: one line for humans.
         parts: further unweighted parts the verifier wants to report (weight 0 unless the configuration names them).
     """

@@ -62,16 +62,20 @@ def require_instance(url: str, instance: str) -> None:
         raise ValueError("another controller has this address now")
 
 
-def newest(runs: Path) -> Path:
-    """The folder of the run that was begun last; those of roles that have joined one do not count.
+def newest(runs: Path, *, pipelines: bool = False) -> Path:
+    """The folder of the run that was begun last, or with `pipelines` of the run or pipeline; those of roles that have
+    joined one do not count.
 
     Raises:
         RecipeError: there is none.
     """
     from actors.config.loading import RECIPE
+    from actors.config.pipeline import PIPELINE
     from actors.folder import INPUTS
 
-    folders = [path for path in runs.iterdir() if (path / INPUTS).is_file()] if runs.is_dir() else []
-    if not folders:
+    inside = list(runs.iterdir()) if runs.is_dir() else []
+    begun = {path: path / RECIPE for path in inside if (path / INPUTS).is_file()}
+    begun |= {path: path / PIPELINE for path in inside if pipelines and (path / PIPELINE).is_file()}
+    if not begun:
         raise RecipeError(f"there is no run in {runs}; name a run folder")
-    return max(folders, key=lambda path: (path / RECIPE).stat().st_mtime)
+    return max(begun, key=lambda path: begun[path].stat().st_mtime)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import pipeline_status
 from actors.commands.page import UNANSWERED, looked, newest
 from actors.errors import RecipeError, RunError
 
@@ -26,35 +27,41 @@ class AwayError(RunError):
 
 def status(
     run: Annotated[
-        str | None, typer.Argument(help="Run folder, or the URL of its status page; default: the newest in runs/.")
+        str | None,
+        typer.Argument(
+            help="Folder of a run or a pipeline, or the URL of a status page; default: the newest in runs/."
+        ),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again every two seconds, until the run ends.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what the controller says, as JSON.")] = False,
 ) -> None:
-    """Show what a run does and what it waits for: pools, versions, queues, stuck calls, faults and recoveries.
+    """Show what a run does and what it waits for: pools, versions, queues, stuck calls, faults and recoveries. Of a
+    pipeline, its stages before that.
 
     Where `network.http_token` is for everything, it needs the run's token, as `leeway scale` does.
 
-    The exit code is 0 for a run that is alive or has finished, and 1 for one that has failed, was interrupted, or
-    cannot be reached. While the controller is replaced --watch goes on.
+    The exit code is 0 for a run or pipeline that is alive or has finished, and 1 for one that has failed, was
+    interrupted, or cannot be reached. While the controller is replaced --watch goes on.
     """
     from rich.console import Console
     from rich.live import Live
 
-    from actors.report.live import live
     from sandbox.terminal import lasting
 
-    console, where = lasting(Console()), run or str(newest(Path("runs")))
+    console, where = lasting(Console()), run or str(newest(Path("runs"), pipelines=True))
     if watch:
         with Live(console=console, auto_refresh=False) as screen:
             follow(where, lambda page: screen.update(page, refresh=True))
-    elif (told := _told(where)) is not None:
+    elif (found := _look(where, even_over=True)) is not None:
+        told, page = found
         if as_json:
             typer.echo(json.dumps(told, indent=2))
         else:
-            console.print(live(told))
+            console.print(page)
+        if _is_pipeline(where):
+            pipeline_status.require_well(pipeline_status.progress_in(where))
         return
     console.print(_ended(where), highlight=False, markup=False, soft_wrap=True)
 
@@ -74,14 +81,12 @@ def follow(
     """
     from rich.text import Text
 
-    from actors.report.live import live
-
     heard: float | None = None
     while True:
         try:
-            if (told := _told(where)) is None:
+            if (found := _look(where)) is None:
                 return
-            show(live(told))
+            show(found[1])
             heard = time.monotonic()
         except AwayError as error:
             if not _alive(where) and (_local(where) or heard is None or time.monotonic() - heard > silent_seconds):
@@ -90,14 +95,32 @@ def follow(
         time.sleep(interval_seconds)
 
 
+def _look(where: str, *, even_over: bool = False) -> tuple[dict[str, Any], "RenderableType"] | None:
+    """What is known of a run or a pipeline, as programs and as people read it; None where it is over, unless of a
+    pipeline that is asked for, too. Raises as `_told`."""
+    from actors.report.live import live
+
+    if _is_pipeline(where):
+        found = pipeline_status.progress_in(where)
+        if not (found.alive or even_over):
+            return None
+        known = pipeline_status.told_of(found, _told)
+        return known, pipeline_status.page(found, known)
+    told = _told(where)
+    return None if told is None else (told, live(told))
+
+
+def _is_pipeline(where: str) -> bool:
+    return _local(where) and pipeline_status.is_pipeline_folder(where)
+
+
 def _local(where: str) -> bool:
     return not where.startswith(("http://", "https://"))
 
 
 def _alive(where: str) -> bool:
     """Whether a process on a machine with this file system runs the run in a folder."""
-    from actors.folder import LOCK
-    from actors.report.writer import is_locked
+    from actors.report.writer import LOCK, is_locked
 
     return _local(where) and is_locked(Path(where) / LOCK)
 
@@ -145,6 +168,10 @@ def _ended(where: str) -> str:
     Raises:
         RunError: it did not finish, and the line says so.
     """
+    if _is_pipeline(where):
+        found = pipeline_status.progress_in(where)
+        pipeline_status.require_well(found)
+        return f"{where}: this pipeline is over: all {len(found.stages)} stages are done"
     path = Path(where) / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))

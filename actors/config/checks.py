@@ -17,7 +17,7 @@ from actors.config.base import Location
 from actors.config.judge import api_key
 from actors.config.model import FolderModel, TinyModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, Gsm8kSource, JsonlSource
+from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, GpqaSource, Gsm8kSource, JsonlSource
 from actors.errors import LeewayError, RecipeError
 from actors.storage.inputs import below, local
 from sandbox import language
@@ -63,6 +63,8 @@ def unusable_verifier(name: str) -> str | None:
     keys = lookup(name).reference_keys
     if keys is None or "answer" in keys:
         return None
+    if not keys:
+        return f"{name} is for tasks without an answer, and those of such a source have one; use `source: jsonl`"
     read = ", ".join(sorted(keys))
     return f"{name} reads {read}, and a task of such a source has an `answer` alone; use math, numeric or exact"
 
@@ -90,7 +92,7 @@ def _bind(recipe: Recipe) -> Iterator[str]:
 
 def _verifiers(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
-        if not isinstance(source, JsonlSource | Gsm8kSource | DatasetSource):
+        if not isinstance(source, JsonlSource | Gsm8kSource | GpqaSource | DatasetSource):
             continue
         known = unknown_verifier if isinstance(source, JsonlSource) else unusable_verifier
         if unusable := known(source.verifier):
@@ -107,7 +109,7 @@ def _language(recipe: Recipe) -> Iterator[str]:
 
 def _data_files(recipe: Recipe) -> Iterator[str]:
     for number, source in enumerate(recipe.tasks.sources):
-        if isinstance(source, JsonlSource | Gsm8kSource | CodeSource) and source.path is not None:
+        if isinstance(source, JsonlSource | Gsm8kSource | GpqaSource | CodeSource) and source.path is not None:
             yield from _unreadable(f"tasks.sources.{number}.path", source.path)
 
 

@@ -24,7 +24,7 @@ from actors.errors import RecipeError
 #: Name of the pipeline in its folder, by which the folder is known.
 PIPELINE = "pipeline.yaml"
 #: What a run leaves in its folder for later ones.
-MODEL, REWARD_MODEL, CURATED = "model", "reward-model", "curated.jsonl"
+MODEL, REWARD_MODEL = "model", "reward-model"
 
 Kind = Literal["sft", "rl", "sample", "reward_model", "distill", "evaluate"]
 #: The sections of a recipe that make a run of a kind, and without which it would not be one.
@@ -260,7 +260,10 @@ def _of_its_kind(stage: StageConfig, tree: dict[str, Any], origin: str) -> dict[
 
 def _data(stage: StageConfig, before: Mapping[str, Stage]) -> Iterator[Path]:
     for name in stage.data:
-        yield before[name].folder / CURATED if name in before else Path(name)
+        if name in before and (sample := before[name].recipe.sample) is not None:
+            yield before[name].folder / sample.curated
+        else:
+            yield Path(name)
 
 
 def _of_stage(changed: Mapping[str, str], index: int) -> dict[str, str]:

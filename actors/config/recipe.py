@@ -111,6 +111,10 @@ class Recipe(Section):
             raise ValueError(
                 "preferences compare the completions of a group, and replay.group_size is 1; set 2 or more"
             )
+        if self.preferences is not None and not any(source.preferences for source in self.tasks.sources):
+            raise ValueError(
+                "preferences would be a part of no reward, since no entry of tasks.sources has preferences: true"
+            )
         if self.learner.ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(
                 "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "

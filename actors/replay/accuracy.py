@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.events import SourceScores
 from actors.replay.messages import CompletionVerdict
+from sandbox import Status
 
 #: Quantile of the normal distribution for an interval of 95 %.
 Z = 1.959963984540054
@@ -51,6 +52,11 @@ class TaskResult:
     def restored(cls, state: Sequence[Any]) -> "TaskResult":
         source, scores, tokens, oldest, newest = state
         return cls(source, tuple(map(CompletionVerdict.model_validate, scores)), tokens, oldest, newest)
+
+
+def undecided(scores: Sequence[CompletionVerdict]) -> bool:
+    """Whether no rule decides about a task, by the verdicts on its completions."""
+    return all(score.status == Status.UNVERIFIED for score in scores)
 
 
 def pass_at_k(accuracies: Sequence[float], k: int) -> float:

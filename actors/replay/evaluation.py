@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from actors.events import EvaluationDone, EvaluationMissing
 from actors.replay import accuracy
-from actors.replay.accuracy import TaskResult
+from actors.replay.accuracy import TaskResult, undecided
 from actors.replay.ledger import Ledger
 from actors.replay.limits import REISSUED, ReplayLimits
 from actors.replay.messages import Purpose
@@ -60,6 +60,10 @@ class Asked(NamedTuple):
     def file(self) -> str:
         """Name of the file of its completions."""
         return SAMPLES if self.training else f"evaluation-{self.name.replace(' ', '-')}.jsonl"
+
+
+#: Why a task without a rule is left out, where training tasks are sampled.
+NO_RULE = "no_rule"
 
 
 @dataclass(slots=True)
@@ -130,20 +134,27 @@ class Evaluation:
         Args:
             refusals: what was said last of what was refused, by reason.
         """
-        if not self.results:
-            why = ", ".join(f"{n} {reason}" for reason, n in self.left_out.items())
+        left_out, results = self._measured()
+        if not results:
+            why = ", ".join(f"{n} {reason}" for reason, n in left_out.items())
             said = "; ".join(refusals[reason] for reason in self.left_out if reason in refusals)
             text = f"none of the {self.tasks} {self._what} could be scored ({why})" + (f": {said}" if said else "")
             return EvaluationMissing(version=self.asked.version, name=self.name, reason=text)
-        return self._done()
+        return self._done(left_out, results)
 
-    def _done(self) -> EvaluationDone:
+    def _measured(self) -> tuple[dict[str, int], list[TaskResult]]:
+        """How many tasks were left out, by reason, and what the others came to: those that a rule decides about."""
         results = [self.results[group_id] for group_id in sorted(self.results)]
+        decided = [result for result in results if not undecided(result.scores)]
+        without = {NO_RULE: len(results) - len(decided)} if len(decided) < len(results) else {}
+        return self.left_out | without, decided
+
+    def _done(self, left_out: dict[str, int], results: list[TaskResult]) -> EvaluationDone:
         return EvaluationDone(
             version=self.asked.version,
             name=self.name,
             k=self.samples,
-            left_out=self.left_out,
+            left_out=left_out,
             pass_at=accuracy.curve(results, self.samples),
             by_source=accuracy.by_source(results, self.samples),
             version_min=min(result.oldest for result in results),

@@ -128,6 +128,9 @@ class Tally(Section):
     rewards: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
         max_length=1024, description="their sum and their number, by source"
     )
+    lengths: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
+        max_length=1024, description="the same of the tokens of their completions"
+    )
     observed: dict[str, tuple[FiniteFloat, Annotated[int, Field(ge=1)]]] = Field(
         {}, max_length=64, description="the same of what verifiers saw in completions, by name"
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from actors.errors import JournalError
 from actors.events import First, FirstSeen, RolloutSample
+from actors.replay.accuracy import undecided
 from actors.replay.answers import READS as ANSWER_READS
 from actors.replay.answers import Answers
 from actors.replay.batch import Head
@@ -68,12 +69,14 @@ def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
 def verified_of(record: GroupRecord) -> Verified:
     """What the verdicts say of a training group."""
     scores = record.scores
+    assert record.payload is not None
     return Verified(
         record.task["source"],
         tuple(score.reward for score in scores),
         tuple(score.parts for score in scores),
         sums_of(score.observed for score in scores),
-        sum(score.parts.get("accuracy", 0.0) for score in scores) / len(scores),
+        None if undecided(scores) else sum(score.parts.get("accuracy", 0.0) for score in scores) / len(scores),
+        int(record.payload.lengths.sum()),
     )
 
 
@@ -228,8 +231,9 @@ class ReplayState:
     def verified(self, record: GroupRecord) -> tuple[Verified, tuple[FirstSeen, ...]]:
         """A training group has its verdicts. Returns what they say, and what its completions are the first to show."""
         verified, firsts = verified_of(record), firsts_of(record)
-        self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy)
-        self.tasks.verified(record.task["key"], verified.accuracy)
+        self.rewards.add(verified.source, verified.rewards, verified.observed, verified.accuracy, verified.tokens)
+        if verified.accuracy is not None:
+            self.tasks.verified(record.task["key"], verified.accuracy)
         new, step = self.rewards.new_firsts(list(firsts)), self.rewards.untold + 1
         return verified, tuple(FirstSeen(what=each, step=step, sample=sample_of(record, firsts[each])) for each in new)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.events import First
 from actors.observability.metrics import BANDS
-from actors.report.statistics import DIFFICULTY, SOURCE_REWARD
+from actors.report.statistics import DIFFICULTY, SOURCE_LENGTH, SOURCE_REWARD
 
 #: Sum and number of values, by the name of the statistic that is their mean.
 Sums = dict[str, tuple[float, int]]
@@ -22,18 +22,20 @@ class Verified:
         rewards: of its completions.
         parts: of the rewards.
         observed: what verifiers saw in the completions.
-        accuracy: mean of their accuracy.
+        accuracy: mean of their accuracy; None where no rule decides about the task.
+        tokens: of all its completions.
     """
 
     source: str
     rewards: tuple[float, ...]
     parts: tuple[Mapping[str, float], ...] = ()
     observed: Sums = field(default_factory=dict)
-    accuracy: float = 0.0
+    accuracy: float | None = 0.0
+    tokens: int = 0
 
     @property
-    def band(self) -> str:
-        return band(self.accuracy)
+    def band(self) -> str | None:
+        return None if self.accuracy is None else band(self.accuracy)
 
 
 def band(accuracy: float) -> str:
@@ -73,9 +75,9 @@ class RewardStatistics:
     untold: int = 0
     _steps: dict[int, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, source: str, rewards: Sequence[float], observed: Sums, accuracy: float) -> None:
+    def add(self, source: str, rewards: Sequence[float], observed: Sums, accuracy: float | None, tokens: int) -> None:
         """A group got its rewards; see `Verified`."""
-        self.groups.append(Verified(source, tuple(rewards), observed=observed, accuracy=accuracy))
+        self.groups.append(Verified(source, tuple(rewards), observed=observed, accuracy=accuracy, tokens=tokens))
 
     def new_firsts(self, seen: Sequence[First]) -> list[First]:
         """What of that was never seen before."""
@@ -125,16 +127,22 @@ class RewardStatistics:
         found = {"reward": _mean(sums.values()), "mixed_groups": sum(tally["mixed"] for tally in tallies) / groups}
         observed = _added(tally["observed"] for tally in tallies)
         found |= {name: total / count for name, (total, count) in sorted(observed.items())}
-        found |= {f"{DIFFICULTY}{name}": sum(tally["bands"][name] for tally in tallies) / groups for name in BANDS}
+        bands = {name: sum(tally["bands"][name] for tally in tallies) for name in BANDS}
+        if decided := sum(bands.values()):  # of the tasks that a rule decides about
+            found |= {f"{DIFFICULTY}{name}": count / decided for name, count in bands.items()}
         self.sources |= sums.keys()
         if len(self.sources) > 1:  # of a single source it would be the same again
-            found |= {f"{SOURCE_REWARD}{source}": _mean([sums[source]]) for source in sorted(sums)}
+            lengths = _added(tally["lengths"] for tally in tallies)
+            for prefix, of_source in ((SOURCE_REWARD, sums), (SOURCE_LENGTH, lengths)):
+                found |= {f"{prefix}{source}": _mean([of_source[source]]) for source in sorted(of_source)}
         return found
 
     def state(self) -> dict[str, Any]:
         """Everything, as MessagePack can hold it; `restored` takes it back."""
         return {
-            "groups": [[each.source, list(each.rewards), each.observed, each.accuracy] for each in self.groups],
+            "groups": [
+                [each.source, list(each.rewards), each.observed, each.accuracy, each.tokens] for each in self.groups
+            ],
             "sources": sorted(self.sources),
             "firsts": sorted(self.firsts),
             "untold": self.untold,
@@ -144,8 +152,8 @@ class RewardStatistics:
     @classmethod
     def restored(cls, state: Mapping[str, Any]) -> "RewardStatistics":
         groups = [
-            Verified(source, tuple(rewards), observed=observed, accuracy=accuracy)
-            for source, rewards, observed, accuracy in state["groups"]
+            Verified(source, tuple(rewards), observed=observed, accuracy=accuracy, tokens=tokens)
+            for source, rewards, observed, accuracy, tokens in state["groups"]
         ]
         firsts: set[First] = set(state["firsts"])
         return cls(groups, set(state["sources"]), firsts, state["untold"], dict(state["steps"]))
@@ -153,11 +161,12 @@ class RewardStatistics:
 
 def _tally(groups: Sequence[Verified]) -> dict[str, Any]:
     """What can be added up over shards, as `messages.Tally` has it."""
-    bands = Counter(group.band for group in groups)
+    bands = Counter(group.band for group in groups if group.band is not None)
     return {
         "groups": len(groups),
         "mixed": sum(len(set(group.rewards)) > 1 for group in groups),
         "rewards": _added({group.source: (sum(group.rewards), len(group.rewards))} for group in groups),
+        "lengths": _added({group.source: (float(group.tokens), len(group.rewards))} for group in groups),
         "observed": _added(group.observed for group in groups),
         "bands": {name: bands[name] for name in BANDS},
     }

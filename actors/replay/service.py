@@ -263,7 +263,8 @@ class ReplayService:
         if reply.delivered:
             self._delivered(reply.delivered)
         for group in reply.verified:
-            metrics.DIFFICULTY.labels(group.band).inc()
+            if group.band is not None:
+                metrics.DIFFICULTY.labels(group.band).inc()
             rewards = metrics.REWARD.labels(group.source)
             for reward in group.rewards:
                 rewards.observe(reward)

@@ -76,6 +76,8 @@ REASONING: Mapping[str, tuple[str, str, Unit, tuple[tuple[str, int, str], ...]]]
 }
 #: Statistics that are in those charts.
 REASONING_STATISTICS = frozenset(name for *_, lines in REASONING.values() for _, _, name in lines)
+#: Prefixes of statistics that share a chart: a line each.
+IN_PARTS = (names.REWARD_PART, names.SOURCE_REWARD, names.SOURCE_LENGTH)
 #: Charts of them that show where something was seen first.
 MARKED = ("thinking", "reflection", "reflecting")
 ROLE_COLOURS = {"generator": 1, "verifier": 2, "learner": 3, "scorer": 4}
@@ -174,11 +176,14 @@ def charts(state: RunState) -> dict[str, Chart]:
     parts = sorted(name for name in list(state.statistics) if name.startswith(names.REWARD_PART))
     if len(parts) > 1:  # one alone says no more than the reward
         found["reward_parts"] = _reward_parts(state, parts)
+    for prefix, name in ((names.SOURCE_REWARD, "sources/reward"), (names.SOURCE_LENGTH, "sources/length")):
+        if any(each.startswith(prefix) for each in list(state.statistics)):
+            found[name] = _sources(state, prefix)
     for role, series in _known_first(state.busy, ROLE_COLOURS):
         found[f"busy/{role}"] = _busy(state, role, series)
     found |= {f"reasoning/{name}": _reasoning(state, name) for name in REASONING if _has(state, name)}
     for name in sorted(state.statistics.keys() - REASONING_STATISTICS):
-        if name != names.REWARD and not name.startswith(names.REWARD_PART):
+        if name != names.REWARD and not name.startswith(IN_PARTS):
             found[f"statistic/{name}"] = _statistic(state, name)
     return found
 
@@ -208,6 +213,17 @@ def _reward_parts(state: RunState, parts: Sequence[str]) -> Chart:
         for i, name in enumerate(parts)
     ]
     return Chart("Parts of the reward", note, "step", "number", lines)
+
+
+def _sources(state: RunState, prefix: str) -> Chart:
+    """A statistic of each task source."""
+    title = "Training reward by task source" if prefix == names.SOURCE_REWARD else "Response length by task source"
+    note = "Means over the rollouts that were verified since the step before, dropped groups included."
+    shown = sorted(name for name in list(state.statistics) if name.startswith(prefix))
+    lines = [
+        Line(name.removeprefix(prefix), 1 + i % 5, _by_step(state.statistics[name])) for i, name in enumerate(shown)
+    ]
+    return Chart(title, note, "step", "number", lines, 0.0 if prefix == names.SOURCE_LENGTH else None)
 
 
 def _has(state: RunState, name: str) -> bool:

@@ -57,7 +57,7 @@ def _print_scores(console: Console, summary: RunSummary) -> None:
         return
     wide = Console(file=StringIO(), width=SCORES)
     with wide.capture() as captured:
-        wide.print(table(done))
+        wide.print(table(done, summary.held_out.before if done is summary.held_out.after else None))
     lines = [line.rstrip() for line in captured.get().splitlines()]
     console.print(Text("\n".join(["", *lines, ""])), soft_wrap=True)
 

@@ -15,12 +15,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from actors.events import RolloutSample
+from actors.events import EvaluationDone, RolloutSample
 from actors.observability import thresholds
 from actors.report import statistics as names
+from actors.report.charts import IN_PARTS, REASONING_STATISTICS, Chart, charts
 from actors.report.charts import POLICY as EARLY_SIGNS
-from actors.report.charts import REASONING_STATISTICS, Chart, charts
 from actors.report.health import warnings
+from actors.report.scores import rows
 from actors.report.state import RunState
 from actors.report.summary import ENDS, summarise
 from actors.report.text import visible
@@ -34,6 +35,7 @@ PARTS = (
     "tiles",
     "fleet",
     "learning",
+    "evaluations",
     "reasoning",
     "pools",
     "staleness",
@@ -200,7 +202,7 @@ def headline(state: RunState) -> str:
 def _view(state: RunState, told: Mapping[str, Any] | None, drawn: Mapping[str, Chart]) -> dict[str, Any]:
     """What the templates see."""
     bound, shown = state.info.max_staleness, {names.REWARD, *EARLY_SIGNS, *REASONING_STATISTICS}
-    others = [n for n in sorted(state.statistics) if n not in shown and not n.startswith(names.REWARD_PART)]
+    others = [n for n in sorted(state.statistics) if n not in shown and not n.startswith(IN_PARTS)]
     return {
         "charts": drawn,
         "state": state,
@@ -213,11 +215,20 @@ def _view(state: RunState, told: Mapping[str, Any] | None, drawn: Mapping[str, C
         "over_bound": sum(count for age, count in list(state.staleness.items()) if age > bound),
         "early_signs": [name for name in EARLY_SIGNS if name in state.statistics],
         "others": others,
+        "evaluations": rows(_shown_evaluations(state)),
+        "sampled": state.sampling is not None,
         "flow": _flow(state),
         "samples": state.samples[::-1],
         "reasoning": [name for name in drawn if name.startswith("reasoning/")],
         "firsts": sorted(state.firsts.values(), key=lambda first: (first.step, first.what)),
     }
+
+
+def _shown_evaluations(state: RunState) -> list[EvaluationDone]:
+    """Both ends of the run, what the chart of accuracy leaves out of the rest being how it is made up."""
+    ends = [state.evaluations[0], state.evaluations[-1]] if state.evaluations else []
+    found = [*({done.name: done for done in ends}.values())]
+    return [*found, state.sampling] if state.sampling is not None else found
 
 
 def _flow(state: RunState) -> list[tuple[str, int, int]]:

@@ -93,6 +93,8 @@ REWARD_PART = "reward/"
 PREFERENCE = f"{REWARD_PART}preference"
 #: Prefix of the mean rewards of the task sources, where a run has several.
 SOURCE_REWARD = "source_reward/"
+#: Prefix of the mean lengths of their responses.
+SOURCE_LENGTH = "source_length/"
 
 
 def describe(name: str) -> Statistic:
@@ -103,6 +105,9 @@ def describe(name: str) -> Statistic:
     if name.startswith(SOURCE_REWARD):
         source = name.removeprefix(SOURCE_REWARD)
         return Statistic(f"Training reward of {source}", "", "Mean reward of its rollouts since the step before.")
+    if name.startswith(SOURCE_LENGTH):
+        source = name.removeprefix(SOURCE_LENGTH)
+        return Statistic(f"Response length of {source}", "tokens", "Mean over its rollouts since the step before.")
     if name.startswith(DIFFICULTY):
         return Statistic(f"Tasks {name.removeprefix(DIFFICULTY)} solved", "share", "Of the verified groups.")
     return KNOWN.get(name) or Statistic(name.replace("_", " ").replace("/", " / ").capitalize(), "", "")

@@ -27,6 +27,8 @@ from learner.files import write_atomically
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 10.0  # a day of ticks is then a few megabytes
+#: The lock that whoever carries out a run or a pipeline holds on its folder.
+LOCK = "run.lock"
 READ_BACK_BYTES = 1 << 20  # of samples.jsonl: enough for the few that the report shows
 
 

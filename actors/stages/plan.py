@@ -14,7 +14,8 @@ from enum import Enum
 from pathlib import Path
 
 from actors.config.model import FolderModel
-from actors.config.pipeline import CURATED, Stage
+from actors.config.pipeline import Stage
+from actors.config.stages import CURATED
 from actors.report.text import columns
 from actors.stages.identity import Identity, differences
 
@@ -109,7 +110,7 @@ def _data(stage: Stage) -> str:
     if cold is not None and not any(what.startswith("data.") for what in stage.needs):
         named += [Path(path).name for path in stage.data or [cold.traces]]
     elif stage.data:
-        named += [path.name for path in stage.data if path.name != CURATED]
+        named += [path.name for path in stage.data if path.name not in CURATED]
     if preferences is not None and preferences.pairs is not None:
         named.append(Path(preferences.pairs).name)
     return ", ".join(named)

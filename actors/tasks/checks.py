@@ -10,17 +10,17 @@ from typing import Any
 from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.config.tasks import AdditionSource, CodeSource, Gsm8kSource, JsonlSource, ReasoningGymSource
+from actors.config.tasks import AdditionSource, CodeSource, GpqaSource, Gsm8kSource, JsonlSource, ReasoningGymSource
 from actors.errors import RecipeError
 from actors.models.tokenizer import load_tokenizer
-from actors.tasks.records import read_jsonl
+from actors.tasks.records import read_records
 from actors.tasks.sources import Dataset, open_source
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer, notes
 from actors.tasks.traces import file_traces
 
-_LOCAL = (AdditionSource, CodeSource, Gsm8kSource, JsonlSource)
+_LOCAL = (AdditionSource, CodeSource, GpqaSource, Gsm8kSource, JsonlSource)
 
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
@@ -74,7 +74,7 @@ def _has_gym() -> bool:
 def _opened(recipe: Recipe) -> Iterator[tuple[Location, Dataset]]:
     """The files of tasks and what is in them. Raises RecipeError for a source that cannot be read."""
     for source in recipe.tasks.sources:
-        if isinstance(source, CodeSource) or (isinstance(source, ReasoningGymSource) and _has_gym()):
+        if isinstance(source, CodeSource | GpqaSource) or (isinstance(source, ReasoningGymSource) and _has_gym()):
             open_source(source)
         if isinstance(source, Gsm8kSource | JsonlSource):
             yield source.path, open_source(source, single=recipe.tasks.template != "chat")
@@ -91,7 +91,7 @@ def _prompts(path: Location, tasks: Dataset, renderer: Renderer | None) -> Itera
     if renderer is None:
         return
     for index, problem in _refused(renderer, (tasks[index] for index in range(len(tasks)))):
-        place, _ = next(islice(read_jsonl(path), index, None))
+        place, _ = next(islice(read_records(path), index, None))
         yield f"{place}: {problem}"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from actors.config.tasks import CodeSource
 from actors.errors import RecipeError
-from actors.tasks.records import Record, read_jsonl, text_field, value_of
+from actors.tasks import livecodebench
+from actors.tasks.records import Record, read_records, text_field, value_of
 from actors.tasks.references import verifiable
 from actors.tasks.task import Task
 
@@ -27,8 +28,8 @@ def code_tasks(config: CodeSource) -> Iterator[Task]:
     Raises:
         RecipeError: for a file or a line that cannot be read, or tests that cannot be run.
     """
-    made = {"human_eval": _human_eval, "mbpp": _mbpp, "apps": _apps}[config.source]
-    for place, record in read_jsonl(config.path) if config.path else _packaged():
+    made = _FORMS[config.source]
+    for place, record in read_records(config.path) if config.path else _packaged():
         prompt, verifier, reference = made(record, place)
         yield verifiable(place, (("user", prompt),), verifier, reference)
 
@@ -78,3 +79,6 @@ def _apps(record: Record, place: str) -> tuple[str, str, Mapping[str, Any]]:
         raise RecipeError(f"{place}: `input_output` needs as many `outputs` as `inputs`")
     tests = [{"stdin": stdin, "stdout": stdout} for stdin, stdout in zip(inputs, outputs, strict=True)]
     return f"{text_field(record, 'question', place)}\n{ASKED}", "stdio", {"tests": tests}
+
+
+_FORMS = {"human_eval": _human_eval, "mbpp": _mbpp, "apps": _apps, "livecodebench": livecodebench.problem}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from actors.config.base import Location
 from actors.errors import RecipeError
-from actors.tasks.records import messages_of, read_jsonl, text_field
+from actors.tasks.records import messages_of, read_records, text_field
 from actors.tasks.task import Task, problem_key
 
 
@@ -25,7 +25,7 @@ def read_pairs(path: Location, single: bool = False) -> list[Pair]:
         RecipeError: for a file without pairs, and for a bad line with its number.
     """
     pairs = []
-    for place, record in read_jsonl(path, "preferences.pairs"):
+    for place, record in read_records(path, "preferences.pairs"):
         messages = messages_of(record, place, single)
         chosen, rejected = (text_field(record, key, place) for key in ("chosen", "rejected"))
         if chosen == rejected:

@@ -1,4 +1,4 @@
-"""Lines of JSONL files, checked one by one; every error names the file and the line."""
+"""Lines of JSONL files and rows of Parquet files, checked one by one; every error names the file and the line."""
 
 import difflib
 import json
@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from actors.config.base import Location
 from actors.errors import RecipeError
 from actors.storage.inputs import local
+from actors.tasks.parquet import is_parquet, read_rows
 from actors.tasks.task import Messages
 
 Record = Mapping[str, Any]
@@ -24,7 +26,7 @@ _ALIKE = 0.75
 _OTHER_FORMS = {
     b"\x1f\x8b": "compressed with gzip; unpack it",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
-    b"PAR1": "a Parquet file; read its folder with `source: datasets`, or convert it to JSON lines",
+    b"PAR1": "a Parquet file; let its name end in .parquet",
     b"PK\x03\x04": "a ZIP archive; unpack it",
     b"\xff\xfe": "UTF-16; convert it to UTF-8",
     b"\xfe\xff": "UTF-16; convert it to UTF-8",
@@ -39,16 +41,38 @@ class WrittenNumber(str):
     __slots__ = ()
 
 
-def read_jsonl(path: Location, key: str = "path") -> Iterator[tuple[str, Record]]:
-    """(place, object) of every line that is not blank; the place reads "file, line 3". `key` is the recipe's key.
+def read_records(path: Location, key: str = "path") -> Iterator[tuple[str, Record]]:
+    """(place, object) of every line of a JSONL file that is not blank, or of every row of a Parquet file, whose name
+    ends in `.parquet`; the place reads "file, line 3" or "file, row 3". `key` is the recipe's key.
 
-    Numbers are the text that stands in the file: 0.10 is not 0.1, and no digit of a long one is lost.
+    Numbers of JSON are the text that stands in the file: 0.10 is not 0.1, and no digit of a long one is lost.
 
     Raises:
         RecipeError: for a file that cannot be read and for a line that is no JSON object or has a key twice.
     """
+    if is_parquet(file := local(path)):
+        yield from ((place, _written(row)) for place, row in read_rows(path, file, key))
+        return
+    yield from _lines(path, file, key)
+
+
+def _written(value: Any) -> Any:
+    """A value of a row as `value_of` and `text_field` expect it: numbers as they would stand in a line."""
+    match value:
+        case dict():
+            return {key: _written(item) for key, item in value.items()}
+        case list():
+            return [_written(item) for item in value]
+        case bool():
+            return value
+        case int() | float():
+            return WrittenNumber(json.dumps(value))
+    return value
+
+
+def _lines(path: Location, file: Path, key: str) -> Iterator[tuple[str, Record]]:
     try:
-        content = local(path).read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); correct `{key}` in the recipe") from error
     for beginning, advice in _OTHER_FORMS.items():

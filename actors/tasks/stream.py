@@ -31,7 +31,8 @@ class TaskStream:
     tasks, held out too, are the next ones; all others are trained on. A generated source is sampled to find where the
     hashes must be cut, and every task below the cut stays out, sampled or not. The split
     depends on the sources alone, not on the seed, so that runs are compared on the same problems and a later stage
-    of training does not see what an earlier one held out.
+    of training does not see what an earlier one held out. A task without a rule is never held out, since no accuracy
+    could be measured on it.
 
     A source passes through all its training problems before it repeats one; a generated source serves, in place of each
     problem that is held out, another one out of turn.
@@ -52,10 +53,15 @@ class TaskStream:
         self._mixture = Mixture(weights, seed)
         self._reserved: set[str] = set()
         self._splits: list[_Split] = []
+        measured = [weight if _has_rules(of) else 0.0 for weight, of in zip(weights, self._sources, strict=True)]
+        if not any(measured):
+            raise RecipeError(
+                "tasks.sources: no task has a rule to measure accuracy by (verifier: none); add a source that has"
+            )
         held: Sequence[int | None] = [None] * len(weights)
         if config.held_out != "all":
-            held = apportion(config.held_out, weights)
-        shares = zip(held, apportion(config.development, weights), strict=True)
+            held = apportion(config.held_out, measured)
+        shares = zip(held, apportion(config.development, measured), strict=True)
         for problems, label, (held_out, development) in zip(self._sources, self._labels, shares, strict=True):
             self._splits.append(_split(problems, label, held_out, development, self._reserved))
             self._reserved.update(task.key for task in self._splits[-1].held_out + self._splits[-1].development)
@@ -107,20 +113,29 @@ class TaskStream:
         return any(problems.key_of(messages) in self._reserved for problems in self._sources)
 
     def _is_trainable(self, task: Task, split: _Split) -> bool:
-        return split_hash(task.key) > split.limit and task.key not in self._reserved
+        return _may_train(task, split.limit) and task.key not in self._reserved
+
+
+def _has_rules(problems: Dataset) -> bool:
+    return not problems.listed or any(problems[index].has_rule for index in range(len(problems)))
+
+
+def _may_train(task: Task, limit: float) -> bool:
+    return not task.has_rule or split_hash(task.key) > limit
 
 
 def _split(problems: Dataset, label: str, held_out: int | None, development: int, reserved: set[str]) -> _Split:
     """`held_out` is None where all are."""
     found = _distinct(problems, len(problems) if held_out is None else held_out + development)
-    fresh = _by_hash(replace(task, source=label) for key, task in found.items() if key not in reserved)
+    free = [replace(task, source=label) for key, task in found.items() if key not in reserved]
+    fresh = _by_hash(task for task in free if task.has_rule)
     if held_out is None:
         return _Split(list(fresh), [], 1.0, ())
     # at least one problem must be left to train on
     development = min(development, max(0, (len(fresh) - held_out) // 4))
-    if len(fresh) <= held_out + development:
+    if len(fresh) < held_out + development or len(free) <= held_out + development:
         raise RecipeError(
-            f"{problems.label}: {len(fresh)} distinct problems were found, of which {held_out} should be held out; "
+            f"{problems.label}: {len(free)} distinct problems were found, of which {held_out} should be held out; "
             "lower tasks.held_out, or make the source larger"
         )
     reserved_here = fresh[: held_out + development]
@@ -128,7 +143,7 @@ def _split(problems: Dataset, label: str, held_out: int | None, development: int
     trainable: Sequence[int] = range(len(problems))
     if problems.listed:
         trainable = [
-            index for index in trainable if split_hash(key := problems[index].key) > limit and key not in reserved
+            index for index in trainable if _may_train(task := problems[index], limit) and task.key not in reserved
         ]
     return _Split(list(fresh[:held_out]), list(reserved_here[held_out:]), limit, trainable)
 

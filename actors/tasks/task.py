@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.verifiers.absent import NO_RULE
+
 Messages = tuple[tuple[str, str], ...]
 
 
@@ -16,7 +18,7 @@ class Task:
     `key` identifies the problem: equal problems have equal keys, whichever source they come from.
     `messages` are (role, content) pairs; a bare prompt is one message of the role "user".
     `verifier` names an entry of the sandbox's registry, and `reference` is what it compares with; the reference holds
-    JSON types only and is the same after a round trip through MessagePack.
+    JSON types only and is the same after a round trip through MessagePack. The verifier `none` compares with nothing.
     `source` is the label of the entry of `tasks.sources` that the task was taken from; empty for one from elsewhere.
     """
 
@@ -25,6 +27,11 @@ class Task:
     verifier: str
     reference: Mapping[str, Any]
     source: str = ""
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether a rule decides if an answer is right; accuracy can be measured on no other task."""
+        return self.verifier != NO_RULE
 
 
 def problem_key(messages: Messages) -> str:

@@ -5,7 +5,7 @@ from itertools import count, zip_longest
 
 from actors.config.base import Location
 from actors.errors import RecipeError
-from actors.tasks.records import messages_of, read_jsonl, text_field
+from actors.tasks.records import messages_of, read_records, text_field
 from actors.tasks.stream import TaskStream
 from actors.tasks.task import Task, problem_key
 
@@ -57,7 +57,7 @@ def file_traces(path: Location, stream: TaskStream) -> Iterator[tuple[Task, str]
         RecipeError: for a bad line, and if no trace is left.
     """
     lines = left = 0
-    for place, record in read_jsonl(path, "cold_start.traces"):
+    for place, record in read_records(path, "cold_start.traces"):
         lines += 1
         messages = messages_of(record, place, stream.single_prompt)
         response = text_field(record, "response", place)

@@ -47,6 +47,7 @@ def statistics_table() -> str:
         f"{reported.DIFFICULTY}BAND": "Share of the verified groups whose task is never, rarely, sometimes, mostly or "
         "always solved, by its own completions; rarely ends at a quarter of them, mostly begins at three.",
         f"{reported.SOURCE_REWARD}NAME": "The same of the task source NAME alone, where the run has several.",
+        f"{reported.SOURCE_LENGTH}NAME": "Mean length of the same rollouts (tokens), with several sources.",
     }
     meanings = {**STATISTICS, **parts, **{name: f"{meaning} Not in Prometheus." for name, meaning in replay.items()}}
     return table(["statistic", "meaning"], ([f"`{name}`", meaning] for name, meaning in meanings.items()))

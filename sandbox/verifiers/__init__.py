@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sandbox.verifiers import exact, gym, mathematics, programs
+from sandbox.verifiers import absent, exact, gym, mathematics, programs
 
-__all__ = ["exact", "gym", "mathematics", "programs"]
+__all__ = ["absent", "exact", "gym", "mathematics", "programs"]

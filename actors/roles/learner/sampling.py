@@ -14,9 +14,6 @@ from actors.roles.learner.telling import Telling
 
 log = logging.getLogger(__name__)
 
-#: The file of examples, as `cold_start.traces` reads it.
-CURATED = "curated.jsonl"
-
 
 def provenance(recipe: Recipe, folder: Path) -> dict[str, str | int]:
     """What stands with every completion that a run keeps: the run, its seed, the hash of the model in its folder."""
@@ -49,10 +46,11 @@ def sample(recipe: Recipe, folder: Path, telling: Telling, version: int, stopped
     if stopped():
         return
     telling.phase("curation", f"of {SAMPLES}")
+    curated = folder / config.curated
     try:
-        selection, mixed = curate(folder / SAMPLES, folder / CURATED, config, recipe.seed)
+        selection, mixed = curate(folder / SAMPLES, curated, config, recipe.seed)
     except OSError as error:
-        raise RunError(f"{folder / CURATED}: cannot be written ({error.strerror}); make room and resume") from error
+        raise RunError(f"{curated}: cannot be written ({error.strerror}); make room and resume") from error
     telling.notify(
         CurationDone(
             version=version,

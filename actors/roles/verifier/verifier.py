@@ -20,6 +20,7 @@ from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.verifier.observables import Observer, count
 from actors.roles.verifier.preference import PreferenceReward, open_reward
+from actors.tasks.sources import without_preferences
 from actors.transport.client import POLL_SECONDS, Heartbeat
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
@@ -35,6 +36,7 @@ class Verifier:
     def __init__(self, context: RoleContext) -> None:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._preference: PreferenceReward | None = None
+        self._unpreferred = without_preferences(context.recipe.tasks.sources)
         self._observe = Observer(context.recipe)
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
@@ -133,8 +135,9 @@ class Verifier:
             ending()
             if self._preference is not None:
                 self._preference.wait_ready(ending)
-            seconds = self._recipe.verifiers.deadline_seconds
-            score_group(pool, client, groups.pop(0), seconds, self._observe, self._preference)
+            seconds, group = self._recipe.verifiers.deadline_seconds, groups.pop(0)
+            preference = None if group["source"] in self._unpreferred else self._preference
+            score_group(pool, client, group, seconds, self._observe, preference)
 
     def _renew(self, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         for purpose, group_ids in by_purpose(groups).items():

@@ -80,6 +80,7 @@ def test_every_law_of_a_selection(
         ({}, None),
         ({"parts": {"accuracy": 0.5}}, "not_verified"),
         ({"parts": {}, "reward": 0.0}, "not_verified"),
+        ({"parts": {"format": 1.0}, "reward": 1.0, "status": "unverified"}, "not_verified"),
         ({"response": " \n"}, "empty"),
         ({"truncated": True}, "truncated"),
         ({"parts": {"accuracy": 1.0, "format": 0.0}}, "format"),

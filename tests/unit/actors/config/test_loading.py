@@ -51,7 +51,7 @@ def test_every_recipe_is_whole_and_survives_a_round_trip(path: Path, tmp_path: P
         ("tasks.sources.1.digits=3", "tasks.sources has 1 entry;"),
         ("tasks.sources[0].digits=3", "-s tasks.sources[0].digits=3: write tasks.sources.0.digits"),
         ("tasks.sources=[]", "tasks.sources: must have 1 or more entries, not 0"),
-        ("tasks.sources.0.verifier=math", "there is no such key; `addition` has weight, digits"),
+        ("tasks.sources.0.verifier=math", "there is no such key; `addition` has weight, preferences, digits"),
         ("learner.optimizer.betas=fast", "learner.optimizer.betas: must be a list, not 'fast'"),
         ("name=Über", "name: must be lower-case letters, digits, '.', '_' and '-'"),
         ("replay.drop_zero_variance=maybe", "replay.drop_zero_variance: must be true or false, not 'maybe'"),

@@ -127,3 +127,11 @@ def test_digits_alone_have_log_probabilities() -> None:
     ten = [f"preferences.judge={JUDGE}", "preferences.judge.score=logprobs", "preferences.judge.scale=[1, 10]"]
     with pytest.raises(RecipeError, match="scale has to lie within 0 and 9"):
         load(QUICKSTART, ten)
+
+
+def test_preferences_that_no_source_has_would_be_part_of_no_reward() -> None:
+    preferences = ["preferences.pairs=pairs.jsonl"]
+    assert load(QUICKSTART, preferences).preferences is not None
+    with pytest.raises(RecipeError, match=r"no entry of tasks\.sources has preferences: true"):
+        load(QUICKSTART, [*preferences, "tasks.sources.0.preferences=false"])
+    load(QUICKSTART, ["tasks.sources.0.preferences=false"])  # another stage of the pipeline may have preferences

@@ -312,7 +312,7 @@ def test_a_step_tells_what_happened_since_the_last_one() -> None:
     for rewards in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]):
         world.score(rewards)
     parts = ({"accuracy": 0.0}, {"accuracy": 1.0})
-    assert world.last.verified == (Verified("even", (0.0, 1.0), parts, accuracy=0.5),)
+    assert world.last.verified == (Verified("even", (0.0, 1.0), parts, accuracy=0.5, tokens=6),)
     world.now = 5.0
     world.say("take_batch", "learner", version=0)
     assert world.last.delivered == (Delivery(0, 3.0, length=3), Delivery(0, 3.0, length=3, group_id=2))
@@ -369,3 +369,16 @@ def test_a_run_that_resumes_issues_what_was_not_trained() -> None:
     resumed.buffer = Buffer(world.buffer.ledger.limits, 2, Sums(), snapshot)
     assert [task["key"] for task in resumed.lease(capacity=2, version=1)] == [second["key"], "t2"]
     assert resumed.buffer.state.status()["version"] == 1
+
+
+def test_of_sampled_tasks_those_without_a_rule_are_left_out_of_the_accuracy() -> None:
+    world = World()
+    number = world.say("evaluate", "learner", name="sample", version=0, samples=1, training=2)["evaluation"]
+    for verdict in ({"status": "unverified", "parts": {}}, {"status": "wrong", "parts": {"accuracy": 0.0}}):
+        (task,) = world.lease()
+        world.submit(task)
+        (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
+        lease = {"purpose": group["purpose"], "group_id": group["group_id"]}
+        world.say("verdict", "verifier", **lease, scores=[{"reward": 0.5, **verdict}])
+    result = world.say("evaluation_result", "learner", evaluation=number)["result"]
+    assert (result["n"], result["pass_at_1"], result["left_out"]) == (1, 0.0, {"no_rule": 1})

@@ -22,7 +22,7 @@ from actors.replay.queues import State
 from actors.replay.resuming import settle_journals
 from actors.replay.shards import joined, parts_of, shard_of, snapshots_of
 from actors.replay.shares import decode_outlines, fill, request_of
-from actors.report.statistics import SOURCE_REWARD
+from actors.report.statistics import SOURCE_LENGTH, SOURCE_REWARD
 from actors.transport.codec import Message
 from tests.unit.actors.replay.journal_world import LIMITS, Kept
 from tests.unit.actors.replay.test_buffer import Sums, World
@@ -190,6 +190,7 @@ def test_the_first_shard_tells_of_a_step_what_the_groups_of_all_say() -> None:
     assert step.statistics["mixed_groups"] == 2 / 4  # type: ignore[union-attr]
     assert step.statistics["reward"] == pytest.approx(5 / 8)  # type: ignore[union-attr]
     assert step.statistics[f"{SOURCE_REWARD}odd"] == pytest.approx(4 / 6)  # type: ignore[union-attr]
+    assert step.statistics[f"{SOURCE_LENGTH}odd"] > 0  # type: ignore[union-attr]
 
 
 def test_a_checkpoint_has_the_position_of_every_shard() -> None:

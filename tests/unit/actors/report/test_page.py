@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from actors.events import Event, FirstSeen
+from actors.events import Event, FirstSeen, SourceScores
 from actors.report import page
 from actors.report.health import warnings
+from actors.report.page import parts
 from actors.report.state import RunState
-from tests.unit.actors.report.example_events import HOSTILE, info, learning_run, sample, state_of, step, tick
+from tests.unit.actors.report.example_events import (
+    HOSTILE,
+    evaluation,
+    info,
+    learning_run,
+    sample,
+    state_of,
+    step,
+    tick,
+)
 from tests.unit.actors.report.example_page import Page
 
 TOLD: dict[str, Any] = {
@@ -137,6 +147,27 @@ def test_the_live_page_says_who_is_at_work_and_what_is_wrong() -> None:
     ):
         assert said in text
     assert "Who is at work?" not in report_of(*learning_run()).text
+
+
+def test_the_report_has_evaluations_rewards_and_lengths_by_task_source() -> None:
+    scores = SourceScores(n=20, pass_at_1=0.35, pass_at_1_interval=(0.19, 0.55), mean_length=41.0)
+    ends = [
+        evaluation(name, version, 0.5, seconds).model_copy(
+            update={"by_source": {"code": scores, "<math>": scores}, "pass_at_1_interval": (0.44, 0.56)}
+        )
+        for name, version, seconds in (("before", 0, 1.0), ("after", 1, 9.0))
+    ]
+    more = {"source_reward/code": 0.3, "source_reward/<math>": 0.5, "source_length/code": 70.0}
+    state = state_of(ends[0], step(1, more=more | {"source_length/<math>": 30.0}), ends[1])
+    found = parts(state)
+    shown = found["part/evaluations"]
+    assert shown.count("35.0% [19%, 55%]") == 4 and shown.count("50.0% [44%, 56%]") == 2
+    assert "&lt;math&gt;" in shown and "<math>" not in shown
+    lengths = json.loads(found["chart/sources/length"])
+    assert [(line["label"], line["ys"]) for line in lengths["lines"]] == [("<math>", [30.0]), ("code", [70.0])]
+    assert "chart/sources/reward" in found and not [name for name in found if "statistic/source" in name]
+    alone = parts(state_of(evaluation("before", 0, 0.5)))
+    assert "chart/sources/reward" not in alone and "all sources" in alone["part/evaluations"]
 
 
 def test_a_rollout_has_its_verdict_and_the_versions_of_its_tokens() -> None:

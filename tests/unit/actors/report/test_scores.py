@@ -9,7 +9,7 @@ from actors.events import EvaluationDone, SourceScores
 from actors.report.outcome import print_outcome
 from actors.report.state import RunState
 from actors.report.summary import summarise
-from tests.unit.actors.report.example_events import info
+from tests.unit.actors.report.example_events import info, step
 
 SUMS = SourceScores(
     n=30,
@@ -23,8 +23,15 @@ SUMS = SourceScores(
 )
 
 
-def printed(**sources: SourceScores) -> str:
+def printed(before: float | None = None, **sources: SourceScores) -> str:
     state = RunState(info())
+    if before is not None:
+        earlier = {name: scores.model_copy(update={"pass_at_1": before}) for name, scores in sources.items()}
+        first = SUMS.model_dump() | {"pass_at_1": before}
+        state.fold(
+            EvaluationDone(name="before", version=0, k=4, by_source=earlier, version_min=0, version_max=0, **first)
+        )
+        state.fold(step(1))
     whole = SUMS.model_dump() | {"n": 30 * len(sources)}
     state.fold(
         EvaluationDone(name="after", version=0, k=4, by_source=sources, version_min=0, version_max=0, **whole)
@@ -47,3 +54,12 @@ def test_several_sources_have_a_line_each_and_one_for_all() -> None:
     lines = printed(sums=SUMS, code=SUMS).splitlines()
     assert [sum(line.startswith(name) for line in lines) for name in ("sums ", "code ", "all sources ")] == [1, 1, 1]
     assert next(line for line in lines if line.startswith("all sources")).split()[2] == "60"
+
+
+def test_a_run_of_several_sources_ends_with_where_each_began() -> None:
+    text = printed(0.125, sums=SUMS, code=SUMS)
+    for name in ("sums", "code", "all sources"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+        assert "12.5% [14%, 41%]  25.0% [14%, 41%]" in line
+    alone = printed(0.125, sums=SUMS).splitlines()
+    assert not [line for line in alone if line.startswith("sums ")], "the head of the outcome says it all"

@@ -14,7 +14,6 @@ from actors.config import pipeline as pipeline_of
 from actors.config.keys import rows
 from actors.config.pipeline import Pipeline, load_pipeline
 from actors.config.recipe import Recipe
-from actors.roles.learner import sampling
 from actors.roles.scorer import files
 from actors.stages.identity import NO_EFFECT, WHOLE_BYTES, fingerprint, identities
 from actors.stages.plan import Action, Found, lines, plan
@@ -142,7 +141,6 @@ def test_every_key_without_effect_exists() -> None:
 
 
 def test_what_stages_hand_on_is_called_as_runs_call_it() -> None:
-    assert pipeline_of.CURATED == sampling.CURATED
     assert pipeline_of.REWARD_MODEL == files.FOLDER
 
 

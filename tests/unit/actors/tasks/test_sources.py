@@ -14,7 +14,7 @@ from actors.config.tasks import TasksConfig
 from actors.errors import RecipeError
 from actors.tasks import Task, TaskStream, file_traces, read_pairs
 from actors.tasks.records import final_answer, text_field
-from actors.tasks.sources import MAX_LABELS, open_source, source_labels
+from actors.tasks.sources import MAX_LABELS, open_source, source_labels, without_preferences
 from actors.transport.codec import Message, decode, encode
 from sandbox import Pool, RewardConfig, SandboxConfig, Submission, verifier
 
@@ -232,7 +232,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_line(tmp_path:
     ("content", "says"),
     [
         (gzip.compress(b'{"prompt": "p", "answer": "a"}', mtime=0), "is compressed with gzip; unpack it"),
-        (b"PAR1\x15\x04", "is a Parquet file"),
+        (b"PAR1\x15\x04", "let its name end in .parquet"),
         ('{"prompt": "p", "answer": "a"}'.encode("utf-16"), "is UTF-16; convert it to UTF-8"),
     ],
 )
@@ -364,3 +364,17 @@ def test_there_are_few_labels_however_many_sources() -> None:
     assert len(set(labels)) == MAX_LABELS
     assert labels[MAX_LABELS - 1 :] == ["other"] * (50 - MAX_LABELS + 1)
     assert max(map(len, labels)) <= 64
+
+
+def test_preferences_are_of_the_sources_that_want_them() -> None:
+    sources = TasksConfig.model_validate(
+        {
+            "sources": [
+                {"source": "addition", "digits": 2, "preferences": False},
+                {"source": "addition", "digits": 3},
+                {"source": "jsonl", "path": "general.jsonl", "verifier": "none"},
+            ]
+        }
+    ).sources
+    assert without_preferences(sources) == {"addition:2"}
+    assert without_preferences(sources[1:]) == frozenset()

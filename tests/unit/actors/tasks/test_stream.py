@@ -163,3 +163,45 @@ def test_a_recipe_without_reasoning_gym_does_not_import_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def general(path: Path, count: int, verifier: str = "none") -> dict[str, Any]:
+    path.write_text("".join(json.dumps({"prompt": f"write about {n}"}) + "\n" for n in range(count)))
+    return {"source": "jsonl", "path": str(path), "verifier": verifier}
+
+
+def test_prompts_that_no_rule_decides_are_trained_on_and_never_held_out(tmp_path: Path) -> None:
+    sources = ADDITION | {"weight": 1.0}, general(tmp_path / "general.jsonl", 3)
+    stream = TaskStream(config(*sources, held_out=20, development=10), 0)
+    assert len(stream.held_out) == 20 and len(stream.development(10)) == 10
+    assert all(task.has_rule for task in (*stream.held_out, *stream.development(10)))
+    trained = [stream.train(index) for index in range(100)]
+    without = {task.messages[0][1] for task in trained if not task.has_rule}
+    assert without == {"write about 0", "write about 1", "write about 2"}
+    assert all((task.verifier, dict(task.reference)) == ("none", {}) for task in trained if not task.has_rule)
+
+
+def test_in_one_file_only_the_lines_with_a_rule_are_held_out(tmp_path: Path) -> None:
+    path = tmp_path / "both.jsonl"
+    lines = [
+        {"prompt": f"p{n}", "answer": "1"} if n % 2 else {"prompt": f"p{n}", "verifier": "none"} for n in range(20)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stream = TaskStream(config({"source": "jsonl", "path": str(path)}, held_out=6, development=0), 0)
+    assert len(stream.held_out) == 6 and all(task.has_rule for task in stream.held_out)
+    trained = {stream.train(index).messages[0][1] for index in range(60)}
+    assert trained >= {f"p{n}" for n in range(0, 20, 2)} and len(trained) == 14
+    everything = TaskStream(config({"source": "jsonl", "path": str(path)}, held_out="all", development=0), 0)
+    assert len(everything.held_out) == 10
+
+
+def test_without_any_rule_there_is_nothing_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no task has a rule to measure accuracy by"):
+        TaskStream(config(general(tmp_path / "general.jsonl", 50), held_out=1, development=0), 0)
+
+
+def test_an_answer_beside_no_rule_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "general.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "answer": "a", "verifier": "none"}) + "\n")
+    with pytest.raises(RecipeError, match="line 1: the verifier none compares with nothing, so `answer` would be"):
+        TaskStream(config(ADDITION, {"source": "jsonl", "path": str(path)}), 0)

@@ -22,7 +22,14 @@ from actors.tasks import Task
 MODEL = "judge-1"
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
 KEY = "sk-not-to-be-seen-anywhere"
-GROUP = {"purpose": "train", "group_id": 1, "verifier": "exact", "messages": [["user", "?"]], "texts": ["2"]}
+GROUP = {
+    "purpose": "train",
+    "group_id": 1,
+    "verifier": "exact",
+    "source": "sums",
+    "messages": [["user", "?"]],
+    "texts": ["2"],
+}
 TASK = Task("", (("user", "What is 1 + 1?"),), "exact", {})
 #: What the stub does with a request: words of the judge, a whole choice, or an HTTP response.
 Script = Callable[[str], str | dict[str, Any] | Response]

@@ -28,6 +28,7 @@ GROUP: dict[str, Any] = {
     "group_id": 7,
     "verifier": "numeric",
     "reference": '{"answer": "12"}',
+    "source": "sums",
     "prompt": "5+7=",
     "messages": [["user", "5+7="]],
     "texts": ["<answer>12</answer>", "it is 13"],
