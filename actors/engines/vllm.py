@@ -30,8 +30,9 @@ CLOSE_SECONDS = 30.0
 
 
 def set_environment(config: GeneratorsConfig) -> None:
-    """What vLLM reads before it is imported. On CPUs the worker lives in the engine's process: it saves a process
-    that imports vLLM, and the copies between the two."""
+    """What vLLM and torch read before they are imported. On CPUs the worker lives in the engine's process: it saves a
+    process that imports vLLM, and the copies between the two; and without graphs nothing is compiled, not even the
+    comparison that vLLM counts ranks by, which takes a C++ compiler and seconds of every start."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -39,6 +40,8 @@ def set_environment(config: GeneratorsConfig) -> None:
     if config.gpus == 0:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.vllm.kv_cache_gib)
+        if config.vllm.enforce_eager:
+            os.environ["TORCH_COMPILE_DISABLE"] = "1"
         if config.vllm.tensor_parallel_size == 1:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 

@@ -21,7 +21,7 @@ import xxhash
 from actors.errors import JournalBlockedError, JournalError, JournalHeldError
 
 FILE, MARK = "journal.db", "last"
-SCHEMA = 2
+SCHEMA = 3
 APPLICATION = 0x4C656577
 #: SQLite's largest. Groups are of kilobytes to megabytes: with 16 KiB a large one costs half as much again.
 PAGE_BYTES = 65_536
