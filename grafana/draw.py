@@ -1,18 +1,20 @@
 """Pictures of the dashboards from a Prometheus, by our own hand: what Grafana draws looks different.
 
-    python -m grafana.draw http://localhost:9090 RUN BEGIN END
+    python -m grafana.draw   # beside `make monitoring`: the newest run there, from its beginning to its end
 
 They show whether panels are placed well and have something to show, where no Grafana is at hand. One picture has the
 width of a small laptop; in the other, of a telephone or a narrow window, panels stand below each other as in Grafana.
 """
 
 import json
+import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib  # reasoning-gym brings it
 import numpy as np
@@ -21,6 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
+from actors.cli import execute
+from actors.errors import RunError
+
 matplotlib.use("agg")
 FOLDER = Path(__file__).parent
 WIDTHS = (1366, 700)
@@ -28,8 +33,8 @@ WIDTHS = (1366, 700)
 NARROW = 768
 #: Pixels of a row of the grid with its gap, of a margin, of an inch.
 ROW, GAP, DPI = 38, 8, 100
-#: Points of time in a picture, and the least window of a rate (s).
-POINTS, WINDOW = 200, 15
+#: Points of time in a picture, time between two scrapes (s), and how long ago a run may have been (s).
+POINTS, SCRAPE, LOOK_BACK = 200, 5, 6 * 3600
 PAPER, PANEL, INK, MUTED, BAD = "#f4f5f5", "#ffffff", "#24292e", "#6e7378", "#e02f44"
 COLOURS = ("#3274d9", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#19798f", "#b5a100", "#705da0")
 #: Most names in a legend, and in a line of it.
@@ -48,16 +53,22 @@ class Source:
     end: float
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        window = {"$run": self.run, "$__rate_interval": f"{WINDOW}s", "$__range": f"{self.end - self.begin:.0f}s"}
-        for name, value in window.items():
+        """The series of an expression, in which Grafana's variables stand."""
+        span = self.end - self.begin
+        step = max(span / POINTS, 1)
+        window = max(4 * SCRAPE, step + SCRAPE)  # as Grafana chooses it
+        values = {"$run": self.run, "$__rate_interval": f"{window:.0f}s", "$__range": f"{span:.0f}s"}
+        for name, value in values.items():
             expression = expression.replace(name, value)
-        step = max((self.end - self.begin) / POINTS, 1)
-        asked = {"query": expression, "start": self.begin, "end": self.end, "step": step}
-        with urllib.request.urlopen(
-            f"{self.url}/api/v1/query_range?{urllib.parse.urlencode(asked)}", timeout=SECONDS
-        ) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        return found
+        return asked(self.url, query=expression, start=self.begin, end=self.end, step=step)
+
+
+def asked(url: str, **query: str | float) -> list[dict[str, Any]]:
+    """What the Prometheus at an address answers to a query over a span of time."""
+    address = f"{url}/api/v1/query_range?{urllib.parse.urlencode(query)}"
+    with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -188,9 +199,28 @@ def _colour(panel: dict[str, Any], value: float) -> str:
     return BAD if reached[-1]["color"] == "red" else COLOURS[2]
 
 
-def main(url: str, run: str, begin: float, end: float) -> None:
-    """Draw every dashboard at every width into grafana/pictures."""
-    source = Source(url.rstrip("/"), run, begin, end)
+def newest(url: str, now: float) -> Source:
+    """The run that a Prometheus has seen last, from its first moment to its last.
+
+    Raises:
+        RunError: there is none within `LOOK_BACK`.
+    """
+    try:
+        found = asked(url, query="leeway_run_info", start=now - LOOK_BACK, end=now, step=SCRAPE)
+    except OSError as error:
+        raise RunError(f"no Prometheus answers at {url} ({error}): `make monitoring` has one beside a run") from error
+    spans = {one["metric"]["run"]: [float(moment) for moment, _ in one["values"]] for one in found}
+    if not spans:
+        raise RunError(f"the Prometheus at {url} has seen no run in the last {LOOK_BACK / 3600:g} h")
+    run = max(spans, key=lambda name: spans[name][-1])
+    return Source(url, run, spans[run][0], spans[run][-1])
+
+
+def main(
+    url: Annotated[str, typer.Argument(help="Address of the Prometheus.")] = "http://127.0.0.1:9090",
+) -> None:
+    """Draw every dashboard at every width into grafana/pictures, of the run that a Prometheus has seen last."""
+    source = newest(url.rstrip("/"), time.time())
     (FOLDER / "pictures").mkdir(exist_ok=True)
     for path in sorted((FOLDER / "dashboards").glob("*.json")):
         for width in WIDTHS:
@@ -200,4 +230,6 @@ def main(url: str, run: str, begin: float, end: float) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    sys.exit(execute(app, "grafana.draw"))

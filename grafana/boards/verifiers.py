@@ -113,7 +113,7 @@ JUDGE = Row(
         panel(
             "Requests without a score",
             "percentunit",
-            "Share of the requests that failed, were refused, or whose answer had no score. Each is made again in time.",
+            "Share of the requests that failed, were refused, or had no score in their answer. Most are asked again.",
             (
                 'sum by (status) (rate(leeway_judge_seconds_count{status!="scored"}[W]))'
                 " / on () group_left () sum(rate(leeway_judge_seconds_count[W]))",
