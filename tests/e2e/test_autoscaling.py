@@ -192,7 +192,7 @@ def test_generator_nodes_come_and_go_with_the_pool_and_whoever_leaves_loses_noth
 ) -> None:
     (tmp_path / RECIPE_FILE).write_text(manifest()[1])
     settings = SMALL | {"output": str(tmp_path / "output"), "ray.address": cluster}
-    run = start([str(tmp_path / RECIPE_FILE), *(f"-s{key}={value}" for key, value in settings.items())])
+    run = start([str(tmp_path / RECIPE_FILE), *(f"-s{key}={value}" for key, value in settings.items())], 420.0)
     run.wait_for_step(1)
     before = nodes()
     assert {group: len(there) for group, there in before.items()} == {"generator": 1, "verifier": 1, "learner": 1}

@@ -87,6 +87,22 @@ def test_the_preflight_calls_a_command_that_exists_on_the_recipe_of_the_head(who
     assert isinstance(refused.exception, RecipeError) and "asks for none" in str(refused.exception)
 
 
+def test_what_runs_once_is_deleted_before_it_is_applied_again(whole: list[dict[str, Any]]) -> None:
+    """An API server leaves a Job of the same name as it is, or refuses its new pods."""
+    lines = (FOLDER / "README.md").read_text().splitlines()
+    runs = {"--preflight": measuring(whole), "render --overlay multi-node-rdma": whole}
+    for said, found in runs.items():
+        ((kind, name),) = [(d["kind"], d["metadata"]["name"]) for d in found if d["kind"] in ("Job", "RayJob")]
+        applied = [n for n, line in enumerate(lines) if said in line and line.endswith(("apply -f -", "adds the run"))]
+        assert applied, said
+        assert {lines[n - 1] for n in applied} == {f"kubectl -n leeway delete {kind.lower()} {name} --ignore-not-found"}
+
+
+def test_the_preflights_job_goes_by_itself_once_its_log_was_read(preflight: list[dict[str, Any]]) -> None:
+    """That of a RayJob on a cluster that stays cannot: the operator allows it no time to live."""
+    assert named(preflight, "Job")["spec"]["ttlSecondsAfterFinished"] >= 3600
+
+
 def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
     for generators, verifiers, ranks in ((3, 2, 1), (1, 4, 2)):
         asked = recipe(
@@ -210,6 +226,7 @@ CORE: dict[str, Change] = {
     "has no such kind": lambda b: b.update(apiVersion="policy/v1beta1"),
 }
 PREFLIGHT: dict[str, Change] = {
+    "takes no generateName": lambda j: j["metadata"].update(generateName=j["metadata"].pop("name") + "-"),
     "restartPolicy Never or OnFailure": lambda j: j["spec"]["template"]["spec"].update(restartPolicy="Always"),
     "'template' is a required property": lambda j: j["spec"].pop("template"),
     "Additional properties": lambda j: j["spec"].update(backOffLimit=0),
