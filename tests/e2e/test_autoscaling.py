@@ -32,7 +32,8 @@ from learner.extra import checkpoints, read_extra
 from tests.e2e.conftest import ROOT, Run
 from tests.e2e.test_monitoring import status_page
 
-pytestmark = pytest.mark.e2e
+#: A busy machine takes long to start a dozen processes that import torch, and five nodes.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
 #: What every process of the cluster runs first: agents do not import the dashboard then, see `control.cluster`.
 FIRST = "import sys; sys.modules['ray.dashboard.optional_deps'] = None"
@@ -147,7 +148,7 @@ def nodes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"generator": set(), "verifier": set(), "learner": set()}
     for node in ray.nodes():
         if node["Alive"] and (group := node["Labels"].get("leeway-group")):
-            found[group].add(node["NodeID"])
+            found.setdefault(group, set()).add(node["NodeID"])
     return found
 
 
@@ -196,7 +197,7 @@ def test_generator_nodes_come_and_go_with_the_pool_and_whoever_leaves_loses_noth
 ) -> None:
     (tmp_path / RECIPE_FILE).write_text(manifest()[1])
     settings = SMALL | {"output": str(tmp_path / "output"), "ray.address": cluster}
-    run = start([str(tmp_path / RECIPE_FILE), *(f"-s{key}={value}" for key, value in settings.items())])
+    run = start([str(tmp_path / RECIPE_FILE), *(f"-s{key}={value}" for key, value in settings.items())], 400.0)
     run.wait_for_step(1)
     before = nodes()
     assert {group: len(there) for group, there in before.items()} == {"generator": 1, "verifier": 1, "learner": 1}

@@ -18,7 +18,7 @@ from deploy.__main__ import app
 from deploy.check import faults
 from deploy.pod_security import pods
 from deploy.render import FOLDER, OVERRIDES, RECIPE_FILE, built, documents, kustomized, measuring, overlays, rendered
-from deploy.scheduling import launched
+from deploy.scheduling import autoscaling, launched
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -151,6 +151,21 @@ def test_verifiers_reach_the_scorers_and_these_have_the_servers_secret(whole: li
     )
     names = {each["name"] for each in group["template"]["spec"]["containers"][0]["env"]}
     assert {"LEEWAY_SERVER_SECRET", "LEEWAY_AUTHORIZED"} <= names
+
+
+def test_rays_autoscaler_reads_of_the_base_what_its_groups_say() -> None:
+    cluster = named(kustomized(FOLDER / "base"), "RayCluster")
+    found = autoscaling(cluster)["available_node_types"]
+    assert found.pop("headgroup")["resources"].items() >= {"CPU": 0, "leeway-head": 1}.items()
+    assert set(found) == {"generator", "verifier", "learner", "scorer"}
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        read, offered = found[group["groupName"]], {name: int(n) for name, n in group["resources"].items()}
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        memory = int(limits["memory"].removesuffix("Gi")) * 2**30
+        assert read["resources"] == offered | {"CPU": int(limits["cpu"]), "memory": memory}
+        assert read["labels"] == {"leeway-group": group["groupName"]}
+        assert (read["min_workers"], read["max_workers"]) == (group["minReplicas"], group["maxReplicas"])
+        assert read["idle_timeout_s"] == group["idleTimeoutSeconds"]
 
 
 def test_a_pod_has_the_gpus_and_cpus_of_the_processes_that_it_takes() -> None:
