@@ -20,7 +20,7 @@ import matplotlib  # reasoning-gym brings it
 import numpy as np
 import typer
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter
 from PIL import Image
 
 from actors.cli import execute
@@ -37,8 +37,8 @@ ROW, GAP, DPI = 38, 8, 100
 POINTS, SCRAPE, LOOK_BACK = 200, 5, 6 * 3600
 PAPER, PANEL, INK, MUTED, BAD = "#f4f5f5", "#ffffff", "#24292e", "#6e7378", "#e02f44"
 COLOURS = ("#3274d9", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#19798f", "#b5a100", "#705da0")
-#: Most names in a legend, and in a line of it.
-NAMES, IN_LINE = 8, 4
+#: Most names in a legend, and in a line of it; pixels of a letter.
+NAMES, IN_LINE, LETTER = 8, 4, 4.4
 UNITS = {"percentunit": "share", "bool_yes_no": "1: yes", "Bps": "B/s", "reqps": "1/s"}
 SECONDS = 30.0
 
@@ -119,7 +119,7 @@ def picture(board: dict[str, Any], source: Source, width: int) -> Figure:
     height = head + max(top + tall for _, (_, top, _, tall) in places) + GAP
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
     figure.text(GAP / width, 1 - 22 / height, board["title"], size=12, weight="bold", color=INK)
-    note = f"{source.run} · drawn by grafana/draw.py, not by Grafana"
+    note = f"{source.run} · seconds since it began · drawn by grafana/draw.py, not by Grafana"
     figure.text(GAP / width, 1 - 46 / height, note, size=7, color=MUTED)
     for panel, (left, top, wide, tall) in places:
         below = height - head - top - tall
@@ -134,7 +134,7 @@ def picture(board: dict[str, Any], source: Source, width: int) -> Figure:
 
 def _frame(figure: Figure, panel: dict[str, Any], box: tuple[float, float, float, float], line: float) -> None:
     figure.add_axes(box, xticks=[], yticks=[], facecolor=PANEL).spines[:].set_color("#d8dce0")
-    unit = panel["fieldConfig"]["defaults"]["unit"]
+    unit = _unit(panel)
     title = panel["title"] if unit == "short" else f"{panel['title']} ({UNITS.get(unit, unit)})"
     figure.text(box[0] + 0.006, box[1] + box[3] - line, title, size=7.5, color=INK)
 
@@ -146,23 +146,21 @@ def _draw(figure: Figure, panel: dict[str, Any], lines: list[Series], box: tuple
         return
     if panel["type"] == "stat":
         last = lines[0].values[np.isfinite(lines[0].values)][-1]
-        colour = _colour(panel, last)
-        figure.text(left + wide / 2, bottom, f"{last:.3g}", size=17, color=colour, ha="center", va="baseline")
+        at = left + wide / 2 - 20 / figure.bbox.width  # the middle of the panel: there is no axis at its left
+        figure.text(at, bottom + tall / 2, f"{last:.3g}", size=17, color=_colour(panel, last), ha="center", va="center")
         return
-    second = 10 / figure.bbox.height if len(lines) > IN_LINE else 0  # another line of the legend
-    axes = figure.add_axes((left, bottom + second, wide, tall - second), facecolor=PANEL)
+    columns = _columns(lines, wide * figure.bbox.width)
+    rows = -(-min(len(lines), NAMES) // columns)
+    up = (rows - 1) * 10 / figure.bbox.height if panel["type"] != "heatmap" else 0  # further lines of the legend
+    axes = figure.add_axes((left, bottom + up, wide, tall - up), facecolor=PANEL)
     axes.tick_params(labelsize=6, colors=MUTED, length=2)
     axes.spines[:].set_visible(False)
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(color="#e4e7eb", linewidth=0.5)
     if panel["type"] == "heatmap":
         _heatmap(axes, lines)
         return
-    for colour, one in zip(COLOURS * len(lines), lines, strict=False):
-        axes.plot(one.seconds, one.values, color=colour, linewidth=1, label=one.name)
-    for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]:
-        if axes.get_ylim()[1] >= step["value"] / 2:
-            axes.axhline(step["value"], color=BAD, linewidth=0.8, linestyle="--")
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent if _unit(panel) == "percentunit" else _number))
+    _lines(axes, panel, lines)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
         handles[:NAMES],
@@ -170,12 +168,52 @@ def _draw(figure: Figure, panel: dict[str, Any], lines: list[Series], box: tuple
         loc="lower left",
         bbox_to_anchor=(left - 0.01, bottom - 34 / figure.bbox.height),
         fontsize=5.5,
-        ncols=IN_LINE,
+        ncols=columns,
         frameon=False,
         labelcolor=INK,
         handlelength=1,
         columnspacing=1,
     )
+
+
+def _lines(axes: Any, panel: dict[str, Any], lines: list[Series]) -> None:
+    """Lines, or areas on top of each other, and the limits beyond which it is bad."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if defaults.get("custom", {}).get("stacking", {}).get("mode") == "normal":
+        seconds = np.unique(np.concatenate([one.seconds for one in lines]))
+        held = [np.interp(seconds, one.seconds, np.nan_to_num(one.values), left=0, right=0) for one in lines]
+        axes.stackplot(seconds, held, labels=[one.name for one in lines], colors=COLOURS, alpha=0.7)
+    else:
+        for colour, one in zip(COLOURS * len(lines), lines, strict=False):
+            axes.plot(one.seconds, one.values, color=colour, linewidth=1, label=one.name)
+    for step in defaults["thresholds"]["steps"][1:]:
+        if axes.get_ylim()[1] >= step["value"] / 2:
+            axes.axhline(step["value"], color=BAD, linewidth=0.8, linestyle="--")
+    everything = np.concatenate([one.values[np.isfinite(one.values)] for one in lines])
+    if not everything.any():
+        axes.set_ylim(-0.03, 1)  # nothing but zeros is at the foot of the panel
+    elif everything.min() >= 0:
+        axes.set_ylim(bottom=0)
+
+
+def _columns(lines: list[Series], wide: float) -> int:
+    """In how many columns the names of a legend fit into so many pixels."""
+    longest = max(len(one.name) for one in lines[:NAMES])
+    return max(1, min(IN_LINE, int(wide / (LETTER * longest + 28))))
+
+
+def _unit(panel: dict[str, Any]) -> str:
+    unit: str = panel["fieldConfig"]["defaults"]["unit"]
+    return unit
+
+
+def _percent(value: float, _: int) -> str:
+    return f"{100 * value:g}%"
+
+
+def _number(value: float, _: int) -> str:
+    """Plain where that is short: thousandths and millions have a letter."""
+    return f"{value:.4g}" if value == 0 or 0.01 <= abs(value) < 10_000 else str(EngFormatter(sep="")(value))
 
 
 def _heatmap(axes: Any, lines: list[Series]) -> None:
