@@ -37,8 +37,8 @@ ROW, GAP, DPI = 38, 8, 100
 POINTS, SCRAPE, LOOK_BACK = 200, 5, 6 * 3600
 PAPER, PANEL, INK, MUTED, BAD = "#f4f5f5", "#ffffff", "#24292e", "#6e7378", "#e02f44"
 COLOURS = ("#3274d9", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#19798f", "#b5a100", "#705da0")
-#: Most names in a legend, and in a line of it; pixels of a letter.
-NAMES, IN_LINE, LETTER = 8, 4, 4.4
+#: Most names in a legend, and in a line of it; pixels of a letter and of a line.
+NAMES, IN_LINE, LETTER, LINE = 8, 4, 4.4, 13
 UNITS = {"percentunit": "share", "bool_yes_no": "1: yes", "Bps": "B/s", "reqps": "1/s"}
 SECONDS = 30.0
 
@@ -151,7 +151,7 @@ def _draw(figure: Figure, panel: dict[str, Any], lines: list[Series], box: tuple
         return
     columns = _columns(lines, wide * figure.bbox.width)
     rows = -(-min(len(lines), NAMES) // columns)
-    up = (rows - 1) * 10 / figure.bbox.height if panel["type"] != "heatmap" else 0  # further lines of the legend
+    up = (rows - 1) * LINE / figure.bbox.height if panel["type"] != "heatmap" else 0  # further lines of the legend
     axes = figure.add_axes((left, bottom + up, wide, tall - up), facecolor=PANEL)
     axes.tick_params(labelsize=6, colors=MUTED, length=2)
     axes.spines[:].set_visible(False)
@@ -181,7 +181,8 @@ def _lines(axes: Any, panel: dict[str, Any], lines: list[Series]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     if defaults.get("custom", {}).get("stacking", {}).get("mode") == "normal":
         seconds = np.unique(np.concatenate([one.seconds for one in lines]))
-        held = [np.interp(seconds, one.seconds, np.nan_to_num(one.values), left=0, right=0) for one in lines]
+        finite = [np.where(np.isfinite(one.values), one.values, 0) for one in lines]
+        held = [np.interp(seconds, one.seconds, v, left=0, right=0) for one, v in zip(lines, finite, strict=True)]
         axes.stackplot(seconds, held, labels=[one.name for one in lines], colors=COLOURS, alpha=0.7)
     else:
         for colour, one in zip(COLOURS * len(lines), lines, strict=False):
