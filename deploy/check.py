@@ -35,6 +35,8 @@ def faults(documents: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _faults(document: dict[str, Any]) -> Iterator[str]:
+    if not document["metadata"].get("name"):
+        yield "/metadata/name: is missing, and `kubectl apply` takes no generateName"
     wrong = list(admission.refused(document))
     yield from wrong
     if wrong:  # the rules below rely on what admission makes sure of

@@ -29,14 +29,26 @@ def demand(recipe: Recipe, role: str) -> dict[str, float]:
     return {k: v for k, v in {"CPU": wanted.cpus, "GPU": wanted.gpus, **wanted.custom}.items() if v}
 
 
+def autoscaling(cluster: dict[str, Any]) -> dict[str, Any]:
+    """What Ray's autoscaler reads of a RayCluster in a namespace.
+
+    Returns:
+        Its configuration. `available_node_types` has the groups, the head as `headgroup`: `resources`, `labels`,
+        `min_workers`, `max_workers`, and `idle_timeout_s` where a group has one of its own.
+    """
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    found: dict[str, Any] = _derive_autoscaling_config_from_ray_cr(cluster)
+    return found
+
+
 def launched(cluster: dict[str, Any], recipe: Recipe) -> tuple[Counter[str], list[dict[str, float]]]:
     """How many nodes of each group Ray would start for the recipe from nothing, and the requests that no node fits."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-    config = AutoscalingConfig(_derive_autoscaling_config_from_ray_cr(cluster), skip_content_hash=True)
+    config = AutoscalingConfig(autoscaling(cluster), skip_content_hash=True)
     kinds = config.get_node_type_configs()
     for kind in kinds.values():
         kind.min_worker_nodes = 0  # what the recipe needs, and not what stands there anyway

@@ -6,6 +6,7 @@ still count on it, for its heartbeat: it is only not shown.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
@@ -57,8 +58,14 @@ class Exports(Collector):
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """All of it, and its content type; with exemplars, where `accept` asks for OpenMetrics."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(_with_colons(accept))
         return encode(self.registry), content_type
+
+
+def _with_colons(accept: str) -> str:
+    """The same header, for which the client leaves names as they are: else OpenMetrics has `vllm_` for `vllm:`."""
+    plain = re.sub(r";\s*escaping=[^;,]*", "", accept)
+    return re.sub(r"application/openmetrics-text[^,]*", r"\g<0>;escaping=allow-utf-8", plain)
 
 
 #: What this process shows.
@@ -82,7 +89,8 @@ def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True
 
     def gated(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if admits(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")):
-            return cast("Iterable[bytes]", served(environ, start_response))
+            asked = environ | {"HTTP_ACCEPT": _with_colons(environ.get("HTTP_ACCEPT", ""))}
+            return cast("Iterable[bytes]", served(asked, start_response))
         start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
         return [b"a bearer token is needed"]
 

@@ -34,6 +34,7 @@ MIN_DISK_FREE_BYTES = 2 * 2**30  # one checkpoint of the smallest models, and th
 MAX_SYNC_FAILURES = 3  # generators evicted in a quarter of an hour: one that dies in an update is one
 MIN_BANDWIDTH_SHARE = 0.2  # of what the preflight measured: Gloo and NCCL reach more than half of it
 MAX_TIMEOUT_SHARE = 0.10  # of the verdicts: models write some endless loops, machines that are too small make more
+MAX_JUDGE_FAILURES = 0.10  # of the requests to a judge: each is made again, and groups wait or are lost meanwhile
 MAX_RESTARTS = 3  # of one role in a quarter of an hour: the supervisor gives up at controller.restarts
 MAX_HEAD_MEMORY = 0.9  # share: Ray kills workers from 0.95 on, and the kernel kills the head soon after
 
@@ -42,6 +43,6 @@ ALERTS_ONLY = frozenset(
     (
         *("MAX_WAIT_SHARE", "MAX_QUEUE_SHARE", "NEAR_BOUND_SHARE", "MAX_LENGTH_RATIO", "MAX_JOURNAL_SECONDS"),
         *("MIN_DISK_FREE_BYTES", "MAX_SYNC_FAILURES", "MIN_BANDWIDTH_SHARE", "MAX_TIMEOUT_SHARE", "MAX_RESTARTS"),
-        "MAX_HEAD_MEMORY",
+        *("MAX_HEAD_MEMORY", "MAX_JUDGE_FAILURES"),
     )
 )

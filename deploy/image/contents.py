@@ -1,7 +1,9 @@
-"""What an image holds, from an exact lock: what to install, and the software bill of materials.
+"""What an image holds, from exact locks: what to install, and the software bill of materials.
 
-python3 contents.py requirements LOCK PYPROJECT   the lock without what only development needs
-python3 contents.py sbom LOCK PYPROJECT           CycloneDX 1.6: those, and the Debian packages of this system
+python3 contents.py requirements PYPROJECT LOCK...   the locks without what only development needs
+python3 contents.py sbom PYPROJECT LOCK...           CycloneDX 1.6: those, and the Debian packages of this system
+
+Where two locks name one distribution the later one counts.
 
 Standard library alone: it runs before anything is installed.
 """
@@ -29,7 +31,7 @@ def development(project: str) -> set[str]:
 
 
 def pinned(lock: str, left_out: set[str]) -> dict[str, str]:
-    """Distribution to version, of what an image installs.
+    """Distribution to version, of what an image installs; the last line about a distribution counts.
 
     Raises:
         ValueError: a line is no exact version.
@@ -51,7 +53,7 @@ def bill(python: dict[str, str], debian: dict[str, str], lock: str) -> dict[str,
     Args:
         python: distribution to version.
         debian: package to version.
-        lock: text of the lock, for the serial number.
+        lock: text of the locks, for the serial number.
     """
     named = [(f"pkg:pypi/{name}@{quote(version)}", name, version) for name, version in python.items()]
     named += [(f"pkg:deb/debian/{quote(name)}@{quote(version)}", name, version) for name, version in debian.items()]
@@ -81,10 +83,10 @@ def installed_debian() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["requirements", "sbom"])
-    parser.add_argument("lock", type=Path)
     parser.add_argument("project", type=Path)
+    parser.add_argument("locks", type=Path, nargs="+")
     arguments = parser.parse_args()
-    lock = arguments.lock.read_text()
+    lock = "\n".join(path.read_text() for path in arguments.locks)
     python = pinned(lock, development(arguments.project.read_text()))
     if arguments.what == "requirements":
         sys.stdout.write("".join(f"{name}=={version}\n" for name, version in python.items()))

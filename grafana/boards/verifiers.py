@@ -100,6 +100,36 @@ TIME = Row(
         ),
     ),
 )
+JUDGE = Row(
+    "Judge",
+    (
+        panel(
+            "Requests to the judge",
+            "reqps",
+            "Scores asked of preferences.judge, by outcome. failed: away, busy, broken or late; refused: by the judge.",
+            ("sum by (status) (rate(leeway_judge_seconds_count[W]))", "{{status}}"),
+            kind="stacked",
+        ),
+        panel(
+            "Requests without a score",
+            "percentunit",
+            "Share of the requests that failed, were refused, or had no score in their answer. Most are asked again.",
+            (
+                'sum by (status) (rate(leeway_judge_seconds_count{status!="scored"}[W]))'
+                " / on () group_left () sum(rate(leeway_judge_seconds_count[W]))",
+                "{{status}}",
+            ),
+            limit=above("MAX_JUDGE_FAILURES"),
+            runbook="LeewayJudgeFailing",
+        ),
+        panel(
+            "Time of a score",
+            "s",
+            "One request that the judge scored. Near preferences.judge.timeout_seconds the slowest are given up.",
+            *quantiles('leeway_judge_seconds{status="scored"}'),
+        ),
+    ),
+)
 SANDBOX = Row(
     "Sandbox",
     (
@@ -183,5 +213,5 @@ BOARD = Board(
     "verifiers",
     "Verifiers",
     "Verdicts, how long they take, and whether isolation and workers hold.",
-    (VERDICTS, TIME, SCORERS, SANDBOX),
+    (VERDICTS, TIME, SCORERS, JUDGE, SANDBOX),
 )

@@ -43,6 +43,7 @@ EMPTY = {
         "no reward model",
     ),
     "Wait for a worker": "sums are checked without a worker",
+    **dict.fromkeys(("Requests to the judge", "Requests without a score", "Time of a score"), "no judge is asked"),
     "vLLM: requests": "the engine is another",
     "vLLM: cache in use": "the engine is another",
     "vLLM: latency": "the engine is another",

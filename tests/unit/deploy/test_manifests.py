@@ -18,7 +18,7 @@ from deploy.__main__ import app
 from deploy.check import faults
 from deploy.pod_security import pods
 from deploy.render import FOLDER, OVERRIDES, RECIPE_FILE, built, documents, kustomized, measuring, overlays, rendered
-from deploy.scheduling import launched
+from deploy.scheduling import autoscaling, launched
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -87,6 +87,22 @@ def test_the_preflight_calls_a_command_that_exists_on_the_recipe_of_the_head(who
     assert isinstance(refused.exception, RecipeError) and "asks for none" in str(refused.exception)
 
 
+def test_what_runs_once_is_deleted_before_it_is_applied_again(whole: list[dict[str, Any]]) -> None:
+    """An API server leaves a Job of the same name as it is, or refuses its new pods."""
+    lines = (FOLDER / "README.md").read_text().splitlines()
+    runs = {"--preflight": measuring(whole), "render --overlay multi-node-rdma": whole}
+    for said, found in runs.items():
+        ((kind, name),) = [(d["kind"], d["metadata"]["name"]) for d in found if d["kind"] in ("Job", "RayJob")]
+        applied = [n for n, line in enumerate(lines) if said in line and line.endswith(("apply -f -", "adds the run"))]
+        assert applied, said
+        assert {lines[n - 1] for n in applied} == {f"kubectl -n leeway delete {kind.lower()} {name} --ignore-not-found"}
+
+
+def test_the_preflights_job_goes_by_itself_once_its_log_was_read(preflight: list[dict[str, Any]]) -> None:
+    """That of a RayJob on a cluster that stays cannot: the operator allows it no time to live."""
+    assert named(preflight, "Job")["spec"]["ttlSecondsAfterFinished"] >= 3600
+
+
 def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
     for generators, verifiers, ranks in ((3, 2, 1), (1, 4, 2)):
         asked = recipe(
@@ -135,6 +151,21 @@ def test_verifiers_reach_the_scorers_and_these_have_the_servers_secret(whole: li
     )
     names = {each["name"] for each in group["template"]["spec"]["containers"][0]["env"]}
     assert {"LEEWAY_SERVER_SECRET", "LEEWAY_AUTHORIZED"} <= names
+
+
+def test_rays_autoscaler_reads_of_the_base_what_its_groups_say() -> None:
+    cluster = named(kustomized(FOLDER / "base"), "RayCluster")
+    found = autoscaling(cluster)["available_node_types"]
+    assert found.pop("headgroup")["resources"].items() >= {"CPU": 0, "leeway-head": 1}.items()
+    assert set(found) == {"generator", "verifier", "learner", "scorer"}
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        read, offered = found[group["groupName"]], {name: int(n) for name, n in group["resources"].items()}
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        memory = int(limits["memory"].removesuffix("Gi")) * 2**30
+        assert read["resources"] == offered | {"CPU": int(limits["cpu"]), "memory": memory}
+        assert read["labels"] == {"leeway-group": group["groupName"]}
+        assert (read["min_workers"], read["max_workers"]) == (group["minReplicas"], group["maxReplicas"])
+        assert read["idle_timeout_s"] == group["idleTimeoutSeconds"]
 
 
 def test_a_pod_has_the_gpus_and_cpus_of_the_processes_that_it_takes() -> None:
@@ -210,6 +241,7 @@ CORE: dict[str, Change] = {
     "has no such kind": lambda b: b.update(apiVersion="policy/v1beta1"),
 }
 PREFLIGHT: dict[str, Change] = {
+    "takes no generateName": lambda j: j["metadata"].update(generateName=j["metadata"].pop("name") + "-"),
     "restartPolicy Never or OnFailure": lambda j: j["spec"]["template"]["spec"].update(restartPolicy="Always"),
     "'template' is a required property": lambda j: j["spec"].pop("template"),
     "Additional properties": lambda j: j["spec"].update(backOffLimit=0),

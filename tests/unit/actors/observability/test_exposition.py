@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.membership import ROLES
@@ -104,6 +105,18 @@ def test_who_asks_for_openmetrics_sees_the_group_that_was_slow() -> None:
     assert content_type.startswith("application/openmetrics-text")
     assert re.search(rb'^leeway_queue_age_seconds_bucket{le="2.5"} .* # {group_id="4711"} 2.0', text, re.MULTILINE)
     assert b"4711" not in exports.text("text/plain")[0]
+
+
+def test_names_of_others_keep_their_colons_whatever_is_asked_for() -> None:
+    exports = Exports()
+    gauge = Gauge("vllm:test_requests", "As vLLM names its own", registry=EVERY)
+    try:
+        for accept in ("text/plain", OPENMETRICS, f"{OPENMETRICS};escaping=underscores,text/plain;q=0.5"):
+            text, content_type = exports.text(accept)
+            assert content_type.startswith(accept.partition(";")[0])
+            assert "\nvllm:test_requests 0.0\n" in text.decode()
+    finally:
+        EVERY.unregister(gauge)
 
 
 def test_they_are_shown_to_everybody_or_to_whoever_has_the_token() -> None:

@@ -12,6 +12,9 @@ from deploy.image.contents import bill, development, pinned
 
 ROOT = Path(__file__).parents[4]
 PROJECT = (ROOT / "pyproject.toml").read_text()
+LOCKS = ("requirements/cpu.lock", "requirements/storage.lock")
+#: What a run on this machine has in another version than an image, and why.
+REPLACED = {"python-dateutil": "aiobotocore takes no 4.0"}
 
 
 def closure(requirements: list[str]) -> set[str]:
@@ -37,6 +40,15 @@ def test_nothing_that_runs_needs_what_an_image_leaves_out() -> None:
     runs = [*project["dependencies"], *extras["train"], *extras["cpu"], *extras["cuda"]]
     needed = closure([requirement for requirement in runs if not requirement.startswith("leeway-rl")])
     assert needed & development(PROJECT) == set()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_an_image_reads_and_writes_the_clouds_storage_beside_its_lock(kind: str) -> None:
+    lock, storage = ((ROOT / "requirements" / f"{name}.lock").read_text() for name in (kind, "storage"))
+    before, after = pinned(lock, set()), pinned(f"{lock}\n{storage}", set())
+    extras = tomllib.loads(PROJECT)["project"]["optional-dependencies"]
+    assert {f"{name}=={version}" for name, version in after.items()} > {*extras["s3"], *extras["gcs"]}
+    assert {name for name in before if after[name] != before[name]} == set(REPLACED)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
@@ -71,7 +83,7 @@ def test_the_bill_names_every_package_and_is_the_same_each_time() -> None:
 
 def test_it_runs_before_anything_is_installed() -> None:
     script = ROOT / "deploy" / "image" / "contents.py"
-    command = [sys.executable, "-I", "-S", str(script), "requirements", "requirements/cpu.lock", "pyproject.toml"]
+    command = [sys.executable, "-I", "-S", str(script), "requirements", "pyproject.toml", *LOCKS]
     ended = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
-    assert "ray==2.60.0" in ended.stdout.splitlines()
+    assert {"ray==2.60.0", "s3fs==2026.9.0"} < set(ended.stdout.splitlines())
     assert ended.stderr == ""

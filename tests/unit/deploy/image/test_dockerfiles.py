@@ -136,7 +136,8 @@ def test_every_file_that_it_copies_is_there_and_not_ignored(kind: str) -> None:
 def test_it_installs_its_own_lock_and_resolves_nothing(kind: str) -> None:
     text = dockerfile(kind)
     (other,) = set(KINDS) - {kind}
-    assert f"requirements/{kind}.lock /src/lock" in text
+    assert text.count(f"COPY requirements/{kind}.lock requirements/storage.lock /src/") == 2
+    assert len(re.findall(rf"contents.py \w+ /src/pyproject.toml /src/{kind}.lock /src/storage.lock ", text)) == 2
     assert f"{other}.lock" not in text
     commands = [rest for stage in parse(text) for word, rest in stage if word == "RUN"]
     installs = [part for rest in commands for part in rest.split("&&") if "pip install" in part]

@@ -139,6 +139,16 @@ CASES = {
         {'leeway_verdicts_total{status="timeout"}': counts(5), 'leeway_verdicts_total{status="ok"}': counts(20)},
         {'leeway_verdicts_total{status="timeout"}': counts(1), 'leeway_verdicts_total{status="ok"}': counts(20)},
     ),
+    "LeewayJudgeFailing": Case(
+        {
+            'leeway_judge_seconds_count{status="failed"}': counts(5),
+            'leeway_judge_seconds_count{status="scored"}': counts(20),
+        },
+        {
+            'leeway_judge_seconds_count{status="failed"}': counts(1),
+            'leeway_judge_seconds_count{status="scored"}': counts(20),
+        },
+    ),
     "LeewayIsolationLeak": Case(
         {"leeway_sandbox_self_test_leaks_total": stays(1)}, {"leeway_sandbox_self_test_leaks_total": stays(0)}
     ),

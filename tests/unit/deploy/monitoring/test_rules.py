@@ -33,6 +33,7 @@ THRESHOLDS = {
     "LeewayWeightSyncSlow": {"MIN_BANDWIDTH_SHARE"},
     "LeewayVerifierInfraErrors": {"MAX_INFRA_SHARE"},
     "LeewayVerifierTimeouts": {"MAX_TIMEOUT_SHARE"},
+    "LeewayJudgeFailing": {"MAX_JUDGE_FAILURES"},
     "LeewayEntropyCollapse": {"MIN_ENTROPY", "SOLVED_ACCURACY"},
     "LeewayRewardCollapse": {"MIN_REWARD_RATIO"},
     "LeewayLogprobMismatch": {"MAX_LOGPROB_DIFFERENCE"},
