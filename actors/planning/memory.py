@@ -84,9 +84,14 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
     }
 
 
-def loading(a: ModelShape) -> float:
-    """What every rank holds while it loads (bytes): the whole model in float32, which is sharded afterwards."""
-    return float(FLOAT32 * a.parameters)
+def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
+    """What a rank of several holds while it loads: its shards and the largest tensor of the files as it is read.
+
+    With adapters every rank loads the whole model in float32, which is sharded afterwards.
+    """
+    if config.lora is not None:
+        return {"weights": float(FLOAT32 * a.parameters)}
+    return {"weights": FLOAT32 * a.parameters / config.ranks, "gathered layers": FLOAT32 * a.largest_layer}
 
 
 def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
