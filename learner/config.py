@@ -257,8 +257,8 @@ class LearnerConfig(BaseModel):
     gpu_memory: float | None = Field(
         default=None,
         gt=0,
-        description="memory of a rank's GPU (GB), by which `leeway check` and `leeway plan` say whether it fits; null = "
-        "80 in a check, and what --hardware has in a plan",
+        description="memory of a rank's GPU (GB), by which `leeway check` and `leeway plan` say whether it fits; null "
+        "= 80 in a check, and what --hardware has in a plan",
     )
     collective_seconds: float = Field(
         default=3600.0,
