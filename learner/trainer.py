@@ -38,6 +38,7 @@ from learner.model.adapters import (
 )
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
+from learner.model.gradients import init_gradients
 from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy, build_reference
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
@@ -170,6 +171,8 @@ class Trainer:
         choose_tokens(samples, self.config.objective, draws)
         init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
+        if plan and self.device.type == "cpu" and ranks.world_size() == 1:
+            init_gradients(self.optimizer)
         loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
             packed = pack(segments or [DUMMY], self.device)
