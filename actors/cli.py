@@ -177,7 +177,7 @@ def check(
 
 
 def _memory(recipe: "Recipe") -> None:
-    """Print the memory table. Raises RecipeError where something cannot fit."""
+    """Print the memory table, of what fits. Raises RecipeError where something cannot."""
     from actors.commands.memory import memory_table, recipe_memory, refuse
 
     try:
@@ -185,8 +185,8 @@ def _memory(recipe: "Recipe") -> None:
     except RecipeError as error:  # e.g. a model on the hub whose sizes nobody has written down here
         _say(f"not checked: memory, since {error}", style="dim")
         return
-    lasting(Console(stderr=True)).print(memory_table(found))
     refuse(found)
+    lasting(Console(stderr=True)).print(memory_table(found))
 
 
 def _note(recipe: "Recipe") -> None:

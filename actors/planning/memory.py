@@ -16,6 +16,8 @@ FLOAT32 = 4
 BYTES = {"float32": 4, "bfloat16": 2}
 #: Layers whose gathered weights FSDP2 holds at a time: the one at work and the next.
 GATHERED_LAYERS = 2
+#: `learner.model.logprobs.BLOCK`, which is not imported for the torch that comes with it.
+BLOCK = 8192
 #: Of a device of an engine, what is neither weights nor cache: activations, graphs, the CUDA context (bytes).
 ENGINE_OVERHEAD = 3e9
 
@@ -123,12 +125,15 @@ def _gathered(a: ModelShape, config: LearnerConfig) -> float:
 
 
 def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
-    """A chunk of logits and probabilities, the head in the compute dtype, and its gradient (learner.model.logprobs)."""
-    width = BYTES[config.dtype]
+    """Logits and probabilities of a chunk and a block, the block's head in the compute dtype (learner.model.logprobs).
+
+    With several ranks FSDP2 scatters the gradient of the head, which is whole until then.
+    """
+    width, block = BYTES[config.dtype], min(BLOCK, a.vocabulary)
     narrow = width if width != FLOAT32 else 0
-    rows = config.logit_chunk_tokens * a.vocabulary * (2 * FLOAT32 + narrow)
-    gradient = FLOAT32 * a.embedding if config.lora is None else 0
-    return float(rows + narrow * a.embedding + gradient)
+    rows = config.logit_chunk_tokens * block * (2 * FLOAT32 + narrow)
+    whole = FLOAT32 * a.embedding if config.ranks > 1 and config.lora is None else 0
+    return float(rows + narrow * block * a.hidden + whole)
 
 
 def generator_device(a: ModelShape, generators: GeneratorsConfig, memory: float) -> dict[str, float]:
