@@ -64,6 +64,17 @@ CASES = (
         _model("llama", 384, 8, 6, 2, 1024, 16384),
         {"gradient_checkpointing": True, "micro_batch_tokens": 4 * GROUP_TOKENS},
     ),
+    # by these nothing was fitted
+    Case(
+        "a large vocabulary, tied",
+        _model("llama", 256, 4, 4, 2, 768, 65536) | {"tie_word_embeddings": True},
+        {},
+    ),
+    Case(
+        "a reference policy",
+        _model("qwen2", 384, 6, 6, 2, 1536, 8192),
+        {"objective": {"kl": "k3", "kl_coefficient": 0.01}},
+    ),
 )
 
 

@@ -20,6 +20,7 @@ KEYS: Mapping[str, str] = {
     "activations": "lower learner.micro_batch_tokens, or set learner.gradient_checkpointing: true",
     "output layer": "lower learner.logit_chunk_tokens",
     "staging": "set learner.lora with broadcast: adapters, whose updates are small",
+    "allocator": "lower learner.micro_batch_tokens",
     "learner": "lower learner.ranks or learner.micro_batch_tokens, or take a smaller model",
     "generators": "lower generators.count or generators.vllm.kv_cache_gib",
 }

@@ -8,6 +8,7 @@ import pytest
 from actors.config.roles import GeneratorsConfig
 from actors.planning.architectures import ModelShape
 from actors.planning.memory import (
+    ALLOCATOR,
     BLOCK,
     MicroBatch,
     activations,
@@ -40,6 +41,12 @@ def test_sixteen_bytes_a_parameter_are_resident_and_shared_by_the_ranks() -> Non
     assert of_four["gathered layers"] == 4 * (2 * 1000 * 64 + 64 + 2 * LAYER) + 4 * LAYER
     assert loading(SMALL, learner(ranks=4)) == {"weights": PARAMETERS, "gathered layers": 4 * LAYER}
     assert loading(SMALL, learner(ranks=4, lora={"rank": 8})) == {"weights": 4 * PARAMETERS}
+
+
+def test_what_the_allocator_keeps_is_of_cpus_alone() -> None:
+    on_cpu, on_gpu = (learner_rank(SMALL, learner(gpus=gpus), BATCH) for gpus in (0, 1))
+    assert on_gpu["allocator"] == 0
+    assert on_cpu["allocator"] == pytest.approx(ALLOCATOR * sum(on_gpu.values()))
 
 
 def test_the_head_takes_a_block_of_the_vocabulary() -> None:
