@@ -148,8 +148,8 @@ def check(
     recipe: Annotated[Path, typer.Argument(help="Recipe or pipeline to check (YAML).")],
     overrides: Overrides = None,
 ) -> None:
-    """Refuse what is wrong with a recipe, or print its resolved configuration; of a pipeline, which of its stages would
-    run. Starts nothing."""
+    """Refuse what is wrong with a recipe or cannot fit into memory, or print its resolved configuration; of a pipeline,
+    which of its stages would run. Starts nothing. The memory table goes to standard error."""
     from actors.config.loading import dump, load
     from actors.config.pipeline import is_pipeline
     from actors.folder import require
@@ -160,6 +160,8 @@ def check(
 
         with _about(recipe):
             plan, recipes = pipeline.check(pipeline.open_pipeline(recipe, overrides or ()))
+            for each in recipes:
+                _memory(each)
         for what in dict.fromkeys(what for each in recipes for what in unchecked(each)):
             _say(f"not checked: {what}", style="dim")
         typer.echo("\n".join(plan))
@@ -168,9 +170,23 @@ def check(
     with _about(recipe):
         require(tree)
         _note(tree)
+        _memory(tree)
     for what in unchecked(tree):
         _say(f"not checked: {what}", style="dim")
     typer.echo(dump(tree).encode(), nl=False)  # UTF-8 as recipes are read, whatever the terminal takes
+
+
+def _memory(recipe: "Recipe") -> None:
+    """Print the memory table, of what fits. Raises RecipeError where something cannot."""
+    from actors.commands.memory import memory_table, recipe_memory, refuse
+
+    try:
+        found = recipe_memory(recipe)
+    except RecipeError as error:  # e.g. a model on the hub whose sizes nobody has written down here
+        _say(f"not checked: memory, since {error}", style="dim")
+        return
+    refuse(found)
+    lasting(Console(stderr=True)).print(memory_table(found))
 
 
 def _note(recipe: "Recipe") -> None:

@@ -129,12 +129,19 @@ def overlap(json: Json = None) -> None:
 def plan(
     json: Json = None,
     generators: Annotated[str, typer.Option(help="Numbers of generators, separated by commas.")] = "8,64,200",
-    memory: Annotated[bool, typer.Option(help="The memory of small learners, too.")] = True,
 ) -> None:
-    """What `leeway plan` says of synthetic fleets and small learners, beside what is measured."""
+    """What `leeway plan` says of synthetic fleets, beside what is measured."""
     from benchmarks import plan
 
-    raise typer.Exit(not plan.run(json, [int(count) for count in generators.split(",")], memory))
+    raise typer.Exit(not plan.run(json, [int(count) for count in generators.split(",")]))
+
+
+@app.command("memory")
+def memory(json: Json = None) -> None:
+    """Peak memory of small learners, beside the table that `leeway check` prints."""
+    from benchmarks import memory
+
+    raise typer.Exit(not memory.run(json))
 
 
 @app.command("recovery")

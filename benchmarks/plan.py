@@ -1,7 +1,7 @@
 """`python -m benchmarks plan`: what `leeway plan` says, beside what is measured.
 
 Synthetic fleets of several sizes over real sockets, whose generators and learner sleep instead of working, so that the
-machine's speed stays out of it; then the memory of a few small learners.
+machine's speed stays out of it.
 """
 
 import json as jsonlib
@@ -18,7 +18,7 @@ from actors.fleet.learner import Pace
 from actors.planning.architectures import architecture
 from actors.planning.forecast import forecast
 from actors.planning.rates import Assumptions, rates_of
-from benchmarks import overlap, plan_memory
+from benchmarks import overlap
 from benchmarks.terminal import console
 
 #: How far a prediction may be off.
@@ -64,17 +64,12 @@ def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second).said()
 
 
-def run(json: Path | None, counts: Sequence[int], memory: bool) -> bool:
+def run(json: Path | None, counts: Sequence[int]) -> bool:
     """Compare; returns whether every prediction is within the target."""
     found: list[Compared] = []
     for generators in counts:
         found += [fleet(generators, pace, overlap.STALENESS) for pace in PACES]
         found.append(fleet(generators, 1.0, 0))
-    if memory:
-        found += [
-            Compared(case.name, "GB", plan_memory.predicted(case) / 1e9, plan_memory.measured(case) / 1e9).said()
-            for case in plan_memory.CASES
-        ]
     table = Table("", "", "predicted", "measured", "off", box=box.SIMPLE)
     for one in found:
         table.add_row(one.name, one.unit, f"{one.predicted:.3g}", f"{one.measured:.3g}", f"{one.off:+.1%}")

@@ -254,6 +254,12 @@ class LearnerConfig(BaseModel):
     )
     cpus: float = Field(default=1.0, ge=0, description="CPUs reserved for one rank")
     gpus: float = Field(default=0.0, ge=0, description="GPUs reserved for one rank")
+    gpu_memory: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory of a rank's GPU (GB), by which `leeway check` and `leeway plan` say whether it fits; null "
+        "= 80 in a check, and what --hardware has in a plan",
+    )
     collective_seconds: float = Field(
         default=3600.0,
         gt=0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import math
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from learner import checkpoint
 from learner.algorithms.covariance import choose_tokens
@@ -38,8 +38,9 @@ from learner.model.adapters import (
 )
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
+from learner.model.gradients import init_gradients
 from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
-from learner.model.policy import DTYPES, Policy, build_policy
+from learner.model.policy import DTYPES, Policy, build_policy, build_reference
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
@@ -94,7 +95,7 @@ class Trainer:
         own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
         self.parameter_count = sum(p.numel() for p in own)
         for policy in (self.policy, self.reference):
-            if policy is not None and ranks.world_size() > 1:
+            if policy is not None and ranks.world_size() > 1 and not isinstance(policy, FSDPModule):
                 ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._non_finite_in_a_row = 0
@@ -170,6 +171,8 @@ class Trainer:
         choose_tokens(samples, self.config.objective, draws)
         init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)
+        if plan and self.device.type == "cpu" and ranks.world_size() == 1:
+            init_gradients(self.optimizer)
         loss, fed, start = 0.0, 0, len(records)
         for segments in plan:
             packed = pack(segments or [DUMMY], self.device)
@@ -232,8 +235,7 @@ class Trainer:
         """A frozen copy of the policy; None where there is no reference, or where it is adapters of the policy's."""
         if self.config.objective.kl == "none" or self.config.lora is not None:
             return None
-        model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        return Policy(model, self.policy.dtype, self.config.logit_chunk_tokens)
+        return build_reference(self.policy, self.model_path, self.config, self.device)
 
     def _reference_logprobs(self, packed: Packed, temperature: float) -> Tensor | None:
         if self.config.objective.kl == "none":

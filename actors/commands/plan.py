@@ -11,13 +11,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from actors.commands.memory import figure, memory_table
 from actors.commands.options import Overrides
 from actors.errors import RecipeError, RunError
 from sandbox.terminal import lasting
 
 if TYPE_CHECKING:
     from actors.planning.architectures import ModelShape
-    from actors.planning.forecast import Footprint, Forecast
+    from actors.planning.footprint import Footprint
+    from actors.planning.forecast import Forecast
 
 
 def plan(
@@ -50,7 +52,8 @@ def plan(
     from actors.config.loading import load
     from actors.planning.architectures import architecture
     from actors.planning.costs import update_bytes
-    from actors.planning.forecast import forecast, places
+    from actors.planning.footprint import places
+    from actors.planning.forecast import forecast
     from actors.planning.measured import as_measured, measured
     from actors.planning.public import HARDWARE
     from actors.planning.rates import Assumptions, hardware_of, rates_of
@@ -68,7 +71,8 @@ def plan(
         step_seconds=step_seconds,
     )
     a = architecture(tree.model)
-    memory = places(tree, a, HARDWARE[hardware_of(tree, assumed)])
+    device = HARDWARE[hardware_of(tree, assumed)].memory
+    memory = places(tree, a, gpu=device, core=device)
     console = lasting(Console())
     if not as_json:
         _say_sizes(a, update_bytes(tree, a), memory, console)
@@ -81,22 +85,17 @@ def plan(
         typer.echo(json.dumps({"memory": fits, "fleets": list(map(asdict, found)), "from": rates.origin}, indent=2))
     else:
         console.print(_fleets(found, "GPU" if tree.learner.gpus or tree.generators.gpus else "CPU"))
-        for line in (f"a weight update takes {_figure(rates.transfer_seconds)} s", *rates.origin):
+        for line in (f"a weight update takes {figure(rates.transfer_seconds)} s", *rates.origin):
             console.print(f"- {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
     if lacking := [place.name for place in memory if not place.fits]:
         raise RunError(f"{recipe}: does not fit into memory: {'; '.join(lacking)}")
 
 
 def _say_sizes(a: "ModelShape", sent: float, memory: "Sequence[Footprint]", console: Console) -> None:
-    active = f", {_figure(a.active_parameters / 1e9)} G of them active" if a.experts else ""
-    text = f"{_figure(a.parameters / 1e9)} G parameters{active}; a weight update is {_figure(sent / 1e9)} GB"
+    active = f", {figure(a.active_parameters / 1e9)} G of them active" if a.experts else ""
+    text = f"{figure(a.parameters / 1e9)} G parameters{active}; a weight update is {figure(sent / 1e9)} GB"
     console.print(text, highlight=False, soft_wrap=True)
-    console.print(_memory(memory))
-
-
-def _figure(value: float) -> str:
-    """Three significant digits, written out."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    console.print(memory_table(memory))
 
 
 def _counts(text: str | None, own: int) -> list[int]:
@@ -108,23 +107,6 @@ def _counts(text: str | None, own: int) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _memory(found: "Sequence[Footprint]") -> Table:
-    table = Table("GB", title="memory", title_justify="left", box=box.SIMPLE)
-    for place in found:
-        table.add_column(place.name, justify="right")
-    for part in dict.fromkeys(part for place in found for part in place.parts):
-        table.add_row(part, *(_gigabytes(place.parts.get(part, 0.0)) for place in found))
-    table.add_section()
-    table.add_row("together", *(_gigabytes(place.total) for place in found))
-    table.add_row("there is", *(_gigabytes(place.capacity) for place in found))
-    table.add_row("", *("fits" if place.fits else "[red]does not fit[/]" for place in found))
-    return table
-
-
-def _gigabytes(count: float) -> str:
-    return _figure(count / 1e9) if count else ""
-
-
 def _fleets(found: "Sequence[Forecast]", device: str) -> Table:
     table = Table("generators", title="fleet", title_justify="left", box=box.SIMPLE)
     for one in found:
@@ -134,15 +116,15 @@ def _fleets(found: "Sequence[Forecast]", device: str) -> Table:
         table.add_row(name, *cells)
 
     row("bottleneck", *(one.bottleneck for one in found))
-    row("groups/s", *(_figure(one.groups_per_second) for one in found))
+    row("groups/s", *(figure(one.groups_per_second) for one in found))
     row("trained tokens/s", *(f"{one.tokens_per_second:,.0f}" for one in found))
-    row("from step to step (s)", *(_figure(one.step_seconds) for one in found))
+    row("from step to step (s)", *(figure(one.step_seconds) for one in found))
     for role in ("generator", "verifier", "learner"):
         row(f"{role} busy", *(f"{one.busy[role]:.0%}" for one in found))
     row("staleness, mean and most", *(f"{one.staleness_mean:.2g}, {one.staleness_max}" for one in found))
     row("groups dropped", *(f"{sum(one.dropped.values()):.1%}" for one in found))
     row("groups ready, in the mean", *(f"{one.queue:.0f}" for one in found))
-    row("weight updates (MB/s)", *(_figure(one.bandwidth / 1e6) for one in found))
-    row("hours for all steps", *(_figure(one.hours) for one in found))
-    row(f"{device}-hours", *(_figure(one.device_hours) for one in found))
+    row("weight updates (MB/s)", *(figure(one.bandwidth / 1e6) for one in found))
+    row("hours for all steps", *(figure(one.hours) for one in found))
+    row(f"{device}-hours", *(figure(one.device_hours) for one in found))
     return table

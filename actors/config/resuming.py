@@ -66,6 +66,7 @@ APPLIED = frozenset(
         "learner.ranks",
         "learner.cpus",
         "learner.gpus",
+        "learner.gpu_memory",
         "learner.collective_seconds",
         "learner.objective",
         "learner.optimizer",

@@ -1,14 +1,12 @@
-"""What a recipe's fleet will do: memory, throughput, bottleneck, staleness, bandwidth, cost."""
+"""What a recipe's fleet will do: throughput, bottleneck, staleness, bandwidth, cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.planning.architectures import ModelShape
 from actors.planning.costs import update_bytes
-from actors.planning.memory import MicroBatch, generator_device, learner_rank, loading
-from actors.planning.public import Hardware
 from actors.planning.rates import Rates
 from actors.planning.simulation import SimulatedFleet, SimulatedRun, simulate
 from actors.replay.limits import ReplayLimits
@@ -179,45 +177,3 @@ def bottleneck(fleet: SimulatedFleet, outcome: SimulatedRun, learning: float) ->
     if outcome.starved / fleet.generators / outcome.seconds > STARVED:
         return "staleness bound"
     return "generators"
-
-
-# ---------------------------------------------------------------- memory
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What is in memory of one kind of device.
-
-    Attributes:
-        name: of the kind.
-        parts: bytes by what it is.
-        capacity: of the device (bytes).
-    """
-
-    name: str
-    parts: Mapping[str, float]
-    capacity: float
-
-    @property
-    def total(self) -> float:
-        return sum(self.parts.values())
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits; an engine also needs a cache."""
-        return self.total <= self.capacity and self.parts.get("key-value cache", 1.0) > 0
-
-
-def places(recipe: Recipe, a: ModelShape, hardware: Hardware) -> Sequence[Footprint]:
-    """The memory table: the learner's first rank, another one, each as it loads, and a device of a generator."""
-    learner, longest = recipe.learner, recipe.generators.sampling.max_tokens
-    batch = MicroBatch(recipe.tasks.max_prompt_tokens, longest, recipe.replay.group_size, learner.micro_batch_tokens)
-    found = [Footprint("learner, first rank", learner_rank(a, learner, batch), hardware.memory)]
-    if learner.ranks > 1:
-        other = learner_rank(a, learner, batch, first=False)
-        found.append(Footprint("learner, other ranks", other, hardware.memory))
-        found.append(Footprint("learner, loading", {"weights": loading(a)}, hardware.memory))
-    if recipe.generators.engine != "synthetic":
-        device = generator_device(a, recipe.generators, hardware.memory)
-        found.append(Footprint("generator", device, hardware.memory))
-    return found

@@ -16,8 +16,14 @@ FLOAT32 = 4
 BYTES = {"float32": 4, "bfloat16": 2}
 #: Layers whose gathered weights FSDP2 holds at a time: the one at work and the next.
 GATHERED_LAYERS = 2
+#: `learner.model.logprobs.BLOCK`, which is not imported for the torch that comes with it.
+BLOCK = 8192
 #: Of a device of an engine, what is neither weights nor cache: activations, graphs, the CUDA context (bytes).
 ENGINE_OVERHEAD = 3e9
+
+#: On CPUs: what the C library's heap keeps free between tensors of several sizes, and code that is read on the way, as
+#: a share of the tensors. Taken from the first three cases of `python -m benchmarks memory`; the others test it.
+ALLOCATOR = 0.15
 
 Parts = Mapping[str, float]
 
@@ -71,7 +77,7 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
     reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
     kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
     sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
-    return {
+    parts = {
         "weights": FLOAT32 * (trained + frozen) / shards,
         "gradients": FLOAT32 * trained / shards,
         "moments": 2 * FLOAT32 * trained / shards,
@@ -82,11 +88,17 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         # the copy that is being sent; and while the next one is made, a second in the place of a pass
         "staging": sent + max(0.0, sent - kept - backward - head) if first else 0.0,
     }
+    return parts | {"allocator": 0.0 if config.gpus else ALLOCATOR * sum(parts.values())}
 
 
-def loading(a: ModelShape) -> float:
-    """What every rank holds while it loads (bytes): the whole model in float32, which is sharded afterwards."""
-    return float(FLOAT32 * a.parameters)
+def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
+    """What a rank of several holds while it loads: its shards and the largest tensor of the files as it is read.
+
+    With adapters every rank loads the whole model in float32, which is sharded afterwards.
+    """
+    if config.lora is not None:
+        return {"weights": float(FLOAT32 * a.parameters)}
+    return {"weights": FLOAT32 * a.parameters / config.ranks, "gathered layers": FLOAT32 * a.largest_layer}
 
 
 def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
@@ -118,12 +130,15 @@ def _gathered(a: ModelShape, config: LearnerConfig) -> float:
 
 
 def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
-    """A chunk of logits and probabilities, the head in the compute dtype, and its gradient (learner.model.logprobs)."""
-    width = BYTES[config.dtype]
+    """Logits and probabilities of a chunk and a block, the block's head in the compute dtype (learner.model.logprobs).
+
+    With several ranks FSDP2 scatters the gradient of the head, which is whole until then.
+    """
+    width, block = BYTES[config.dtype], min(BLOCK, a.vocabulary)
     narrow = width if width != FLOAT32 else 0
-    rows = config.logit_chunk_tokens * a.vocabulary * (2 * FLOAT32 + narrow)
-    gradient = FLOAT32 * a.embedding if config.lora is None else 0
-    return float(rows + narrow * a.embedding + gradient)
+    rows = config.logit_chunk_tokens * block * (2 * FLOAT32 + narrow)
+    whole = FLOAT32 * a.embedding if config.ranks > 1 and config.lora is None else 0
+    return float(rows + narrow * block * a.hidden + whole)
 
 
 def generator_device(a: ModelShape, generators: GeneratorsConfig, memory: float) -> dict[str, float]:

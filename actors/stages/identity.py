@@ -49,6 +49,7 @@ NO_EFFECT = frozenset(
         "replay.verify_lease_seconds",
         "learner.cpus",
         "learner.gpus",
+        "learner.gpu_memory",
         "learner.collective_seconds",
         "learner.checkpoint_keep_last",
         "learner.peak_teraflops",

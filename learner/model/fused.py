@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learner.model.gradients import gradient_of
 from learner.runtime import bfloat16_products
 
 
@@ -74,7 +75,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, dtype: torch.dtype, bf16_backward: bool) -> Tensor:
-        ctx.bf16_backward = bf16_backward
+        ctx.bf16_backward, ctx.parameter = bf16_backward, w
         x = x.to(dtype)
         ctx.save_for_backward(x, w)
         return F.linear(x, w.to(dtype))
@@ -82,7 +83,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, w = ctx.saved_tensors
-        return *_linear_gradients(gradients[0], x, w, ctx.bf16_backward), None, None
+        return *_linear_gradients(gradients[0], x, w, ctx), None, None
 
 
 class _SwiGlu(torch.autograd.Function):
@@ -105,7 +106,7 @@ class _GatedDown(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, bf16_backward: bool) -> Tensor:
-        ctx.bf16_backward = bf16_backward
+        ctx.bf16_backward, ctx.parameter = bf16_backward, w
         ctx.save_for_backward(a, b, w)
         return F.linear(F.silu(a).mul_(b), w.to(a.dtype))
 
@@ -114,15 +115,44 @@ class _GatedDown(torch.autograd.Function):
         a, b, w = ctx.saved_tensors
         s = torch.sigmoid(a)
         silu = a * s
-        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx.bf16_backward)
+        g, dw = _linear_gradients(gradients[0], silu * b, w, ctx)
         return *_gate_gradients(g, silu, s, b), dw, None
 
 
-def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, bf16_backward: bool) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x W^T with respect to x, in the dtype of g, and to W, in that of W."""
-    with bfloat16_products() if bf16_backward else contextlib.nullcontext():
-        dx = g @ w.to(g.dtype)
-        dw = (g.flatten(0, -2).T @ x.flatten(0, -2)).to(w.dtype) if w.requires_grad else None
+class _Embedding(torch.autograd.Function):
+    """Rows of W [V, H]; the gradient is added to W's row by row, where there is one already."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, w: Tensor, padding: int | None) -> Tensor:
+        ctx.save_for_backward(tokens)
+        ctx.parameter, ctx.padding = w, padding
+        return F.embedding(tokens, w)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor | None, None]:
+        (tokens,), w = ctx.saved_tensors, ctx.parameter
+        if (into := gradient_of(w, w.dtype)) is None:
+            padding = -1 if ctx.padding is None else ctx.padding
+            return None, torch.ops.aten.embedding_dense_backward(gradients[0], tokens, len(w), padding, False), None
+        rows, ids = gradients[0].flatten(0, -2), tokens.flatten()
+        if ctx.padding is not None:
+            rows, ids = rows[ids != ctx.padding], ids[ids != ctx.padding]
+        into.index_add_(0, ids, rows.to(into.dtype))
+        return None, None, None
+
+
+def _linear_gradients(g: Tensor, x: Tensor, w: Tensor, ctx: Any) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x W^T with respect to x, in the dtype of g, and to W, in W's; None where it was added to W's own."""
+    with bfloat16_products() if ctx.bf16_backward else contextlib.nullcontext():
+        dx, dw = g @ w.to(g.dtype), None
+        if w.requires_grad:
+            rows, x = g.flatten(0, -2).T, x.flatten(0, -2)
+            if (into := gradient_of(ctx.parameter, w.dtype)) is None:
+                dw = (rows @ x).to(w.dtype)
+            elif into.dtype == g.dtype:
+                into.addmm_(rows, x)
+            else:
+                into += rows @ x
     return dx, dw
 
 
@@ -192,6 +222,8 @@ def fuse(model: nn.Module, bf16_backward: bool = False) -> None:
             _replace_forward(module, _mlp_forward, bf16_backward)
         elif type(module) is nn.Linear and module.bias is None:
             _replace_forward(module, _linear_forward, bf16_backward)
+        elif type(module) is nn.Embedding and not module.sparse and module.max_norm is None:
+            _replace_forward(module, _embedding_forward)
     _fuse_rotary(sys.modules[type(model).__module__])
 
 
@@ -214,6 +246,12 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 def _linear_forward(self: Any, bf16_backward: bool, x: Tensor) -> Tensor:
     return linear(x, self.weight, _compute_dtype(x), bf16_backward)
+
+
+def _embedding_forward(self: Any, tokens: Tensor) -> Tensor:
+    if tokens.is_cuda:  # there rows are added in no fixed order
+        return F.embedding(tokens, self.weight, self.padding_idx)
+    return _Embedding.apply(tokens, self.weight, self.padding_idx)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from learner.errors import ModelError
+from learner.model.base_weights import BaseWeights
 
 #: Names of a configuration's rates of dropout, of dropped layers and of routing noise contain one of these.
 CHANCE = ("drop", "jitter")
@@ -19,12 +24,17 @@ CHANCE = ("drop", "jitter")
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 #: Positions beyond the original length change the frequencies of all tokens of a pass.
 LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
+#: Tokens that the slice of a model knows which its self-check runs on.
+SLICE_ROWS = 512
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
 #: Held while `transformers` loads a model: it changes its own classes meanwhile, and of two threads that do so at once
 #: the one may put back what the other has changed, so that no weights are tied any more in this process.
 LOADING = threading.Lock()
 
 
-def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> Any:
+def load(
+    auto: Any, path: str | Path, device: torch.device, shard: Callable[[Any], None] | None = None, **options: Any
+) -> Any:
     """A model in float32, with eager attention and every dropout rate at zero.
 
     A rate above zero would make the log-probabilities of the policy random, and no engine samples with one.
@@ -33,40 +43,128 @@ def load(auto: Any, path: str | Path, device: torch.device, **options: Any) -> A
         auto: class of `transformers` that loads it.
         path: Hugging Face folder, or a name on the hub.
         device: where it goes.
+        shard: is called with the model before it has weights, on the meta device; of a parameter that it makes a
+            `DTensor` only this rank's shard is read.
         options: set in the model's configuration.
 
     Raises:
         ModelError: where there is no model, or one that cannot be trained.
     """
-    folder = Path(path)
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{path} holds adapters (PEFT); merge them into their base with merge_and_unload first")
-    local = folder.exists()
-    try:
-        config = AutoConfig.from_pretrained(str(path), local_files_only=local, trust_remote_code=False, **options)
-        if reason := untrainable(config):
-            raise ModelError(f"{path}: {config.model_type} cannot be trained: {reason}")
-        _without_chance(config)
-        with LOADING:
-            model, found = auto.from_pretrained(
-                str(path),
-                config=config,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                local_files_only=local,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be loaded: {_advice(folder, error)}") from error
+    config = configuration(path, **options)
+    with _refused(path), LOADING:
+        source = auto if shard is None else _sharding(auto, config, shard)
+        model, found = source.from_pretrained(str(path), config=config, output_loading_info=True, **_options(path))
+    if shard is not None:
+        model.__class__ = type(model).__base__  # as if `auto` had made it
+        model._apply(torch.clone)  # of files in float32 the shards are views, whose memory cannot be saved
     _require_whole(model, path, found["missing_keys"])
+    return _settled(model).to(device)
+
+
+def load_slice(auto: Any, path: Path, device: torch.device) -> Any:
+    """The first layers of a folder's model, one at least of each kind, and the first rows of its vocabulary.
+
+    Raises:
+        ModelError: where there is no model in safetensors, or one that cannot be trained.
+    """
+    config = configuration(path)
+    with _refused(path), LOADING:
+        with torch.device("meta"):
+            kind = type(whole := auto.from_config(config))
+        layers, rows = layers_of_each_kind(whole), min(config.vocab_size, SLICE_ROWS)
+        weights = dict(_sliced(BaseWeights(path), layers, rows))
+        config.num_hidden_layers, config.vocab_size = layers, rows
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config, key, None)  # may lie beyond those rows
+        model, found = kind.from_pretrained(
+            None, config=config, state_dict=weights, output_loading_info=True, **_options(path)
+        )
+    _require_whole(model, path, found["missing_keys"])
+    return _settled(model).to(device)
+
+
+def layers_of_each_kind(model: Any) -> int:
+    """How many of its layers, from the first on, hold one of each kind; two at least where there are so many."""
+    layers = getattr(model.base_model, "layers", ())
+    types = getattr(model.config, "layer_types", None) or [None] * len(layers)
+    kinds = [
+        (types[i], type(layer), tuple((name, tuple(p.shape)) for name, p in layer.named_parameters()))
+        for i, layer in enumerate(layers)
+    ]
+    return max(min(2, len(kinds)), max((kinds.index(kind) + 1 for kind in set(kinds)), default=0))
+
+
+def _sliced(weights: BaseWeights, layers: int, rows: int) -> Iterator[tuple[str, Tensor]]:
+    for name in weights:
+        layer = _LAYER.search(name)
+        if layer is None and weights[name].ndim == 2:
+            yield name, weights[name][:rows]
+        elif layer is None or int(layer[1]) < layers:
+            yield name, weights[name]
+
+
+def configuration(path: str | Path, **options: Any) -> Any:
+    """The configuration of a model, without chance.
+
+    Raises:
+        ModelError: where there is none, or one of a model that cannot be trained.
+    """
+    if (Path(path) / "adapter_config.json").is_file():
+        raise ModelError(f"{path} holds adapters (PEFT); merge them into their base with merge_and_unload first")
+    with _refused(path):
+        local = Path(path).exists()
+        config = AutoConfig.from_pretrained(str(path), local_files_only=local, trust_remote_code=False, **options)
+    if reason := untrainable(config):
+        raise ModelError(f"{path}: {config.model_type} cannot be trained: {reason}")
+    _without_chance(config)
+    return config
+
+
+@contextlib.contextmanager
+def _refused(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be loaded: {_advice(Path(path), error)}") from error
+
+
+def _options(path: str | Path) -> dict[str, Any]:
+    return {
+        "dtype": torch.float32,
+        "attn_implementation": "eager",
+        "local_files_only": Path(path).exists(),
+        "trust_remote_code": False,
+    }
+
+
+def _sharding(auto: Any, config: Any, shard: Callable[[Any], None]) -> Any:
+    """The class that `auto` makes of a configuration, which shards itself between its making and its weights.
+
+    `transformers` reads shards alone of what is a `DTensor` by then, conversions of its names and layouts included. It
+    has a plan of its own for FSDP2, which not every model has, and which other units than ours come from.
+    """
+    with torch.device("meta"):
+        kind = type(auto.from_config(config))
+
+    def load_pretrained_model(model: Any, *arguments: Any, **named: Any) -> Any:
+        model.tie_weights()  # or FSDP would take what is tied for two parameters
+        shard(model)
+        return kind._load_pretrained_model(model, *arguments, **named)
+
+    members = {"__module__": kind.__module__, "_load_pretrained_model": staticmethod(load_pretrained_model)}
+    return type(kind.__name__, (kind,), members)
+
+
+def _settled(model: Any) -> Any:
     model.config.use_cache = False
     if model.can_generate() and (own := model.generation_config) is not None:  # reward models generate nothing
         # A folder's settings of sampling decide nothing here, and an inconsistent file would keep the model from being
         # saved; the file itself goes into exports as it is.
         ids = {key: getattr(own, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         model.generation_config = GenerationConfig(**ids)  # type: ignore[no-untyped-call]
-    return model.to(device)
+    return model
 
 
 def untrainable(config: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM
 
 from learner.config import LearnerConfig
+from learner.distributed import ranks
 from learner.errors import ModelError
-from learner.model import loading
+from learner.model import attention, loading
 from learner.model.fused import fuse
 from learner.model.loading import longest_sequence
 from learner.model.logprobs import token_logprobs
@@ -73,18 +76,61 @@ def load_model(path: str | Path, device: torch.device) -> tuple[Any, SelfCheck]:
 def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
     """Load a model, speed it up as configured, and check that it still computes what `transformers` does.
 
+    With several ranks it is sharded, and no rank ever holds more of it than its shards and a few layers, on which it is
+    checked; with adapters, which are added to whole layers, it comes whole.
+
     Raises:
         ModelError: where there is no model, or where the check fails.
     """
+    if ranks.world_size() > 1 and config.lora is None:
+        _check_slice(Path(path), config, device)
+        return _sharded(path, config, device, trained=True)
     model, check = load_model(path, device)
     model.train()
+    _fuse(model, config, device)
+    policy = Policy(model, torch.float32, config.logit_chunk_tokens)
+    check.require(partial(_packed_logprobs, policy))
+    return _ready(policy, config)
+
+
+def build_reference(policy: Policy, path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
+    """A frozen policy of the weights that `policy` was built with."""
+    if isinstance(policy, FSDPModule):
+        return _sharded(path, config, device, trained=False)
+    model = copy.deepcopy(policy.model).requires_grad_(False).eval()
+    return Policy(model, policy.dtype, config.logit_chunk_tokens)
+
+
+def _sharded(path: str | Path, config: LearnerConfig, device: torch.device, trained: bool) -> Policy:
+    made: list[Policy] = []
+
+    def shard(model: Any) -> None:
+        _fuse(model.train(trained).requires_grad_(trained), config, device)
+        made.append(Policy(model, torch.float32, config.logit_chunk_tokens))
+        ranks.shard(made[0], DTYPES[config.dtype])
+
+    model = loading.load(AutoModelForCausalLM, path, device, shard).train(trained)
+    model.set_attn_implementation(attention.NAME)
+    return _ready(made[0], config)
+
+
+def _check_slice(path: Path, config: LearnerConfig, device: torch.device) -> None:
+    """The self-check on a slice of the model, which is gone afterwards."""
+    model = loading.load_slice(AutoModelForCausalLM, path, device)
+    check = SelfCheck(model, path, partial(_own_logprobs, model))
+    _fuse(model.train(), config, device)
+    check.require(partial(_packed_logprobs, Policy(model, torch.float32, config.logit_chunk_tokens)))
+
+
+def _fuse(model: Any, config: LearnerConfig, device: torch.device) -> None:
     if config.fused_kernels:
         on_cpu = config.dtype == "float32" and device.type == "cpu"
         fuse(model, bf16_backward=on_cpu and config.backward_precision == "bfloat16")
-    policy = Policy(model, torch.float32, config.logit_chunk_tokens)
-    check.require(partial(_packed_logprobs, policy))
+
+
+def _ready(policy: Policy, config: LearnerConfig) -> Policy:
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
     policy.dtype = DTYPES[config.dtype]
     return policy
 

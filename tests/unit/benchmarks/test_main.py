@@ -25,6 +25,7 @@ NAMES = (
     "ledger",
     "replay",
     "plan",
+    "memory",
     "judges",
 )
 

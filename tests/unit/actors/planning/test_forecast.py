@@ -10,7 +10,8 @@ from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.fleet.recipe import fleet_recipe
 from actors.planning.architectures import architecture
-from actors.planning.forecast import Forecast, devices, fleet_of, forecast, places, scaled
+from actors.planning.footprint import places
+from actors.planning.forecast import Forecast, devices, fleet_of, forecast, scaled
 from actors.planning.public import HARDWARE
 from actors.planning.rates import Assumptions, hardware_of, rates_of
 
@@ -36,7 +37,8 @@ def test_every_recipe_has_a_plan(path: Path) -> None:
     assert 0 < found.groups_per_second < math.inf
     assert 0 < found.device_hours < math.inf
     assert found.staleness_mean <= found.staleness_max <= recipe.replay.max_staleness
-    for place in places(recipe, a, HARDWARE[hardware_of(recipe, Assumptions())]):
+    device = HARDWARE[hardware_of(recipe, Assumptions())].memory
+    for place in places(recipe, a, gpu=device, core=device):
         assert all(0 <= count < math.inf for count in place.parts.values())
         assert place.fits == (path.stem != "r1-671b" or place.name == "generator")
 

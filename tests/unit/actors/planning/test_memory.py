@@ -1,5 +1,6 @@
 """Memory by formula, against figures by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from actors.config.roles import GeneratorsConfig
 from actors.planning.architectures import ModelShape
 from actors.planning.memory import (
+    ALLOCATOR,
+    BLOCK,
     MicroBatch,
     activations,
     adapters,
@@ -36,7 +39,23 @@ def test_sixteen_bytes_a_parameter_are_resident_and_shared_by_the_ranks() -> Non
         assert parts["moments"] == 8 * share
     assert one["gathered layers"] == 0
     assert of_four["gathered layers"] == 4 * (2 * 1000 * 64 + 64 + 2 * LAYER) + 4 * LAYER
-    assert loading(SMALL) == 4 * PARAMETERS
+    assert loading(SMALL, learner(ranks=4)) == {"weights": PARAMETERS, "gathered layers": 4 * LAYER}
+    assert loading(SMALL, learner(ranks=4, lora={"rank": 8})) == {"weights": 4 * PARAMETERS}
+
+
+def test_what_the_allocator_keeps_is_of_cpus_alone() -> None:
+    on_cpu, on_gpu = (learner_rank(SMALL, learner(gpus=gpus), BATCH) for gpus in (0, 1))
+    assert on_gpu["allocator"] == 0
+    assert on_cpu["allocator"] == pytest.approx(ALLOCATOR * sum(on_gpu.values()))
+
+
+def test_the_head_takes_a_block_of_the_vocabulary() -> None:
+    wide = replace(SMALL, vocabulary=100_000)
+    for dtype, width in (("float32", 0), ("bfloat16", 2)):
+        block = 100 * BLOCK * (8 + width) + width * BLOCK * 64
+        one, two = (learner_rank(wide, learner(dtype=dtype, ranks=ranks), BATCH) for ranks in (1, 2))
+        assert one["output layer"] == block
+        assert two["output layer"] == block + 4 * 100_000 * 64
 
 
 def test_only_the_first_rank_keeps_a_copy_to_send_in_the_compute_dtype() -> None:

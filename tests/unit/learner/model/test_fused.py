@@ -14,8 +14,10 @@ from learner import LearnerConfig
 from learner.config import LoraSettings
 from learner.model import fused
 from learner.model.adapters import add_adapters
+from learner.model.gradients import init_gradients
 from learner.model.packing import Segment, pack
 from learner.model.policy import Policy, build_policy
+from learner.optimizer import build_optimizer
 
 Gradients = dict[str, Tensor]
 PACKED = pack(
@@ -125,3 +127,32 @@ def test_liger_is_called_with_what_it_expects(tiny_model: Path, monkeypatch: pyt
     monkeypatch.setattr(fused, "liger_for", lambda _: fake)
     assert_close(run(build_policy(tiny_model, config, torch.device("cpu"))), expected, rtol=1e-4)
     assert {"liger_rms_norm", "liger_swiglu", "liger_rope"} == set(calls)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_added_where_they_are(tiny_model: Path, checkpointing: bool) -> None:
+    config = LearnerConfig(dtype="float32", gradient_checkpointing=checkpointing)
+    policy = build_policy(tiny_model, config, torch.device("cpu"))
+    expected = run(policy)[1]
+    optimizer, _ = build_optimizer(policy.model.parameters(), config.optimizer)
+    init_gradients(optimizer)
+    before = {name: p.grad for name, p in policy.model.named_parameters()}
+    assert set(before) == set(expected)
+    for _ in range(2):
+        policy(PACKED)[0].sum().backward()
+    for name, p in policy.model.named_parameters():
+        assert p.grad is before[name], name
+        scale = float(expected[name].abs().max())
+        torch.testing.assert_close(p.grad, 2 * expected[name], rtol=1e-4, atol=1e-4 * scale, msg=name)
+
+
+def test_what_stands_for_padding_has_no_gradient() -> None:
+    embedding = torch.nn.Embedding(7, 3, padding_idx=2)
+    tokens = torch.tensor([[1, 2, 2, 5, 1]])
+    embedding(tokens).square().sum().backward()
+    expected = embedding.weight.grad.clone()
+    fused.fuse(embedding)
+    for start in (None, torch.zeros_like(expected)):
+        embedding.weight.grad = start
+        embedding(tokens).square().sum().backward()
+        torch.testing.assert_close(embedding.weight.grad, expected)

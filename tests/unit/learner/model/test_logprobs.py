@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from learner.model import logprobs as logprobs_module
 from learner.model.logprobs import token_logprobs
 
 
@@ -40,3 +41,42 @@ def test_no_tensor_of_tokens_by_vocabulary_is_allocated() -> None:
         logprobs.sum().backward()
     largest = max(event.self_cpu_memory_usage for event in profile.events())
     assert 0 < largest <= chunk * vocabulary * 4
+
+
+@pytest.mark.parametrize("block", [1, 10, 31])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_blocks_of_the_vocabulary_change_nothing(
+    block: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix = torch.linspace(-1, 1, 23, dtype=torch.float64)
+    found = []
+    for size in (1000, block):
+        monkeypatch.setattr(logprobs_module, "BLOCK", size)
+        hidden, weight, targets = _inputs()
+        logprobs, entropy = token_logprobs(30 * hidden, weight, targets, temperature, chunk=7)
+        gradients = torch.autograd.grad((mix * logprobs + mix.flip(0) * entropy).sum(), (hidden, weight))
+        found.append((logprobs, entropy, *gradients))
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_the_gradient_is_added_to_the_weights_where_there_is_one() -> None:
+    hidden, weight, targets = _inputs()
+    (expected,) = torch.autograd.grad(token_logprobs(hidden, weight, targets, chunk=7)[0].sum(), (weight,))
+    weight.grad = before = torch.full_like(weight, 2.0)
+    token_logprobs(hidden, weight, targets, chunk=7)[0].sum().backward()
+    assert weight.grad is before
+    torch.testing.assert_close(before - 2.0, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_a_large_vocabulary_only_a_block_is_allocated(dtype: torch.dtype) -> None:
+    tokens, vocabulary, chunk = 64, 4 * logprobs_module.BLOCK, 32
+    hidden = torch.randn(tokens, 8, dtype=dtype, requires_grad=True)
+    weight = torch.randn(vocabulary, 8, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        logprobs, _ = token_logprobs(hidden, weight, torch.zeros(tokens, dtype=torch.int64), 1.0, chunk)
+        logprobs.sum().backward()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert 0 < largest <= chunk * logprobs_module.BLOCK * 4
+    assert weight.grad.abs().sum() > 0

@@ -1,19 +1,29 @@
-"""What a step of the learner takes in memory, beside what `leeway plan` says of it; each in a process of its own."""
+"""`python -m benchmarks memory`: peak memory of small learners, beside the table of `leeway check`.
 
-import json
+Each runs in a process of its own: its VmHWM after three steps, less what it had resident once everything was imported.
+"""
+
+import json as jsonlib
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
+from rich.table import Table
 
 from actors.planning.architectures import of_config
 from actors.planning.memory import MicroBatch, learner_rank
+from benchmarks.terminal import console
 from learner.config import LearnerConfig
 
+#: How far the table may be off.
+TARGET = 0.1
+STEPS = 3
 PROMPT, COMPLETION, GROUP_SIZE, GROUPS = 32, 96, 4, 4
 #: A prompt is computed once for its completions.
 GROUP_TOKENS = PROMPT + GROUP_SIZE * COMPLETION
@@ -54,6 +64,17 @@ CASES = (
         _model("llama", 384, 8, 6, 2, 1024, 16384),
         {"gradient_checkpointing": True, "micro_batch_tokens": 4 * GROUP_TOKENS},
     ),
+    # by these nothing was fitted
+    Case(
+        "a large vocabulary, tied",
+        _model("llama", 256, 4, 4, 2, 768, 65536) | {"tie_word_embeddings": True},
+        {},
+    ),
+    Case(
+        "a reference policy",
+        _model("qwen2", 384, 6, 6, 2, 1536, 8192),
+        {"objective": {"kl": "k3", "kl_coefficient": 0.01}},
+    ),
 )
 
 
@@ -77,28 +98,48 @@ def predicted(case: Case) -> float:
 
 def measured(case: Case) -> float:
     """Peak of a process over what it had with everything imported (bytes)."""
-    command = [sys.executable, "-m", "benchmarks.plan_memory", str(CASES.index(case))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def main(number: int) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    with tempfile.TemporaryDirectory() as folder:
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(**case.model)).save_pretrained(folder)
+        command = [sys.executable, "-m", "benchmarks.memory", str(CASES.index(case)), folder]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
+    return float(jsonlib.loads(done.stdout.splitlines()[-1]))
+
+
+def run(json: Path | None = None) -> bool:
+    """Print the table's figure and the measured one of each case; returns whether all are within the target."""
+    table = Table("", "predicted (GB)", "measured (GB)", "off", box=box.SIMPLE)
+    found = []
+    for case in CASES:
+        table_says, there_was = predicted(case), measured(case)
+        off = table_says / there_was - 1
+        found.append({"name": case.name, "predicted": table_says, "measured": there_was, "off": off})
+        table.add_row(case.name, f"{table_says / 1e9:.3f}", f"{there_was / 1e9:.3f}", f"{off:+.1%}")
+        print(f"{case.name}: {table_says / 1e9:.3f} GB predicted, {there_was / 1e9:.3f} GB measured", flush=True)
+    console.print(table)
+    print(f"target: {TARGET:.0%}")
+    if json:
+        json.write_text(jsonlib.dumps(found, indent=2))
+    return all(abs(float(one["off"])) <= TARGET for one in found)
+
+
+def main(number: int, folder: str) -> None:
+    import transformers.models.llama.modeling_llama
+    import transformers.models.qwen2.modeling_qwen2  # noqa: F401
 
     from benchmarks.processes import peak_bytes, resident_bytes
     from learner import Completion, Group, Trainer
 
     case = CASES[number]
     config, source = learner_of(case), np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        AutoModelForCausalLM.from_config(AutoConfig.for_model(**case.model)).save_pretrained(folder)
-        before = resident_bytes()
-        trainer = Trainer(config, folder, seed=0)
-        for _ in range(2):
-            trainer.train_step([_group(i, case.model["vocab_size"], source, Group, Completion) for i in range(GROUPS)])
-            kept = trainer.snapshot()
-        assert kept  # as the publisher keeps it
-        print(json.dumps(peak_bytes(os.getpid()) - before))
+    before = resident_bytes()
+    trainer = Trainer(config, folder, seed=0)
+    for _ in range(STEPS):
+        trainer.train_step([_group(i, case.model["vocab_size"], source, Group, Completion) for i in range(GROUPS)])
+        kept = trainer.snapshot()
+    assert kept  # as the publisher keeps it
+    print(jsonlib.dumps(peak_bytes(os.getpid()) - before))
 
 
 def _group(number: int, vocabulary: int, source: Any, group: Any, completion: Any) -> Any:
@@ -113,4 +154,4 @@ def _group(number: int, vocabulary: int, source: Any, group: Any, completion: An
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

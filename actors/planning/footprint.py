@@ -1,0 +1,108 @@
+"""The memory table of a recipe: what every kind of process holds, on which device, and whether it fits there."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.config.recipe import Recipe
+from actors.planning.architectures import ModelShape
+from actors.planning.memory import MicroBatch, generator_device, learner_rank, loading
+
+#: What to change where a part is the largest of what does not fit.
+KEYS: Mapping[str, str] = {
+    "weights": "raise learner.ranks, or set learner.lora",
+    "gradients": "raise learner.ranks, or set learner.lora",
+    "moments": "raise learner.ranks, or set learner.lora",
+    "reference": "set learner.objective.kl: none, or learner.lora, whose reference is adapters",
+    "gathered layers": "take a smaller model: a layer of this one has to be whole on every rank",
+    "activations": "lower learner.micro_batch_tokens, or set learner.gradient_checkpointing: true",
+    "output layer": "lower learner.logit_chunk_tokens",
+    "staging": "set learner.lora with broadcast: adapters, whose updates are small",
+    "allocator": "lower learner.micro_batch_tokens",
+    "learner": "lower learner.ranks or learner.micro_batch_tokens, or take a smaller model",
+    "generators": "lower generators.count or generators.vllm.kv_cache_gib",
+}
+#: The same of an engine, whatever is the largest part of it.
+ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What is in memory of one kind of device.
+
+    Attributes:
+        name: of the kind.
+        parts: bytes by what it is.
+        capacity: of the device (bytes); None: not known.
+    """
+
+    name: str
+    parts: Mapping[str, float]
+    capacity: float | None
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits, as far as is known; an engine also needs a cache."""
+        within = self.capacity is None or self.total <= self.capacity
+        return within and self.parts.get("key-value cache", 1.0) > 0
+
+    @property
+    def advice(self) -> str:
+        """What does not fit, by how much, and which key to change; for one that does not fit."""
+        there = "" if self.capacity is None else f" of {self.capacity / 1e9:.3g} GB"
+        key = ENGINE_KEY if "key-value cache" in self.parts else KEYS[max(self.parts, key=lambda p: self.parts[p])]
+        return f"{self.name} takes {self.total / 1e9:.3g} GB{there}: {key}"
+
+
+def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Sequence[Footprint]:
+    """The memory table: the learner's first rank, another one, each as it loads, and a device of a generator.
+
+    Args:
+        recipe: of the run; `learner.gpu_memory` goes before `gpu`.
+        a: the model.
+        gpu: memory of a GPU (bytes).
+        core: what a process without a GPU may take (bytes); None: not known.
+    """
+    learner, longest = recipe.learner, recipe.generators.sampling.max_tokens
+    own = gpu if learner.gpu_memory is None else 1e9 * learner.gpu_memory
+    there = own if learner.gpus else core
+    batch = MicroBatch(recipe.tasks.max_prompt_tokens, longest, recipe.replay.group_size, learner.micro_batch_tokens)
+    found = [Footprint("learner, first rank", learner_rank(a, learner, batch), there)]
+    if learner.ranks > 1:
+        found.append(Footprint("learner, other ranks", learner_rank(a, learner, batch, first=False), there))
+        found.append(Footprint("learner, loading", loading(a, learner), there))
+    if recipe.generators.engine != "synthetic":
+        device = generator_device(a, recipe.generators, gpu)
+        found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))
+    return found
+
+
+def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -> Footprint | None:
+    """What those without a GPU hold together on a machine of so much memory (bytes); None where nobody is.
+
+    Imports, the replay and verifiers are not counted: what does not fit without them cannot fit.
+    """
+    parts: dict[str, float] = {}
+    for place in found:
+        if place.name == "generator" and not recipe.generators.gpus:
+            parts["generators"] = recipe.generators.count * place.total
+        elif place.name == "learner, first rank" and not recipe.learner.gpus:
+            parts["learner"] = parts.get("learner", 0.0) + place.total
+        elif place.name == "learner, other ranks" and not recipe.learner.gpus:
+            parts["learner"] = parts.get("learner", 0.0) + (recipe.learner.ranks - 1) * place.total
+    return Footprint("this machine", parts, memory) if parts else None
+
+
+def machine_memory() -> float:
+    """Memory of this machine, or what this process's control group may take of it (bytes)."""
+    found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # absent, or `max`
+            found = min(found, float(int(Path(limit).read_text())))
+    return found

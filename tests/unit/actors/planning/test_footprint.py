@@ -1,0 +1,68 @@
+"""What fits, what does not, and which key is to be changed."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.commands.memory import memory_table, recipe_memory, refuse
+from actors.config.loading import load
+from actors.config.recipe import Recipe
+from actors.errors import RecipeError
+from actors.planning.architectures import ModelShape
+from actors.planning.footprint import KEYS, Footprint, on_this_machine, places
+from actors.planning.memory import BLOCK, MicroBatch, generator_device, learner_rank, loading
+from learner.config import LearnerConfig
+from learner.model import logprobs
+
+ROOT = Path(__file__).parents[4]
+SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, head=16, vocabulary=1000)
+
+
+def recipe(name: str, *overrides: str) -> Recipe:
+    return load(ROOT / "recipes" / f"{name}.yaml", overrides)
+
+
+def test_the_formulas_know_the_learners_block() -> None:
+    assert BLOCK == logprobs.BLOCK
+
+
+def test_every_part_of_a_learner_has_a_key() -> None:
+    batch = MicroBatch(prompt=10, completion=30, group_size=4, tokens=130)
+    assert set(learner_rank(SMALL, LearnerConfig(), batch)) | set(loading(SMALL, LearnerConfig(ranks=2))) <= set(KEYS)
+
+
+def test_the_advice_names_the_key_of_the_largest_part() -> None:
+    place = Footprint("learner, first rank", {"weights": 3e9, "activations": 6e9}, 8e9)
+    assert not place.fits
+    assert "takes 9 GB of 8 GB: lower learner.micro_batch_tokens" in place.advice
+    assert Footprint("learner, first rank", place.parts, None).fits
+
+
+def test_the_7b_recipe_fits_and_a_smaller_gpu_is_refused() -> None:
+    refuse(recipe_memory(recipe("r1-qwen2.5-7b")))
+    with pytest.raises(RecipeError, match=r"first rank takes .* of 24 GB: .*learner.*gpu_memory"):
+        refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24")))
+
+
+def test_an_engine_without_room_for_a_cache_is_refused() -> None:
+    tree = recipe("r1-qwen2.5-7b")
+    device = generator_device(SMALL, tree.generators, 1e9)
+    place = Footprint("generator", device, 1e9)
+    assert not place.fits
+    assert "tensor_parallel_size" in place.advice
+
+
+def test_processes_of_one_machine_are_counted_together() -> None:
+    tree = recipe("quickstart", "generators.count=3")
+    found = places(tree, SMALL, gpu=80e9, core=None)
+    here = on_this_machine(tree, found, 1e9)
+    assert here is not None and not here.fits
+    assert here.parts["generators"] == pytest.approx(3 * found[-1].total)
+    assert here.parts["learner"] == pytest.approx(found[0].total)
+    assert "generators.count" in here.advice
+    assert on_this_machine(recipe("r1-qwen2.5-7b"), found, 1e9) is None
+
+
+def test_a_learner_on_a_cluster_is_not_held_to_this_machine() -> None:
+    assert [place.name for place in recipe_memory(recipe("r1-qwen2.5-7b"))][-1] == "generator"
+    assert memory_table(recipe_memory(recipe("quickstart"))).row_count > 8
