@@ -93,7 +93,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                     _add_product(into, d_z, rows)
                 if d_weight is not None:
                     _add_product(d_weight[block], d_z.T, hidden[part])
-            if d_hidden is not None:
+            if d_hidden is not None and into is not None:
                 d_hidden[part] = into
         return d_hidden, None if in_place or d_weight is None else d_weight.to(weight.dtype), None, None, None
 
