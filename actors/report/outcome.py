@@ -98,9 +98,10 @@ def _table(summary: RunSummary) -> Table:
         "tokens", f"{number(summary.tokens.generated)} generated, {number(summary.tokens.trained)} trained on"
     )
     table.add_row("tokens/s", f"{number(rates.generation)} generated, {number(rates.learning)} trained on")
-    table.add_row(
-        "busy", ", ".join(f"{role} {percent(share)}" for role, share in summary.busy_share.model_dump().items())
-    )
+    shares = summary.busy_share.model_dump()
+    if shares["scorer"] is None:  # of which few runs have any
+        del shares["scorer"]
+    table.add_row("busy", ", ".join(f"{role} {percent(share)}" for role, share in shares.items()))
     table.add_row(
         "new weights",
         f"{size(sync.bytes)} in {duration(sync.transfer_seconds)}, generation paused {duration(sync.pause_seconds)}",

@@ -40,6 +40,7 @@ def test_the_outcome_names_results_and_files() -> None:
         "runs/one/summary.json",
     ):
         assert text in lines
+    assert "scorer" not in lines, "the run had none"
 
 
 def test_the_outcome_fits_80_columns() -> None:
