@@ -40,7 +40,7 @@ def test_every_recipe_has_a_plan(path: Path) -> None:
     device = HARDWARE[hardware_of(recipe, Assumptions())].memory
     for place in places(recipe, a, gpu=device, core=device):
         assert all(0 <= count < math.inf for count in place.parts.values())
-        assert place.fits == (path.stem != "r1-671b" or place.name == "generator")
+        assert place.fits == (path.stem != "r1-671b" or place.name in ("learner, loading", "generator"))
 
 
 def test_the_bottleneck_is_what_to_have_more_of() -> None:
