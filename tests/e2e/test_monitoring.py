@@ -4,12 +4,14 @@ import json
 import math
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
+from actors.deadline import until
 from tests.e2e.conftest import ROOT, Run
 from tests.e2e.prometheus import Prometheus
 
@@ -19,6 +21,9 @@ pytestmark = [
 ]
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "grafana/dashboards").glob("*.json"))}
+ROLES = {"controller", "replay", "generator", "verifier", "learner"}
+#: Longest wait until every panel has data (s).
+SECONDS = 90.0
 #: The window of rates: a run of a minute is to fill it.
 WINDOW = "15s"
 #: Panels, or single series of them, that show nothing of this run, and why.
@@ -86,19 +91,26 @@ def rules() -> list[str]:
 def test_every_panel_and_rule_can_be_asked_and_shows_what_there_is(
     start: Callable[..., Run], watch: Callable[[str], Prometheus]
 ) -> None:
-    run = start(steps="6")
+    run = start(steps="1000000")  # it goes on for as long as Prometheus takes
     prometheus = watch(status_page(run))
-    assert run.end() == 0, run.text()[-3000:]
+
+    def scraped() -> set[str]:
+        return {one["metric"]["role"] for one in prometheus.ask("max by (role) (up)")}
+
+    run.wait_for("everybody to be scraped", lambda: scraped() == ROLES)
     name = run.folder.name
     (info,) = prometheus.ask("last_over_time(leeway_run_info[5m])")
     assert info["metric"]["run"] == name
-    assert {one["metric"]["role"] for one in prometheus.ask("max by (role) (up)")} == {
-        *("controller", "replay", "generator", "verifier", "learner")
-    }
-    missing = {title for board in BOARDS.values() for title in empty(board, prometheus, name)}
-    assert missing <= set(EMPTY), "these have no data"
+
+    def missing() -> set[str]:
+        return {title for board in BOARDS.values() for title in empty(board, prometheus, name)} - set(EMPTY)
+
+    until(lambda: not missing(), SECONDS, interval=1.0)
+    assert not missing(), "these have no data"
     for board in BOARDS.values():
         for event in board["annotations"]["list"]:
             prometheus.ask(asked(event["expr"], name))
     for expression in rules():
         prometheus.ask(expression)
+    run.kill(signal.SIGTERM)
+    assert run.end() == 128 + signal.SIGTERM, run.text()[-3000:]
