@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import StringIO
@@ -64,7 +65,7 @@ def status(folder: Path, *arguments: str) -> tuple[str, Exception | None]:
 
 def states(output: str) -> list[str]:
     """The state of each stage in the table."""
-    rows = [line.split() for line in output.splitlines() if line[:1].isdigit()]
+    rows = [line.split() for line in output.splitlines() if re.match(r"\d+  ", line)]
     return [" ".join(row[3:5]) if row[3] == "to" else row[3] for row in rows]
 
 
