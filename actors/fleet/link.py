@@ -61,7 +61,6 @@ class MultiplexedClient:
         self._lifeline, self._link = lifeline, link
         self._sender = {"worker": worker, "role": "generator"}
         self._numbers = Numbers()
-        self._given_up: dict[str, int] = {}
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._open()
 
@@ -88,9 +87,9 @@ class MultiplexedClient:
         """
         body = {**(body or {}), **({"wait_seconds": wait_seconds} if wait_seconds else {})}
         due = wait_seconds + (self._lifeline.patience_seconds if deadline_seconds is None else deadline_seconds)
-        end, number = time.monotonic() + due, self._given_up.pop(kind, None) or self._numbers.begin()
-        request = Message(kind, number, body, arrays or {})
-        try:
+        end = time.monotonic() + due
+        with self._numbers.of(kind, goes_on=kind in LEASES) as number:
+            request = Message(kind, number, body, arrays or {})
             while True:
                 left = end - time.monotonic()
                 try:
@@ -100,13 +99,6 @@ class MultiplexedClient:
                     if once or time.monotonic() >= end:
                         what = f"the replay at {self._address} did not answer {kind} within {due:g} s"
                         raise PeerTimeoutError(what) from error
-        except PeerTimeoutError:
-            if kind in LEASES:  # the next one goes on with it, and gets what it was given
-                self._given_up[kind] = number
-            raise
-        finally:
-            if kind not in self._given_up:
-                self._numbers.end(number)
         if reply.kind == "error":
             raise ProtocolError(f"the replay refused {kind}: {reply.body.get('message')}")
         return reply
@@ -128,9 +120,8 @@ class MultiplexedClient:
 
     async def tell(self, kind: str, body: Mapping[str, Any]) -> None:
         """Send what needs no answer, since it is soon repeated."""
-        number = self._numbers.begin()
-        await self._send(Message(kind, number, body))
-        self._numbers.end(number)
+        with self._numbers.of(kind) as number:
+            await self._send(Message(kind, number, body))
 
     async def _send(self, request: Message) -> None:
         await self._link.running()

@@ -4,7 +4,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,16 +37,27 @@ class Numbers:
         self._client = secrets.token_hex(8)
         self._next = 1
         self._open: set[int] = set()
+        self._given_up: dict[str, int] = {}
 
-    def begin(self) -> int:
-        """The number of a new request, which may be sent more than once until `end`."""
-        number, self._next = self._next, self._next + 1
-        self._open.add(number)
-        return number
+    @contextmanager
+    def of(self, kind: str, *, goes_on: bool = False) -> Iterator[int]:
+        """The number of a request, which may be sent more than once within the block.
 
-    def end(self, number: int) -> None:
-        """The request is answered, or given up."""
-        self._open.discard(number)
+        Where the request `goes_on` and the block ends by a PeerTimeoutError, the next one of its kind is the same
+        request once more, and gets what this one was given.
+        """
+        if (number := self._given_up.pop(kind, None)) is None:
+            number, self._next = self._next, self._next + 1
+            self._open.add(number)
+        try:
+            yield number
+        except PeerTimeoutError:
+            if goes_on:
+                self._given_up[kind] = number
+            raise
+        finally:
+            if self._given_up.get(kind) != number:
+                self._open.discard(number)
 
     def told(self) -> dict[str, Any]:
         """What every request says of them."""
@@ -85,7 +97,6 @@ class Client:
         self._patience = self._lifeline.patience_seconds if patience_seconds is None else patience_seconds
         self._sender = {"worker": worker, "role": role}
         self._numbers = Numbers()
-        self._given_up: dict[str, int] = {}
         self._answer_seconds = REPLY_SECONDS
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -131,20 +142,12 @@ class Client:
         """Where it `goes_on`, the next one of its kind is the same request once more if this one has no answer."""
         due = wait_seconds + (self._patience if deadline_seconds is None else deadline_seconds)
         until = None if deadline_seconds is None else time.monotonic() + due
-        with self._lock, waiting(self._peer, kind, counted_as=kind):
-            number = self._given_up.pop(kind, None) or self._numbers.begin()
+        counted = waiting(self._peer, kind, counted_as=kind)
+        with self._lock, counted, self._numbers.of(kind, goes_on=goes_on) as number:
             told = {**body, **self._sender, **(self._numbers.told() if self._peer == "replay" else {})}
             if wait_seconds:
                 told["wait_seconds"] = wait_seconds
-            try:
-                reply = self._answer_unless_busy(Message(kind, number, told, arrays), wait_seconds, due, until)
-            except PeerTimeoutError:
-                if goes_on:
-                    self._given_up[kind] = number
-                raise
-            finally:
-                if kind not in self._given_up:
-                    self._numbers.end(number)
+            reply = self._answer_unless_busy(Message(kind, number, told, arrays), wait_seconds, due, until)
         if reply.kind == "error":
             refused = ForbiddenError if reply.body.get("forbidden") else ProtocolError
             raise refused(f"the {self._peer} refused {kind}: {reply.body.get('message')}")
