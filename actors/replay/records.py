@@ -283,7 +283,7 @@ class ReplayState:
         ledger = Ledger.restored(past.limits, found["train"])
         evaluations = Evaluations.restored(past.limits, found["evaluations"])
         rewards, refusals = RewardStatistics.restored(found["rewards"]), Refusals(dict(found["refusals"]))
-        answers = Answers.restored(found.get("answers", {}))  # a journal of an earlier release has none
+        answers = Answers.restored(found["answers"])
         targets = {
             "train": ledger,
             "tasks": ledger.tasks,

@@ -161,12 +161,11 @@ class ReplayService:
             if self._outbox.blocked and not isinstance(request, UNJOURNALED):
                 self._outbox.add(identity, Message("busy", number, {"message": self._outbox.blocked}))
                 return
-            again = self._buffer.again(request, number)
-            if again is None and isinstance(request, m.LongPoll) and request.wait_seconds > 0:
+            if isinstance(request, m.LongPoll) and request.wait_seconds > 0 and not self._buffer.again(request, number):
                 poll = Poll(identity, number, request, self._clock() + request.wait_seconds)
                 self._polls.add(self._topic(request), poll)
                 return
-            reply = again or self._answer(request, message.arrays, number)
+            reply = self._answer(request, message.arrays, number)
         except ProtocolError as error:
             self._refuse(identity, number, error)
             return
