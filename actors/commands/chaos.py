@@ -47,7 +47,8 @@ def chaos(
         recipe = fleet_recipe(folder, list(counts.items()))
         outcome = unleash(recipe, folder, folder / "models", Pace(), 60 * minutes, seed)
     else:
-        outcome = unleash_real(real, folder, load(real).replay.max_staleness, 60 * minutes, seed)
+        load(real)  # what is wrong with it is said before anything starts
+        outcome = unleash_real(real, folder, 60 * minutes, seed)
     played = ", ".join(f"{role} {kind} {count}" for (role, kind), count in sorted(outcome.faults.items()))
     console.print(f"faults: {played or 'none'}", soft_wrap=True)
     console.print(f"{outcome.steps} steps in {outcome.seconds:.0f} s; groups: {outcome.groups}", soft_wrap=True)

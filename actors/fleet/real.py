@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,26 @@ class RealRun:
         self._log.close()
 
 
-def unleash_real(recipe: Path, output: Path, bound: int, seconds: float, seed: int) -> Aftermath:
+def broken_in_run(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every law that does not hold in a run folder whose journal has kept all batches, see `actors.fleet.laws`.
+
+    Args:
+        folder: of a run that has ended, with a checkpoint.
+        events: of its metrics.jsonl.
+    """
+    replay = load(folder / RECIPE).replay
+    kept = {version: [head.group_id for head, _ in batch] for version, batch in Journal.read(folder, replay.shards)}
+    newest = list(checkpoints(folder / "checkpoints").values())[-1]
+    return broken_in_record(events, kept, read_extra(newest)["replay"], replay.max_staleness)
+
+
+def unleash_real(recipe: Path, output: Path, seconds: float, seed: int) -> Aftermath:
     """The same as `chaos.unleash` with a run of real engines and a real learner; its batches are trained again in the
     end, bit by bit.
 
     Args:
         recipe: the run's.
         output: folder for the run folder.
-        bound: `replay.max_staleness` of the recipe.
         seconds: how long faults befall it (s).
         seed: of the faults.
 
@@ -172,12 +184,10 @@ def unleash_real(recipe: Path, output: Path, bound: int, seconds: float, seed: i
         run.wait_for(f"step {step}", lambda: run.step >= step, CALM_SECONDS)
         aftermath.seconds = time.monotonic() - began
         run.end()
-        events, newest = run.events(), list(checkpoints(run.folder / "checkpoints").values())[-1]
+        events = run.events()
         aftermath.steps = run.step
         aftermath.groups = [event["groups"] for event in events if event["kind"] == "tick"][-1]
-        shards = load(run.folder / RECIPE).replay.shards
-        kept = {v: [head.group_id for head, _ in batch] for v, batch in Journal.read(run.folder, shards)}
-        aftermath.broken = broken_in_record(events, kept, read_extra(newest)["replay"], bound)
+        aftermath.broken = broken_in_run(run.folder, events)
         aftermath.broken += [f"processes: {pid} is left" for pid in run.left()]
         retrained = subprocess.run(
             [sys.executable, "-m", "actors.cli", "replay", str(run.folder)],

@@ -18,17 +18,14 @@ import pytest
 import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 
-from actors.config.loading import RECIPE, load
 from actors.config.network import NetworkConfig
 from actors.control import environment
 from actors.control.cluster import guarded
-from actors.fleet.laws import broken_in_record
-from actors.replay.journal import Journal
+from actors.fleet.real import broken_in_run
 from actors.replay.limits import Reason
 from actors.transport.address import listen, resolve
 from deploy.render import FOLDER, RECIPE_FILE, RECIPE_MAP, kustomized
 from deploy.scheduling import autoscaling
-from learner.extra import checkpoints, read_extra
 from tests.e2e.conftest import ROOT, Run
 from tests.e2e.test_monitoring import status_page
 
@@ -229,12 +226,9 @@ def one_to_leave(run: Run, node: str) -> None:
 def lost(run: Run) -> list[str]:
     """What the laws of the fleet say is broken, and what was issued again since somebody died with it."""
     events = run.events()
-    kept = {version: [head.group_id for head, _ in batch] for version, batch in Journal.read(run.folder, 1)}
-    newest = list(checkpoints(run.folder / "checkpoints").values())[-1]
-    bound = load(run.folder / RECIPE).replay.max_staleness
     dropped: Counter[str] = Counter([event["groups"] for event in events if event["kind"] == "tick"][-1]["dropped"])
     died = {Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.ATTEMPTS_EXHAUSTED} & dropped.keys()
     return [
-        *broken_in_record(events, kept, read_extra(newest)["replay"], bound),
+        *broken_in_run(run.folder, events),
         *(f"{dropped[reason]} groups dropped: {reason}" for reason in died),
     ]
