@@ -24,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 #: The roles that a process can have. The driver of a run is no member of it.
 ROLES = ("controller", "replay", "generator", "verifier", "scorer", "learner")
+#: Those that a run may have none of, and then does not show.
+OPTIONAL_ROLES = frozenset({"scorer"})
 
 
 class Wait(BaseModel):

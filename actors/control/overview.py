@@ -11,14 +11,13 @@ from actors.control.recoveries import Recoveries
 from actors.control.since import Since
 from actors.control.supervisor import POOLED
 from actors.events import Tick
+from actors.membership import OPTIONAL_ROLES
 from actors.observability.waits import REPORTED_SECONDS, long_waits
 from actors.report.health import warnings
 from actors.report.state import IDLE_SHARE, RunState
 
 #: The pools, in the order of the work's way through them.
 POOLS = ("generator", "verifier", "scorer", "replay", "learner")
-#: Those that a run may have none of, and then does not show.
-OPTIONAL = frozenset({"scorer"})
 #: The latest faults that are told.
 SHOWN_FAULTS = 20
 
@@ -75,7 +74,7 @@ def status(
         "pools": {
             role: _pool(role, members, wanted, tick) | _waits(role, tick, watched.since, now)
             for role in POOLS
-            if role not in OPTIONAL or wanted.get(role) or any(member["role"] == role for member in members)
+            if role not in OPTIONAL_ROLES or wanted.get(role) or any(member["role"] == role for member in members)
         },
         "versions": _versions(state, members),
         "staleness": {

@@ -3,12 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from actors.membership import Report, Totals
+from actors.membership import OPTIONAL_ROLES, Report, Totals
 
-#: The pools whose work is shown, from the start.
+#: The pools whose work is shown, from the start; an optional one is, once somebody of it was heard of.
 POOLS = ("generator", "verifier", "learner")
-#: One that a run may have none of, shown once somebody of it was heard of.
-OPTIONAL = "scorer"
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ class Utilisation:
         """
         before, self._totals = self._totals, totals
         self.interval_seconds, self._moment = now - self._moment, now
-        for role in (*POOLS, OPTIONAL):
+        for role in (*POOLS, *OPTIONAL_ROLES):
             old, new = before.get(role, Totals()), totals.get(role, Totals())
             aged = new.uptime_seconds - old.uptime_seconds
             if aged > 0:  # otherwise no heartbeat came since: the share of the last interval stands

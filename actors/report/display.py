@@ -26,6 +26,7 @@ from actors.events import (
     Unresponsive,
     WriteFailed,
 )
+from actors.membership import OPTIONAL_ROLES
 from actors.report import statistics as names
 from actors.report.health import warnings
 from actors.report.series import Series
@@ -243,7 +244,7 @@ def _pools(state: RunState) -> RenderableType:
     table.add_row(Text("pool", "bold"), Text("busy now", "dim"), Text("waits for", "dim"))
     busy, waits = (state.tick.busy, state.tick.waits) if state.tick else ({}, {})
     for role, colour in ROLES.items():
-        if role == "scorer" and role not in busy:  # of which few runs have any
+        if role in OPTIONAL_ROLES and role not in busy:
             continue
         share = busy.get(role)
         bar = Text.assemble((f"{_block(share or 0.0, 18)}", colour), f" {percent(share):>5}")

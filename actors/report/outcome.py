@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from actors.membership import OPTIONAL_ROLES
 from actors.report.health import HealthWarning
 from actors.report.scores import table
 from actors.report.summary import Accuracy, RunSummary
@@ -98,10 +99,9 @@ def _table(summary: RunSummary) -> Table:
         "tokens", f"{number(summary.tokens.generated)} generated, {number(summary.tokens.trained)} trained on"
     )
     table.add_row("tokens/s", f"{number(rates.generation)} generated, {number(rates.learning)} trained on")
-    shares = summary.busy_share.model_dump()
-    if shares["scorer"] is None:  # of which few runs have any
-        del shares["scorer"]
-    table.add_row("busy", ", ".join(f"{role} {percent(share)}" for role, share in shares.items()))
+    shares = summary.busy_share.model_dump().items()
+    shown = [(role, share) for role, share in shares if share is not None or role not in OPTIONAL_ROLES]
+    table.add_row("busy", ", ".join(f"{role} {percent(share)}" for role, share in shown))
     table.add_row(
         "new weights",
         f"{size(sync.bytes)} in {duration(sync.transfer_seconds)}, generation paused {duration(sync.pause_seconds)}",
