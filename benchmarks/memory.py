@@ -18,6 +18,7 @@ from rich.table import Table
 
 from actors.planning.architectures import of_config
 from actors.planning.memory import MicroBatch, learner_rank
+from actors.planning.public import sizes
 from benchmarks.terminal import console
 from learner.config import LearnerConfig
 
@@ -40,16 +41,7 @@ class Case:
 
 
 def _model(kind: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int) -> dict[str, Any]:
-    return {
-        "model_type": kind,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "intermediate_size": width,
-        "vocab_size": vocabulary,
-        "tie_word_embeddings": False,
-    }
+    return {"model_type": kind} | sizes(hidden, layers, heads, kv, width, vocabulary, tied=False)
 
 
 CASES = (

@@ -146,16 +146,11 @@ def forecast(
 
 def devices(recipe: Recipe, generators: int) -> float:
     """GPUs of a fleet, or CPUs where the recipe asks for no GPU."""
-    g, learner, verifiers = recipe.generators, recipe.learner, recipe.verifiers
-    scorers = recipe.scorers.count if recipe.has_scorers else 0
+    g, learner = recipe.generators, recipe.learner
     if g.gpus or learner.gpus:
+        scorers = recipe.scorers.count if recipe.has_scorers else 0
         return generators * g.gpus + learner.ranks * learner.gpus + scorers * recipe.scorers.gpus
-    return (
-        generators * g.cpus
-        + learner.ranks * learner.cpus
-        + verifiers.count * verifiers.cpus
-        + scorers * recipe.scorers.cpus
-    )
+    return recipe.cpus + (generators - g.count) * g.cpus
 
 
 def _busy(fleet: SimulatedFleet, outcome: SimulatedRun) -> dict[str, float]:

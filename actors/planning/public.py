@@ -12,14 +12,15 @@ from typing import Any
 
 
 def _qwen2(hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int, tied: bool) -> dict[str, Any]:
-    return {"model_type": "qwen2"} | _sizes(hidden, layers, heads, kv, width, vocabulary, tied)
+    return {"model_type": "qwen2"} | sizes(hidden, layers, heads, kv, width, vocabulary, tied)
 
 
 def _llama(hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int, tied: bool) -> dict[str, Any]:
-    return {"model_type": "llama"} | _sizes(hidden, layers, heads, kv, width, vocabulary, tied)
+    return {"model_type": "llama"} | sizes(hidden, layers, heads, kv, width, vocabulary, tied)
 
 
-def _sizes(hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int, tied: bool) -> dict[str, Any]:
+def sizes(hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int, tied: bool) -> dict[str, Any]:
+    """They under the names that `transformers` gives them."""
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -37,7 +38,7 @@ _QWEN_1_5B = _qwen2(1536, 28, 12, 2, 8960, 151936, tied=True)
 _QWEN_7B = _qwen2(3584, 28, 28, 4, 18944, 152064, tied=False)
 _QWEN_32B = _qwen2(5120, 64, 40, 8, 27648, 152064, tied=False)
 _LLAMA_70B = _llama(8192, 80, 64, 8, 28672, 128256, tied=False)
-_DEEPSEEK_V3 = _sizes(7168, 61, 128, 128, 18432, 129280, tied=False) | {
+_DEEPSEEK_V3 = sizes(7168, 61, 128, 128, 18432, 129280, tied=False) | {
     "model_type": "deepseek_v3",
     "n_routed_experts": 256,
     "n_shared_experts": 1,
