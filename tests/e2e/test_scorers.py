@@ -31,6 +31,15 @@ from tests.e2e.test_run import nothing_left, usable
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PORT = 39620
+#: A run that goes on until it is told to end, and keeps every verdict.
+GOING_ON = {
+    "steps": "100000",
+    "cold_start": "null",
+    "evaluation.every_steps": "0",
+    "evaluation.samples": "1",
+    "checkpoint_every_steps": "0",
+    "replay.journal.keep": "all",
+}
 
 
 def got(url: str) -> str:
@@ -61,14 +70,9 @@ def test_a_scorer_that_is_killed_costs_no_verdict(start: Callable[..., Run], tmp
     pairs = tmp_path / "pairs.jsonl"
     digits_over_letters(pairs, 160)
     run = start(
-        steps="100000",
         seconds=540.0,
         **{
-            "cold_start": "null",
-            "evaluation.every_steps": "0",
-            "evaluation.samples": "1",
-            "checkpoint_every_steps": "0",
-            "replay.journal.keep": "all",
+            **GOING_ON,
             "preferences.pairs": str(pairs),
             "preferences.held_out": "16",
             "preferences.supervised.max_steps": "10",
@@ -143,15 +147,10 @@ def test_scorers_join_from_elsewhere_with_keys_and_leave_again(
     base, trained = prepare(TinyModel(kind="tiny"), tmp_path / "models", 0), tmp_path / "reward"
     RewardModel(LearnerConfig(dtype="float32", device="cpu"), base, 0).export(trained)
     run = start(
-        steps="100000",
         seconds=540.0,
         **{
             "generators.engine": "synthetic",
-            "cold_start": "null",
-            "evaluation.every_steps": "0",
-            "evaluation.samples": "1",
-            "checkpoint_every_steps": "0",
-            "replay.journal.keep": "all",
+            **GOING_ON,
             "preferences.reward_model": str(trained),
             "scorers.count": "0",
             "network.joining": "[scorer]",

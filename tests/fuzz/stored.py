@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import JournalBlockedError, JournalError
-from tests.unit.actors.replay.journal_world import Kept, without_deadlines
+from tests.unit.actors.replay.journal_world import Kept, with_a_log, without_deadlines
 
 
 class StoredTarget:
@@ -20,14 +20,7 @@ class StoredTarget:
 
     def __init__(self, folder: Path) -> None:
         self._source, self._copy = folder / "written", folder / "copy"
-        world = Kept(folder / "alive", keep="all")
-        for version in range(3):
-            world.step(version)
-            world.end_tick()
-        world.journal._rows._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        world.step(3)
-        world.lease(version=4)
-        world.end_tick()
+        world = with_a_log(folder / "alive", keep="all")
         self._contents = _lasting(world)
         shutil.copytree(folder / "alive", self._source)
         self._files = sorted(path.name for path in self._source.iterdir())

@@ -123,6 +123,19 @@ class Kept(Watched):
         return self.journal._rows.keys(table)
 
 
+def with_a_log(folder: Path, **config: Any) -> Kept:
+    """A world whose journal has rows in its file, and later ones in the log that has not gone into the file yet."""
+    world = Kept(folder, **config)
+    for version in range(3):
+        world.step(version)
+        world.end_tick()
+    world.journal._rows._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    world.step(3)
+    world.lease(version=4)
+    world.end_tick()
+    return world
+
+
 def without_deadlines(state: Any) -> Any:
     for part in (state["train"], state["evaluations"]["current"]):
         for entry in (entry for queue in part["groups"].values() for entry in queue) if part else ():

@@ -18,7 +18,7 @@ from actors.replay import rows
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
 from actors.replay.outbox import Outbox
-from tests.unit.actors.replay.journal_world import LIMITS, Kept, without_deadlines
+from tests.unit.actors.replay.journal_world import LIMITS, Kept, with_a_log, without_deadlines
 from tests.unit.actors.replay.test_buffer import Sums
 
 
@@ -238,14 +238,7 @@ def test_a_curriculum_may_come_change_and_go_from_a_resume_on(tmp_path: Path) ->
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A journal whose process was killed, and what is in it."""
     folder = tmp_path_factory.mktemp("written")
-    world = Kept(folder / "a")
-    for version in range(3):
-        world.step(version)
-        world.end_tick()
-    world.journal._rows._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    world.step(3)
-    world.lease(version=4)
-    world.end_tick()
+    world = with_a_log(folder / "a")
     shutil.copytree(folder / "a", folder / "b")
     return folder / "b", world.contents()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
 import json
 import os
@@ -21,6 +20,7 @@ from learner import LearnerConfig
 from learner.errors import ModelError
 from learner.model import loading
 from learner.model.policy import build_policy
+from tests.unit.learner.distributed.two_ranks import join
 
 CONFIG = LearnerConfig(dtype="float32", device="cpu")
 CPU = torch.device("cpu")
@@ -48,14 +48,7 @@ def _written(folder: Path, dtype: torch.dtype, **settings: Any) -> Path:
 
 
 def _rank(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=120),
-    )
+    join(rank, port, 120)
     for name in KINDS:  # also imports whatever loading needs, before memory is looked at
         policy = build_policy(folder / name, CONFIG, CPU)
         whole = loading.load(AutoModelForCausalLM, folder / name, CPU)

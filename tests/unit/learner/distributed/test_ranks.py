@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import socket
@@ -27,6 +26,7 @@ from learner.extra import damage, read_meta
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
 from tests.unit.learner.conftest import GroupFactory
+from tests.unit.learner.distributed.two_ranks import join
 
 STEPS = 3
 PLAIN = LearnerConfig(
@@ -82,14 +82,7 @@ def _mean_logprob(completion: Completion) -> float:
 
 def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
     """One of two ranks; rank 0 leaves weights and statistics of every configuration in `folder`."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+    join(rank, port, 60)
     for name, config in CONFIGS.items():
         trainer, statistics = _train(config, model, folder, shares=True)
         sent = dict(trainer.snapshot())

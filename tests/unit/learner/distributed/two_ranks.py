@@ -1,0 +1,18 @@
+"""How a process of a test becomes one of two ranks."""
+
+import datetime
+
+import torch
+import torch.distributed as dist
+
+
+def join(rank: int, port: int, seconds: float) -> None:
+    """Meet the other rank over Gloo; nothing between them may take longer than `seconds`."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=seconds),
+    )
