@@ -42,6 +42,7 @@ from sandbox.terminal import discard, lasting
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 if TYPE_CHECKING:
     from actors.config.recipe import Recipe
+    from actors.planning.footprint import Footprint
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,9 +161,14 @@ def check(
 
         with _about(recipe):
             plan, recipes = pipeline.check(pipeline.open_pipeline(recipe, overrides or ()))
-            for each in recipes:
-                _memory(each)
-        for what in dict.fromkeys(what for each in recipes for what in unchecked(each)):
+            found = {}
+            for name, each in recipes.items():
+                with pipeline.named(name):
+                    found[name] = _memory(each)
+        largest = max(found, key=lambda name: max((place.total for place in found[name]), default=0.0), default=None)
+        if largest is not None:
+            _show_memory(found[largest], f"memory of {largest}, the stage that takes most")
+        for what in dict.fromkeys(what for each in recipes.values() for what in unchecked(each)):
             _say(f"not checked: {what}", style="dim")
         typer.echo("\n".join(plan))
         return
@@ -170,23 +176,30 @@ def check(
     with _about(recipe):
         require(tree)
         _note(tree)
-        _memory(tree)
+        _show_memory(_memory(tree))
     for what in unchecked(tree):
         _say(f"not checked: {what}", style="dim")
     typer.echo(dump(tree).encode(), nl=False)  # UTF-8 as recipes are read, whatever the terminal takes
 
 
-def _memory(recipe: "Recipe") -> None:
-    """Print the memory table, of what fits. Raises RecipeError where something cannot."""
-    from actors.commands.memory import memory_table, recipe_memory, refuse
+def _memory(recipe: "Recipe") -> "Sequence[Footprint]":
+    """The memory table's columns, none where nothing is known. Raises RecipeError where something cannot fit."""
+    from actors.commands.memory import recipe_memory, refuse
 
     try:
         found = recipe_memory(recipe)
     except RecipeError as error:  # e.g. a model on the hub whose sizes nobody has written down here
         _say(f"not checked: memory, since {error}", style="dim")
-        return
+        return ()
     refuse(found)
-    lasting(Console(stderr=True)).print(memory_table(found))
+    return found
+
+
+def _show_memory(found: "Sequence[Footprint]", title: str = "memory") -> None:
+    from actors.commands.memory import memory_table
+
+    if found:
+        lasting(Console(stderr=True)).print(memory_table(found, title))
 
 
 def _note(recipe: "Recipe") -> None:

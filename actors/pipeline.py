@@ -55,8 +55,8 @@ def open_pipeline(path: Path, overrides: Sequence[str]) -> Pipeline:
     return load_pipeline(path, overrides, path.absolute().parent if path.name == PIPELINE else None)
 
 
-def check(pipeline: Pipeline) -> tuple[list[str], list[Recipe]]:
-    """The plan, line by line, and the recipes of what is to run.
+def check(pipeline: Pipeline) -> tuple[list[str], dict[str, Recipe]]:
+    """The plan, line by line, and the recipes of the stages that are to run.
 
     Raises:
         RecipeError: a stage cannot be run.
@@ -78,7 +78,7 @@ def run(pipeline: Pipeline, console: Console, interrupts: Interrupts) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     _prepare(pipeline, say)
-    for recipe in _required(pipeline, _planned(pipeline)):
+    for recipe in _required(pipeline, _planned(pipeline)).values():
         surroundings(recipe)
     with _taken(pipeline.folder, pipeline) as lock:
         planned = _planned(pipeline)  # another process may have had the folder until now
@@ -126,32 +126,32 @@ def _leaves(stage: Stage) -> Iterator[str]:
         yield REWARD_MODEL
 
 
-def _required(pipeline: Pipeline, planned: Sequence[Planned]) -> list[Recipe]:
+def _required(pipeline: Pipeline, planned: Sequence[Planned]) -> dict[str, Recipe]:
     """Refuse what can be known to be wrong with the stages that are to run; returns their recipes, in which something
     stands in for what is yet to be made."""
-    recipes = []
+    recipes = {}
     with tempfile.TemporaryDirectory(prefix="leeway-") as folder:
         stand_ins = StandIns(pipeline, Path(folder))
         for each in planned:
             if each.action is Action.DONE:
                 continue
-            with _named(each.stage):
+            with named(each.stage.name):
                 for path in each.stage.data:
-                    if not path.is_relative_to(pipeline.folder) and not path.is_file():
+                    if not path.is_file() and not stand_ins.will_be_made(path):
                         raise RecipeError(f"data: there is no file {path}")
                 recipe = stand_ins.recipe(each.stage)
                 require(recipe, each.stage.folder if each.action is Action.RESUME else None)
-                recipes.append(recipe)
+                recipes[each.stage.name] = recipe
     return recipes
 
 
 @contextmanager
-def _named(stage: Stage) -> Iterator[None]:
+def named(stage: str) -> Iterator[None]:
     """Begin what is wrong with a stage by its name."""
     try:
         yield
     except LeewayError as error:
-        raise type(error)(f"stage {stage.name}: {error}") from error
+        raise type(error)(f"stage {stage}: {error}") from error
 
 
 def _prepare(pipeline: Pipeline, say: Callable[[str], None]) -> None:
@@ -218,7 +218,7 @@ def _set_aside(pipeline: Pipeline, stage: Stage) -> Path:
 
 def _execute(planned: Planned, identity: Identity, lock: int, console: Console, interrupts: Interrupts) -> None:
     stage = planned.stage
-    with _named(stage):
+    with named(stage.name):
         found = surroundings(stage.recipe)
         if planned.action is Action.RESUME:
             with locked(stage.folder) as own:

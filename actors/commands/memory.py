@@ -41,9 +41,9 @@ def refuse(found: "Sequence[Footprint]") -> None:
         raise RecipeError(f"does not fit into memory: {'; '.join(lacking)}{hint * gpus}")
 
 
-def memory_table(found: "Sequence[Footprint]") -> Table:
+def memory_table(found: "Sequence[Footprint]", title: str = "memory") -> Table:
     """Parts down, places across (GB)."""
-    table = Table("GB", title="memory", title_justify="left", box=box.SIMPLE)
+    table = Table("GB", title=title, title_justify="left", box=box.SIMPLE)
     for place in found:
         table.add_column(place.name, justify="right")
     for part in dict.fromkeys(part for place in found for part in place.parts):

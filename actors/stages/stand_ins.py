@@ -9,6 +9,7 @@ from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.pipeline import Pipeline, Stage
 from actors.config.recipe import Recipe
+from actors.config.tasks import AdditionSource, AnySource
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class StandIns:
     """Stands in for what is yet to be made.
 
     A model that an earlier stage will leave has the architecture and the tokenizer of the one that it began with. For
-    files there is one of a single line, and for a reward model a folder that says that it is one.
+    files there is one of a single line, for files of tasks there are sums, and for a reward model a folder that says that
+    it is one.
 
     Args:
         pipeline: whose stages are checked.
@@ -29,24 +31,31 @@ class StandIns:
     def recipe(self, stage: Stage) -> Recipe:
         """The recipe of a stage, in which nothing is missing that will be there once the stage begins."""
         recipe = stage.recipe
-        updates: dict[str, Any] = {}
-        if self._will_be_made(_place(recipe)):
+        sources = [self._source(source) for source in recipe.tasks.sources]
+        updates: dict[str, Any] = {"tasks": recipe.tasks.model_copy(update={"sources": sources})}
+        if self.will_be_made(_place(recipe)):
             updates["model"] = self._origin(stage).recipe.model
         if (
             (cold := recipe.cold_start) is not None
             and isinstance(cold.traces, Path)
-            and self._will_be_made(cold.traces)
+            and self.will_be_made(cold.traces)
         ):
             updates["cold_start"] = cold.model_copy(update={"traces": self._line()})
         if (given := recipe.preferences) is not None:
             pending = {"pairs": self._line, "reward_model": self._reward_model}
-            made = {key: make() for key, make in pending.items() if self._will_be_made(getattr(given, key))}
+            made = {key: make() for key, make in pending.items() if self.will_be_made(getattr(given, key))}
             updates["preferences"] = given.model_copy(update=made)
-        if (drawn := recipe.sample) is not None and drawn.mix is not None and self._will_be_made(drawn.mix.path):
+        if (drawn := recipe.sample) is not None and drawn.mix is not None and self.will_be_made(drawn.mix.path):
             updates["sample"] = drawn.model_copy(update={"mix": drawn.mix.model_copy(update={"path": self._line()})})
         return recipe.model_copy(update=updates)
 
-    def _will_be_made(self, path: Location | None) -> bool:
+    def _source(self, source: AnySource) -> AnySource:
+        if not self.will_be_made(getattr(source, "path", None)):
+            return source
+        return AdditionSource(source="addition", digits=3, weight=source.weight, preferences=source.preferences)
+
+    def will_be_made(self, path: Location | None) -> bool:
+        """Whether a file is not there, and the pipeline's program or one of its stages makes it."""
         if not isinstance(path, Path) or path.exists():
             return False
         prepare = self.pipeline.config.prepare

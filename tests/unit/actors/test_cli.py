@@ -243,6 +243,15 @@ def test_what_is_printed_into_a_pipe_fits_80_columns(arguments: list[str]) -> No
     assert ended.stderr[:6] == ("" if "--help" in arguments else "memory"), "the configuration alone goes into a file"
 
 
+def test_of_a_pipeline_the_memory_of_the_stage_that_takes_most_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = "-sstages.reasoning.recipe.learner.micro_batch_tokens=32768"
+    assert call(monkeypatch, "check", str(ROOT / "recipes" / "r1-mini.yaml"), larger) == 0
+    said = capsys.readouterr().err
+    assert said.count("learner, first rank") == 1 and "memory of reasoning, the stage that takes most" in said
+
+
 @pytest.mark.parametrize(
     ("streams", "code", "says"),
     [

@@ -57,9 +57,11 @@ def refused(pipeline: Pipeline) -> str:
 
 def test_what_earlier_stages_will_leave_is_not_missed(tmp_path: Path) -> None:
     making = {"script": "make.py", "folder": "made"}
-    plan, recipes = check(opened(tmp_path, COLD, RL, JUDGE, FINAL, prepare=making))
-    assert [line.split()[-2:] for line in plan[2:]] == [["will", "run"]] * 4
-    assert len(recipes) == 4
+    tasks = COMMON["tasks"] | {"sources": [{"source": "jsonl", "path": "made/tasks.jsonl"}], "max_prompt_tokens": 16}
+    again = COLD | {"name": "again", "data": ["made/more.jsonl"], "recipe": {"tasks": tasks}}
+    plan, recipes = check(opened(tmp_path, COLD, RL, JUDGE, FINAL, again, prepare=making))
+    assert [line.split()[-2:] for line in plan[2:]] == [["will", "run"]] * 5
+    assert list(recipes) == ["cold", "rl", "judge", "final", "again"]
     assert not (tmp_path / "runs").exists(), "a check writes nothing"
 
 
