@@ -73,13 +73,14 @@ def group_seconds(recipe: Recipe) -> float:
     return statistics.mean(longest) / config.tokens_per_second
 
 
-def measure(name: str, pace: Pace, changes: dict[str, Any]) -> Measured:
+def measure(name: str, pace: Pace, changes: dict[str, Any], measured: int = MEASURED) -> Measured:
+    """Throughput of one fleet over so many steps, after those in which it fills up."""
     folder = Path(tempfile.mkdtemp(prefix="leeway-overlap-"))
     recipe = recipe_for(folder, changes)
     with running(recipe, folder, CACHE, pace) as fleet:
         fleet.wait_for_step(WARM_UP, STARTUP_SECONDS + PATIENCE_SECONDS)
         begin = Throughput(folder).steps()[-1][0]
-        fleet.wait_for_step(WARM_UP + MEASURED, PATIENCE_SECONDS)
+        fleet.wait_for_step(WARM_UP + measured, PATIENCE_SECONDS)
         steps = Throughput(folder).steps()
         fleet.end()
         groups = fleet.last_counters()

@@ -23,6 +23,10 @@ from benchmarks.terminal import console
 
 #: How far a prediction may be off.
 TARGET = 0.1
+#: Groups that are measured at least, as `forecast` simulates: chance decides about fewer.
+LEAST_GROUPS = 1000
+#: Tokens a second of a generator: so many that the fleet's groups a second are few for this machine.
+SPEEDS = {8: 400, 64: 200, 200: 100, 1000: 40}
 #: How long a step takes beside a batch's generation: the learner, or the generators, or neither is the bottleneck.
 PACES = (0.5, 1.0, 2.0)
 
@@ -47,10 +51,16 @@ class Compared:
         return self
 
 
+def speed_of(generators: int) -> int:
+    """Tokens a second of each of so many generators."""
+    return SPEEDS[min(SPEEDS, key=lambda count: abs(count - generators))]
+
+
 def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     """Throughput of a synthetic fleet whose batch is one wave of all generators."""
     changes: dict[str, Any] = {
         "generators.count": generators,
+        "generators.synthetic.tokens_per_second": speed_of(generators),
         "replay.groups_per_batch": generators,
         "replay.max_staleness": max_staleness,
     }
@@ -59,7 +69,8 @@ def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     a = architecture(recipe.model)
     rates = rates_of(recipe, a, Assumptions(step_seconds=seconds, verify_seconds=0.001))
     predicted = forecast(recipe, a, rates, generators, prefetch=False)
-    measured = overlap.measure("", Pace(seconds), changes)
+    steps = max(overlap.MEASURED, -(-LEAST_GROUPS // generators))
+    measured = overlap.measure("", Pace(seconds), changes, steps)
     name = f"{generators} generators, bound {max_staleness}, a step takes {seconds:.1f} s"
     return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second).said()
 
