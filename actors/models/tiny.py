@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 _CHARACTERS = string.digits + string.ascii_letters + "+-*/=<>^%.,:;?!'\"()[]{}\\_&#$@~|` \n"
-#: A second script, in which sums can be worked out, too: to add, gives, carried, wait.
-_CHINESE = "加得进等"
+#: A second script, in which sums can be worked out, too (to add, gives, carried, wait), and people greeted.
+_CHINESE = "加得进等你好问"
 VOCABULARY = 128  # a multiple of 64, as matrix products like it
 _INITIALIZER_RANGE = 0.05  # at this width the cold start learns in fewer steps than from Llama's 0.02
 _CHAT = (
