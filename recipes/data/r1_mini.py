@@ -1,10 +1,11 @@
 """Data of `recipes/r1-mini.yaml`: sums worked out in two languages, greetings, and which greeting is preferred.
 
 base.jsonl is what a base model has read: sums in every manner, most of them without working or without marks, some of
-them wrong, and greetings. traces.jsonl are long chains of thought, which reason digit by digit from the right in Chinese
-(7加8得15), in English (7 plus 8 gives 15), or change from one to the other in between, as texts of several languages make
-a model do. Now and then a step is wrong at first; the text stops and corrects it. greetings.jsonl are tasks that no rule
-decides, general.jsonl examples of them, and pairs.jsonl prefers those that say hello (你好). The same every time.
+them wrong, and greetings. traces.jsonl are long chains of thought, which reason digit by digit from the right in
+Chinese (7加8得15), in English (7 plus 8 gives 15), or change from one to the other in between, as texts of several
+languages make a model do. Now and then a step is wrong at first; the text stops and corrects it. greetings.jsonl are
+tasks that no rule decides, general.jsonl are examples of them, and pairs.jsonl prefers those that say hello (你好).
+All of it is the same every time.
 """
 
 import argparse
@@ -29,7 +30,13 @@ MANNERS = ((0.35, False, False), (0.2, False, True), (0.2, True, False), (0.25, 
 
 
 def working(draw: random.Random, numbers: Sequence[int], corrected: float = 1.0) -> tuple[str, int]:
-    """Two numbers with two digits each, added digit by digit, and what comes out; false steps are corrected so often."""
+    """Two numbers with two digits each, added digit by digit, and what comes out.
+
+    Args:
+        draw: decides about languages and false steps.
+        numbers: both.
+        corrected: how often a false step is noticed.
+    """
     (languages,) = draw.choices(LANGUAGES, SHARES)
     steps, total, carry = [], 0, 0
     for place in (1, 10):

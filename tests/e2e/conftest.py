@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +87,11 @@ class Run:
             pytest.fail(f"the run did not end:\n{self.text()[-3000:]}")
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that the run started, by the mark in the environment."""
-        if not self._marks:
-            try:
-                environment = psutil.Process(self.process.pid).children()[-1].environ()
-                self._marks = {environment[MARK].encode()} if MARK in environment else set()
-            except (psutil.Error, IndexError):
-                return []
+        """Everything that the run started, or each run of a pipeline, by the mark in the environment."""
+        with suppress(psutil.Error):
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):
+                    self._marks |= {mark.encode() for name, mark in child.environ().items() if name == MARK}
         return [p for p in psutil.process_iter() if self._marked(p)]
 
     def _marked(self, process: psutil.Process) -> bool:
