@@ -2,6 +2,8 @@
 
 import signal
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -166,6 +168,33 @@ def test_a_teacher_that_is_killed_costs_no_group_and_no_tokens_logprob(
     trained, verified = check_logprobs(run.folder, models)
     print("groups trained and committed", trained, "with a verdict", verified)
     assert trained >= 4 * reached
+
+
+def test_whoever_is_killed_the_weights_are_those_of_the_batches_on_record(
+    start: Callable[..., Run], models: Models
+) -> None:
+    """What the teacher has said is in the journal: training again on what that holds gives the same weights."""
+    changes = {
+        "steps": "8",
+        "evaluation.every_steps": "0",
+        "evaluation.samples": "1",
+        "tasks.held_out": "8",
+        "checkpoint_every_steps": "2",
+        "learner.checkpoint_keep_last": "20",
+    }
+    run = start(seconds=540.0, **settings(models, **changes))
+    for step, title in ((1, "ray::Scorer"), (2, "ray::Replay"), (4, "ray::Learner")):
+        run.wait_for_step(step)
+        run.named(title).kill()
+    assert run.end() == 0, run.text()[-3000:]
+    assert {e["role"] for e in run.events() if e["kind"] == "restart"} == {"scorer", "replay", "learner"}
+    assert check_logprobs(run.folder, models)[0] == 8 * 4
+    again = subprocess.run(
+        [sys.executable, "-m", "actors.cli", "replay", str(run.folder)],
+        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "bit-identical to the checkpoints of the steps 2, 4, 6, 8" in again.stdout
 
 
 def test_a_teacher_of_another_tokenizer_is_refused_before_anything_starts(
