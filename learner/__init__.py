@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from learner.reward_model import RewardModel, evaluate_preferences, train_reward_model
     from learner.sft import train_sft
     from learner.statistics import STATISTICS
+    from learner.teacher import Teacher
     from learner.trainer import Trainer
 
 # What needs torch is imported when it is first asked for: reading a recipe takes the configuration alone.
 _LAZY = {
     "STATISTICS": "learner.statistics",
     "RewardModel": "learner.reward_model",
+    "Teacher": "learner.teacher",
     "Trainer": "learner.trainer",
     "evaluate_preferences": "learner.reward_model",
     "train_reward_model": "learner.reward_model",
@@ -37,6 +39,7 @@ __all__ = [
     "OptimizerConfig",
     "RewardModel",
     "SftConfig",
+    "Teacher",
     "Trainer",
     "evaluate_preferences",
     "train_reward_model",

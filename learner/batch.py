@@ -35,6 +35,8 @@ class Completion:
             advantage is by_part.
         loss_mask: uint8 [T], 1 where a token counts and 0 where it is context only, because the policy did not write it
             (the output of a tool); None where all count. What a token with 0 has as logprob and version is not used.
+        teacher_logprobs: float32 [T], log pi_T(o_t | q, o_<t) in nats: a teacher's logprob of each token at the
+            sampling temperature; None where there is no teacher.
     """
 
     tokens: Int32
@@ -44,6 +46,7 @@ class Completion:
     truncated: bool = False
     parts: Mapping[str, float] = field(default_factory=dict)
     loss_mask: LossMask | None = None
+    teacher_logprobs: Float32 | None = None
 
     def unmasked(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """The entries of `values` [T] whose tokens count."""
@@ -67,7 +70,8 @@ class Group:
 def save_groups(groups: Sequence[Group], file: Path) -> None:
     """Write groups to a .npz of plain arrays: prompts, tokens, logprobs, versions and masks end to end, with lengths.
 
-    `parts` has a row a completion and a column a name of `part_names`, nan where a completion lacks that part.
+    `parts` has a row a completion and a column a name of `part_names`, nan where a completion lacks that part;
+    `teacher_logprobs` are nan where there was no teacher.
     """
     completions = [c for g in groups for c in g.completions]
     names = sorted({name for c in completions for name in c.parts})
@@ -85,6 +89,7 @@ def save_groups(groups: Sequence[Group], file: Path) -> None:
         rewards=np.array([c.reward for c in completions]),
         truncated=np.array([c.truncated for c in completions]),
         loss_masks=np.concatenate([_mask_of(c) for c in completions]),
+        teacher_logprobs=np.concatenate([_teacher_of(c) for c in completions]),
         part_names=np.array(names, dtype=str),
         parts=np.array([[c.parts.get(name, np.nan) for name in names] for c in completions]),
     )
@@ -103,6 +108,11 @@ def _mask_of(completion: Completion) -> LossMask:
     return np.ones(len(completion.tokens), np.uint8) if completion.loss_mask is None else completion.loss_mask
 
 
+def _teacher_of(completion: Completion) -> Float32:
+    without = np.full(len(completion.tokens), np.nan, np.float32)
+    return without if completion.teacher_logprobs is None else completion.teacher_logprobs
+
+
 def load_groups(file: Path) -> list[Group]:
     """The groups that `save_groups` wrote, with None for a mask that excludes nothing."""
     with np.load(file, allow_pickle=False) as data:
@@ -117,6 +127,7 @@ def load_groups(file: Path) -> list[Group]:
         a["truncated"].tolist(),
         [{n: x for n, x in zip(names, row, strict=True) if x == x} for row in a["parts"].tolist()],
         [None if mask.all() else mask for mask in np.split(a["loss_masks"], ends)],
+        [None if np.isnan(found).all() else found for found in np.split(a["teacher_logprobs"], ends)],
         strict=True,
     )
     completions = [Completion(*column) for column in columns]
@@ -165,6 +176,9 @@ def _validate_completion(completion: Completion, vocabulary: int, where: str) ->
     logprobs = completion.logprobs
     if not np.isfinite(logprobs).all() or logprobs.max() > LOGPROB_TOLERANCE:
         raise BatchError(f"{where}: behaviour logprobs must be finite and at most 0")
+    taught = logprobs if completion.teacher_logprobs is None else completion.teacher_logprobs
+    if taught.shape != shape or not np.isfinite(taught).all() or taught.max() > LOGPROB_TOLERANCE:
+        raise BatchError(f"{where}: the teacher's logprobs must be finite, at most 0, and one of each token")
     if not np.isfinite(completion.reward):
         raise BatchError(f"{where}: reward {completion.reward} is not finite")
     if (mask := completion.loss_mask) is None:

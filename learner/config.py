@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GroupAdvantage = Literal["group", "mean", "leave_one_out", "mean_normalised", "none"]
-Advantage = Literal[GroupAdvantage, "by_part"]
+Advantage = Literal[GroupAdvantage, "by_part", "teacher"]
 Aggregation = Literal["sequence", "token", "constant"]
 Correction = Literal["none", "token_tis", "sequence_tis", "icepop", "sequence_mask", "kpop", "trust_region"]
 Divergence = Literal["none", "k1", "k2", "k3"]
@@ -27,6 +27,7 @@ Name = Literal[
     "gdpo",
     "decoupled_ppo",
     "reinforce",
+    "opd",
 ]
 
 # An objective's name fixes these parts as its paper does; any of them can be overridden by its own key.
@@ -63,6 +64,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "old_policy": "proximal",
         "correction": "token_tis",
     },
+    "opd": {
+        "loss": "reinforce",
+        "advantage": "teacher",
+        "aggregation": "token",
+        "old_policy": "proximal",
+        "correction": "token_tis",
+    },
 }
 
 
@@ -79,7 +87,8 @@ class ObjectiveConfig(BaseModel):
         default="group",
         description="baseline and scale: group mean and std, group mean, leave-one-out mean, group mean by itself "
         "(MaxRL), or the bare reward; by_part: group mean and std of each part of the reward, added up and divided by "
-        "the standard deviation of the batch (GDPO)",
+        "the standard deviation of the batch (GDPO); teacher: of each token, its log-probability under a teacher less "
+        "that under the old policy, whatever the reward (needs `distillation`)",
     )
     part_weights: dict[str, float] | None = Field(
         default=None,
@@ -185,6 +194,11 @@ class ObjectiveConfig(BaseModel):
                 "correction weighs proximal / behaviour and needs old_policy: proximal; with old_policy: behaviour "
                 "the ratio itself already starts at the behaviour policy and would be corrected twice"
             )
+        if self.advantage == "teacher" and self.loss in ("gspo", "clip_cov", "kl_cov"):
+            raise ValueError(
+                f"advantage: teacher is of each token, and loss: {self.loss} takes one of a completion; use name: opd, "
+                "or another loss"
+            )
         if (self.kl == "none") != (self.kl_coefficient == 0.0):
             raise ValueError("kl and kl_coefficient go together: set both, or neither")
         return self
@@ -197,7 +211,8 @@ class ObjectiveConfig(BaseModel):
     @property
     def zero_advantage_is_silent(self) -> bool:
         """Whether a completion with advantage 0 has no gradient, so that the step may skip it."""
-        return self.kl == "none" and self.entropy_coefficient == self.log_ratio_penalty == 0.0
+        silent = self.kl == "none" and self.entropy_coefficient == self.log_ratio_penalty == 0.0
+        return silent and self.advantage != "teacher"
 
 
 class OptimizerConfig(BaseModel):

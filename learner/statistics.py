@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.algorithms.divergences import kl_estimate
-from learner.algorithms.loss import TokenQuantities, old_logprobs, token_weights
+from learner.algorithms.loss import TokenQuantities, advantages, old_logprobs, token_weights
 from learner.algorithms.objectives import sequence_mean, token_divergence
 from learner.algorithms.samples import Sample
 from learner.batch import Completion
@@ -28,12 +28,13 @@ STATISTICS: dict[str, str] = {
     "loss": "loss of the step, summed over its micro-batches",
     "reward_mean": "mean reward of all completions",
     "reward_std": "standard deviation of the rewards of all completions",
-    "advantage_absolute_mean": "mean |A| over all completions",
+    "advantage_absolute_mean": "mean |A| over all completions; of a teacher's advantages over the trained tokens",
     "advantage_min": "smallest advantage",
     "advantage_max": "largest advantage",
     "entropy": "mean entropy of the policy at trained tokens, nats",
     "behaviour_entropy": "minus the mean engine logprob over all sampled tokens: entropy of the sampling policy, nats",
     "kl": "mean estimate of KL(policy || reference) at trained tokens, nats; 0 without a reference",
+    "reverse_kl": "mean log mu - log pi_T at trained tokens: KL(behaviour || teacher), nats; 0 without a teacher",
     "behaviour_kl": "mean log mu - log pi at trained tokens: KL(behaviour || policy), nats",
     "ratio_min": "smallest ratio pi / pi_old of a trained token; with gspo that of its sequence, s_i",
     "ratio_mean": "mean of the same",
@@ -72,9 +73,9 @@ class TokenRecord:
 
     Attributes:
         logp, behaviour: logprobs under the policy and under the engine, nats.
-        entropy, kl: nats.
+        entropy, kl, reverse_kl: nats.
         ratio: pi / pi_old as the objective uses it, at most e^50.
-        advantages: A_i.
+        advantages: A_t.
         age: versions.
         weight: c_t a_t of `loss.token_weights`.
         comparable: whether the engine's logprob should equal the learner's.
@@ -88,6 +89,7 @@ class TokenRecord:
     age: Array
     weight: Array
     kl: Array
+    reverse_kl: Array
     comparable: npt.NDArray[np.bool_]
 
     @classmethod
@@ -137,10 +139,11 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
         entropy=array(x.entropy),
         ratio=np.exp(np.minimum(array(log_ratio), 50.0)),
         behaviour=array(x.behaviour),
-        advantages=array(x.advantages),
+        advantages=array(advantages(x, o)),
         age=array(x.age),
         weight=array(torch.ones_like(x.age) if weights is None else weights),
         kl=array(kl_estimate(o.kl, x.logp.detach(), reference)),
+        reverse_kl=array(kl_estimate("k1", x.behaviour, x.behaviour if x.teacher is None else x.teacher)),
         comparable=(array(current[x.sequence]) > 0) & comparable,
     )
 
@@ -209,7 +212,7 @@ def _reward_parts(completions: Sequence[Completion]) -> dict[str, float]:
 
 def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) -> dict[str, float]:
     """What the trained tokens say. Without any, ratios are 1 and everything else is 0."""
-    names = ["entropy", "kl", "behaviour_kl", "clip_fraction_low", "clip_fraction_high", "staleness_mean"]
+    names = ["entropy", "kl", "reverse_kl", "behaviour_kl", "clip_fraction_low", "clip_fraction_high", "staleness_mean"]
     names += ["staleness_max", "trained_tokens", "masked_fraction"]
     if not records:
         ones = ("ratio_min", "ratio_mean", "ratio_max", "effective_sample_size", "weight_mean")
@@ -220,6 +223,7 @@ def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) ->
     return {
         "entropy": float(x.entropy.mean()),
         "kl": float(x.kl.mean()),
+        "reverse_kl": float(x.reverse_kl.mean()),
         "behaviour_kl": float((x.behaviour - x.logp).mean()),
         "ratio_min": float(x.ratio.min()),
         "ratio_mean": float(x.ratio.mean()),
@@ -233,6 +237,16 @@ def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) ->
         "staleness_max": float(x.age.max()),
         "trained_tokens": float(len(x.ratio)),
         **_differences(np.abs(x.behaviour - x.logp)[x.comparable]),
+        **(_token_advantages(x) if config.advantage == "teacher" else {}),
+    }
+
+
+def _token_advantages(x: TokenRecord) -> dict[str, float]:
+    """What `batch_statistics` says of advantages, of those that each token has its own of."""
+    return {
+        "advantage_absolute_mean": float(np.abs(x.advantages).mean()),
+        "advantage_min": float(x.advantages.min()),
+        "advantage_max": float(x.advantages.max()),
     }
 
 

@@ -214,7 +214,8 @@ class Trainer:
 
         if not trained:  # the dummy has one token, whatever sample it borrowed
             zero = torch.zeros_like(logp.detach())
-            return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, packed.sequence, packed.lengths)
+            rows = packed.sequence, packed.lengths
+            return TokenQuantities(logp, entropy, zero, zero, None, zero, zero, zero, *rows, teacher=zero)
         return token_quantities(samples, self.version, logp, entropy, reference, packed.sequence, packed.lengths)
 
     # -- proximal and reference policies ----------------------------------------------------------------------------

@@ -121,7 +121,10 @@ def _require(ranks: Mapping[str, int], role: str, join: str | None, rank: int) -
 
 def _require_reward_model(tree: "Recipe") -> None:
     if not tree.has_scorers:
-        raise RecipeError("--role scorer: this recipe has no reward model; name one in preferences.reward_model")
+        raise RecipeError(
+            "--role scorer: this recipe has no reward model and no teacher; name one in preferences.reward_model, or "
+            "in distillation.teacher"
+        )
     if tree.preferences is not None and tree.preferences.pairs is not None:
         raise RecipeError(
             "preferences: a scorer that joins does not see the run's folder; name a trained model in "

@@ -241,7 +241,8 @@ def _configuration(folder: Location) -> dict[str, Any]:
 
 def _signal(recipe: Recipe) -> Iterator[str]:
     """What would run, and could not learn whatever the model writes."""
-    if recipe.preferences is None and not any(recipe.rewards.weights.model_dump().values()):
+    taught = recipe.learner.objective.advantage == "teacher"
+    if recipe.preferences is None and not taught and not any(recipe.rewards.weights.model_dump().values()):
         yield "rewards.weights: all are 0, so that every reward is 0; give rewards.weights.accuracy another weight"
     joining = recipe.network.joining
     if recipe.steps and not recipe.generators.count and "generator" not in joining:
@@ -256,14 +257,14 @@ def _signal(recipe: Recipe) -> Iterator[str]:
         )
     if recipe.has_scorers and not recipe.scorers.count and "scorer" not in joining:
         yield (
-            "scorers.count is 0, so that nobody holds the reward model of preferences; set 1 or more, or name scorer "
-            "in network.joining where they join with `leeway up`"
+            "scorers.count is 0, so that nobody holds the reward model of preferences, or the teacher of distillation; "
+            "set 1 or more, or name scorer in network.joining where they join with `leeway up`"
         )
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:
     advantage = recipe.learner.objective.advantage
-    if recipe.replay.group_size == 1 and (recipe.replay.drop_zero_variance or advantage != "none"):
+    if recipe.replay.group_size == 1 and (recipe.replay.drop_zero_variance or advantage not in ("none", "teacher")):
         yield (
             "replay.group_size is 1, and nothing is learned from a group without another completion to compare with; "
             "set 2 or more, or learner.objective.advantage: none and replay.drop_zero_variance: false"

@@ -36,8 +36,8 @@ _NEEDS: Mapping[Kind, tuple[str, ...]] = {
     "distill": ("cold_start",),
     "evaluate": (),
 }
-_MAY_HAVE: Mapping[Kind, tuple[str, ...]] = {"rl": ("preferences",)}
-_OF_A_KIND = ("cold_start", "sample", "preferences")
+_MAY_HAVE: Mapping[Kind, tuple[str, ...]] = {"rl": ("preferences", "distillation")}
+_OF_A_KIND = ("cold_start", "sample", "preferences", "distillation")
 
 
 class StageConfig(Section):
@@ -60,6 +60,10 @@ class StageConfig(Section):
     reward_model: str | None = Field(
         None,
         description="in place of preferences.pairs: earlier stage that trained the reward model of this one (rl)",
+    )
+    teacher: str | None = Field(
+        None,
+        description="in place of distillation.teacher: earlier stage whose model teaches this one, on policy (rl)",
     )
     recipe: dict[str, Any] = Field(
         default_factory=dict, description="keys of a recipe, merged over `common`; a list or a `model` replaces it"
@@ -115,6 +119,11 @@ def _wrong_references(stage: StageConfig, before: Mapping[str, StageConfig]) -> 
             yield f"reward_model: only rl is scored by one, and it is of kind {stage.kind}"
         if stage.reward_model not in before:
             yield f"reward_model: there is no earlier stage {stage.reward_model}; {earlier}"
+    if stage.teacher is not None:
+        if stage.kind != "rl":
+            yield f"teacher: only rl is taught by one, on policy, and it is of kind {stage.kind}"
+        if stage.teacher not in before:
+            yield f"teacher: there is no earlier stage {stage.teacher}; {earlier}"
 
 
 def _is_file(name: str) -> bool:
@@ -216,6 +225,10 @@ def _resolved(
             raise RecipeError(f"{origin}: reward_model: {stage.reward_model} trains none; name a stage with pairs")
         scored = {"reads": trained.reads, **(tree.get("preferences") or {}), "pairs": None}
         tree["preferences"] = {**scored, "reward_model": str(before[stage.reward_model].folder / REWARD_MODEL)}
+    if stage.teacher is not None:
+        needs["teacher"] = stage.teacher
+        teacher = {"teacher": str(before[stage.teacher].folder / MODEL)}
+        tree["distillation"] = {**(tree.get("distillation") or {}), **teacher}
     recipe = absolute(parse(tree, origin, _of_stage(changed, number - 1)), config.base or Path.cwd())
     files = tuple((config.base or Path.cwd()) / path for path in data)
     return Stage(number, stage.name, stage.kind, recipe, own, needs, files if len(files) > 1 else ())

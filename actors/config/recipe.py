@@ -20,7 +20,7 @@ from actors.config.roles import (
     VerifiersConfig,
     WeightsConfig,
 )
-from actors.config.stages import ColdStartConfig, PreferencesConfig, SampleConfig
+from actors.config.stages import ColdStartConfig, DistillationConfig, PreferencesConfig, SampleConfig
 from actors.config.storage import StorageConfig
 from actors.config.tasks import TasksConfig
 from learner.config import LearnerConfig
@@ -43,6 +43,11 @@ class Recipe(Section):
         default_factory=ObservablesConfig, description="what is counted in completions beside their rewards"
     )
     preferences: PreferencesConfig | None = Field(None, description="what no rule decides, as a part of the reward")
+    distillation: DistillationConfig | None = Field(
+        None,
+        description="on-policy distillation: a teacher's log-probabilities in place of rewards; with "
+        "learner.objective.name: opd",
+    )
     cold_start: ColdStartConfig | None = Field(None, description="supervised training before the first step")
     sample: SampleConfig | None = Field(
         None,
@@ -55,7 +60,8 @@ class Recipe(Section):
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the queue and its bounds")
     verifiers: VerifiersConfig = Field(default_factory=VerifiersConfig, description="the pool that scores completions")
     scorers: ScorersConfig = Field(
-        default_factory=ScorersConfig, description="the pool that holds the reward model of preferences"
+        default_factory=ScorersConfig,
+        description="the pool that holds the reward model of preferences, or the teacher of distillation",
     )
     sandbox: SandboxConfig = Field(default_factory=SandboxConfig, description="what one verifier may use")
     learner: LearnerConfig = Field(default_factory=LearnerConfig, description="ranks, objective and optimizer")
@@ -106,6 +112,25 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_has_its_part(self) -> "Recipe":
+        taught = self.learner.objective.advantage == "teacher"
+        if self.distillation is None:
+            if taught and self.steps:
+                raise ValueError(
+                    "learner.objective.advantage: teacher needs a teacher; name one in distillation.teacher"
+                )
+            return self
+        if self.steps and not taught:
+            raise ValueError("distillation would be ignored; set learner.objective.name: opd, or leave it out")
+        if self.preferences is not None:
+            raise ValueError("preferences would be ignored, since distillation looks at no reward; leave one out")
+        if self.steps and self.replay.drop_zero_variance:
+            raise ValueError(
+                "distillation learns from every group, whatever its rewards; set replay.drop_zero_variance: false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "Recipe":
         if self.preferences is not None and self.replay.group_size == 1:
             raise ValueError(
@@ -147,8 +172,10 @@ class Recipe(Section):
 
     @property
     def has_scorers(self) -> bool:
-        """Whether a reward model scores what is generated: in training, or for samples that are kept."""
+        """Whether a reward model or a teacher scores what is generated: in training, or, the first, for samples."""
         preferences = self.preferences
+        if self.distillation is not None and self.steps:
+            return True
         return preferences is not None and preferences.judge is None and bool(self.steps or self.sample is not None)
 
     @property

@@ -21,6 +21,8 @@ FIXED = {
     "replay.shards": "journals, tasks and the checkpoint's position are shared out by it",
     "cold_start": "it is behind the checkpoint",
     "preferences": "the reward model is made before the first step",
+    "distillation": "groups that wait to be trained have the log-probabilities of that teacher, or of none; where a "
+    "folder has only moved, change it in recipe.yaml",
     "sample.tasks": "the sampling under way has that many",
     "sample.samples": "the sampling under way has that many completions a task",
     "learner.lora": "the checkpoint holds adapters of that form, or none",
@@ -47,6 +49,8 @@ APPLIED = frozenset(
         "preferences.clip",
         "preferences.dtype",
         "preferences.wait_seconds",
+        "distillation.dtype",
+        "distillation.wait_seconds",
         "generators",
         "replay.max_staleness",
         "replay.groups_per_batch",

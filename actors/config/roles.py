@@ -196,7 +196,8 @@ class VerifiersConfig(Section):
 
 
 class ScorersConfig(Section):
-    """The pool that holds the reward model of `preferences` and answers the verifiers; a run without one has none."""
+    """The pool that holds the reward model of `preferences`, or the teacher of `distillation`, and answers the
+    verifiers; a run without either has none."""
 
     count: int = Field(1, ge=0, description="number of scorers")
     cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for one scorer")

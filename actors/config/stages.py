@@ -118,6 +118,20 @@ class PreferencesConfig(Section):
         return self
 
 
+class DistillationConfig(Section):
+    """On-policy distillation: a teacher scores every token that the student has sampled, in place of rewards."""
+
+    teacher: Location = Field(
+        description="folder, or URI, of the teacher: a causal language model of any size, with the student's tokenizer"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what the teacher computes in; its weights are held in float32"
+    )
+    wait_seconds: float = Field(
+        600.0, gt=0, description="longest wait of a verifier for a scorer that holds the teacher (s)"
+    )
+
+
 class MixConfig(Section):
     """Examples from elsewhere, such as general conversations, among the curated ones."""
 

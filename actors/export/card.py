@@ -103,12 +103,18 @@ def _what_was_done(found: Provenance) -> str:
         f"{recipe.replay.groups_per_batch} prompts a step with {recipe.replay.group_size} completions each, learning "
         f"rate {recipe.learner.optimizer.learning_rate:g}, completions at most {recipe.replay.max_staleness} versions "
         "old",
-        f"- rewards: {', '.join(f'{part} x {weight:g}' for part, weight in _weights(recipe).items()) or 'none'}",
+        _learned_from(recipe),
         *([f"- {_preferences(recipe.preferences)} beside the rules"] if recipe.preferences else []),
     ]
     if not found.finished:
         lines += ["", f"**This is a checkpoint of step {found.step} of {recipe.steps}, not the end of the run.**"]
     return "\n".join(lines)
+
+
+def _learned_from(recipe: Recipe) -> str:
+    if recipe.distillation is not None:
+        return "- on-policy distillation: a teacher's log-probabilities of the sampled tokens, in place of rewards"
+    return f"- rewards: {', '.join(f'{part} x {weight:g}' for part, weight in _weights(recipe).items()) or 'none'}"
 
 
 def _preferences(config: PreferencesConfig) -> str:

@@ -56,7 +56,7 @@ def write(config: TinyModel, folder: Path, seed: int) -> None:
         pad_token_id=llama.pad_token_id, bos_token_id=llama.bos_token_id, eos_token_id=llama.eos_token_id
     )
     model.save_pretrained(folder)
-    _tokenizer(config.max_length).save_pretrained(folder)
+    tokenizer(config.max_length).save_pretrained(folder)
 
 
 def characters() -> int:
@@ -64,20 +64,25 @@ def characters() -> int:
     return len(_CHARACTERS) + len(_CHINESE)
 
 
-def _tokenizer(max_length: int) -> "PreTrainedTokenizerFast":
+def tokenizer(max_length: int) -> "PreTrainedTokenizerFast":
+    """The tokenizer of such models, without one.
+
+    Args:
+        max_length: longest sequence of the model (tokens).
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     tokens = [*_SPECIAL, *TAGS, *_CHARACTERS, *_CHINESE]
     # every id a model can sample must stand for something
     tokens += [f"<reserved{number}>" for number in range(VOCABULARY - len(tokens))]
-    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
+    made = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    made.decoder = decoders.Fuse()
     # not special: a verifier must see the tags in the decoded text
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    made.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
+        tokenizer_object=made,
         pad_token="<pad>",
         bos_token="<bos>",
         eos_token="<eos>",

@@ -8,6 +8,9 @@ from actors.config.base import Location
 from actors.errors import RecipeError
 from actors.storage.inputs import below, local
 
+#: A text that tokenizers with the same tokens and other rules of joining them write in different ones.
+_PROBE = "The sum of 123 and 4567 is 4690.\n\tThus f(x) = x**2; déjà vu, 加得进等, don't, well-known unbelievably."
+
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of `transformers` in a folder; Python code that lies there is never run.
@@ -28,6 +31,30 @@ def load_tokenizer(folder: Path) -> Any:
             "with resize_token_embeddings, and save model and tokenizer together"
         )
     return tokenizer
+
+
+def require_same(student: Any, teacher: Any, folder: Location) -> None:
+    """Refuse a teacher in `folder` that would take the student's token ids for other tokens.
+
+    It may know more tokens, which the student never samples; a text is written in the same ones.
+
+    Raises:
+        RecipeError: it does not know a token of the student's under its id, or writes text otherwise.
+    """
+    own, others = student.get_vocab(), teacher.get_vocab()
+    differing = sorted((index, token) for token, index in own.items() if others.get(token) != index)
+    if differing:
+        what = f"of the student's {len(own)} tokens {len(differing)} are others there, such as {differing[0][1]!r}"
+    elif (
+        student(_PROBE, add_special_tokens=False)["input_ids"] != teacher(_PROBE, add_special_tokens=False)["input_ids"]
+    ):
+        what = "it writes a text in other tokens than the student's"
+    else:
+        return
+    raise RecipeError(
+        f"distillation.teacher: {folder} has another tokenizer than the student ({what}), and is asked about single "
+        "tokens; take a teacher with the same tokenizer, or learn from its samples (a stage of kind distill)"
+    )
 
 
 def _beyond(tokenizer: Any, size: int | None) -> list[str]:

@@ -271,7 +271,9 @@ SCORING = Histogram(
 SCORING_GROUPS = Histogram(
     "leeway_scorer_batch_groups", "Groups that were scored together", buckets=COUNTS, registry=SCORER
 )
-SCORED_TOKENS = Counter("leeway_scored_tokens", "Tokens that the reward model has read", registry=SCORER)
+SCORED_TOKENS = Counter(
+    "leeway_scored_tokens", "Tokens that the reward model, or the teacher, has read", registry=SCORER
+)
 SCORER_ANSWERS = Counter(
     "leeway_scorer_answers",
     "Requests of verifiers that were answered: scored, late (nobody waited any more), failed or refused",

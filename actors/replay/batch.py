@@ -89,6 +89,7 @@ def completions_of(head: Head, payload: Payload) -> list[Completion]:
                 truncated=bool(payload.truncated[i]),
                 parts=head.parts[i],
                 loss_mask=None if payload.loss_mask is None else payload.loss_mask[part],
+                teacher_logprobs=None if payload.teacher_logprobs is None else payload.teacher_logprobs[part],
             )
         )
     return completions

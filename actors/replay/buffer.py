@@ -18,12 +18,13 @@ from actors.replay.changes import Accepted, Key
 from actors.replay.delivery import delivery
 from actors.replay.evaluation import Asked, Evaluations
 from actors.replay.kept import rows_of
+from actors.replay.leases import groups_to_verify, to_generate
 from actors.replay.ledger import Ledger
 from actors.replay.limits import REISSUED, Reason, ReplayLimits
 from actors.replay.partials import Partials, renewed
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry, State
-from actors.replay.records import GroupRecord, Leases, Past, ReplayState, delivered, samples_of, to_verify
+from actors.replay.records import GroupRecord, Leases, Past, ReplayState, delivered, samples_of
 from actors.replay.reply import ACCEPTED, LEASE_LOST, OK, Reply
 from actors.replay.shares import encode_outlines, encode_payloads
 from actors.replay.source import TaskSource
@@ -42,6 +43,7 @@ class Buffer:
         past: what the journal holds, where there is one: the buffer is then as it was.
         now: seconds of the clock; all leases of the past begin anew.
         max_progress_bytes: most that is kept of unfinished groups.
+        teacher: whether a teacher scores every training group.
 
     Raises:
         JournalError: the past is not whole.
@@ -57,15 +59,15 @@ class Buffer:
         past: Past | None = None,
         now: float = 0.0,
         max_progress_bytes: int = 2**30,
+        teacher: bool = False,
     ) -> None:
-        self.group_size, self.tasks, self.vocabulary = group_size, tasks, vocabulary
+        self.group_size, self.tasks, self.vocabulary, self.teacher = group_size, tasks, vocabulary, teacher
         self.records: dict[Key, GroupRecord] = {}
         #: Training groups that were dropped after they were submitted: why, and tokens of the longest completion.
         self.dropped: list[tuple[Reason, int]] = []
         if past is None:
             ledger = Ledger.resume(limits, dict(snapshot)) if snapshot else Ledger(limits)
-            evaluations = Evaluations(tasks.held_out, limits)
-            self.state = ReplayState(ledger, evaluations)
+            self.state = ReplayState(ledger, Evaluations(tasks.held_out, limits))
         else:
             self.state = ReplayState.restored(past, limits)
             self.records = self.state.records(past, self._task, now)
@@ -129,7 +131,7 @@ class Buffer:
             case m.LeaseVerification():
                 return self._lease_verification(request, now)
             case m.SubmitVerdict():
-                return self._with_end_of_evaluation(self._verdict(request, now))
+                return self._with_end_of_evaluation(self._verdict(request, arrays, now))
             case m.TakeBatch():
                 return self._take_batch(request, now)
             case m.Trained():
@@ -171,7 +173,7 @@ class Buffer:
         return self._leased(leases) if leases else None
 
     def _leased(self, leases: Leases) -> Reply:
-        tasks = [self._told(*lease) for lease in leases]
+        tasks = [to_generate(p, e, self.records[p, e.group_id], self._samples_of(p)) for p, e in leases]
         return Reply({"tasks": tasks}, self.partials.to_continue(tasks, self.ledger))
 
     def _record(self, purpose: m.Purpose, entry: Entry) -> Leases:
@@ -182,11 +184,6 @@ class Buffer:
             self._drop(purpose, entry, Reason.MALFORMED, str(error))
             return []
         return [(purpose, entry)]
-
-    def _told(self, purpose: m.Purpose, entry: Entry) -> dict[str, Any]:
-        task, samples = self.records[purpose, entry.group_id].task, self._samples_of(purpose)
-        told = {name: task[name] for name in ("key", "messages", "source")}
-        return {"purpose": purpose, "group_id": entry.group_id, "task": entry.task, **told, "samples": samples}
 
     def _key(self, number: int) -> str | None:
         """Of a training task; None where its source cannot make it, which is told to whoever leases it."""
@@ -247,15 +244,17 @@ class Buffer:
         return self._leased_verification(leases) if leases else None
 
     def _leased_verification(self, leases: Leases) -> Reply:
-        return Reply({"groups": [to_verify(p, e.group_id, self.records[p, e.group_id]) for p, e in leases]})
+        return Reply(*groups_to_verify(leases, self.records, self.teacher))
 
-    def _verdict(self, request: m.SubmitVerdict, now: float) -> Reply:
+    def _verdict(self, request: m.SubmitVerdict, arrays: Mapping[str, Array], now: float) -> Reply:
         record = self.records.get((request.purpose, request.group_id))
         if record is None or record.payload is None:
             return LEASE_LOST
         scores = request.scores
         if scores is not None and len(scores) != len(record.texts):
             raise ProtocolError(f"{len(scores)} scores for {len(record.texts)} completions")
+        is_taught = self.teacher and request.purpose == "train" and scores is not None
+        taught = record.payload.taught(arrays) if is_taught else None
         ledger, rewards = self.state.ledger_of(request.purpose), None
         if scores is None:
             self._refused(Reason.INFRA_ERROR, request.detail)
@@ -269,6 +268,9 @@ class Buffer:
             self._collect(request.purpose, request.group_id)
             return Reply(ACCEPTED)
         self.state.changes.scores[request.purpose, request.group_id] = record.scores
+        if taught is not None:
+            record.payload = taught
+            self.state.changes.taught[request.purpose, request.group_id] = Accepted(record.prompt, record.texts, taught)
         verified, firsts = self.state.verified(record)
         return Reply(ACCEPTED, events=firsts, verified=(verified,))
 
@@ -291,13 +293,11 @@ class Buffer:
             return None
         self.state.rewards.taken(request.version)
         records = [self.records["train", entry.group_id] for entry in batch]
-        encode_groups = encode_outlines if request.outlines else encode_batch
-        body, arrays = encode_groups(map(delivered, batch, records))
+        body, arrays = (encode_outlines if request.outlines else encode_batch)(map(delivered, batch, records))
         if again:
             return Reply(body, arrays)
-        limits = self.ledger.limits
         pairs = zip(batch, records, strict=True)
-        first = (delivery(request.version, e, r.payload, now - r.ready_at, limits) for e, r in pairs)
+        first = (delivery(request.version, e, r.payload, now - r.ready_at, self.ledger.limits) for e, r in pairs)
         return Reply(body, arrays, delivered=tuple(first))
 
     def _trained(self, request: m.Trained) -> Reply:

@@ -37,6 +37,8 @@ class Changes:
     calls: list[Call] = field(default_factory=list)
     accepted: dict[Key, Accepted] = field(default_factory=dict)
     scores: dict[Key, tuple[CompletionVerdict, ...]] = field(default_factory=dict)
+    #: Groups that a teacher has scored, whole, in place of what was accepted.
+    taught: dict[Key, Accepted] = field(default_factory=dict)
     #: Groups that are dropped, or that an evaluation has scored.
     forgotten: list[Key] = field(default_factory=list)
     #: What files of completions hold from some byte on: name, byte, content.
@@ -50,6 +52,7 @@ class Changes:
     def forget(self, key: Key) -> None:
         """A group is not needed any more; what was not written of it yet never will be."""
         self.scores.pop(key, None)
+        self.taught.pop(key, None)
         if self.accepted.pop(key, None) is None:
             self.forgotten.append(key)
 

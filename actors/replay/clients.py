@@ -130,7 +130,8 @@ class ShardedClient:
             return self._ask(kind, parts, *options)[shard]
         except PeerTimeoutError as error:
             log.info("%s; it waits until the shard is back", error)
-        self._later[shard].submit(self._patient[shard].request, kind, part).add_done_callback(_say_what_broke)
+        later = self._later[shard].submit(self._patient[shard].request, kind, part, options[0])  # with its arrays
+        later.add_done_callback(_say_what_broke)
         return Message("reply", 0)
 
     def _from_any(self, kind: str, body: Mapping[str, Any], *options: Any) -> Message:

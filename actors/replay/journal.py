@@ -342,7 +342,7 @@ class _Parsing:
 
 
 def _contents(changes: Changes, events: Sequence[tuple[int, Event]]) -> Iterator[tuple[str, int, bytes]]:
-    for key, group in changes.accepted.items():
+    for key, group in (changes.accepted | changes.taught).items():
         arrays = [
             [name, a.dtype.str, np.ascontiguousarray(a).data.cast("B")] for name, a in group.payload.arrays().items()
         ]

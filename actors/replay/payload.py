@@ -15,9 +15,15 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 #: Arrays that are no int32.
-DTYPES = {"logprobs": "<f4", "truncated": "|u1", "loss_mask": "|u1"}
+DTYPES = {"logprobs": "<f4", "truncated": "|u1", "loss_mask": "|u1", "teacher_logprobs": "<f4"}
 #: Arrays that travel only where they say something.
-OPTIONAL = frozenset({"loss_mask"})
+OPTIONAL = frozenset({"loss_mask", "teacher_logprobs"})
+
+
+def logprobs_are_valid(logprobs: Float32) -> bool:
+    """Whether log-probabilities are finite and not positive, but for rounding."""
+    # Of what holds a NaN both are NaN, and nothing compares with it.
+    return bool(logprobs.min() > -np.inf and logprobs.max() <= LOGPROB_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class Payload:
     span_tokens   int32 [S]    tokens of each span
     loss_mask     uint8 [N]    1 where a token counts in the loss, 0 for one that the policy did not choose, such as a
                                tool's output; absent where all of them count
+    teacher_logprobs float32 [N]  of the sampled tokens under the teacher, at the sampling temperature; absent where
+                               there is none, and until the group is verified
     """
 
     prompt: Int32
@@ -45,9 +53,10 @@ class Payload:
     span_versions: Int32
     span_tokens: Int32
     loss_mask: UInt8 | None = None
+    teacher_logprobs: Float32 | None = None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays by name, as they travel; an absent mask does not."""
+        """The arrays by name, as they travel; absent ones do not."""
         return {f.name: array for f in fields(self) if (array := getattr(self, f.name)) is not None}
 
     @classmethod
@@ -85,9 +94,11 @@ class Payload:
             reject("the version spans of a completion do not cover its tokens")
         if min(self.prompt.min(), self.tokens.min(), self.span_versions.min()) < 0:
             reject("a negative token or version")
-        # Of what holds a NaN both are NaN, and nothing compares with it.
-        if not (self.logprobs.min() > -np.inf and self.logprobs.max() <= LOGPROB_TOLERANCE):
-            reject("a log-probability is positive or not finite")
+        for logprobs in (self.logprobs, self.teacher_logprobs):
+            if logprobs is not None and len(logprobs) != len(self.tokens):
+                reject("there is not one log-probability a token")
+            if logprobs is not None and not logprobs_are_valid(logprobs):
+                reject("a log-probability is positive or not finite")
         self._check_loss_mask(reject)
 
     def _check_loss_mask(self, reject: Callable[[str], None]) -> None:
@@ -98,6 +109,12 @@ class Payload:
             reject("the loss mask has not one entry a token")
         if (mask > 1).any() or not np.maximum.reduceat(mask, np.cumsum(self.lengths) - self.lengths).all():
             reject("the loss mask has other values than 0 and 1, or masks a completion as a whole")
+
+    def taught(self, arrays: Mapping[str, npt.NDArray[Any]]) -> "Payload":
+        """With the logprobs of a teacher that come with a verdict. Raises ProtocolError where they are none of its."""
+        if (logprobs := arrays.get("teacher_logprobs")) is None:
+            raise ProtocolError("the verdict lacks the teacher's logprobs; stop verifiers of another recipe or release")
+        return Payload.of(self.arrays() | {"teacher_logprobs": logprobs}, len(self.lengths))
 
     def require_vocabulary(self, size: int) -> None:
         """Raises ProtocolError for a token id that a model of `size` token ids does not have."""

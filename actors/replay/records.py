@@ -41,23 +41,6 @@ class GroupRecord:
     ready_at: float = 0.0
 
 
-def to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str, Any]:
-    """What a verifier is told of a group."""
-    assert record.payload is not None
-    return {
-        "purpose": purpose,
-        "group_id": group_id,
-        "verifier": record.task["verifier"],
-        "reference": record.task["reference"],
-        "source": record.task["source"],
-        "prompt": record.prompt,
-        "messages": record.task["messages"],
-        "texts": list(record.texts),
-        "truncated": record.payload.truncated.tolist(),
-        "lengths": record.payload.lengths.tolist(),
-    }
-
-
 def delivered(entry: Entry, record: GroupRecord) -> tuple[Head, Payload]:
     """What the learner gets of a group."""
     assert record.payload is not None

@@ -99,6 +99,7 @@ def part_of(payload: Payload, chosen: Sequence[int]) -> Payload:
         span_versions=payload.span_versions[spans],
         span_tokens=payload.span_tokens[spans],
         loss_mask=None if payload.loss_mask is None else payload.loss_mask[tokens],
+        teacher_logprobs=None if payload.teacher_logprobs is None else payload.teacher_logprobs[tokens],
     )
 
 

@@ -262,6 +262,8 @@ def _same_rewards(state: RunState) -> HealthWarning | None:
     now = _recent(state, names.MIXED_GROUPS)
     if now is None or now >= thresholds.MIN_MIXED_GROUPS or _solved(state):
         return None
+    if _recent(state, names.REVERSE_KL):  # it is a teacher that is learned from, and no reward
+        return None
     text = f"Only {now:.0%} of the groups have mixed rewards: there is almost nothing to learn from."
     return HealthWarning("mixed_groups", text, "Choose easier or harder tasks.sources, or raise replay.group_size.")
 

@@ -24,6 +24,7 @@ TRUNCATED = "truncated_fraction"
 LOGPROB_DIFFERENCE = "logprob_difference_mean"
 LOGPROB_DIFFERENCE_TOKENS = "logprob_difference_tokens"
 NON_FINITE = "non_finite"
+REVERSE_KL = "reverse_kl"
 # What verifiers see in completions: means over all that were verified since the step before, for which it can be said.
 THINKING_TOKENS = "thinking_tokens"
 ANSWER_TOKENS = "answer_tokens"
@@ -51,6 +52,9 @@ KNOWN: dict[str, Statistic] = {
     "loss": Statistic("Loss", "", "The objective that was minimised; its size says little."),
     TRAINED_REWARD: Statistic("Reward of the trained groups", "", "Groups with equal rewards are not among them."),
     "kl": Statistic("KL to the reference", "nats", "How far the policy has moved from its reference."),
+    REVERSE_KL: Statistic(
+        "Reverse KL to the teacher", "nats/token", "How far the student is from its teacher, where it writes itself."
+    ),
     "gradient_norm": Statistic("Gradient norm", "", "Before clipping."),
     "learning_rate": Statistic("Learning rate", "", ""),
     "ratio_mean": Statistic("Importance ratio, mean", "", "Current policy over behaviour policy; 1 is on-policy."),

@@ -134,7 +134,8 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     tasks = tasks_of(recipe)
     vocabulary = vocabulary_of(context.storage.model)
     kept = recipe.replay.max_progress_bytes
-    buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept)
+    taught = recipe.distillation is not None
+    buffer = Buffer(identity.limits, identity.group_size, tasks, snapshot, vocabulary, past, now, kept, taught)
     board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
     if journal is not None and past is not None:
         journal.retain(buffer.records)

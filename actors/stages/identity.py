@@ -38,6 +38,7 @@ NO_EFFECT = frozenset(
         "preferences.judge.timeout_seconds",
         "preferences.judge.concurrency",
         "preferences.wait_seconds",
+        "distillation.wait_seconds",
         "generators.count",
         "generators.cpus",
         "generators.gpus",

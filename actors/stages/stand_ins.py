@@ -9,6 +9,7 @@ from actors.config.base import Location
 from actors.config.model import FolderModel
 from actors.config.pipeline import Pipeline, Stage
 from actors.config.recipe import Recipe
+from actors.config.stages import DistillationConfig
 from actors.config.tasks import AdditionSource, AnySource
 
 
@@ -17,8 +18,8 @@ class StandIns:
     """Stands in for what is yet to be made.
 
     A model that an earlier stage will leave has the architecture and the tokenizer of the one that it began with. For
-    files there is one of a single line, for files of tasks there are sums, and for a reward model a folder that says that
-    it is one.
+    files there is one of a single line, for files of tasks there are sums, and for a reward model a folder that says
+    that it is one.
 
     Args:
         pipeline: whose stages are checked.
@@ -35,16 +36,14 @@ class StandIns:
         updates: dict[str, Any] = {"tasks": recipe.tasks.model_copy(update={"sources": sources})}
         if self.will_be_made(_place(recipe)):
             updates["model"] = self._origin(stage).recipe.model
-        if (
-            (cold := recipe.cold_start) is not None
-            and isinstance(cold.traces, Path)
-            and self.will_be_made(cold.traces)
-        ):
+        if (cold := recipe.cold_start) is not None and isinstance(cold.traces, Path) and self.will_be_made(cold.traces):
             updates["cold_start"] = cold.model_copy(update={"traces": self._line()})
         if (given := recipe.preferences) is not None:
             pending = {"pairs": self._line, "reward_model": self._reward_model}
             made = {key: make() for key, make in pending.items() if self.will_be_made(getattr(given, key))}
             updates["preferences"] = given.model_copy(update=made)
+        if (taught := recipe.distillation) is not None and self.will_be_made(taught.teacher):
+            updates["distillation"] = self._taught(taught, stage)
         if (drawn := recipe.sample) is not None and drawn.mix is not None and self.will_be_made(drawn.mix.path):
             updates["sample"] = drawn.model_copy(update={"mix": drawn.mix.model_copy(update={"path": self._line()})})
         return recipe.model_copy(update=updates)
@@ -69,6 +68,12 @@ class StandIns:
         while (name := stage.needs.get("model")) is not None:
             stage = by_name[name]
         return stage
+
+    def _taught(self, given: DistillationConfig, stage: Stage) -> DistillationConfig | None:
+        """With the model that the teacher goes back to; None where that is yet to be made, as the stage then checks."""
+        teacher = next(other for other in self.pipeline.stages if other.name == stage.needs["teacher"])
+        folder = _place(self._origin(teacher).recipe)
+        return given.model_copy(update={"teacher": folder}) if folder is not None else None
 
     def _line(self) -> Path:
         texts = dict.fromkeys(("prompt", "response", "chosen"), "to be made by an earlier stage")

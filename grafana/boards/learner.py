@@ -16,8 +16,8 @@ POLICY = Row(
         panel(
             "Divergence",
             "short",
-            "From the reference (0 without one) and from the policy that sampled (nats).",
-            *statistics("kl", "behaviour_kl"),
+            "From the reference and the teacher (0 without one), and from the policy that sampled (nats).",
+            *statistics("kl", "reverse_kl", "behaviour_kl"),
         ),
         panel(
             "Engine against learner",

@@ -167,7 +167,7 @@ SANDBOX = Row(
     ),
 )
 SCORERS = Row(
-    "Scorers, where preferences have a reward model",
+    "Scorers, where preferences have a reward model, or distillation a teacher",
     (
         panel(
             "Answers of scorers",
@@ -204,7 +204,7 @@ SCORERS = Row(
         panel(
             "Tokens scored",
             "short",
-            "Tokens that reward models read a second.",
+            "Tokens that reward models or teachers read a second.",
             ("sum(rate(leeway_scored_tokens_total[W]))", "tokens/s"),
         ),
     ),

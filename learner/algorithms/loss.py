@@ -9,8 +9,10 @@ from torch import Tensor
 
 from learner.algorithms import objectives
 from learner.algorithms.corrections import correction_weights
+from learner.algorithms.distillation import teacher_advantages
 from learner.algorithms.divergences import kl_estimate
 from learner.config import ObjectiveConfig
+from learner.errors import BatchError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,14 @@ class TokenQuantities:
     Attributes:
         logp, entropy: of the trained policy, nats.
         behaviour, proximal, reference: logprobs under those policies, nats.
-        advantages: A_i repeated.
+        advantages: A_i repeated; not used where the advantage is the teacher's.
         weights: w_t of the aggregation.
         age: versions between sampling and this step.
         sequence: int64, 0..S-1.
         lengths: int64 [S].
         whole: bool [S], whether no token of a sequence is missing for its age; None: none is.
         chosen: bool [T], the tokens that `covariance` chose; None: none.
+        teacher: logprobs under the teacher, nats; None: there is none.
     """
 
     logp: Tensor
@@ -44,6 +47,7 @@ class TokenQuantities:
     lengths: Tensor
     whole: Tensor | None = None
     chosen: Tensor | None = None
+    teacher: Tensor | None = None
 
 
 def micro_batch_loss(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
@@ -70,26 +74,38 @@ def old_logprobs(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
     return x.behaviour if config.old_policy == "behaviour" else x.proximal
 
 
+def advantages(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
+    """A_t [T]: A_i of every token, or the teacher's. Raises BatchError where it is to be the teacher's, and is not."""
+    if config.advantage != "teacher":
+        return x.advantages
+    if x.teacher is None:
+        raise BatchError(
+            "learner.objective.advantage is teacher, and a completion came without the teacher's logprobs; set "
+            "teacher_logprobs of every completion"
+        )
+    return teacher_advantages(x.teacher, old_logprobs(x, config))
+
+
 def surrogate(x: TokenQuantities, config: ObjectiveConfig) -> Tensor:
     """J_t [T] of the configured objective."""
-    old = old_logprobs(x, config)
+    old, A = old_logprobs(x, config), advantages(x, config)  # noqa: N806
     low, high = config.clip_low, config.clip_high
     if config.loss == "clipped":
-        return objectives.clipped(x.logp, old, x.advantages, low, high, config.dual_clip)
+        return objectives.clipped(x.logp, old, A, low, high, config.dual_clip)
     if config.loss == "gspo":
-        return objectives.gspo(x.logp, old, x.advantages, x.sequence, x.lengths, low, high)
+        return objectives.gspo(x.logp, old, A, x.sequence, x.lengths, low, high)
     if config.loss == "cispo":
-        return objectives.cispo(x.logp, old, x.advantages, low, high)
+        return objectives.cispo(x.logp, old, A, low, high)
     if config.loss == "sapo":
-        return objectives.sapo(x.logp, old, x.advantages, config.gate_positive, config.gate_negative)
+        return objectives.sapo(x.logp, old, A, config.gate_positive, config.gate_negative)
     if config.loss == "dppo":
-        return objectives.dppo(x.logp, old, x.advantages, config.divergence, config.divergence_bound)
+        return objectives.dppo(x.logp, old, A, config.divergence, config.divergence_bound)
     if config.treats_tokens_apart:
         chosen = torch.zeros_like(x.logp, dtype=torch.bool) if x.chosen is None else x.chosen
         if config.loss == "clip_cov":
-            return objectives.clip_cov(x.logp, old, x.advantages, chosen, low, high)
-        return objectives.kl_cov(x.logp, old, x.advantages, chosen, config.covariance_penalty)
-    return objectives.reinforce(x.logp, x.advantages)
+            return objectives.clip_cov(x.logp, old, A, chosen, low, high)
+        return objectives.kl_cov(x.logp, old, A, chosen, config.covariance_penalty)
+    return objectives.reinforce(x.logp, A)
 
 
 def token_weights(x: TokenQuantities, config: ObjectiveConfig) -> Tensor | None:

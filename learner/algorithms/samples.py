@@ -25,7 +25,7 @@ class Sample:
     Attributes:
         prompt: index of its group in the batch.
         completion: what was sampled, with the tokens masked that are too old.
-        advantage: A_i.
+        advantage: A_i; 0 where it is of each token.
         length: |o_i|, the tokens that its loss mask does not exclude, whatever their age.
         weight: w of each of its tokens (`aggregation`), set per minibatch.
         proximal: float32 [T], logprobs of its unmasked tokens under the policy before the first optimizer step on the
@@ -60,6 +60,8 @@ def samples_of(groups: Sequence[Group], o: ObjectiveConfig, oldest_version: int 
 
 
 def _advantages(groups: Sequence[Group], o: ObjectiveConfig) -> list[Float64]:
+    if o.advantage == "teacher":  # which is of each token, see `loss.advantages`
+        return [np.zeros(len(group.completions)) for group in groups]
     if o.advantage != "by_part":
         rewards = [np.array([c.reward for c in group.completions], dtype=np.float64) for group in groups]
         return [group_advantages(r, o.advantage) for r in rewards]
@@ -141,6 +143,7 @@ def token_quantities(
     completions = [s.completion for s in samples]
     proximal = [s.proximal for s in samples if s.proximal is not None]
     chosen = [s.chosen for s in samples if s.chosen is not None]
+    taught = [c.unmasked(c.teacher_logprobs) for c in completions if c.teacher_logprobs is not None]
     return TokenQuantities(
         logp=logp,
         entropy=entropy,
@@ -154,5 +157,6 @@ def token_quantities(
         sequence=sequence,
         lengths=lengths,
         chosen=torch.from_numpy(np.concatenate(chosen)).to(logp.device) if chosen else None,
+        teacher=tokens(taught) if len(taught) == len(completions) else None,
         whole=torch.tensor([s.completion.unmasked_tokens == s.length for s in samples], device=logp.device),
     )

@@ -33,6 +33,11 @@ SOURCES: dict[str, tuple[str, str]] = {
     ),
     "decoupled_ppo": ("Decoupled PPO", "Hilton et al. 2021; Fu et al. 2025 (AReaL), eq. 5"),
     "reinforce": ("REINFORCE, truncated weights", "Williams 1992; weights: Yao et al. 2025"),
+    "opd": (
+        "On-policy distillation",
+        "Lu et al. 2025 (Thinking Machines); Agarwal et al. 2024 (GKD, arXiv 2306.13649); a teacher's "
+        "log-probabilities in place of rewards, see `distillation`",
+    ),
 }
 
 CLIPLESS = ("reinforce", "sapo", "dppo", "kl_cov")

@@ -1,6 +1,6 @@
 """The reward model in a scorer's memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from actors.config.recipe import Recipe
 from actors.roles.scorer.batching import EncodedGroup
 from actors.roles.scorer.encoder import Encoder, require_room
+from actors.roles.scorer.messages import ScoreRequest, ScoreTexts
 from actors.tasks import Task
 from actors.transport.codec import Array
 from learner import LearnerConfig, RewardModel
@@ -29,6 +30,12 @@ class ServedModel:
         self._encoder = Encoder(recipe, folder)
         self._model = RewardModel(config, folder, recipe.seed)
         require_room(self._model, recipe)
+
+    def read(self, request: ScoreRequest, _arrays: Mapping[str, Array]) -> EncodedGroup:
+        """As `encode`, of a request. Raises BatchError where it is for a teacher."""
+        if not isinstance(request, ScoreTexts):
+            raise BatchError("a teacher was asked for, and this run's scorers hold a reward model; use one recipe")
+        return self.encode(request.task, request.texts)
 
     def encode(self, task: Task, texts: Sequence[str]) -> EncodedGroup:
         """What is read of the answers to a task; what reads alike is scored once.

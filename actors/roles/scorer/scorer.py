@@ -1,4 +1,4 @@
-"""The scorer: holds the reward model, and scores the groups that verifiers ask about, many at a time.
+"""The scorer: holds a reward model, or a teacher, and scores the groups that verifiers ask about, many at a time.
 
     verifiers ──score──▶ socket ──▶ ScoringWork: ScoringQueue ──batch──▶ ServedModel ──answers──▶ socket ──▶ verifiers
 
@@ -24,7 +24,9 @@ from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.scorer.files import model_folder
 from actors.roles.scorer.messages import REQUESTS
 from actors.roles.scorer.model import ServedModel
-from actors.roles.scorer.work import ScoringWork
+from actors.roles.scorer.teacher import ServedTeacher
+from actors.roles.scorer.work import ScoringModel, ScoringWork
+from actors.storage.inputs import local
 from actors.transport.client import Heartbeat
 from actors.transport.codec import Frame, Message, decode, encode, parse
 from actors.transport.sockets import open_router
@@ -48,7 +50,7 @@ class Scorer:
 
     def __init__(self, context: RoleContext) -> None:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
-        self._folder = context.storage.folder
+        self._folder, self._student = context.storage.folder, context.storage.model
         self._max_bytes = context.recipe.replay.max_message_bytes  # a group that the replay took passes here, too
         self._up, self._leave_at = False, math.inf
         self._stopping = threading.Event()
@@ -82,9 +84,7 @@ class Scorer:
         try:
             with closing(Heartbeat(self._replay, self._name, "scorer", interval, self._report)) as heartbeat:
                 self._heartbeat = heartbeat
-                if (place := self._place()) is not None:
-                    model = ServedModel(self._recipe, place)
-                    log.info("the reward model is loaded from %s", place)
+                if (model := self._model()) is not None:
                     self._up = True
                     heartbeat.beat_now()
                     self._serve(model)
@@ -98,6 +98,19 @@ class Scorer:
 
     def _ending(self) -> bool:
         return self._stopping.is_set() or self._leave_at < math.inf
+
+    def _model(self) -> ScoringModel | None:
+        """What scores, once it can; None on a stop."""
+        if self._recipe.distillation is not None:
+            teacher = local(self._recipe.distillation.teacher)
+            served = ServedTeacher(self._recipe, teacher, self._student)
+            log.info("the teacher is loaded from %s", teacher)
+            return served
+        if (place := self._place()) is None:
+            return None
+        model = ServedModel(self._recipe, place)
+        log.info("the reward model is loaded from %s", place)
+        return model
 
     def _place(self) -> Path | None:
         """Where the reward model is, once it is there; a folder of that name is always complete. None on a stop."""
@@ -116,7 +129,7 @@ class Scorer:
 
     # ---------------------------------------------------------------- the loop
 
-    def _serve(self, model: ServedModel) -> None:
+    def _serve(self, model: ScoringModel) -> None:
         work = ScoringWork(model, self._recipe.scorers.batch_tokens)
         try:
             while not self._stopping.is_set():
@@ -145,7 +158,7 @@ class Scorer:
             self._rejections.warning("rejected a message: %s", error)
             self._send(identity, Message("error", number, {"message": str(error)}))
             return
-        work.ask(identity, number, now + request.wait_seconds, request)
+        work.ask(identity, number, now + request.wait_seconds, request, message.arrays)
 
     def _send(self, identity: bytes, message: Message) -> None:
         """Who is gone, or does not read, loses the answer, and asks another scorer."""

@@ -8,15 +8,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from actors.errors import LeewayError, RunError
 from actors.observability import metrics
 from actors.roles.scorer.batching import AskedScores, EncodedGroup, ScoringQueue
-from actors.roles.scorer.messages import Outcome, ScoreTexts, answer
-from actors.tasks import Task
+from actors.roles.scorer.messages import Outcome, ScoreRequest, answer
 from actors.transport.codec import Array, Message
 from learner.errors import BatchError
 
@@ -29,21 +28,22 @@ MOST_FAILURES = 5
 
 
 class ScoringModel(Protocol):
-    """The part of `ServedModel` that is needed here."""
+    """The part of `ServedModel` and `ServedTeacher` that is needed here."""
 
-    def encode(self, task: Task, texts: Sequence[str]) -> EncodedGroup: ...
+    def read(self, request: ScoreRequest, arrays: Mapping[str, Array], /) -> EncodedGroup: ...
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[Array]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnreadRequest:
-    """A request as it came; `identity`, `number` and `due` as of `AskedScores`."""
+    """A request as it came, and what travelled beside it; `identity`, `number` and `due` as of `AskedScores`."""
 
     identity: bytes
     number: int
     due: float
-    request: ScoreTexts
+    request: ScoreRequest
+    arrays: Mapping[str, Array]
 
 
 class ScoringWork:
@@ -66,11 +66,11 @@ class ScoringWork:
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._thread.start()
 
-    def ask(self, identity: bytes, number: int, due: float, request: ScoreTexts) -> None:
+    def ask(self, identity: bytes, number: int, due: float, request: ScoreRequest, arrays: Mapping[str, Array]) -> None:
         """Score a request, unless that takes until `due` (s of time.monotonic)."""
         with self._changed:
             self._open += 1
-            self._unread.append(UnreadRequest(identity, number, due, request))
+            self._unread.append(UnreadRequest(identity, number, due, request, arrays))
             self._changed.notify()
 
     def take_answers(self) -> list[tuple[bytes, Message]]:
@@ -138,7 +138,7 @@ class ScoringWork:
 
     def _encoded(self, unread: UnreadRequest) -> EncodedGroup | None:
         try:
-            return self._model.encode(unread.request.task, unread.request.texts)
+            return self._model.read(unread.request, unread.arrays)
         except (BatchError, LeewayError) as error:  # it would be the same elsewhere
             self._answer(unread.identity, unread.number, "refused", str(error))
         except Exception as error:
@@ -171,7 +171,7 @@ class ScoringWork:
         self._failures += 1
         if self._failures >= MOST_FAILURES:
             raise RunError(
-                f"the reward model could not score {self._failures} groups in a row, the last one with "
+                f"the model could not score {self._failures} groups in a row, the last one with "
                 f"{type(error).__name__}: {error}"
             ) from error
 

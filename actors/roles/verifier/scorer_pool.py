@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from actors.deadline import until
 from actors.errors import GaveUpError, PeerTimeoutError, ProtocolError, ScorerError
@@ -21,7 +22,7 @@ from actors.roles.scorer.messages import MAX_WAIT_SECONDS, scores_in
 from actors.roles.verifier.scoring import PART
 from actors.tasks import Task
 from actors.transport.client import Client
-from actors.transport.codec import Message
+from actors.transport.codec import Array, Message
 from learner.errors import BatchError
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,15 @@ class ScorerLine:
         """Likewise."""
 
 
+class Question(NamedTuple):
+    """A request to a scorer, and how many scores answer it."""
+
+    kind: str
+    body: Mapping[str, object]
+    arrays: Mapping[str, Array]
+    scores: int
+
+
 class ScorerPool:
     """Threads share it; each has a connection of its own while it asks.
 
@@ -98,9 +108,17 @@ class ScorerPool:
         name: of this verifier.
         patience_seconds: longest wait for a scorer where there is none (s).
         listed: where the scorers are that take requests, by name.
+        patience_key: of the recipe, that sets the patience.
     """
 
-    def __init__(self, name: str, patience_seconds: float, listed: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        patience_seconds: float,
+        listed: Callable[[], Mapping[str, str]],
+        patience_key: str = "preferences.wait_seconds",
+    ) -> None:
+        self._patience_key = patience_key
         self._name, self._patience, self._listed = name, patience_seconds, listed
         self._lock = threading.Lock()
         self._candidates = Candidates()
@@ -120,7 +138,7 @@ class ScorerPool:
             if not until(lambda: stopped() or self._somebody(), self._patience, LOOK_SECONDS):
                 raise GaveUpError(
                     f"waited {self._patience:g} s for a scorer; see the logs of the scorers, or raise "
-                    "preferences.wait_seconds"
+                    f"{self._patience_key}"
                 )
 
     def _somebody(self) -> bool:
@@ -136,6 +154,16 @@ class ScorerPool:
             ProtocolError: the request is none that a scorer takes.
         """
         body = {"messages": [list(message) for message in task.messages], "texts": list(texts)}
+        return [{PART: float(score)} for score in self.ask("score", body, {}, len(texts), seconds)]
+
+    def ask(
+        self, kind: str, body: Mapping[str, object], arrays: Mapping[str, Array], count: int, seconds: float
+    ) -> Array:
+        """What some scorer answers to a request, see `actors.roles.scorer.messages`: scores, float32 [count].
+
+        Raises:
+            ScorerError, BatchError, ProtocolError: as a call.
+        """
         deadline, failure = time.monotonic() + seconds, "none is there"
         while (left := deadline - time.monotonic()) > TRAVEL_SECONDS:
             if (chosen := self._take()) is None:
@@ -145,8 +173,7 @@ class ScorerPool:
             address, another = chosen
             share = left / 2 if another else left
             try:
-                scores = self._asked(address, body, len(texts), min(share, MAX_WAIT_SECONDS))
-                return [{PART: score} for score in scores]
+                return self._asked(address, Question(kind, body, arrays, count), min(share, MAX_WAIT_SECONDS))
             except (PeerTimeoutError, ScorerError) as error:
                 failure = str(error)
                 self._seldom.warning("%s; %s", failure, "another is asked" if another else "it is asked again")
@@ -165,16 +192,16 @@ class ScorerPool:
             client.close()
         return chosen
 
-    def _asked(self, address: str, body: Mapping[str, object], texts: int, seconds: float) -> list[float]:
+    def _asked(self, address: str, asked: Question, seconds: float) -> Array:
         """What one scorer says. Raises ScorerError or PeerTimeoutError where another may do better."""
         begun, status = time.monotonic(), "failed"
         client = self._connection(address)
         answered: Client | None = None
         try:
             wait = max(seconds - TRAVEL_SECONDS, TRAVEL_SECONDS)
-            reply = client.request("score", body, wait_seconds=wait, deadline_seconds=TRAVEL_SECONDS)
+            reply = client.request(asked.kind, asked.body, asked.arrays, wait, deadline_seconds=TRAVEL_SECONDS)
             answered = client
-            scores = _read(reply, address, texts)
+            scores = _read(reply, address, asked.scores)
             status = "scored"
             return scores
         except (BatchError, ProtocolError):
@@ -212,7 +239,7 @@ class ScorerPool:
             client.close()
 
 
-def _read(reply: Message, address: str, texts: int) -> list[float]:
+def _read(reply: Message, address: str, count: int) -> Array:
     """The scores in an answer. Raises BatchError where no scorer would give any, ScorerError where another may."""
     outcome, detail = reply.body.get("outcome"), str(reply.body.get("detail"))
     if outcome == "refused":
@@ -220,6 +247,6 @@ def _read(reply: Message, address: str, texts: int) -> list[float]:
     if outcome != "scored":
         raise ScorerError(f"the scorer at {address} gave no scores: {detail or outcome}")
     try:
-        return scores_in(reply.arrays, texts)
+        return scores_in(reply.arrays, count)
     except ValueError as error:
         raise ScorerError(f"the scorer at {address}: {error}") from error

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, Protocol
 
 from actors import process
@@ -15,13 +16,17 @@ from actors.membership import Report
 from actors.observability import metrics
 from actors.observability.reporting import report
 from actors.observability.waits import waiting
+from actors.replay.bundle import unbundled
 from actors.replay.clients import AnyClient, connect
 from actors.replay.messages import MAX_DETAIL, by_purpose
 from actors.roles.role import LEAVE_SECONDS, Description, RoleContext, enter
 from actors.roles.verifier.observables import Observer, count
 from actors.roles.verifier.preference import PreferenceReward, open_reward
+from actors.roles.verifier.teacher import TeacherScores, open_teacher
 from actors.tasks.sources import without_preferences
 from actors.transport.client import POLL_SECONDS, Heartbeat
+from actors.transport.codec import Array
+from learner.errors import BatchError
 from sandbox import Pool, PoolClosedError, Status, Submission, Verdict, answer_of
 
 log = logging.getLogger(__name__)
@@ -36,6 +41,7 @@ class Verifier:
     def __init__(self, context: RoleContext) -> None:
         self._recipe, self._name, self._replay = context.recipe, context.name, context.lifeline
         self._preference: PreferenceReward | None = None
+        self._teacher: TeacherScores | None = None
         self._unpreferred = without_preferences(context.recipe.tasks.sources)
         self._observe = Observer(context.recipe)
         self._up, self._leave_at = False, math.inf
@@ -67,8 +73,9 @@ class Verifier:
         ):
             # No group is leased before its reward can be whole.
             self._preference = open_reward(self._recipe, self._name, heartbeat.scorers, self._ending)
-            if self._preference is not None:
-                end.callback(self._preference.close)
+            self._teacher = open_teacher(self._recipe, self._name, heartbeat.scorers, self._ending)
+            for asked in self._elsewhere:
+                end.callback(asked.close)
             with Pool(self._recipe.sandbox, self._recipe.rewards) as pool:
                 self._up = True
                 self._score_in_threads(pool)
@@ -76,6 +83,11 @@ class Verifier:
                     self._stopping.wait(max(0.0, self._leave_at - time.monotonic()))
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def _elsewhere(self) -> list[PreferenceReward | TeacherScores]:
+        """Who else is asked about completions."""
+        return [asked for asked in (self._preference, self._teacher) if asked is not None]
 
     @property
     def _draining(self) -> bool:
@@ -103,8 +115,8 @@ class Verifier:
         body = {"capacity": self._recipe.verifiers.groups_per_lease}
         try:
             while not self._ending():
-                if self._preference is not None:
-                    self._preference.wait_ready(self._ending)
+                for asked in self._elsewhere:
+                    asked.wait_ready(self._ending)
                 try:
                     leased = client.poll("lease_verification", body)
                 except ProtocolError as error:
@@ -112,7 +124,9 @@ class Verifier:
                     log.warning("%s", error)
                     self._stopping.wait(POLL_SECONDS)
                     continue
-                self._score_all(pool, client, list(leased.body["groups"]) if leased else [])
+                groups = list(leased.body["groups"]) if leased else []
+                arrays = unbundled(leased.arrays, len(groups)) if leased else []
+                self._score_all(pool, client, groups, arrays)
         except Exception as error:
             log.exception("scoring failed")
             self._failure = error
@@ -120,7 +134,9 @@ class Verifier:
         finally:
             client.close()
 
-    def _score_all(self, pool: Pool, client: AnyClient, groups: list[dict[str, Any]]) -> None:
+    def _score_all(
+        self, pool: Pool, client: AnyClient, groups: list[dict[str, Any]], arrays: list[dict[str, Array]]
+    ) -> None:
         """One after another; the leases of those that wait for their turn are renewed."""
         renewed = time.monotonic()
 
@@ -133,11 +149,12 @@ class Verifier:
 
         while groups and not self._stopping.is_set():
             ending()
-            if self._preference is not None:
-                self._preference.wait_ready(ending)
-            seconds, group = self._recipe.verifiers.deadline_seconds, groups.pop(0)
+            for asked in self._elsewhere:
+                asked.wait_ready(ending)
+            seconds, group, own = self._recipe.verifiers.deadline_seconds, groups.pop(0), arrays.pop(0)
             preference = None if group["source"] in self._unpreferred else self._preference
-            score_group(pool, client, group, seconds, self._observe, preference)
+            teacher = None if self._teacher is None else partial(self._teacher, arrays=own)
+            score_group(pool, client, group, seconds, self._observe, preference, teacher)
 
     def _renew(self, client: AnyClient, groups: list[dict[str, Any]]) -> None:
         for purpose, group_ids in by_purpose(groups).items():
@@ -156,7 +173,13 @@ class Scores(Protocol):
 class Requests(Protocol):
     """The part of a client of the replay that is needed here."""
 
-    def request(self, kind: str, body: Mapping[str, Any]) -> object: ...
+    def request(self, kind: str, body: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, /) -> object: ...
+
+
+class Taught(Protocol):
+    """What a teacher says of a leased group, see `TeacherScores`."""
+
+    def __call__(self, group: Mapping[str, Any], *, deadline: float) -> dict[str, Array]: ...
 
 
 def score_group(
@@ -166,6 +189,7 @@ def score_group(
     seconds: float,
     observe: Observer,
     preference: PreferenceReward | None = None,
+    teacher: Taught | None = None,
 ) -> None:
     """Score a leased group within a time (s) and tell the replay. What goes wrong with one group ends nothing.
 
@@ -176,9 +200,11 @@ def score_group(
         doing = f"scores of group {group['group_id']}"
         start = time.monotonic()
         with metrics.busy("verifier"), waiting("its sandbox", doing):
-            verdict = _verdict(pool, group, seconds, observe, preference)
+            deadline = time.monotonic() + seconds
+            verdict = _verdict(pool, group, deadline, observe, preference)
+            verdict, arrays = _taught(verdict, group, teacher, deadline)
         metrics.VERIFICATION.observe(time.monotonic() - start, metrics.exemplar(group["group_id"]))
-        client.request("verdict", verdict)
+        client.request("verdict", verdict, arrays)
     except PeerTimeoutError as error:
         log.warning("%s; the verdict is lost and the group will be verified again", error)
     except ProtocolError as error:
@@ -188,12 +214,11 @@ def score_group(
 
 
 def _verdict(
-    pool: Scores, group: dict[str, Any], seconds: float, observe: Observer, preference: PreferenceReward | None
+    pool: Scores, group: dict[str, Any], deadline: float, observe: Observer, preference: PreferenceReward | None
 ) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
     try:
         submissions = submissions_of(group)
-        verdicts = pool.score(submissions, seconds)
+        verdicts = pool.score(submissions, deadline - time.monotonic())
         if preference is not None:
             verdicts = preference.added_to(verdicts, group, deadline)
         told = verdict_of(group, submissions, verdicts, observe)
@@ -207,6 +232,21 @@ def _verdict(
     if group["purpose"] == "train":
         count(score["observed"] for score in told["scores"] or ())
     return told
+
+
+def _taught(
+    verdict: dict[str, Any], group: dict[str, Any], teacher: Taught | None, deadline: float
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """A verdict with the arrays that a teacher adds to it. Without them the group is verified again, and never learned
+    from as if the teacher had said nothing."""
+    if teacher is None or verdict["scores"] is None:
+        return verdict, {}
+    try:
+        return verdict, teacher(group, deadline=deadline)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong on our side is an infra_error
+        log.warning("no teacher for group %s: %s: %s", group["group_id"], type(error).__name__, error)
+        again = not isinstance(error, BatchError)  # what is too long to be read stays so
+        return broken(group, f"teacher: {type(error).__name__}: {error}", retryable=again), {}
 
 
 def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:

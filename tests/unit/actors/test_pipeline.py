@@ -42,6 +42,14 @@ JUDGE: dict[str, Any] = {
 FINAL: dict[str, Any] = {"name": "final", "kind": "rl", "reward_model": "judge", "recipe": {"steps": 1}}
 
 
+TAUGHT: dict[str, Any] = {
+    "name": "opd",
+    "kind": "rl",
+    "teacher": "cold",
+    "recipe": {"steps": 1, "learner": {"objective": {"name": "opd"}}, "replay": {"drop_zero_variance": False}},
+}
+
+
 def opened(folder: Path, *stages: dict[str, Any], **keys: Any) -> Pipeline:
     tree = {"name": "p", "output": "runs", "base": str(folder), "common": COMMON, "stages": list(stages), **keys}
     path = folder / "p.yaml"
@@ -59,9 +67,9 @@ def test_what_earlier_stages_will_leave_is_not_missed(tmp_path: Path) -> None:
     making = {"script": "make.py", "folder": "made"}
     tasks = COMMON["tasks"] | {"sources": [{"source": "jsonl", "path": "made/tasks.jsonl"}], "max_prompt_tokens": 16}
     again = COLD | {"name": "again", "data": ["made/more.jsonl"], "recipe": {"tasks": tasks}}
-    plan, recipes = check(opened(tmp_path, COLD, RL, JUDGE, FINAL, again, prepare=making))
-    assert [line.split()[-2:] for line in plan[2:]] == [["will", "run"]] * 5
-    assert list(recipes) == ["cold", "rl", "judge", "final", "again"]
+    plan, recipes = check(opened(tmp_path, COLD, RL, JUDGE, FINAL, TAUGHT, again, prepare=making))
+    assert [line.split()[-2:] for line in plan[2:]] == [["will", "run"]] * 6
+    assert list(recipes) == ["cold", "rl", "judge", "final", "opd", "again"]
     assert not (tmp_path / "runs").exists(), "a check writes nothing"
 
 
@@ -73,6 +81,19 @@ def test_what_a_recipe_is_refused_for_is_refused_with_the_stage_before_anything_
     lost = COLD | {"recipe": {"cold_start": {"traces": "nowhere.jsonl"}}}
     assert "stage cold: cold_start.traces: there is no file" in refused(opened(tmp_path, lost))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_with_another_tokenizer_is_refused_before_the_stage_that_it_goes_back_to_has_run(
+    tmp_path: Path,
+) -> None:
+    tiny.write(TinyModel(kind="tiny"), made := tmp_path / "made", seed=0)
+    model = {"model": {"kind": "folder", "path": str(made)}}
+    first = COLD | {"recipe": COLD["recipe"] | model}
+    check(opened(tmp_path, first, TAUGHT))
+    file = made / "tokenizer.json"
+    file.write_text(file.read_text().replace('"<reserved19>"', '"another"'))
+    says = refused(opened(tmp_path, first, TAUGHT))
+    assert says.startswith("stage opd: distillation.teacher: ") and "another tokenizer than the student" in says
 
 
 def begun(pipeline: Pipeline, number: int, phase: str, checkpoint: bool = True) -> None:

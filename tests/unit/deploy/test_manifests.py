@@ -116,15 +116,25 @@ def test_rays_autoscaler_starts_the_nodes_that_the_recipe_asks_for() -> None:
         assert (dict(nodes), infeasible) == ({"generator": generators, "verifier": verifiers, "learner": 1}, [])
 
 
-REWARD = ("preferences.reward_model=/runs/reward", "scorers={count: 3, gpus: 1, cpus: 2}")
+SCORERS = "scorers={count: 3, gpus: 1, cpus: 2}"
+REWARD = ("preferences.reward_model=/runs/reward", SCORERS)
+TEACHER = (
+    "distillation.teacher=/runs/teacher",
+    "learner.objective.name=opd",
+    "replay.drop_zero_variance=false",
+    SCORERS,
+)
 
 
-def test_there_is_a_group_of_scorers_where_the_recipe_has_a_reward_model(whole: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("held", [REWARD, TEACHER], ids=["reward model", "teacher"])
+def test_there_is_a_group_of_scorers_where_the_recipe_has_what_they_hold(
+    whole: list[dict[str, Any]], held: tuple[str, ...]
+) -> None:
     def groups(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {group["groupName"]: group for group in named(found, "RayCluster")["spec"]["workerGroupSpecs"]}
 
     assert "scorer" not in groups(whole)
-    asked = recipe(*REWARD)
+    asked = recipe(*held)
     found = rendered("single-node-gpu", asked)
     group = groups(found)["scorer"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (3, 1, 12)

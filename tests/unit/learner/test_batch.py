@@ -15,7 +15,9 @@ from tests.unit.learner.conftest import VOCABULARY, GroupFactory
 
 def test_saved_groups_come_back(make_groups: GroupFactory, tmp_path: Path) -> None:
     masked = make_groups(count=2, masked=0.5)
-    groups = [*masked, replace(make_groups(count=1, seed=9)[0], id=2)]
+    (plain,) = make_groups(count=1, seed=9)
+    taught = tuple(replace(c, teacher_logprobs=c.logprobs - 1) for c in plain.completions)
+    groups = [*masked, replace(plain, id=2, completions=taught)]
     save_groups(groups, tmp_path / "batch.npz")
     loaded = load_groups(tmp_path / "batch.npz")
     assert [g.id for g in loaded] == [0, 1, 2]
@@ -27,6 +29,9 @@ def test_saved_groups_come_back(make_groups: GroupFactory, tmp_path: Path) -> No
             assert (mine.reward, mine.truncated) == (theirs.reward, theirs.truncated)
             assert np.array_equal(mine.unmasked(mine.tokens), theirs.unmasked(theirs.tokens))
     assert all(c.loss_mask is None for c in loaded[2].completions)
+    assert all(c.teacher_logprobs is None for g in loaded[:2] for c in g.completions)
+    for mine, theirs in zip(taught, loaded[2].completions, strict=True):
+        assert np.array_equal(mine.teacher_logprobs, theirs.teacher_logprobs)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,22 @@ def test_a_bad_loss_mask_is_refused(make_groups: GroupFactory, mask: np.ndarray,
     bad = Group(group.prompt, (first, replace(second, loss_mask=mask)), 7)
     with pytest.raises(BatchError, match=f"group 7, completion 1: .*{says}"):
         validate_groups([bad], VOCABULARY)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf, 0.5])
+def test_bad_logprobs_of_a_teacher_are_refused(make_groups: GroupFactory, wrong: float) -> None:
+    (group,) = make_groups(count=1, size=1, lengths=(6, 6))
+    (completion,) = group.completions
+
+    def taught(logprobs: np.ndarray) -> Group:
+        return replace(group, completions=(replace(completion, teacher_logprobs=logprobs),))
+
+    validate_groups([taught(completion.logprobs)], VOCABULARY)
+    bad = completion.logprobs.copy()
+    bad[3] = wrong
+    for logprobs in (bad, completion.logprobs[1:]):
+        with pytest.raises(BatchError, match="the teacher's logprobs must be finite, at most 0, and one of each token"):
+            validate_groups([taught(logprobs)], VOCABULARY)
 
 
 def test_logprobs_may_be_positive_by_rounding_only(make_groups: GroupFactory) -> None:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from actors.cli import main
 from actors.config.loading import load
+from actors.models import tiny
 from learner import Completion, LearnerConfig, ObjectiveConfig, Trainer
 from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name, TokenDivergence
 from tests.unit.learner.conftest import GroupFactory
@@ -66,12 +68,25 @@ CHOICES: list[tuple[str, str, dict[str, str]]] = [
 ]
 
 
-def _overrides(objective: dict[str, str]) -> list[str]:
-    return [f"{PREFIX}{key}={value}" for key, value in objective.items()]
+def _overrides(objective: dict[str, str], teacher: Path = Path("teacher")) -> list[str]:
+    taught = {"opd", "teacher"} & set(objective.values())
+    return [f"{PREFIX}{key}={value}" for key, value in objective.items()] + (
+        [f"distillation.teacher={teacher}"] if taught else []
+    )
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a teacher, as far as it is looked at before a run starts."""
+    folder = tmp_path_factory.mktemp("teacher")
+    tiny.tokenizer(256).save_pretrained(folder)
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    return folder
 
 
 def _with_parts(completion: Completion) -> Completion:
-    return replace(completion, parts={"accuracy": completion.reward, "short": float(len(completion.tokens) < 10)})
+    parts = {"accuracy": completion.reward, "short": float(len(completion.tokens) < 10)}
+    return replace(completion, parts=parts, teacher_logprobs=completion.logprobs * np.float32(0.5))
 
 
 def _weights(config: LearnerConfig, model: Path, make_groups: GroupFactory) -> torch.Tensor:
@@ -85,9 +100,14 @@ def _weights(config: LearnerConfig, model: Path, make_groups: GroupFactory) -> t
 
 @pytest.mark.parametrize(("key", "value", "beside"), CHOICES, ids=lambda x: x if isinstance(x, str) else "")
 def test_check_accepts_every_name_and_shows_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, value: str, beside: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    teacher: Path,
+    key: str,
+    value: str,
+    beside: dict[str, str],
 ) -> None:
-    overrides = [part for override in _overrides({**beside, key: value}) for part in ("-s", override)]
+    overrides = [part for override in _overrides({**beside, key: value}, teacher) for part in ("-s", override)]
     monkeypatch.setattr("sys.argv", ["leeway", "check", str(QUICKSTART), *overrides])
     main()
     shown = yaml.safe_load(capsys.readouterr().out)["learner"]["objective"]
@@ -125,3 +145,10 @@ def test_contradictory_objectives_are_refused() -> None:
         ObjectiveConfig(name="grpo", correction="token_tis")
     with pytest.raises(ValueError, match="go together"):
         ObjectiveConfig(kl="k3")
+
+
+@pytest.mark.parametrize("loss", ["gspo", "clip_cov", "kl_cov"])
+def test_a_teachers_advantage_is_of_tokens(loss: str) -> None:
+    with pytest.raises(ValueError, match=f"loss: {loss} takes one of a completion"):
+        ObjectiveConfig(loss=loss, advantage="teacher")
+    assert not ObjectiveConfig(name="opd").zero_advantage_is_silent

@@ -38,6 +38,12 @@ ORACLE: dict[str, tuple[dict[str, Any], Callable[[Any], torch.Tensor]]] = {
         {"clip_low": 0.5, "clip_high": 4.0},
         lambda b: oracle.per_sequence(b, oracle.normalised, oracle.gspo_term(0.5, 4.0)),
     ),
+    "opd": (
+        {"correction_high": 1.5},
+        lambda b: oracle.per_token(
+            b, oracle.bare, oracle.weighted(oracle.taught, lambda x, t: min(oracle.rho(x, t), 1.5))
+        ),
+    ),
 }
 
 
@@ -59,7 +65,7 @@ def _answer(model: Any, group: Group, completion: Completion) -> oracle.Answer:
     ids = torch.from_numpy(np.concatenate((group.prompt, completion.tokens)).astype(np.int64))[None]
     every = model(ids).logits[0].log_softmax(-1)[len(group.prompt) - 1 : -1]
     logp = every.gather(1, ids[0, len(group.prompt) :, None])[:, 0]
-    assert completion.loss_mask is not None
+    assert completion.loss_mask is not None and completion.teacher_logprobs is not None
     return oracle.Answer(
         logp=list(logp),
         behaviour=completion.logprobs.tolist(),
@@ -69,12 +75,13 @@ def _answer(model: Any, group: Group, completion: Completion) -> oracle.Answer:
         age=[0] * len(logp),
         reward=completion.reward,
         mask=completion.loss_mask.tolist(),
+        teacher=completion.teacher_logprobs.tolist(),
     )
 
 
 @pytest.mark.parametrize("name", ORACLE)
 def test_a_masked_update_equals_the_oracle(tiny_model: Path, make_groups: GroupFactory, name: str) -> None:
-    groups = make_groups(masked=0.4)
+    groups = _each(make_groups(masked=0.4), lambda c: replace(c, teacher_logprobs=c.logprobs * np.float32(0.5)))
     parts, objective = ORACLE[name]
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
     expected = objective([[_answer(model, g, c) for c in g.completions] for g in groups])

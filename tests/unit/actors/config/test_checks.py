@@ -8,6 +8,7 @@ import pytest
 
 from actors.config.checks import problems
 from actors.config.loading import load
+from actors.errors import RecipeError
 
 RECIPES = Path(__file__).parents[4] / "recipes"
 QUICKSTART = RECIPES / "quickstart.yaml"
@@ -100,6 +101,35 @@ def test_a_reward_model_needs_somebody_who_holds_it() -> None:
     assert found(*nobody, "network.joining=[scorer]") == []
     assert found("scorers.count=0") == [], "nothing is to be scored"
     assert found(*nobody, "steps=0") == [], "nothing is generated for training"
+
+
+TAUGHT = ["distillation.teacher=/teacher", "learner.objective.name=opd"]
+
+
+def test_a_teacher_needs_somebody_who_holds_it_and_no_reward() -> None:
+    weights = [f"rewards.weights.{name}=0" for name in ("accuracy", "format")]
+    assert [problem.split(",")[0] for problem in found(*weights)] == ["rewards.weights: all are 0"]
+    assert found(*TAUGHT, *weights) == []
+    assert [problem.split(",")[0] for problem in found(*TAUGHT, "scorers.count=0")] == ["scorers.count is 0"]
+
+
+def test_a_group_of_one_can_be_taught() -> None:
+    assert found(*TAUGHT, "replay.group_size=1") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (TAUGHT[:1], "distillation would be ignored; set learner.objective.name: opd"),
+        (TAUGHT[1:], "learner.objective.advantage: teacher needs a teacher; name one in distillation.teacher"),
+        ([*TAUGHT, "replay.drop_zero_variance=true"], "set replay.drop_zero_variance: false"),
+        ([*TAUGHT, "preferences.reward_model=/reward"], "preferences would be ignored"),
+        ([*TAUGHT, "learner.objective.loss=gspo"], "loss: gspo takes one of a completion"),
+    ],
+)
+def test_what_would_not_go_with_a_teacher_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load(QUICKSTART, overrides)
 
 
 def test_every_problem_is_named() -> None:

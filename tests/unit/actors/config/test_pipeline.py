@@ -18,6 +18,7 @@ COMMON: dict[str, Any] = {
     "cold_start": {"traces": "addition", "supervised": {"epochs": 2}},
 }
 COLD: dict[str, Any] = {"name": "cold", "kind": "sft"}
+TEST: dict[str, Any] = {"name": "test", "kind": "evaluate", "model": "opd"}
 RL: dict[str, Any] = {"name": "rl", "kind": "rl", "model": "cold", "recipe": {"steps": 3}}
 
 
@@ -93,9 +94,25 @@ def test_the_reward_model_of_an_earlier_stage_takes_the_place_of_pairs(write: An
     assert scored.recipe.preferences.reads == "answer", "it sees what it was trained on"
 
 
+def taught(teacher: str, **recipe: Any) -> dict[str, Any]:
+    own = {"steps": 1, "learner": {"objective": {"name": "opd"}}, "replay": {"drop_zero_variance": False}}
+    return {"name": "opd", "kind": "rl", "teacher": teacher, "recipe": own | recipe}
+
+
+def test_the_model_of_an_earlier_stage_teaches_a_later_one(write: Any) -> None:
+    cold, opd, test = load_pipeline(write(COLD, taught("cold", distillation={"dtype": "bfloat16"}), TEST)).stages
+    assert opd.needs == {"teacher": "cold"} and isinstance(opd.recipe.model, TinyModel)
+    assert opd.recipe.distillation is not None
+    assert (opd.recipe.distillation.teacher, opd.recipe.distillation.dtype) == (cold.folder / "model", "bfloat16")
+    assert opd.recipe.has_scorers and not test.recipe.has_scorers
+
+
 @pytest.mark.parametrize(
     ("stages", "says"),
     [
+        ([taught("cold")], "stage opd: teacher: there is no earlier stage cold; the stages before it are none"),
+        ([COLD, COLD | {"name": "b", "teacher": "cold"}], "stage b: teacher: only rl is taught by one, on policy"),
+        ([COLD, RL | {"teacher": "cold"}], "stage rl: distillation would be ignored; set learner.objective.name: opd"),
         ([RL], "stage rl: model: there is no earlier stage cold"),
         ([COLD, COLD], "two stages are called cold"),
         ([COLD | {"kind": "sftt"}], "stages.0.kind: must be 'sft', 'rl'"),

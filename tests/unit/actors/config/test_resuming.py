@@ -94,3 +94,13 @@ def test_a_kl_term_may_change_or_go_but_not_come() -> None:
 
 def test_what_is_not_changed_is_no_change() -> None:
     assert changes(load(QUICKSTART), load(QUICKSTART, ["seed=0"])) == {}
+
+
+def test_another_teacher_is_none_for_groups_that_have_what_the_first_has_said() -> None:
+    taught = ["distillation.teacher=/teacher", "learner.objective.name=opd"]
+    before = load(QUICKSTART, taught)
+    assert refused(before, load(QUICKSTART, [*taught, "distillation.dtype=bfloat16"])) == []
+    (line,) = refused(before, load(QUICKSTART, [*taught, "distillation.teacher=/other"]))
+    assert line.startswith("distillation.teacher: groups that wait to be trained")
+    lines = refused(before, load(QUICKSTART))
+    assert any(line.startswith("distillation: groups that wait to be trained") for line in lines)

@@ -48,6 +48,10 @@ def test_it_says_what_was_done_and_on_what() -> None:
 def test_it_says_who_judged() -> None:
     judge = "preferences.judge={url: 'http://judge', model: a|b, criteria: {brevity: '{answer}'}}"
     assert "- what a\\|b judges by brevity beside the rules" in made("smollm2-arithmetic", judge)
+    taught = made(
+        "smollm2-arithmetic", "distillation.teacher=/t", "learner.objective.name=opd", "replay.drop_zero_variance=false"
+    )
+    assert "- on-policy distillation: a teacher's" in taught and "- rewards:" not in taught
     pairs = made("smollm2-arithmetic", "preferences.pairs=pairs.jsonl")
     assert "- a learned reward from preference pairs beside the rules" in pairs
 

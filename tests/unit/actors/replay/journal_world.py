@@ -94,9 +94,11 @@ class Kept(Watched):
         connect: rows.Connect = rows.connect,
         limits: ReplayLimits = LIMITS,
         tasks: Sums | None = None,
+        teacher: bool = False,
         **config: Any,
     ) -> None:
         super().__init__(limits, tasks)
+        self.teacher = teacher
         self.folder, self.connect, self.config = folder, connect, JournalConfig(**config)
         self.sent: list[Message] = []
         self.open()
@@ -104,7 +106,7 @@ class Kept(Watched):
     def open(self) -> None:
         self.journal = Journal(self.folder, Identity("run", 2, self.limits), self.config, self.connect)
         past, events = self.journal.past, self.journal.events
-        self.buffer = Buffer(self.limits, 2, self.tasks, past=past, now=self.now)
+        self.buffer = Buffer(self.limits, 2, self.tasks, past=past, now=self.now, teacher=self.teacher)
         if past is not None:
             self.journal.retain(self.buffer.records)
         self.board = Board(20.0, events, first_event(events, 0.0))

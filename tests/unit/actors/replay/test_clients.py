@@ -31,6 +31,7 @@ class FakeShard:
         self.number = number
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
         self.numbers: list[int] = []
+        self.arrays: list[list[str]] = []
         self.kinds_of_reply: list[str] = []
         self.answer: Callable[[str], Mapping[str, Any] | None] = lambda _: {}
         self._router = open_router(resolve(NetworkConfig(), in_cluster=False), port, 2**20, seconds=10.0)
@@ -48,6 +49,7 @@ class FakeShard:
                 message = decode(frames, 2**20)
                 self.asked.append((message.kind, message.body))
                 self.numbers.append(message.id)
+                self.arrays.append(list(message.arrays))
                 if (body := self.answer(message.kind)) is not None:
                     arrays = {"0.tokens": np.full(2, self.number, np.int32)} if message.kind == "take_batch" else {}
                     kind = self.kinds_of_reply.pop(0) if self.kinds_of_reply else "reply"
@@ -153,12 +155,15 @@ def test_a_dead_shard_stops_neither_leases_nor_submissions_at_the_living_one(
     assert shards[0].kinds().count("group_arrived") == 20
     with pytest.raises(PeerTimeoutError):
         client.request("renew", {"purpose": "train", "group_ids": [1]})
-    client.request("verdict", {"purpose": "train", "group_id": 1})
+    said = {"teacher_logprobs": np.full(2, -1, np.float32)}
+    client.request("verdict", {"purpose": "train", "group_id": 1}, said)
     assert lost.is_alive()
     port = int(shards[1].endpoint.rpartition(":")[2])
     shards[1] = FakeShard(1, port)
     lost.join(SECONDS)
     assert until(lambda: {"group_arrived", "verdict"} <= {*shards[1].kinds()}, SECONDS), "what was for it has waited"
+    verdict = shards[1].kinds().index("verdict")
+    assert shards[1].arrays[verdict] == ["teacher_logprobs"], "and all of it"
 
 
 def submit(client: ShardedClient, group_id: int) -> None:

@@ -1,16 +1,19 @@
 """The journal: what a replay that died is brought back to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from actors.events import StepDone
 from actors.replay.board import Board, first_event
+from actors.replay.journal import FOLDER, Journal
 from actors.replay.kept import KeptFiles
 from actors.replay.messages import CompletionVerdict
-from tests.unit.actors.replay.journal_world import Kept
+from tests.unit.actors.replay.journal_world import LIMITS, Kept
 
 
 def test_a_replay_that_died_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -200,3 +203,46 @@ def test_a_learner_that_comes_back_gets_the_same_batches_and_its_steps_replace_t
     assert world.buffer.state.status()["groups"]["trained"] == 6
     world.step(3)
     assert world.buffer.state.status()["version"] == 4
+
+
+def test_what_a_teacher_has_said_is_back_after_a_crash_and_gone_with_its_group(tmp_path: Path) -> None:
+    world = Kept(tmp_path / FOLDER, teacher=True, keep="all")
+    for said, task in enumerate(world.lease(capacity=2)):
+        world.submit(task)
+        world.end_tick()
+        world.say("lease_verification", "verifier", capacity=1)
+        scores = [{"status": "ok", "reward": 1.0}, {"status": "ok", "reward": 0.0}]
+        arrays = {"teacher_logprobs": np.full(6, -1 - said, np.float32)}
+        world.say("verdict", "verifier", arrays, purpose="train", group_id=task["group_id"], scores=scores)
+        world.end_tick()
+        world.crash()
+    world.train(0)
+    before = world.contents()
+    world.end_tick()
+    world.crash()
+    assert world.contents() == before
+    delivered = world.say("take_batch", "learner", version=0)["arrays"]
+    assert [delivered[f"{i}.teacher_logprobs"].tolist() for i in range(2)] == [[-1.0] * 6, [-2.0] * 6]
+    world.say("committed", "learner", version=1)
+    world.end_tick()
+    world.journal.close()
+    ((_, groups),) = Journal.read(tmp_path)
+    assert [p.teacher_logprobs.tolist() for _, p in groups if p.teacher_logprobs is not None] == [
+        [-1.0] * 6,
+        [-2.0] * 6,
+    ]
+
+
+def test_a_group_that_is_dropped_in_the_tick_of_its_verdict_leaves_nothing(tmp_path: Path) -> None:
+    world = Kept(tmp_path, teacher=True, limits=replace(LIMITS, drop_zero_variance=True))
+    (task,) = world.lease(capacity=1)
+    world.submit(task)
+    world.end_tick()
+    assert world.keys("groups") == [task["group_id"]]
+    world.say("lease_verification", "verifier", capacity=1)
+    scores = [{"status": "ok", "reward": 1.0}] * 2
+    arrays = {"teacher_logprobs": np.full(6, -1, np.float32)}
+    world.say("verdict", "verifier", arrays, purpose="train", group_id=task["group_id"], scores=scores)
+    world.end_tick()
+    world.end_tick()
+    assert world.keys("groups") == [] and world.keys("scores") == []

@@ -29,6 +29,11 @@ def test_a_whole_group_is_accepted_with_and_without_a_loss_mask() -> None:
         {"loss_mask": np.array([0, 0, 1, 1, 1], np.uint8)},
         {"logprobs": np.array([0.1, -1, -1, -1, -1], np.float32)},
         {"logprobs": np.array([np.nan, -1, -1, -1, -1], np.float32)},
+        {"logprobs": np.full(4, -1, np.float32)},
+        {"teacher_logprobs": np.full(4, -1, np.float32)},
+        {"teacher_logprobs": np.array([-np.inf, -1, -1, -1, -1], np.float32)},
+        {"teacher_logprobs": np.array([-1, -1, -1, -1, np.nan], np.float32)},
+        {"teacher_logprobs": np.full(5, -1, np.float64)},
         {"tokens": np.array([-1, 1, 1, 1, 1], np.int32)},
         {"lengths": np.array([2, 4], np.int32)},
         {"lengths": np.array([0, 5], np.int32)},
@@ -55,3 +60,13 @@ def test_each_completion_has_its_own_version_spans() -> None:
     spans = {"spans": [2, 1], "span_versions": [3, 4, 4], "span_tokens": [1, 1, 3]}
     group = Payload.of(changed(**{name: np.array(values, np.int32) for name, values in spans.items()}), 2)
     assert [group.spans_of(0), group.spans_of(1)] == [[(3, 1), (4, 1)], [(4, 3)]]
+
+
+def test_a_teachers_logprobs_join_a_group_and_must_be_those_of_its_tokens() -> None:
+    said = np.linspace(-5, 0, 5, dtype=np.float32)
+    taught = payload().taught({"teacher_logprobs": said})
+    assert taught.teacher_logprobs is said and np.array_equal(taught.tokens, payload().tokens)
+    with pytest.raises(ProtocolError, match="lacks the teacher's logprobs"):
+        payload().taught({})
+    with pytest.raises(ProtocolError, match="not one log-probability a token"):
+        payload().taught({"teacher_logprobs": said[1:]})

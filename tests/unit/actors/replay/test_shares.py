@@ -45,6 +45,7 @@ def payload(seed: int, masked: bool = False) -> Payload:
         span_versions=random.integers(0, 9, spans.sum()).astype(np.int32),
         span_tokens=span_tokens,
         loss_mask=mask if masked else None,
+        teacher_logprobs=-random.random(count).astype(np.float32) if seed % 2 else None,
     )
 
 

@@ -70,6 +70,12 @@ def test_a_solved_task_raises_no_alarm_for_its_low_entropy() -> None:
     assert symptoms(*steps, evaluation("step 19", 19, 0.97)) == set()
 
 
+def test_a_run_that_a_teacher_teaches_needs_no_mixed_rewards() -> None:
+    assert symptoms(*(step(n, mixed_groups=0.0) for n in range(1, 20))) == {"mixed_groups"}
+    taught = (step(n, mixed_groups=0.0, more={"reverse_kl": 0.2}) for n in range(1, 20))
+    assert symptoms(*taught) == set()
+
+
 def test_a_broken_staleness_bound_is_the_first_warning() -> None:
     state = state_of(step(1, staleness={5: 1}, loss=math.nan), max_staleness=4)
     assert [warning.symptom for warning in warnings(state)] == ["staleness", "not_finite"]

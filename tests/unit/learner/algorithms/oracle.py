@@ -26,6 +26,7 @@ class Answer:
     age: list[int]
     reward: float
     mask: list[int]  # 0: the policy did not write this token
+    teacher: list[float]
 
     @property
     def parts(self) -> dict[str, float]:
@@ -282,6 +283,16 @@ def with_kl(term: TokenTerm, kind: str, beta: float) -> TokenTerm:
 
 def with_entropy(term: TokenTerm, eta: float) -> TokenTerm:
     return lambda answer, t, a: term(answer, t, a) + eta * answer.entropy[t]
+
+
+def taught(answer: Answer, t: int, _: float) -> Scalar:
+    """On-policy distillation: (log pi_T - log pi_old) log pi, whatever the reward."""
+    return (answer.teacher[t] - answer.proximal[t]) * answer.logp[t]
+
+
+def taught_ppo(answer: Answer, t: int, _: float) -> Scalar:
+    """The same advantage in PPO's clip, where the old policy is the one that has sampled."""
+    return ppo_term(0.2, 0.2)(answer, t, answer.teacher[t] - answer.behaviour[t])
 
 
 def reinforce_term(answer: Answer, t: int, a: float) -> Scalar:

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner import Completion, Group, LearnerConfig, ObjectiveConfig
+from learner import BatchError, Completion, Group, LearnerConfig, ObjectiveConfig
 from learner.algorithms.covariance import choose_tokens
 from learner.algorithms.loss import micro_batch_loss
-from learner.algorithms.samples import minibatches, samples_of, token_quantities
+from learner.algorithms.samples import has_gradient, minibatches, samples_of, token_quantities
 from tests.unit.learner.algorithms import oracle
+from tests.unit.learner.conftest import GroupFactory
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,15 @@ CASES: dict[str, Case] = {
             b, oracle.normalised, oracle.weighted(oracle.reinforce_term, lambda x, t: min(oracle.rho(x, t), 2.0))
         ),
     ),
+    "opd": Case(
+        {"name": "opd"},
+        lambda b: oracle.per_token(
+            b, oracle.bare, oracle.weighted(oracle.taught, lambda x, t: min(oracle.rho(x, t), 2.0))
+        ),
+    ),
+    "opd with PPO's clip": Case(
+        {"name": "grpo", "advantage": "teacher"}, lambda b: oracle.per_sequence(b, oracle.bare, oracle.taught_ppo)
+    ),
     "reinforce, leave-one-out, uncorrected": Case(
         {"name": "reinforce", "advantage": "leave_one_out", "correction": "none"},
         lambda b: oracle.per_sequence(b, oracle.leave_one_out, oracle.reinforce_term),
@@ -168,7 +178,7 @@ def batches(draw: st.DrawFn) -> Any:
 
     def answer(length: int) -> Any:
         logp = -random.gamma(2.0, 1.0, length)
-        near = [np.minimum(logp + drift * random.normal(size=length), -1e-3) for _ in range(3)]
+        near = [np.minimum(logp + drift * random.normal(size=length), -1e-3) for _ in range(4)]
         return oracle.Answer(
             logp=[torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in logp],
             behaviour=near[0].tolist(),
@@ -178,6 +188,7 @@ def batches(draw: st.DrawFn) -> Any:
             age=random.choice([0, 1, 8, 16, 17, 1000], length).tolist(),
             reward=draw(rewards),
             mask=mask(length),
+            teacher=near[3].tolist(),
         )
 
     return [[answer(n) for n in group] for group in shapes]
@@ -197,6 +208,7 @@ def _ours(batch: Any, config: ObjectiveConfig, dtype: torch.dtype) -> tuple[floa
             reward=answer.reward,
             parts=answer.parts,
             loss_mask=None if everything else np.array(answer.mask, np.uint8),
+            teacher_logprobs=np.array(answer.teacher),
         )
 
     groups = [Group(np.zeros(1, np.int32), tuple(completion(a) for a in group)) for group in batch]
@@ -254,3 +266,14 @@ def test_objective_equals_the_oracle(name: str, batch: Any) -> None:
         np.testing.assert_allclose(loss, -objective.item(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_logp.double().numpy(), gradients[0], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(in_entropy.double().numpy(), gradients[1], rtol=tolerance, atol=tolerance)
+
+
+def test_a_teacher_that_says_nothing_is_named(make_groups: GroupFactory) -> None:
+    config = ObjectiveConfig(name="opd")
+    (samples,) = samples_of(make_groups(count=1, size=2), config)
+    assert [s.advantage for s in samples] == [0.0, 0.0] and all(has_gradient(s, config) for s in samples)
+    lengths = torch.tensor([s.length for s in samples])
+    logp = torch.zeros(int(lengths.sum()))
+    x = token_quantities(samples, 0, logp, logp, None, torch.arange(2).repeat_interleave(lengths), lengths)
+    with pytest.raises(BatchError, match="set teacher_logprobs of every completion"):
+        micro_batch_loss(x, config)

@@ -1,7 +1,7 @@
 """The scorer around a model of three lines: who is answered what, and what a broken group costs the others."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from actors.roles.role import RoleContext, Storage
 from actors.roles.scorer import scorer as role
 from actors.roles.scorer.batching import EncodedGroup
 from actors.roles.scorer.files import FOLDER
+from actors.roles.scorer.messages import ScoreRequest, ScoreTexts
 from actors.roles.scorer.scorer import Scorer
 from actors.roles.scorer.work import MOST_FAILURES
 from actors.roles.verifier.scorer_pool import ScorerLine, ScorerPool
@@ -39,8 +40,9 @@ class Lengths:
         self.free = threading.Event()
         self.free.set()
 
-    def encode(self, task: Task, texts: Sequence[str]) -> EncodedGroup:
-        assert task.messages == TASK.messages
+    def read(self, request: ScoreRequest, _arrays: Mapping[str, Array]) -> EncodedGroup:
+        assert isinstance(request, ScoreTexts) and request.task.messages == TASK.messages
+        texts = request.texts
         if any(text == "long" for text in texts):
             raise BatchError("prompt and answer are 97 tokens, and the reward model reads 96 at most")
         if any(text == "unreadable" for text in texts):

@@ -1,21 +1,25 @@
 """What a verifier makes of a leased group, and of the verdicts on it."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from actors.config.loading import load
 from actors.deadline import until
+from actors.errors import ScorerError
 from actors.replay.messages import REQUESTS, SubmitVerdict
 from actors.roles.role import RoleContext, Storage
 from actors.roles.verifier import verifier as module
 from actors.roles.verifier.observables import Observer
 from actors.roles.verifier.verifier import Verifier, broken, score_group, submissions_of, verdict_of
-from actors.transport.codec import Message, parse
+from actors.transport.codec import Array, Message, parse
+from learner.errors import BatchError
 from sandbox import PoolClosedError, Status, Verdict
 from tests.unit.actors.transport.test_client import FakeReplay
 
@@ -83,15 +87,17 @@ class Scripted:
     def __init__(self, answer: list[Verdict] | Exception) -> None:
         self.answer = answer
         self.taken: list[dict[str, Any]] = []
+        self.arrays: list[dict[str, Array]] = []
 
     def score(self, *_: Any) -> list[Verdict]:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
-    def request(self, kind: str, body: Mapping[str, Any]) -> None:
+    def request(self, kind: str, body: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, /) -> None:
         parse(Message(kind, 1, {"worker": "v", "role": "verifier", **body}), REQUESTS)
         self.taken.append(dict(body))
+        self.arrays.append(dict(arrays or {}))
 
 
 def scored(answer: list[Verdict] | Exception) -> dict[str, Any]:
@@ -146,3 +152,44 @@ def test_who_is_told_to_leave_stays_for_a_moment_in_which_the_run_may_end(
         verifier.stop()
     thread.join(60)
     assert not thread.is_alive()
+
+
+SAID = {"teacher_logprobs": np.full(13, -1, np.float32)}
+
+
+def taught(teacher: Any, answer: list[Verdict] | None = None) -> Scripted:
+    scripted = Scripted(answer or [verdict(Status.OK, 1.0), verdict(Status.WRONG, 0.0)])
+    score_group(scripted, scripted, GROUP, 5.0, OBSERVE, teacher=teacher)
+    return scripted
+
+
+def test_what_the_teacher_says_goes_with_the_verdict() -> None:
+    asked: list[float] = []
+
+    def teacher(group: Mapping[str, Any], *, deadline: float) -> dict[str, Array]:
+        asked.append(deadline - time.monotonic())
+        assert group is GROUP
+        return SAID
+
+    told = taught(teacher)
+    assert told.arrays == [SAID] and [score["reward"] for score in told.taken[0]["scores"]] == [1.0, 0.0]
+    assert 0 < asked[0] <= 5.0
+
+
+@pytest.mark.parametrize(("error", "again"), [(ScorerError("away"), True), (BatchError("too long"), False)])
+def test_a_group_that_no_teacher_has_scored_is_never_learned_from(error: Exception, again: bool) -> None:
+    def teacher(*_: Any, **__: Any) -> dict[str, Array]:
+        raise error
+
+    told = taught(teacher)
+    assert told.arrays == [{}]
+    assert told.taken[0]["scores"] is None and told.taken[0]["retryable"] is again
+    assert told.taken[0]["detail"] == f"teacher: {type(error).__name__}: {error}"
+
+
+def test_the_teacher_is_not_asked_of_what_could_not_be_verified() -> None:
+    def teacher(*_: Any, **__: Any) -> dict[str, Array]:
+        raise AssertionError("asked in vain")
+
+    told = taught(teacher, [verdict(Status.INFRA_ERROR, None, "broke"), verdict(Status.OK, 1.0)])
+    assert told.taken[0]["detail"] == "broke"

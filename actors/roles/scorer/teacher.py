@@ -1,0 +1,62 @@
+"""The teacher in a scorer's memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from actors.config.base import Location
+from actors.config.recipe import Recipe
+from actors.errors import ProtocolError
+from actors.models.tokenizer import load_tokenizer, require_same
+from actors.roles.scorer.batching import EncodedGroup
+from actors.roles.scorer.messages import ScoreRequest, ScoreTokens
+from actors.storage.inputs import local
+from actors.transport.codec import Array
+from learner import LearnerConfig, Teacher
+from learner.errors import BatchError
+
+
+class ServedTeacher:
+    """The teacher of on-policy distillation: on a GPU where `scorers.gpus` asks for one, else on the CPU. For one
+    thread."""
+
+    def __init__(self, recipe: Recipe, folder: Path, student: Location | None) -> None:
+        """Raises RecipeError where teacher and student have not one tokenizer, ModelError where there is no model."""
+        assert recipe.distillation is not None
+        config = LearnerConfig(
+            dtype=recipe.distillation.dtype,
+            device="cuda" if recipe.scorers.gpus else "cpu",
+            threads=recipe.scorers.threads,
+            micro_batch_tokens=recipe.scorers.batch_tokens,
+            logit_chunk_tokens=recipe.learner.logit_chunk_tokens,
+        )
+        if student is not None:
+            require_same(load_tokenizer(local(student)), load_tokenizer(folder), folder)
+        self._temperature = recipe.generators.sampling.temperature
+        self._teacher = Teacher(config, folder)
+
+    def read(self, request: ScoreRequest, arrays: Mapping[str, Array]) -> EncodedGroup:
+        """The completions of a request.
+
+        Raises:
+            BatchError: the teacher cannot read them, or a reward model is asked for.
+            ProtocolError: arrays and lengths do not fit together.
+        """
+        if not isinstance(request, ScoreTokens):
+            raise BatchError("a reward model was asked for, and this run's scorers hold a teacher; use one recipe")
+        prompt, tokens = arrays.get("prompt"), arrays.get("tokens")
+        if prompt is None or tokens is None or {(a.dtype.str, a.ndim) for a in (prompt, tokens)} != {("<i4", 1)}:
+            raise ProtocolError("logprobs: prompt and tokens must be int32 with one dimension")
+        if sum(request.lengths) != len(tokens):
+            raise ProtocolError(
+                f"logprobs: lengths add up to {sum(request.lengths)}, and there are {len(tokens)} tokens"
+            )
+        completions = tuple(np.split(tokens, np.cumsum(request.lengths)[:-1]))
+        self._teacher.require_readable(prompt, completions)
+        return EncodedGroup(prompt, completions, tuple(range(len(completions))))
+
+    def score(self, groups: Sequence[EncodedGroup]) -> list[Array]:
+        """Log-probabilities of every token of each group (nats), float32 [N]: in as few forward passes as they need."""
+        found = self._teacher.logprobs([(group.prompt, group.answers) for group in groups], self._temperature)
+        return [np.concatenate(each) for each in found]

@@ -1,0 +1,79 @@
+"""A teacher of on-policy distillation: a frozen causal language model that scores what another one has sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from learner.batch import Float32, Int32
+from learner.config import LearnerConfig
+from learner.errors import BatchError
+from learner.model.packing import Segment, pack, plan_micro_batches
+from learner.model.policy import build_policy
+from learner.runtime import device_of
+
+
+class Teacher:
+    """log pi_T of sampled tokens. Its weights are held in float32, and `config.dtype` is what it computes in.
+
+    Raises:
+        ModelError: where the folder holds no model that can be packed.
+    """
+
+    def __init__(self, config: LearnerConfig, model_path: str | Path) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config = config
+        self.device = device_of(config)
+        self.policy = build_policy(model_path, config, self.device)
+        self.policy.model.requires_grad_(False).eval()
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a prompt and its completion; None where the model's configuration names no bound."""
+        bound = self.policy.model.config.to_dict().get("max_position_embeddings")
+        return None if bound is None else int(bound)
+
+    def require_readable(self, prompt: Int32, completions: Sequence[Int32]) -> None:
+        """Raises BatchError where the model cannot read a completion after the prompt, or knows a token of it not."""
+        vocabulary = int(self.policy.model.config.vocab_size)
+        for part in (prompt, *completions):
+            if len(part) == 0 or part.min() < 0 or part.max() >= vocabulary:
+                raise BatchError(
+                    f"a prompt or completion is empty, or has tokens that the teacher's {vocabulary} are not; the "
+                    "teacher must have the student's tokenizer"
+                )
+        longest = len(prompt) + max(map(len, completions))
+        if self.max_length is not None and longest > self.max_length:
+            raise BatchError(
+                f"prompt and completion are {longest} tokens, and the teacher reads {self.max_length} at most; lower "
+                "generators.sampling.max_tokens, or take a teacher that reads more"
+            )
+
+    def logprobs(self, groups: Sequence[tuple[Int32, Sequence[Int32]]], temperature: float) -> list[list[Float32]]:
+        """Logprobs of the tokens of every completion of each group.
+
+        Args:
+            groups: prompts int32 [P] with their completions int32 [T_i] each; see `require_readable`.
+            temperature: at which the completions were sampled; the teacher's logits are divided by it, too.
+
+        Returns:
+            float32 [T_i] each (nats), in the order of `groups`.
+        """
+        found = [[np.zeros(0, np.float32)] * len(completions) for _, completions in groups]
+        place = [(g, i) for g, (_, completions) in enumerate(groups) for i in range(len(completions))]
+        segments, first = [], 0
+        for prompt, completions in groups:
+            segments.append(Segment(prompt, tuple(completions), tuple(range(first, first + len(completions)))))
+            first += len(completions)
+        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
+            packed = pack(part, self.device)
+            with torch.no_grad():
+                logp, _ = self.policy(packed, temperature)
+            for index, values in zip(packed.indices, logp.split(packed.lengths.tolist()), strict=True):
+                g, i = place[index]
+                found[g][i] = values.float().cpu().numpy()
+        return found
