@@ -31,7 +31,7 @@ GENERATORS, GROUP_SIZE, STALENESS = 200, 4, 4
 BATCH = GENERATORS
 #: Steps before the measurement begins, and steps that are measured.
 WARM_UP, MEASURED = STALENESS + 2, 12
-#: Longest time that all steps of one contender may take (s).
+#: Longest time that the steps of one contender may take (s), beside three times what the learner takes for them.
 PATIENCE_SECONDS = 600.0
 TARGETS = {"of_bound": 0.95, "of_synchronous": 1.9}
 
@@ -80,7 +80,7 @@ def measure(name: str, pace: Pace, changes: dict[str, Any], measured: int = MEAS
     with running(recipe, folder, CACHE, pace) as fleet:
         fleet.wait_for_step(WARM_UP, STARTUP_SECONDS + PATIENCE_SECONDS)
         begin = Throughput(folder).steps()[-1][0]
-        fleet.wait_for_step(WARM_UP + measured, PATIENCE_SECONDS)
+        fleet.wait_for_step(WARM_UP + measured, PATIENCE_SECONDS + 3 * measured * pace.step_seconds)
         steps = Throughput(folder).steps()
         fleet.end()
         groups = fleet.last_counters()
