@@ -89,20 +89,24 @@ def take(tensors: Iterable[Named], dtype: torch.dtype, device: torch.device) -> 
         copy = torch.empty(tensor.shape, dtype=dtype, pin_memory=pinned) if ranks.rank() == 0 else None
         for start, rows in _pieces(tensor.detach(), dtype):
             if copy is not None:
-                torch.atleast_1d(copy)[start : start + len(rows)].copy_(rows, non_blocking=pinned)
+                _rows(copy)[start : start + len(rows)].copy_(rows, non_blocking=pinned)
         if copy is not None:
             copies.append((name, copy))
     if not pinned:
         return Snapshot(copies)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))
     return Snapshot(copies, copied)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dim() else tensor[None]  # a number is a row
 
 
 def _pieces(tensor: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     """The rows of a tensor in `dtype`, each piece with the number of its first; of shards on the first rank alone."""
     size = tensor.device_mesh.size() if isinstance(tensor, DTensor) else 1
-    own = tensor.to_local() if isinstance(tensor, DTensor) else torch.atleast_1d(tensor)
+    own = tensor.to_local() if isinstance(tensor, DTensor) else _rows(tensor)
     count = tensor.shape[0] if tensor.dim() else 1
     each = -(-count // size)  # rows of a shard; the last ones may have fewer, or none
     row = max(1, own.shape[1:].numel() * dtype.itemsize)
