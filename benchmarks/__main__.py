@@ -47,6 +47,14 @@ def sandbox(
     sandbox.run(json, seconds)
 
 
+@app.command("snapshot")
+def snapshot(json: Json = None) -> None:
+    """Memory and hold-up of copying the weights of two ranks, beside gathering each tensor in float32."""
+    from benchmarks import snapshot
+
+    snapshot.run(json)
+
+
 @app.command("soak")
 def soak(
     json: Json = None,

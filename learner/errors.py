@@ -4,6 +4,7 @@ LearnerError          everything that the learner raises on purpose
 ├── BatchError        groups, examples or pairs that cannot be trained on or scored
 ├── ModelError        a model folder, or what the configuration asks of it      (exit code 2)
 ├── CheckpointError   a checkpoint that cannot be written or read
+├── SnapshotError     a copy of the weights that does not come to an end
 └── NonFiniteError    losses or gradients that stopped being numbers
 """
 
@@ -34,6 +35,10 @@ class ModelError(LearnerError):
 
 class CheckpointError(LearnerError):
     """A checkpoint folder is missing, incomplete, or belongs to another run."""
+
+
+class SnapshotError(LearnerError):
+    """The weights could not be copied to host memory in time."""
 
 
 class NonFiniteError(LearnerError):

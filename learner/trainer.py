@@ -33,6 +33,7 @@ from learner.model.adapters import (
     adapter_tensors,
     add_adapters,
     check_base,
+    merged_tensors,
     reference_adapters,
     refresh_reference,
 )
@@ -41,6 +42,7 @@ from learner.model.flops import peak_teraflops
 from learner.model.gradients import init_gradients
 from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
 from learner.model.policy import DTYPES, Policy, build_policy, build_reference
+from learner.model.snapshot import Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
@@ -282,24 +284,24 @@ class Trainer:
         With `lora.broadcast: adapters` only the adapters, in float32: `merging.merged_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
-        if self.config.sends_adapters:
-            return adapter_tensors(self.model)
-        return weights.named_tensors(self.model, DTYPES[self.config.dtype])
+        return weights.full_tensors(*self._outgoing())
 
-    def snapshot(self) -> list[tuple[str, Tensor]]:
-        """Copies of `named_tensors` that later steps leave alone, so that sending and training may overlap.
+    def _outgoing(self) -> tuple[Iterator[tuple[str, Tensor]], torch.dtype]:
+        if self.config.sends_adapters:
+            return adapter_tensors(self.model), torch.float32
+        return merged_tensors(self.model), DTYPES[self.config.dtype]
+
+    def snapshot(self) -> Snapshot:
+        """Copies of `named_tensors` in host memory, which later steps leave alone: sending and training overlap.
 
         Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
         """
-        mine = ranks.rank() == 0
-        return [(name, tensor.clone()) for name, tensor in self.named_tensors() if mine]
+        return take(*self._outgoing(), self.device)
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""
-        mine = ranks.rank() == 0
-        streamed = weights.named_tensors(self.model, DTYPES[self.config.dtype])
-        tensors = {name: tensor for name, tensor in streamed if mine}
-        if mine:
+        tensors = dict(take(merged_tensors(self.model), DTYPES[self.config.dtype], self.device))
+        if ranks.rank() == 0:
             weights.export(self.model, tensors, self.model_path, folder)
         ranks.barrier()
 

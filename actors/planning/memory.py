@@ -18,6 +18,8 @@ BYTES = {"float32": 4, "bfloat16": 2}
 GATHERED_LAYERS = 2
 #: `learner.model.logprobs.BLOCK`, which is not imported for the torch that comes with it.
 BLOCK = 8192
+#: `learner.model.snapshot.PIECE_BYTES`, likewise.
+PIECE_BYTES = 2**26
 #: Of a device of an engine, what is neither weights nor cache: activations, graphs, the CUDA context (bytes).
 ENGINE_OVERHEAD = 3e9
 
@@ -69,14 +71,13 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         a: the model.
         config: of the learner.
         batch: its longest micro-batch.
-        first: of the first rank, which alone keeps a copy of the weights to send.
+        first: of the first rank, which alone keeps a copy of the weights to send, in host memory.
     """
-    shards, width = config.ranks, BYTES[config.dtype]
+    shards = config.ranks
     trained = a.parameters if config.lora is None else adapters(a, config.lora.rank)
     frozen = 0 if config.lora is None else a.parameters
     reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
     kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
-    sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
     parts = {
         "weights": FLOAT32 * (trained + frozen) / shards,
         "gradients": FLOAT32 * trained / shards,
@@ -85,10 +86,30 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         "gathered layers": _gathered(a, config) if shards > 1 else 0.0,
         "activations": kept + backward,
         "output layer": head,
-        # the copy that is being sent; and while the next one is made, a second in the place of a pass
-        "staging": sent + max(0.0, sent - kept - backward - head) if first else 0.0,
+        "staging": _staging(a, config, trained, kept + backward + head, first),
     }
     return parts | {"allocator": 0.0 if config.gpus else ALLOCATOR * sum(parts.values())}
+
+
+def _staging(a: ModelShape, config: LearnerConfig, trained: int, step: float, first: bool) -> float:
+    """What a snapshot needs: on a GPU the pieces that are gathered, after a pass; on CPUs the copies themselves.
+
+    Args:
+        a: the model.
+        config: of the learner.
+        trained: parameters that are.
+        step: bytes of a pass, in whose place things are while there is none.
+        first: as `learner_rank` has it.
+    """
+    width = BYTES[config.dtype]
+    if config.gpus:
+        # A layer that has an adapter is merged whole, in float32: the weight, the product and their sum.
+        merged = 3 * FLOAT32 * a.hidden * a.mlp_width if config.lora is not None and not config.sends_adapters else 0
+        gathered = PIECE_BYTES if first and config.ranks > 1 else 0
+        return max(0.0, merged + PIECE_BYTES / config.ranks + gathered - step)
+    sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
+    # the copy that is being sent; and while the next one is made, a second in the place of a pass
+    return sent + max(0.0, sent - step) if first else 0.0
 
 
 def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:

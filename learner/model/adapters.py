@@ -110,11 +110,13 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
 
 
 def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and full tensors with the adapters merged in; every rank must iterate."""
+    """Hugging Face names and tensors with the adapters merged in: whole where one was, else sharded as they are.
+
+    Every rank must iterate."""
     layers = adapted_layers(model)
     for name, parameter in model.named_parameters():
         if not layers:
-            yield name, ranks.full_tensor(parameter.detach())
+            yield name, parameter.detach()
         elif "lora_" not in name:
             layer = layers.get(name.removesuffix(".base_layer.weight"))
             yield name.replace(".base_layer.", "."), _merged(parameter.detach(), layer)
@@ -122,7 +124,7 @@ def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _merged(weight: Tensor, layer: Any) -> Tensor:
     if layer is None:
-        return ranks.full_tensor(weight)
+        return weight
     if not _is_linear(layer):
         # How embeddings and transposed layers lie in memory is peft's knowledge.
         return ranks.full_tensor(weight + layer.get_delta_weight(ADAPTER).detach())
@@ -135,12 +137,10 @@ def _is_linear(layer: Any) -> bool:
 
 
 def adapter_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The adapters alone, in float32, as full tensors LAYER.lora_A.weight and LAYER.lora_B.weight.
-
-    Every rank must iterate."""
+    """The adapters alone, in float32, sharded as they are: LAYER.lora_A.weight and LAYER.lora_B.weight."""
     for name, parameter in model.named_parameters():
         if _is_trained(name):
-            yield name.replace(f".{ADAPTER}.", "."), ranks.full_tensor(parameter.detach())
+            yield name.replace(f".{ADAPTER}.", "."), parameter.detach()
 
 
 def check_base(model: nn.Module, base: BaseWeights) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from learner.distributed import ranks
 from learner.errors import CheckpointError
 from learner.files import staged
-from learner.model.adapters import merged_tensors
 from learner.model.loading import is_chance
 
 TOKENIZER_FILES = (
@@ -28,13 +28,13 @@ TOKENIZER_FILES = (
 )
 
 
-def named_tensors(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Names and full tensors in `dtype`, adapters merged in, one at a time, in the model's order; tied weights once.
+def full_tensors(tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """The same tensors, full and in `dtype`, one at a time.
 
     Every rank must iterate, since a sharded tensor is gathered when its turn comes, and freed when the next one's does.
     """
-    for name, tensor in merged_tensors(model):
-        yield name, tensor.to(dtype)
+    for name, tensor in tensors:
+        yield name, ranks.full_tensor(tensor.to(dtype))
 
 
 def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:

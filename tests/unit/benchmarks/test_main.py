@@ -27,6 +27,7 @@ NAMES = (
     "plan",
     "memory",
     "judges",
+    "snapshot",
 )
 
 

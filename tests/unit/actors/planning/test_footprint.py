@@ -10,9 +10,9 @@ from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.planning.architectures import ModelShape
 from actors.planning.footprint import KEYS, Footprint, on_this_machine, places
-from actors.planning.memory import BLOCK, MicroBatch, generator_device, learner_rank, loading
+from actors.planning.memory import BLOCK, PIECE_BYTES, MicroBatch, generator_device, learner_rank, loading
 from learner.config import LearnerConfig
-from learner.model import logprobs
+from learner.model import logprobs, snapshot
 
 ROOT = Path(__file__).parents[4]
 SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, head=16, vocabulary=1000)
@@ -24,6 +24,7 @@ def recipe(name: str, *overrides: str) -> Recipe:
 
 def test_the_formulas_know_the_learners_block() -> None:
     assert BLOCK == logprobs.BLOCK
+    assert PIECE_BYTES == snapshot.PIECE_BYTES
 
 
 def test_every_part_of_a_learner_has_a_key() -> None:

@@ -1,0 +1,132 @@
+"""Copies of the weights in host memory, taken a piece at a time: no device ever holds the model whole.
+
+A piece is rows of one tensor. Each rank casts its own, the first rank gathers them, and copies them to where they
+belong in host memory, which is pinned where the weights are on a GPU. There everything is queued on the stream of the
+optimizer step: a copy reads what the step before it has written, and the step after it waits. The learner does not; who
+reads the copies waits for an event behind them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, overload
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from learner.distributed import ranks
+from learner.errors import SnapshotError
+
+#: Of all ranks together: large enough for the speed of a link, small beside any model (bytes). A row that is larger, as
+#: an expert's matrix may be, is a piece by itself.
+PIECE_BYTES = 2**26
+#: Longest copy of a model to the host, with the steps queued before it (s).
+COPY_SECONDS = 600.0
+POLL_SECONDS = 0.002
+
+Named = tuple[str, Tensor]
+
+
+class Event(Protocol):
+    """What is over once everything queued before it is; `torch.cuda.Event` is one."""
+
+    def query(self) -> bool: ...
+
+
+class Snapshot(Sequence[Named]):
+    """Names and full tensors in host memory. To read one waits until the copies are made; `len` does not.
+
+    Args:
+        tensors: the copies.
+        copied: behind the last copy; None: they are made.
+
+    Raises:
+        SnapshotError: on reading, where the copies take longer than `COPY_SECONDS`.
+    """
+
+    def __init__(self, tensors: list[Named], copied: Event | None = None) -> None:
+        self._tensors, self._copied = tensors, copied
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @overload
+    def __getitem__(self, index: int) -> Named: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Named]: ...
+    def __getitem__(self, index: int | slice) -> Named | list[Named]:
+        self._wait()
+        return self._tensors[index]
+
+    def _wait(self) -> None:
+        copied, due = self._copied, time.monotonic() + COPY_SECONDS
+        while copied is not None and not copied.query():
+            if time.monotonic() > due:
+                raise SnapshotError(
+                    f"the copy of the weights to host memory did not end in {COPY_SECONDS:g} s: the learner's GPU "
+                    "hangs; resume the run from its newest checkpoint"
+                )
+            time.sleep(POLL_SECONDS)
+        self._copied = None
+
+
+def take(tensors: Iterable[Named], dtype: torch.dtype, device: torch.device) -> Snapshot:
+    """Copy tensors into host memory of the first rank; the others help, and get an empty snapshot.
+
+    Every rank must call it with the same tensors.
+
+    Args:
+        tensors: named; whole, or sharded as `ranks.shard` does. None is read after this call, but by its stream.
+        dtype: of the copies.
+        device: of the tensors.
+    """
+    pinned = device.type == "cuda"
+    copies: list[Named] = []
+    for name, tensor in tensors:
+        copy = torch.empty(tensor.shape, dtype=dtype, pin_memory=pinned) if ranks.rank() == 0 else None
+        for start, rows in _pieces(tensor.detach(), dtype):
+            if copy is not None:
+                _rows(copy)[start : start + len(rows)].copy_(rows, non_blocking=pinned)
+        if copy is not None:
+            copies.append((name, copy))
+    if not pinned:
+        return Snapshot(copies)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(device))
+    return Snapshot(copies, copied)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dim() else tensor[None]  # a number is a row
+
+
+def _pieces(tensor: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """The rows of a tensor in `dtype`, each piece with the number of its first; of shards on the first rank alone."""
+    size = tensor.device_mesh.size() if isinstance(tensor, DTensor) else 1
+    own = tensor.to_local() if isinstance(tensor, DTensor) else _rows(tensor)
+    count = tensor.shape[0] if tensor.dim() else 1
+    each = -(-count // size)  # rows of a shard; the last ones may have fewer, or none
+    row = max(1, own.shape[1:].numel() * dtype.itemsize)
+    step = max(1, PIECE_BYTES // (row * size))
+    for start in range(0, each, step):
+        rows = min(step, each - start)
+        if not isinstance(tensor, DTensor):
+            yield start, own[start : start + rows].to(dtype)
+            continue
+        for number, part in enumerate(_gathered(own[start : start + rows], rows, dtype, tensor)):
+            first = number * each + start
+            if first < count:
+                yield first, part[: count - first]
+
+
+def _gathered(own: Tensor, rows: int, dtype: torch.dtype, whole: DTensor) -> list[Tensor]:
+    """The rows of all ranks, in their order, on the first one; on the others nothing."""
+    sent = torch.empty((rows, *own.shape[1:]), dtype=dtype, device=own.device)
+    sent[: len(own)].copy_(own)  # a shard that ends here leaves the rest as it is, which nobody reads
+    found = [torch.empty_like(sent) for _ in range(whole.device_mesh.size() if ranks.rank() == 0 else 0)]
+    received = [part.view(torch.uint8) for part in found] or None  # as bytes: not every backend knows every dtype
+    dist.gather(sent.view(torch.uint8), received, dst=0, group=whole.device_mesh.get_group())
+    return found
