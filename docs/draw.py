@@ -56,6 +56,7 @@ def draw(runs: Sequence[Path]) -> None:
             place.grid(alpha=0.2)
             if column == 0 or name == "reward/preference":
                 place.set_ylabel(label, fontsize=8)
+                place.tick_params(labelleft=True)
     for row in axes[:-1]:
         row[0].set_ylim(bottom=0)
     axes[0][0].legend(fontsize=8)
