@@ -243,7 +243,7 @@ class Supervisor:
         dead.process.kill()  # its `run` may have raised in a process that lives on, and holds what it reserved
         if exit_.refused and dead.role not in POOLED:
             raise RunError(f"the {dead.name} gave up: {reason}; {self._advice(dead)}")
-        if not dead.up and self._never_comes_up(dead.role):
+        if not dead.up and self._never_comes_up(dead.role, exit_.killed):
             # Where the recipe has none of the role those that have joined do its work, and the run can do without.
             if dead.role in POOLED and (self._left(dead.role) or not processes(self._recipe, dead.role)):
                 log.warning("%s did not come up: %s; the run goes on without it for now", dead.name, reason)
@@ -291,9 +291,11 @@ class Supervisor:
         found = newest_whole(self._storage.folder / "checkpoints")
         return found[1] if found else self._storage.checkpoint
 
-    def _never_comes_up(self, role: str) -> bool:
+    def _never_comes_up(self, role: str, killed: bool) -> bool:
+        """What ends by itself before any of its role came up would do so again; a kill from outside says nothing."""
         self._failed_starts[role] += 1
-        return role not in self._ever_up or self._failed_starts[role] >= START_ATTEMPTS
+        at_once = role not in self._ever_up and not killed
+        return at_once or self._failed_starts[role] >= START_ATTEMPTS
 
     def _left(self, role: str) -> bool:
         """Whether a process of a role is up."""

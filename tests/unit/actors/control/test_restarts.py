@@ -67,10 +67,12 @@ def test_one_that_is_killed_while_it_comes_up_is_replaced_for_as_long_as_there_a
         watched.replace(die(watched, starter, "killed"))
 
 
-def test_a_first_start_that_is_killed_ends_the_run_as_one_that_fails() -> None:
+def test_a_first_start_that_is_killed_is_tried_once_more_and_then_the_run_ends() -> None:
     starter = FakeStarter()
     watched = supervisor(starter)
     watched.start("generator")
+    starter.started[-1].vanished = True
+    started(watched.replace(die(watched, starter, "killed")))
     starter.started[-1].vanished = True
     with pytest.raises(RunError, match="did not come up: killed"):
         watched.replace(die(watched, starter, "killed"))
