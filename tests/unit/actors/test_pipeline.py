@@ -91,7 +91,7 @@ def test_a_teacher_with_another_tokenizer_is_refused_before_the_stage_that_it_go
     first = COLD | {"recipe": COLD["recipe"] | model}
     check(opened(tmp_path, first, TAUGHT))
     file = made / "tokenizer.json"
-    file.write_text(file.read_text().replace('"<reserved19>"', '"another"'))
+    file.write_text(file.read_text().replace('"<reserved9>"', '"another"'))
     says = refused(opened(tmp_path, first, TAUGHT))
     assert says.startswith("stage opd: distillation.teacher: ") and "another tokenizer than the student" in says
 

@@ -115,7 +115,7 @@ def test_a_teacher_with_another_tokenizer_is_refused_before_anything_starts(
     folder: Path, stranger: Callable[[str, str], Path]
 ) -> None:
     check_files(recipe_of(folder))
-    other = stranger('"<reserved19>"', '"ß"')
+    other = stranger('"<reserved9>"', '"ß"')
     says = (
         r"distillation\.teacher: .* has another tokenizer than the student \(of the student's 128 tokens 1 are others"
     )
