@@ -50,8 +50,7 @@ class RewardModel:
     @property
     def max_length(self) -> int | None:
         """Most tokens of a prompt and its answer together; None where the model's configuration names no bound."""
-        bound = self.model.config.to_dict().get("max_position_embeddings")
-        return None if bound is None else int(bound)
+        return loading.context_length(self.model.config)
 
     def fits(self, prompt: Int32, *completions: Int32) -> bool:
         """Whether the model can read each of the completions after the prompt."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from learner.batch import Float32, Int32
 from learner.config import LearnerConfig
 from learner.errors import BatchError
-from learner.model.packing import Segment, pack, plan_micro_batches
-from learner.model.policy import build_policy
+from learner.model.loading import context_length
+from learner.model.packing import Segment
+from learner.model.policy import build_policy, sampled_logprobs
 from learner.runtime import device_of
 
 
@@ -34,8 +34,7 @@ class Teacher:
     @property
     def max_length(self) -> int | None:
         """Most tokens of a prompt and its completion; None where the model's configuration names no bound."""
-        bound = self.policy.model.config.to_dict().get("max_position_embeddings")
-        return None if bound is None else int(bound)
+        return context_length(self.policy.model.config)
 
     def require_readable(self, prompt: Int32, completions: Sequence[Int32]) -> None:
         """Raises BatchError where the model cannot read a completion after the prompt, or knows a token of it not."""
@@ -63,17 +62,10 @@ class Teacher:
         Returns:
             float32 [T_i] each (nats), in the order of `groups`.
         """
-        found = [[np.zeros(0, np.float32)] * len(completions) for _, completions in groups]
-        place = [(g, i) for g, (_, completions) in enumerate(groups) for i in range(len(completions))]
         segments, first = [], 0
         for prompt, completions in groups:
             segments.append(Segment(prompt, tuple(completions), tuple(range(first, first + len(completions)))))
             first += len(completions)
-        for part in plan_micro_batches(segments, self.config.micro_batch_tokens):
-            packed = pack(part, self.device)
-            with torch.no_grad():
-                logp, _ = self.policy(packed, temperature)
-            for index, values in zip(packed.indices, logp.split(packed.lengths.tolist()), strict=True):
-                g, i = place[index]
-                found[g][i] = values.float().cpu().numpy()
-        return found
+        budget = self.config.micro_batch_tokens
+        found = dict(sampled_logprobs(self.policy, segments, budget, temperature, self.device))
+        return [[found[index] for index in segment.indices] for segment in segments]

@@ -40,8 +40,8 @@ from learner.model.adapters import (
 from learner.model.base_weights import BaseWeights
 from learner.model.flops import peak_teraflops
 from learner.model.gradients import init_gradients
-from learner.model.packing import DUMMY, Packed, pack, plan_micro_batches
-from learner.model.policy import DTYPES, Policy, build_policy, build_reference
+from learner.model.packing import DUMMY, Packed, pack
+from learner.model.policy import DTYPES, Policy, build_policy, build_reference, sampled_logprobs
 from learner.model.snapshot import Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
@@ -225,14 +225,10 @@ class Trainer:
     def _compute_proximal(self, samples: Sequence[Sample], groups: Sequence[Group], temperature: float) -> None:
         """Logprobs of the policy as it is before the first optimizer step, for the samples this step may train."""
         # Which rank will train a sample in which minibatch is not known yet, so every rank scores all of them.
-        for part in plan_micro_batches(
-            segments_of(samples, groups, self.config.objective), self.config.micro_batch_tokens
-        ):
-            packed = pack(part, self.device)
-            with torch.no_grad():
-                logp, _ = self.policy(packed, temperature)
-            for index, values in zip(packed.indices, logp.split(packed.lengths.tolist()), strict=True):
-                samples[index].proximal = values.cpu().numpy()
+        segments = segments_of(samples, groups, self.config.objective)
+        scored = sampled_logprobs(self.policy, segments, self.config.micro_batch_tokens, temperature, self.device)
+        for index, logprobs in scored:
+            samples[index].proximal = logprobs
 
     def _build_reference(self) -> Policy | None:
         """A frozen copy of the policy; None where there is no reference, or where it is adapters of the policy's."""

@@ -188,6 +188,12 @@ def untrainable(config: Any) -> str | None:
     return None
 
 
+def context_length(config: Any) -> int | None:
+    """Most tokens that a model of this configuration reads; None where it names no bound."""
+    bound = config.to_dict().get("max_position_embeddings")
+    return None if bound is None else int(bound)
+
+
 def longest_sequence(config: Any) -> int | None:
     """Tokens up to which a sequence's positions mean the same whatever is in the micro-batch; None = any number."""
     rope = getattr(config, "rope_parameters", None) or {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -20,7 +22,7 @@ from learner.model import attention, loading
 from learner.model.fused import fuse
 from learner.model.loading import longest_sequence
 from learner.model.logprobs import token_logprobs
-from learner.model.packing import Packed, Segment, pack
+from learner.model.packing import Packed, Segment, pack, plan_micro_batches
 from learner.model.self_check import SelfCheck
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -61,6 +63,21 @@ class Policy(nn.Module):
         head = self.model.get_output_embeddings().weight
         states = hidden.index_select(0, packed.predictors).to(self.dtype)
         return token_logprobs(states, head, packed.targets, temperature, self.chunk)
+
+
+def sampled_logprobs(
+    policy: Policy, segments: Sequence[Segment], budget: int, temperature: float, device: torch.device
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """The index of every completion of some segments, in any order, with log pi(o_t) of its tokens: [T] float32, nats.
+
+    Without a gradient, in micro-batches of at most `budget` tokens.
+    """
+    for part in plan_micro_batches(segments, budget):
+        packed = pack(part, device)
+        with torch.no_grad():
+            logp, _ = policy(packed, temperature)
+        for index, values in zip(packed.indices, logp.split(packed.lengths.tolist()), strict=True):
+            yield index, values.cpu().numpy()
 
 
 def load_model(path: str | Path, device: torch.device) -> tuple[Any, SelfCheck]:
