@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,20 +16,25 @@ from learner import LearnerConfig, RewardModel
 from learner.errors import BatchError
 
 
+def scorer_config(recipe: Recipe, dtype: Literal["float32", "bfloat16"]) -> LearnerConfig:
+    """How a model computes in a scorer: on a GPU where `scorers.gpus` asks for one, else on the CPU."""
+    return LearnerConfig(
+        dtype=dtype,
+        device="cuda" if recipe.scorers.gpus else "cpu",
+        threads=recipe.scorers.threads,
+        micro_batch_tokens=recipe.scorers.batch_tokens,
+        logit_chunk_tokens=recipe.learner.logit_chunk_tokens,
+    )
+
+
 class ServedModel:
-    """A trained reward model: on a GPU where `scorers.gpus` asks for one, else on the CPU. For one thread."""
+    """A trained reward model. For one thread."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         """Raises RecipeError, or ModelError where the folder holds no model."""
         assert recipe.preferences is not None
-        config = LearnerConfig(
-            dtype=recipe.preferences.dtype,
-            device="cuda" if recipe.scorers.gpus else "cpu",
-            threads=recipe.scorers.threads,
-            micro_batch_tokens=recipe.scorers.batch_tokens,
-        )
         self._encoder = Encoder(recipe, folder)
-        self._model = RewardModel(config, folder, recipe.seed)
+        self._model = RewardModel(scorer_config(recipe, recipe.preferences.dtype), folder, recipe.seed)
         require_room(self._model, recipe)
 
     def read(self, request: ScoreRequest, _arrays: Mapping[str, Array]) -> EncodedGroup:

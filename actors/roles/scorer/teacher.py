@@ -11,30 +11,23 @@ from actors.errors import ProtocolError
 from actors.models.tokenizer import load_tokenizer, require_same
 from actors.roles.scorer.batching import EncodedGroup
 from actors.roles.scorer.messages import ScoreRequest, ScoreTokens
+from actors.roles.scorer.model import scorer_config
 from actors.storage.inputs import local
 from actors.transport.codec import Array
-from learner import LearnerConfig, Teacher
+from learner import Teacher
 from learner.errors import BatchError
 
 
 class ServedTeacher:
-    """The teacher of on-policy distillation: on a GPU where `scorers.gpus` asks for one, else on the CPU. For one
-    thread."""
+    """The teacher of on-policy distillation. For one thread."""
 
     def __init__(self, recipe: Recipe, folder: Path, student: Location | None) -> None:
         """Raises RecipeError where teacher and student have not one tokenizer, ModelError where there is no model."""
         assert recipe.distillation is not None
-        config = LearnerConfig(
-            dtype=recipe.distillation.dtype,
-            device="cuda" if recipe.scorers.gpus else "cpu",
-            threads=recipe.scorers.threads,
-            micro_batch_tokens=recipe.scorers.batch_tokens,
-            logit_chunk_tokens=recipe.learner.logit_chunk_tokens,
-        )
         if student is not None:
             require_same(load_tokenizer(local(student)), load_tokenizer(folder), folder)
         self._temperature = recipe.generators.sampling.temperature
-        self._teacher = Teacher(config, folder)
+        self._teacher = Teacher(scorer_config(recipe, recipe.distillation.dtype), folder)
 
     def read(self, request: ScoreRequest, arrays: Mapping[str, Array]) -> EncodedGroup:
         """The completions of a request.
