@@ -16,15 +16,13 @@ from rich.table import Table
 
 from actors.fleet.learner import Pace
 from actors.planning.architectures import architecture
-from actors.planning.forecast import forecast
+from actors.planning.forecast import forecast, steps_that_tell
 from actors.planning.rates import Assumptions, rates_of
 from benchmarks import overlap
 from benchmarks.terminal import console
 
 #: How far a prediction may be off.
 TARGET = 0.1
-#: Groups that are measured at least, as `forecast` simulates: chance decides about fewer.
-LEAST_GROUPS = 1000
 #: Tokens a second of a generator: so many that the fleet's groups a second are few for this machine.
 SPEEDS = {8: 400, 64: 200, 200: 100, 1000: 40}
 #: How long a step takes beside a batch's generation: the learner, or the generators, or neither is the bottleneck.
@@ -69,8 +67,7 @@ def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     a = architecture(recipe.model)
     rates = rates_of(recipe, a, Assumptions(step_seconds=seconds, verify_seconds=0.001))
     predicted = forecast(recipe, a, rates, generators, prefetch=False)
-    steps = max(overlap.MEASURED, -(-LEAST_GROUPS // generators))
-    measured = overlap.measure("", Pace(seconds), changes, steps)
+    measured = overlap.measure("", Pace(seconds), changes, steps_that_tell(generators))
     name = f"{generators} generators, bound {max_staleness}, a step takes {seconds:.1f} s"
     return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second).said()
 

@@ -98,6 +98,11 @@ def scaled(fleet: SimulatedFleet, steps: int) -> tuple[SimulatedFleet, int]:
     return part, k
 
 
+def steps_that_tell(groups_per_batch: int) -> int:
+    """Steps of so many groups whose throughput is not left to chance."""
+    return max(MEASURED, -(-LEAST_GROUPS // groups_per_batch))
+
+
 def forecast(
     recipe: Recipe, a: ModelShape, rates: Rates, generators: int, seed: int = 0, prefetch: bool = True
 ) -> Forecast:
@@ -115,7 +120,7 @@ def forecast(
         RecipeError: hardly a batch comes together.
     """
     fleet, warm_up = fleet_of(recipe, rates, generators, prefetch), recipe.replay.max_staleness + 2
-    total = warm_up + max(MEASURED, -(-LEAST_GROUPS // recipe.replay.groups_per_batch))
+    total = warm_up + steps_that_tell(recipe.replay.groups_per_batch)
     part, k = scaled(fleet, total)
     outcome = simulate(part, total, seed)
     if len(outcome.steps) < total:
