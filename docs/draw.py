@@ -29,9 +29,13 @@ SMOOTHED = 7
 COLOURS = ("#3274d9", "#e0752d", "#37872d")
 
 
-def curve(folder: Path, name: str) -> np.ndarray:
-    """Steps and values of a statistic of a run, shape (2, steps), averaged; none where the run has no such values."""
-    steps = [event for event in read_back(folder) if isinstance(event, StepDone)]
+def steps_of(run: Path, stage: str) -> list[StepDone]:
+    (folder,) = run.glob(f"[0-9][0-9]-{stage}")
+    return [event for event in read_back(folder) if isinstance(event, StepDone)]
+
+
+def curve(steps: Sequence[StepDone], name: str) -> np.ndarray:
+    """Numbers of steps and values of a statistic, shape (2, n), averaged; none where the steps have no such values."""
     points = np.array([(step.step, step.statistics[name]) for step in steps if name in step.statistics]).reshape(-1, 2)
     if len(points) < SMOOTHED:
         return np.empty((2, 0))
@@ -45,13 +49,13 @@ def draw(runs: Sequence[Path]) -> None:
     axes = figure.subplots(len(CURVES), len(STAGES), sharey="row", squeeze=False)
     for column, (stage, title) in enumerate(STAGES.items()):
         axes[0][column].set_title(title)
+        trained = [steps_of(run, stage) for run in runs]
         for row, (name, label) in enumerate(CURVES.items()):
             place, seen = axes[row][column], False
-            for colour, run in zip(COLOURS, runs, strict=False):
-                (folder,) = run.glob(f"[0-9][0-9]-{stage}")
-                steps, values = curve(folder, name)
-                seen = seen or len(steps) > 0
-                place.plot(steps, values, color=colour, label=run.name)
+            for colour, run, steps in zip(COLOURS, runs, trained, strict=False):
+                numbers, values = curve(steps, name)
+                seen = seen or len(numbers) > 0
+                place.plot(numbers, values, color=colour, label=run.name)
             place.set_visible(seen)
             place.grid(alpha=0.2)
             if column == 0 or name == "reward/preference":
