@@ -10,7 +10,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,27 @@ DTYPE = torch.bfloat16
 CPU = torch.device("cpu")
 
 
-class _Layers(nn.Module):
-    def __init__(self) -> None:
+class Shardable(nn.Module):
+    """The parts of a model that `ranks.shard` and a snapshot look at."""
+
+    def __init__(self, layers: Sequence[nn.Module], embedding: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(HIDDEN, 4 * HIDDEN) for _ in range(LAYERS))
-        self.embedding, self.head = nn.Embedding(VOCABULARY, HIDDEN), nn.Linear(HIDDEN, VOCABULARY, bias=False)
+        self.layers, self.embedding, self.head = nn.ModuleList(layers), embedding, head
 
     @property
     def base_model(self) -> nn.Module:
         return self
 
 
-class _Policy(nn.Module):
-    def __init__(self) -> None:
+class ShardablePolicy(nn.Module):
+    """A policy of such a model."""
+
+    def __init__(self, model: Shardable) -> None:
         super().__init__()
-        self.model = _Layers()
+        self.model = model
+
+    def named(self) -> list[tuple[str, Tensor]]:
+        return [(name, p.detach()) for name, p in self.model.named_parameters()]
 
 
 def whole(tensors: list[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
@@ -78,9 +84,11 @@ def rank(number: int, folder: str) -> None:
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=number, world_size=2)
     torch.manual_seed(0)
-    policy = _Policy()
+    layers = [nn.Linear(HIDDEN, 4 * HIDDEN) for _ in range(LAYERS)]
+    head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
+    policy = ShardablePolicy(Shardable(layers, nn.Embedding(VOCABULARY, HIDDEN), head))
     ranks.shard(policy, DTYPE)
-    tensors = [(name, p.detach()) for name, p in policy.model.named_parameters()]
+    tensors = policy.named()
     found: dict[str, list[dict[str, float]]] = {way.__name__: [] for way in WAYS}
     for _ in range(ROUNDS):
         for way in WAYS:

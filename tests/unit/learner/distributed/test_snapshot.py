@@ -13,9 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.processes import peak_bytes, resident_bytes
+from benchmarks.snapshot import Shardable, ShardablePolicy
 from learner.distributed import ranks
 from learner.errors import SnapshotError
 from learner.model import snapshot
@@ -30,32 +31,11 @@ PIECE = 2**20
 pytestmark = pytest.mark.timeout(400)
 
 
-class _Model(nn.Module):
+def _policy() -> ShardablePolicy:
     """Rows that do not divide evenly, of which the second rank has none, that are matrices; a large vocabulary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(5, 7), nn.Linear(3, 1), nn.Conv2d(2, 3, 4)])
-        self.embedding, self.head = nn.Embedding(VOCABULARY, HIDDEN), nn.Embedding(VOCABULARY, HIDDEN)
-
-    @property
-    def base_model(self) -> nn.Module:
-        return self
-
-
-class _Policy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = _Model()
-
-
-def _policy() -> Any:
     torch.manual_seed(0)
-    return _Policy()
-
-
-def _named(policy: Any) -> list[tuple[str, Tensor]]:
-    return [(name, p.detach()) for name, p in policy.model.named_parameters()]
+    layers = [nn.Linear(5, 7), nn.Linear(3, 1), nn.Conv2d(2, 3, 4)]
+    return ShardablePolicy(Shardable(layers, nn.Embedding(VOCABULARY, HIDDEN), nn.Embedding(VOCABULARY, HIDDEN)))
 
 
 def _rank(rank: int, port: int, folder: Path) -> None:
@@ -65,14 +45,14 @@ def _rank(rank: int, port: int, folder: Path) -> None:
     found: dict[str, bool] = {}
     for piece in (64, 200, PIECE):
         snapshot.PIECE_BYTES = piece
-        small = [(name, t) for name, t in _named(policy) if piece == PIECE or name.startswith("layers")]
+        small = [(name, t) for name, t in policy.named() if piece == PIECE or name.startswith("layers")]
         for dtype in (torch.bfloat16, torch.float32):
             full = {name: t.full_tensor().to(dtype) for name, t in small}  # type: ignore[attr-defined]
             mine = dict(take(small, dtype, CPU))
             same = all(torch.equal(mine[name], full[name]) for name in mine)
             found[f"{piece} {dtype}"] = same and len(mine) == (len(full) if rank == 0 else 0)
     del full, mine
-    tensors = _named(policy)
+    tensors = policy.named()
     gc.collect()
     dist.barrier()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
