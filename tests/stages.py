@@ -22,6 +22,7 @@ import psutil
 import yaml
 
 from tests.e2e.conftest import Run, starting
+from tests.e2e.test_pipeline import COMMON, table
 from tests.e2e.test_run import nothing_left
 
 #: Longest time of a pipeline from one fault to the next, and of one without (s).
@@ -43,23 +44,13 @@ def pipeline(place: Path, name: str) -> Path:
     }
     for file, lines in rows.items():
         (place / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    common = {
-        "model": {"kind": "tiny", "hidden_size": 64, "heads": 2, "layers": 2, "intermediate_size": 128},
-        "tasks": {
-            "sources": [{"source": "addition", "digits": 2}],
-            "template": "raw",
-            "held_out": 16,
-            "development": 8,
-            "max_prompt_tokens": 16,
-        },
+    common = COMMON | {
+        "model": COMMON["model"] | {"layers": 2, "intermediate_size": 128},
+        "tasks": COMMON["tasks"] | {"held_out": 16, "development": 8},
         "rewards": {"format": "r1_zero", "weights": {"format": 0.5}},
-        "generators": {"engine": "transformers", "dtype": "float32", "sampling": {"max_tokens": 24}},
-        "replay": {"max_staleness": 0, "groups_per_batch": 4, "group_size": 4, "drop_zero_variance": False},
-        "learner": {"dtype": "float32", "device": "cpu", "threads": 1},
+        "replay": COMMON["replay"] | {"groups_per_batch": 4},
         "scorers": {"batch_tokens": 1},  # what shares a pass with a completion changes the last bits of its score
         "membership": {"timeout_seconds": 10},
-        "evaluation": {"samples": 2},
-        "checkpoint_every_steps": 1,
         "cold_start": {"traces": str(place / "traces.jsonl"), "supervised": {"max_steps": 60, "check_every": 10}},
     }
     preferences = {"pairs": str(place / "pairs.jsonl"), "held_out": 16, "supervised": {"epochs": 1}}
@@ -86,11 +77,9 @@ def pipeline(place: Path, name: str) -> Path:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What the stages have come to, without what it took, and a hash of each stage's weights and samples."""
-    rows = json.loads((folder / "pipeline-summary.json").read_text())["stages"]
-    table = [{k: v for k, v in row.items() if k not in ("minutes", "tokens")} for row in rows]
     files = sorted([*folder.glob("*/model/*.safetensors"), *folder.glob("*/curated.jsonl")])
     hashes = {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-    return {"table": table, "files": hashes}
+    return {"table": table(folder), "files": hashes}
 
 
 def at_work(stage: Path) -> bool:

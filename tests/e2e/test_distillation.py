@@ -1,6 +1,5 @@
 """On-policy distillation by a real fleet: a student follows its teacher, and a scorer that is killed costs nothing."""
 
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from actors.replay.rows import Rows
 from actors.tasks import Renderer, TaskStream, addition_traces
 from learner import LearnerConfig, SftConfig, Teacher, Trainer, train_sft
 from tests.e2e.conftest import ROOT, Run
-from tests.e2e.test_run import nothing_left, usable
-from tests.e2e.test_scorers import GOING_ON, exported, scored
+from tests.e2e.test_run import usable
+from tests.e2e.test_scorers import GOING_ON, exported, outlives_a_scorer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -150,19 +149,7 @@ def test_a_teacher_that_is_killed_costs_no_group_and_no_tokens_logprob(
     }
     run = start(seconds=540.0, **settings(models, **changes))
     run.wait_for_step(2)
-    before = run.wait_for("work of both scorers", lambda: (s := scored(run)) and len(s) == 2 and all(s.values()) and s)
-    processes = run.processes()
-    run.named("ray::Scorer").kill()
-    run.wait_for("a restart", lambda: any(e["kind"] == "restart" and e["role"] == "scorer" for e in run.events()))
-    run.wait_for("a recovery", lambda: any(e["kind"] == "recovered" and e["role"] == "scorer" for e in run.events()))
-    after = run.wait_for("work of the new one", lambda: (s := scored(run)) and len(s) == 2 and all(s.values()) and s)
-    assert len(after.keys() & before.keys()) == 1, "one is another"
-    reached = max(e["step"] for e in run.events() if e["kind"] == "step")
-    run.wait_for_step(reached + 2)
-    processes += run.processes()
-    run.kill(signal.SIGINT)
-    assert run.end() == 130, run.text()[-3000:]
-    assert nothing_left(processes)
+    reached = outlives_a_scorer(run)
     groups = usable(run)["groups"]
     assert groups["dropped"].get("infra_error", 0) == 0, groups
     trained, verified = check_logprobs(run.folder, models)

@@ -20,29 +20,32 @@ STEPS = 3
 SECONDS = 400.0
 
 
+#: What stages have in common whose results depend on their recipe alone.
+COMMON: dict[str, Any] = {
+    "model": {"kind": "tiny", "hidden_size": 64, "heads": 2, "layers": 1, "intermediate_size": 64},
+    "tasks": {
+        "sources": [{"source": "addition", "digits": 2}],
+        "template": "raw",
+        "held_out": 8,
+        "max_prompt_tokens": 16,
+    },
+    "rewards": {"format": "r1_zero", "weights": {"format": 0.1}},
+    "generators": {"engine": "transformers", "dtype": "float32", "sampling": {"max_tokens": 24}},
+    "replay": {"max_staleness": 0, "groups_per_batch": 2, "group_size": 4, "drop_zero_variance": False},
+    "learner": {"dtype": "float32", "device": "cpu", "threads": 1},
+    "evaluation": {"samples": 2},
+    "checkpoint_every_steps": 1,
+}
+
+
 def write(folder: Path) -> Path:
-    common = {
-        "model": {"kind": "tiny", "hidden_size": 64, "heads": 2, "layers": 1, "intermediate_size": 64},
-        "tasks": {
-            "sources": [{"source": "addition", "digits": 2}],
-            "template": "raw",
-            "held_out": 8,
-            "max_prompt_tokens": 16,
-        },
-        "rewards": {"format": "r1_zero", "weights": {"format": 0.1}},
-        "generators": {"engine": "transformers", "dtype": "float32", "sampling": {"max_tokens": 24}},
-        "replay": {"max_staleness": 0, "groups_per_batch": 2, "group_size": 4, "drop_zero_variance": False},
-        "learner": {"dtype": "float32", "device": "cpu", "threads": 1},
-        "evaluation": {"samples": 2},
-        "checkpoint_every_steps": 1,
-    }
     cold = {"traces": "addition", "examples": 500, "supervised": {"max_steps": 5}}
     stages = [
         {"name": "cold", "kind": "sft", "recipe": {"cold_start": cold}},
         {"name": "rl", "kind": "rl", "model": "cold", "recipe": {"steps": STEPS}},
     ]
     path = folder / "two.yaml"
-    path.write_text(yaml.safe_dump({"name": "two", "output": str(folder), "common": common, "stages": stages}))
+    path.write_text(yaml.safe_dump({"name": "two", "output": str(folder), "common": COMMON, "stages": stages}))
     return path
 
 

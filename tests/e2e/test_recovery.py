@@ -1,13 +1,12 @@
 """One run of the real program in which everybody dies once, one after the other."""
 
-import signal
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from tests.e2e.conftest import Run
-from tests.e2e.test_run import nothing_left, usable
+from tests.e2e.test_run import ends_when_asked, usable
 
 #: A minute and a half on two cores that have nothing else to do.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -37,12 +36,7 @@ def test_whoever_dies_is_replaced_and_nothing_that_was_trained_is_lost(start: Ca
         run.wait_for(f"{kind}: {role}", partial(happened, kind, role))
     for role in VICTIMS:
         run.wait_for(f"the recovery of the {role}", partial(happened, "recovered", role))
-    reached = max(e["step"] for e in run.events() if e["kind"] == "step")
-    run.wait_for_step(reached + 2)
-    processes += run.processes()
-    run.kill(signal.SIGINT)
-    assert run.end() == 130, run.text()[-3000:]
-    assert nothing_left(processes)
+    ends_when_asked(run, processes)
     summary = usable(run)
     groups = summary["groups"]
     assert groups["issued"] == groups["in_flight"] + groups["trained"] + groups["committed"] + sum(

@@ -32,6 +32,22 @@ def nothing_left(processes: list[psutil.Process]) -> bool:
     return until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 20)
 
 
+def ends_when_asked(run: Run, processes: list[psutil.Process]) -> int:
+    """Let a run go on for two more steps, and end it by Ctrl-C, whereupon nothing is left of it; how far it was before.
+
+    Args:
+        run: that goes on.
+        processes: of it that are known already, dead ones as well.
+    """
+    reached: int = max(e["step"] for e in run.events() if e["kind"] == "step")
+    run.wait_for_step(reached + 2)
+    processes = processes + run.processes()
+    run.kill(signal.SIGINT)
+    assert run.end() == 130, run.text()[-3000:]
+    assert nothing_left(processes)
+    return reached
+
+
 def usable(run: Run) -> dict[str, Any]:
     """The summary of a run folder in which everything can be read."""
     folder = run.folder

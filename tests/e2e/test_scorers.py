@@ -26,7 +26,7 @@ from actors.transport import keys
 from learner import LearnerConfig, RewardModel
 from tests.e2e.conftest import ROOT, Run
 from tests.e2e.test_preferences import digits_over_letters
-from tests.e2e.test_run import nothing_left, usable
+from tests.e2e.test_run import ends_when_asked, usable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -66,6 +66,27 @@ def exported(run: Run, role: str) -> str:
     return got(f"http://{next(iter(reports(run, role).values()))['metrics']}/metrics")
 
 
+def wait_for_both(run: Run) -> dict[str, int]:
+    """What two scorers have scored, once each has scored something."""
+
+    def work() -> dict[str, int]:
+        found = scored(run)
+        return found if len(found) == 2 and all(found.values()) else {}
+
+    found: dict[str, int] = run.wait_for("work of both scorers", work)
+    return found
+
+
+def outlives_a_scorer(run: Run) -> int:
+    """Kill one of two scorers of a run, see another one work in its place, and end the run; how far it was before."""
+    before, processes = wait_for_both(run), run.processes()
+    run.named("ray::Scorer").kill()
+    run.wait_for("a restart", lambda: any(e["kind"] == "restart" and e["role"] == "scorer" for e in run.events()))
+    run.wait_for("a recovery", lambda: any(e["kind"] == "recovered" and e["role"] == "scorer" for e in run.events()))
+    assert len(wait_for_both(run).keys() & before.keys()) == 1, "one is another"
+    return ends_when_asked(run, processes)
+
+
 def test_a_scorer_that_is_killed_costs_no_verdict(start: Callable[..., Run], tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     digits_over_letters(pairs, 160)
@@ -81,21 +102,10 @@ def test_a_scorer_that_is_killed_costs_no_verdict(start: Callable[..., Run], tmp
         },
     )
     run.wait_for_step(2)
-    before = run.wait_for("work of both scorers", lambda: (s := scored(run)) and len(s) == 2 and all(s.values()) and s)
-    processes = run.processes()
+    wait_for_both(run)
     assert 'leeway_scorer_answers_total{status="scored"}' in exported(run, "scorer")
     assert 'leeway_scorer_request_seconds_bucket{le="1.0",status="scored"}' in exported(run, "verifier")
-    run.named("ray::Scorer").kill()
-    run.wait_for("a restart", lambda: any(e["kind"] == "restart" and e["role"] == "scorer" for e in run.events()))
-    run.wait_for("a recovery", lambda: any(e["kind"] == "recovered" and e["role"] == "scorer" for e in run.events()))
-    after = run.wait_for("work of the new one", lambda: (s := scored(run)) and len(s) == 2 and all(s.values()) and s)
-    assert len(after.keys() & before.keys()) == 1, "one is another"
-    reached = max(e["step"] for e in run.events() if e["kind"] == "step")
-    run.wait_for_step(reached + 2)
-    processes += run.processes()
-    run.kill(signal.SIGINT)
-    assert run.end() == 130, run.text()[-3000:]
-    assert nothing_left(processes)
+    reached = outlives_a_scorer(run)
     groups = usable(run)["groups"]
     assert groups["dropped"].get("infra_error", 0) == 0
     assert all("reward/preference" in e["statistics"] for e in run.events() if e["kind"] == "step")

@@ -54,13 +54,6 @@ class FakeReplay:
 
 
 @pytest.fixture
-def replay() -> Iterator[FakeReplay]:
-    fake = FakeReplay()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def beating(replay: FakeReplay) -> Iterator[Callable[[float, Callable[[], Report]], Heartbeat]]:
     hearts: list[Heartbeat] = []
 

@@ -92,13 +92,6 @@ Serve = Callable[..., Serving]
 
 
 @pytest.fixture
-def replay() -> Iterator[FakeReplay]:
-    fake = FakeReplay()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def serve(tmp_path: Path, replay: FakeReplay, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     started: list[Serving] = []
 

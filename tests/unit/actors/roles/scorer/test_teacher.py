@@ -48,13 +48,6 @@ def asked(kind: type[Any] = ScoreTokens, **body: Any) -> Any:
 
 
 @pytest.fixture
-def replay() -> Iterator[FakeReplay]:
-    fake = FakeReplay()
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def serving(tmp_path: Path, folder: Path, replay: FakeReplay) -> Iterator[Scorer]:
     recipe = recipe_of(folder, "generators.sampling.temperature=0.7")
     scorer = Scorer(RoleContext(recipe, "scorer-1", Storage(tmp_path, folder), replay.endpoint))
