@@ -95,7 +95,7 @@ def measure(trainer: Trainer, case: dict[str, Any]) -> dict[str, Any]:
         "cpu_seconds": cpu,
         "peak_bytes": peak_bytes(),
         "base_bytes": base,
-        "parameters": trainer.parameter_count,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
     }
     if case.get("profile"):
         result["profile"] = where_time_goes(trainer, groups)

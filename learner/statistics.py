@@ -54,7 +54,7 @@ STATISTICS: dict[str, str] = {
     "learning_rate": "learning rate of the step",
     "tokens": "sampled tokens in the batch: completion tokens without those that a loss mask excludes",
     "trained_tokens": "sampled tokens that were trained on (the others had no gradient)",
-    "teraflops": "model TFLOP/s of the step: 6 x parameters x tokens that went through the model",
+    "teraflops": "model TFLOP/s of the step: 6 x active parameters x tokens that went through the model",
     "mfu": "model FLOP utilisation: teraflops over `peak_teraflops`, or over the measured peak where that is not set",
     "tokens_per_second": "sampled tokens of the batch a second of this step",
     "seconds": "wall time of the step",
@@ -163,7 +163,7 @@ def compute_statistics(
         statistics: of the step, with its `tokens`.
         fed_tokens: tokens that went through the model, on all ranks.
         seconds: wall time of the step.
-        parameters: of the model.
+        parameters: that a token passes through.
         peak: what all devices together could do, TFLOP/s.
     """
     teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12

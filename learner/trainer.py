@@ -38,6 +38,7 @@ from learner.model.adapters import (
     refresh_reference,
 )
 from learner.model.base_weights import BaseWeights
+from learner.model.experts import idle_parameters
 from learner.model.flops import peak_teraflops
 from learner.model.gradients import init_gradients
 from learner.model.packing import DUMMY, Packed, pack
@@ -95,7 +96,7 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
-        self.parameter_count = sum(p.numel() for p in own)
+        self.active_parameters = sum(p.numel() for p in own) - idle_parameters(self.model)
         for policy in (self.policy, self.reference):
             if policy is not None and ranks.world_size() > 1 and not isinstance(policy, FSDPModule):
                 ranks.shard(policy, DTYPES[config.dtype])
@@ -156,7 +157,7 @@ class Trainer:
         }
         seconds = time.perf_counter() - start
         fed = ranks.all_reduce_sum(sum(s["fed_tokens"] for s in steps), self.device)
-        return {**statistics, **compute_statistics(statistics, fed, seconds, self.parameter_count, peak)}
+        return {**statistics, **compute_statistics(statistics, fed, seconds, self.active_parameters, peak)}
 
     def _optimizer_step(
         self,

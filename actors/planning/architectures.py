@@ -236,14 +236,20 @@ def _experts(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
         return {}
     experts, chosen, width = (int(config[name]) for name in names)
     shared = int(config.get("n_shared_experts") or 0) if kind == "deepseek_v3" else 0
-    dense = int(config.get("first_k_dense_replace") or 0) if kind == "deepseek_v3" else 0
     return {
         "experts": experts,
         "experts_per_token": chosen,
         "expert_intermediate": width,
         "shared_intermediate": shared * width,
-        "dense_layers": dense or len(config.get("mlp_only_layers") or ()),
+        "dense_layers": _dense_layers(kind, config),
     }
+
+
+def _dense_layers(kind: str, config: Mapping[str, Any]) -> int:
+    if kind == "deepseek_v3":
+        return int(config.get("first_k_dense_replace") or 0)
+    every, dense = int(config.get("decoder_sparse_step") or 1), config.get("mlp_only_layers") or ()
+    return sum(layer in dense or (layer + 1) % every != 0 for layer in range(int(config["num_hidden_layers"])))
 
 
 def _latent(kind: str, config: Mapping[str, Any]) -> dict[str, int]:

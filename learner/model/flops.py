@@ -14,7 +14,10 @@ SIZES = {"cpu": 512, "cuda": 8192}  # rows of a product that is large for the de
 
 
 def model_flops(parameters: int, tokens: float) -> float:
-    """Forward and backward cost 6 FLOP a parameter and token, without attention (Kaplan et al. 2020, section 2.1)."""
+    """Forward and backward cost 6 FLOP a parameter and token, without attention (Kaplan et al. 2020, section 2.1).
+
+    `parameters` are those that a token passes through: of a model with experts the active ones.
+    """
     return 6.0 * parameters * tokens
 
 

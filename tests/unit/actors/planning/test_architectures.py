@@ -67,6 +67,7 @@ def test_well_known_models_have_as_many_parameters_as_was_published(
         ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
         ("qwen3_moe", {**EXPERTS, "head_dim": 16}),
         ("qwen3_moe", {**EXPERTS, "head_dim": 16, "mlp_only_layers": [1]}),
+        ("qwen3_moe", {**EXPERTS, "head_dim": 16, "decoder_sparse_step": 2, "mlp_only_layers": [0]}),
         ("deepseek_v3", LATENT),
         ("deepseek_v3", {**LATENT, "q_lora_rank": None}),
     ],
@@ -75,12 +76,15 @@ def test_parameters_are_those_of_the_real_model(kind: str, changes: dict[str, An
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from learner.model.experts import idle_parameters
+
     config = AutoConfig.for_model(kind, **{**SMALL, **changes})
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, **SMALL, **changes}))
     found = architecture(FolderModel(path=str(tmp_path)))
     assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.active_parameters == found.parameters - idle_parameters(model)
 
 
 def test_models_of_our_own_are_counted_too() -> None:
