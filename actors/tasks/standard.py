@@ -16,14 +16,16 @@ SETS: Mapping[str, Mapping[str, Any]] = {
     "math-500": {**_BOXED, "name": "HuggingFaceH4/MATH-500", "split": "test", "prompt_field": "problem"},
     "aime-2024": {**_BOXED, "name": "HuggingFaceH4/aime_2024", "split": "train", "prompt_field": "problem"},
     "humaneval": {"source": "human_eval"},
+    "mbpp": {
+        "source": "mbpp",
+        "path": "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet",
+    },
     "gpqa-diamond": {"source": "gpqa", "path": "hf://datasets/Idavidrein/gpqa/gpqa_diamond.csv"},
     "livecodebench": {
         "source": "livecodebench",
         "path": "hf://datasets/livecodebench/code_generation_lite/test6.jsonl",
     },
 }
-#: Sets that no source reads by their name; a file of MBPP is read as it is.
-NOT_YET = ("mbpp",)
 #: A key that only the lines of such a set have.
 _FORMS = {
     "entry_point": "human_eval",
@@ -42,8 +44,6 @@ def source_of(tasks: str) -> dict[str, Any]:
     """
     if tasks in SETS:
         return dict(SETS[tasks])
-    if tasks in NOT_YET:
-        raise RecipeError(f"{tasks}: no task source reads this set yet; there are {', '.join(SETS)}, and files")
     path = Path(tasks).expanduser()
     if not path.is_file():
         raise RecipeError(f"{tasks}: no file, and none of the sets {', '.join(SETS)}; a recipe ends in .yaml")

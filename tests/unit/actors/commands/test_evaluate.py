@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from actors.commands.evaluate import recipe_of
@@ -72,23 +74,36 @@ def test_sets_of_programs_are_evaluated_by_their_tests(run: Path, tmp_path: Path
     assert only.reference["entry"] == "double"
 
 
-def test_gpqa_and_livecodebench_are_known_by_name_and_by_the_form_of_their_files(run: Path) -> None:
+def test_sets_on_the_hub_are_known_by_name_and_by_the_form_of_their_files(run: Path, tmp_path: Path) -> None:
     samples = Path(__file__).parents[1] / "tasks" / "samples"
-    files = {"gpqa-diamond": samples / "gpqa_diamond.csv", "livecodebench": samples / "livecodebench.jsonl"}
+    columns = {
+        "task_id": [11, 12],
+        "text": ["Double a number.", "Halve a number."],
+        "code": ["", ""],
+        "test_list": [["assert double(2) == 4"], ["assert halve(2) == 1", "assert halve(4) == 2"]],
+        "test_setup_code": ["", "import math"],
+        "challenge_test_list": [[], []],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "mbpp.parquet")
+    files = {
+        "gpqa-diamond": samples / "gpqa_diamond.csv",
+        "livecodebench": samples / "livecodebench.jsonl",
+        "mbpp": tmp_path / "mbpp.parquet",
+    }
     for name, file in files.items():
         (by_name,) = recipe_of(str(run), name, 1, []).tasks.sources
         assert str(by_name.path).startswith("hf://datasets/")  # type: ignore[union-attr]
         on_disk = recipe_of(str(run), name, 1, [f"tasks.sources.0.path={file}"])
         of_file = recipe_of(str(run), str(file), 1, [])
         assert of_file.tasks == on_disk.tasks
-        assert len(TaskStream(of_file.tasks, 0).held_out) == {"gpqa-diamond": 3, "livecodebench": 2}[name]
+        assert len(TaskStream(of_file.tasks, 0).held_out) == {"gpqa-diamond": 3}.get(name, 2)
 
 
 @pytest.mark.parametrize(
     ("tasks", "why"),
     [
         ("nothing.jsonl", "nothing.jsonl: no file, and none of the sets gsm8k, math-500, aime-2024"),
-        ("mbpp", "mbpp: no task source reads this set yet"),
+        ("mbp", "mbp: no file, and none of the sets"),
     ],
 )
 def test_tasks_that_are_none_are_refused_in_one_line(run: Path, tasks: str, why: str) -> None:
