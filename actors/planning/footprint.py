@@ -6,9 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.config.base import Location
+from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
-from actors.planning.architectures import ModelShape
-from actors.planning.memory import MicroBatch, generator_device, learner_rank, loading
+from actors.errors import RecipeError
+from actors.planning.architectures import ModelShape, architecture
+from actors.planning.memory import MicroBatch, generator_device, learner_rank, loading, scorer_device
 
 #: What to change where a part is the largest of what does not fit.
 KEYS: Mapping[str, str] = {
@@ -23,6 +26,14 @@ KEYS: Mapping[str, str] = {
     "allocator": "lower learner.micro_batch_tokens",
     "learner": "lower learner.ranks or learner.micro_batch_tokens, or take a smaller model",
     "generators": "lower generators.count or generators.vllm.kv_cache_gib",
+    "scorers": "lower scorers.count, or take a smaller model to score by",
+}
+#: The same of a scorer.
+SCORER_KEYS: Mapping[str, str] = {
+    "weights": "take a smaller model to score by: each scorer holds it whole",
+    "activations": "lower scorers.batch_tokens",
+    "output layer": "lower learner.logit_chunk_tokens",
+    "allocator": "lower scorers.batch_tokens",
 }
 #: The same of an engine, whatever is the largest part of it.
 ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
@@ -56,12 +67,13 @@ class Footprint:
     def advice(self) -> str:
         """What does not fit, by how much, and which key to change; for one that does not fit."""
         there = "" if self.capacity is None else f" of {self.capacity / 1e9:.3g} GB"
-        key = ENGINE_KEY if "key-value cache" in self.parts else KEYS[max(self.parts, key=lambda p: self.parts[p])]
+        keys = SCORER_KEYS if self.name == "scorer" else KEYS
+        key = ENGINE_KEY if "key-value cache" in self.parts else keys[max(self.parts, key=lambda p: self.parts[p])]
         return f"{self.name} takes {self.total / 1e9:.3g} GB{there}: {key}"
 
 
 def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Sequence[Footprint]:
-    """The memory table: the learner's first rank, another one, each as it loads, and a device of a generator.
+    """The memory table: the learner's first rank, another one, each as it loads, a device of a generator, a scorer.
 
     Args:
         recipe: of the run; `learner.gpu_memory` goes before `gpu`.
@@ -80,7 +92,25 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
     if recipe.generators.engine != "synthetic":
         device = generator_device(a, recipe.generators, gpu)
         found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))
+    if recipe.has_scorers:
+        found.append(Footprint("scorer", _scorer(recipe, a), gpu if recipe.scorers.gpus else core))
     return found
+
+
+def _scorer(recipe: Recipe, a: ModelShape) -> dict[str, float]:
+    """What a scorer holds. Its model is taken to be as large as the run's where its own is not known yet."""
+    if (taught := recipe.distillation) is not None:
+        return scorer_device(_at(taught.teacher, a), recipe.scorers, taught.dtype, recipe.learner.logit_chunk_tokens)
+    assert recipe.preferences is not None
+    folder = recipe.preferences.reward_model or recipe.preferences.base
+    return scorer_device(_at(folder, a), recipe.scorers, recipe.preferences.dtype, logit_chunk_tokens=0)
+
+
+def _at(folder: Location | None, otherwise: ModelShape) -> ModelShape:
+    if folder is not None:
+        with suppress(RecipeError):
+            return architecture(FolderModel(path=str(folder)))
+    return otherwise
 
 
 def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -> Footprint | None:
@@ -96,6 +126,8 @@ def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -
             parts["learner"] = parts.get("learner", 0.0) + place.total
         elif place.name == "learner, other ranks" and not recipe.learner.gpus:
             parts["learner"] = parts.get("learner", 0.0) + (recipe.learner.ranks - 1) * place.total
+        elif place.name == "scorer" and not recipe.scorers.gpus:
+            parts["scorers"] = recipe.scorers.count * place.total
     return Footprint("this machine", parts, memory) if parts else None
 
 

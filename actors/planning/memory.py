@@ -1,4 +1,4 @@
-"""What is in memory of one rank of the learner, and of one device of a generator (bytes).
+"""What is in memory of one rank of the learner, of one device of a generator, and of a scorer (bytes).
 
 It follows what this release does, see `learner.trainer` and `learner.model.fused`: master weights, gradients and both
 moments of AdamW are float32 (16 bytes a parameter; Rajbhandari et al. 2020, ZeRO, section 3.1), sharded over the ranks
@@ -8,7 +8,7 @@ by FSDP2; what a pass keeps is counted tensor by tensor, as Korthikanti et al. 2
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.config.roles import GeneratorsConfig
+from actors.config.roles import GeneratorsConfig, ScorersConfig
 from actors.planning.architectures import ModelShape
 from learner.config import LearnerConfig
 
@@ -173,6 +173,25 @@ def generator_device(a: ModelShape, generators: GeneratorsConfig, memory: float)
         return {"weights": own, "staging": own, "overhead": 0.0, "key-value cache": cache}
     cache = memory * generators.vllm.gpu_memory_utilization - own - ENGINE_OVERHEAD
     return {"weights": own, "staging": 0.0, "overhead": ENGINE_OVERHEAD, "key-value cache": max(0.0, cache)}
+
+
+def scorer_device(a: ModelShape, scorers: ScorersConfig, dtype: str, logit_chunk_tokens: int) -> dict[str, float]:
+    """What a scorer holds, which only has forward passes of `scorers.batch_tokens`.
+
+    Args:
+        a: the model that it holds, in float32.
+        scorers: its pool.
+        dtype: what it computes in.
+        logit_chunk_tokens: tokens whose logits are there at a time; 0 for a reward model, which has none.
+    """
+    width = BYTES[dtype]
+    layer = 2 * a.hidden * (FLOAT32 + width) + 3 * a.mlp_width * width
+    parts = {
+        "weights": float(FLOAT32 * a.parameters),
+        "activations": float(scorers.batch_tokens * layer),
+        "output layer": float(logit_chunk_tokens * min(BLOCK, a.vocabulary) * 2 * FLOAT32),
+    }
+    return parts | {"allocator": 0.0 if scorers.gpus else ALLOCATOR * sum(parts.values())}
 
 
 def cache_tokens(a: ModelShape, generators: GeneratorsConfig, cache: float) -> int:

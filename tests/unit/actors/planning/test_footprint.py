@@ -9,8 +9,16 @@ from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.planning.architectures import ModelShape
-from actors.planning.footprint import KEYS, Footprint, on_this_machine, places
-from actors.planning.memory import BLOCK, PIECE_BYTES, MicroBatch, generator_device, learner_rank, loading
+from actors.planning.footprint import KEYS, SCORER_KEYS, Footprint, on_this_machine, places
+from actors.planning.memory import (
+    BLOCK,
+    PIECE_BYTES,
+    MicroBatch,
+    generator_device,
+    learner_rank,
+    loading,
+    scorer_device,
+)
 from learner.config import LearnerConfig
 from learner.model import logprobs, snapshot
 
@@ -20,6 +28,10 @@ SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, h
 
 def recipe(name: str, *overrides: str) -> Recipe:
     return load(ROOT / "recipes" / f"{name}.yaml", overrides)
+
+
+def taught(teacher: str, *overrides: str) -> Recipe:
+    return recipe("quickstart", f"distillation.teacher={teacher}", "learner.objective.name=opd", *overrides)
 
 
 def test_the_formulas_know_the_learners_block() -> None:
@@ -67,3 +79,26 @@ def test_processes_of_one_machine_are_counted_together() -> None:
 def test_a_learner_on_a_cluster_is_not_held_to_this_machine() -> None:
     assert [place.name for place in recipe_memory(recipe("r1-qwen2.5-7b"))][-1] == "generator"
     assert memory_table(recipe_memory(recipe("quickstart"))).row_count > 8
+
+
+def test_a_teacher_is_counted_by_its_own_size_and_a_fleet_that_cannot_hold_it_is_refused() -> None:
+    tree = taught("Qwen/Qwen2.5-32B", "scorers.gpus=1", "scorers.batch_tokens=4096")
+    (scorer,) = (place for place in places(tree, SMALL, gpu=80e9, core=None) if place.name == "scorer")
+    assert scorer.parts["weights"] == pytest.approx(4 * 32.76e9, rel=1e-3)
+    assert scorer.parts.keys() <= SCORER_KEYS.keys()
+    with pytest.raises(RecipeError, match=r"scorer takes 13\d GB of 80 GB: take a smaller model to score by"):
+        refuse(recipe_memory(tree))
+
+
+def test_scorers_on_cpus_share_the_machine_with_the_others() -> None:
+    tree = taught("not/there/yet", "scorers.count=3")
+    found = places(tree, SMALL, gpu=80e9, core=None)
+    here, without = (on_this_machine(tree, places_, 24e9) for places_ in (found, found[:-1]))
+    assert here is not None and without is not None
+    assert here.total - without.total == pytest.approx(3 * found[-1].total)
+    unknown = scorer_device(SMALL, tree.scorers, "float32", tree.learner.logit_chunk_tokens)
+    assert found[-1].parts == unknown, "a teacher that is not there yet is taken to be as large as the student"
+
+
+def test_a_run_without_scorers_has_no_row_for_them() -> None:
+    assert not [place for place in places(recipe("quickstart"), SMALL, gpu=80e9, core=None) if place.name == "scorer"]
