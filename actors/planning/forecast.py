@@ -13,6 +13,8 @@ from actors.replay.limits import ReplayLimits
 
 #: Steps that are simulated after those in which the fleet fills up, and groups: chance decides about fewer.
 MEASURED, LEAST_GROUPS = 12, 1000
+#: Those of a synchronous fleet, unless they have more groups.
+SYNCHRONOUS_STEPS, SYNCHRONOUS_GROUPS = 200, 50_000
 #: Groups that are simulated at most: beyond it a fleet is simulated as a part of itself, with batches of at least ...
 MOST_GROUPS, LEAST_BATCH = 12_000, 128
 #: A pool that works so much of the time has no more to give, and one that is starved so much waits for the others.
@@ -103,6 +105,13 @@ def steps_that_tell(groups_per_batch: int) -> int:
     return max(MEASURED, -(-LEAST_GROUPS // groups_per_batch))
 
 
+def _simulated_steps(recipe: Recipe) -> int:
+    """Steps of a forecast. Where each one waits for the longest of all its completions, chance moves it far."""
+    batch = recipe.replay.groups_per_batch
+    told = steps_that_tell(batch)
+    return told if recipe.replay.max_staleness else max(told, min(SYNCHRONOUS_STEPS, SYNCHRONOUS_GROUPS // batch))
+
+
 def forecast(
     recipe: Recipe, a: ModelShape, rates: Rates, generators: int, seed: int = 0, prefetch: bool = True
 ) -> Forecast:
@@ -120,8 +129,8 @@ def forecast(
         RecipeError: hardly a batch comes together.
     """
     fleet, warm_up = fleet_of(recipe, rates, generators, prefetch), recipe.replay.max_staleness + 2
-    total = warm_up + steps_that_tell(recipe.replay.groups_per_batch)
-    part, k = scaled(fleet, total)
+    total = warm_up + _simulated_steps(recipe)
+    part, k = scaled(fleet, total) if recipe.replay.max_staleness else (fleet, 1)
     outcome = simulate(part, total, seed)
     if len(outcome.steps) < total:
         raise RecipeError(

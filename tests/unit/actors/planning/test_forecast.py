@@ -61,6 +61,18 @@ def test_a_large_fleet_is_simulated_as_a_part_of_itself() -> None:
     assert (part.generators, part.limits.groups_per_batch) == (5120, 512)
 
 
+def test_a_synchronous_fleet_waits_for_its_longest_completion_and_the_plan_does_not_hang_on_one_draw() -> None:
+    changes = {"replay__max_staleness": 0, "generators__synthetic__sigma": 0.8, "verifiers__count": 64}
+    recipe, _ = synthetic(1.0, **changes)
+    a = architecture(recipe.model)
+    rates = rates_of(recipe, a, Assumptions(step_seconds=1.0, verify_seconds=1e-4))
+    seeds = [forecast(recipe, a, rates, 16, seed).groups_per_second for seed in range(4)]
+    assert max(seeds) < 1.06 * min(seeds)
+    _, small = synthetic(1.0, **changes)
+    _, large = synthetic(1.0, generators__count=96, replay__groups_per_batch=96, **changes)
+    assert large.step_seconds > 1.2 * small.step_seconds, "of more completions the longest is longer"
+
+
 def test_hours_are_those_of_all_devices() -> None:
     recipe = load(ROOT / "recipes" / "r1-qwen2.5-7b.yaml")
     assert devices(recipe, 8) == 16
