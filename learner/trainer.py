@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from learner.model.base_weights import BaseWeights
 from learner.model.experts import idle_parameters
 from learner.model.flops import peak_teraflops
 from learner.model.gradients import init_gradients
+from learner.model.names import checkpoint_tensors, conversions
 from learner.model.packing import DUMMY, Packed, pack
 from learner.model.policy import DTYPES, Policy, build_policy, build_reference, sampled_logprobs
 from learner.model.snapshot import Snapshot, take
@@ -276,24 +277,27 @@ class Trainer:
     # -- weights out ------------------------------------------------------------------------------------------------
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face names and full tensors in the compute dtype, in a stable order; tied weights appear once.
+        """Checkpoint names and full tensors in the compute dtype, in a stable order; tied weights appear once.
 
         With `lora.broadcast: adapters` only the adapters, in float32: `merging.merged_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
-        return weights.full_tensors(*self._outgoing())
+        return self._as_in_files(weights.full_tensors(*self._outgoing()))
 
     def _outgoing(self) -> tuple[Iterator[tuple[str, Tensor]], torch.dtype]:
         if self.config.sends_adapters:
             return adapter_tensors(self.model), torch.float32
         return merged_tensors(self.model), DTYPES[self.config.dtype]
 
+    def _as_in_files(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        return iter(tensors) if self.config.sends_adapters else checkpoint_tensors(self.model, tensors)
+
     def snapshot(self) -> Snapshot:
         """Copies of `named_tensors` in host memory, which later steps leave alone: sending and training overlap.
 
         Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
         """
-        return take(*self._outgoing(), self.device)
+        return take(*self._outgoing(), self.device, self._as_in_files if conversions(self.model) else None)
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""

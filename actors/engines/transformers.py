@@ -24,6 +24,7 @@ from actors.replay.progress import End, Partial
 from actors.weights.receiver import StagedReceiver
 from learner.model.loading import LOADING
 from learner.model.merging import merged_weights
+from learner.model.names import conversions, model_tensors
 
 #: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
 #: model computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
@@ -287,6 +288,9 @@ class TransformersEngine(StagedReceiver):
     @torch.no_grad()
     def _load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         missing = dict(self._model.named_parameters())
+        if conversions(self._model):
+            with LOADING:
+                weights = model_tensors(self._model, weights).items()
         for name, tensor in weights:
             # A model folder may hold more than parameters: buffers, and the second name of a tied weight.
             if name in missing:

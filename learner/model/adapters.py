@@ -19,6 +19,7 @@ from learner.distributed import ranks
 from learner.errors import ModelError
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import merge
+from learner.model.names import checkpoint_tensors
 
 #: The adapter that is trained, and the frozen one of the reference policy.
 ADAPTER, REFERENCE = "default", "reference"
@@ -152,17 +153,18 @@ def check_base(model: nn.Module, base: BaseWeights) -> None:
         ModelError: where they are not, or where receivers cannot merge the adapter of a layer.
     """
     for name, layer in adapted_layers(model).items():
-        if not _is_linear(layer):
+        if not _is_linear(layer) or f"{name}.weight" not in base:
             kind = type(layer.get_base_layer()).__name__
             raise ModelError(
                 f"receivers cannot merge the adapter of {name} ({kind}): set lora.broadcast: merged, or leave it out "
                 "of lora.targets"
             )
-    for name, parameter in model.named_parameters():
-        own = name.replace(".base_layer.", ".")
-        if "lora_" in name:
-            continue
-        frozen = ranks.full_tensor(parameter.detach())
+    own_tensors = (
+        (name.replace(".base_layer.", "."), ranks.full_tensor(parameter.detach()))
+        for name, parameter in model.named_parameters()
+        if "lora_" not in name
+    )
+    for own, frozen in checkpoint_tensors(model, own_tensors):
         if own not in base or not torch.equal(base[own].to(frozen.device).float(), frozen):
             raise ModelError(
                 f"the frozen weight {own} is not that of {base.folder}, into which receivers would merge the adapters: "

@@ -8,8 +8,9 @@ reads the copies waits for an event behind them.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, overload
 
 import torch
@@ -28,6 +29,8 @@ COPY_SECONDS = 600.0
 POLL_SECONDS = 0.002
 
 Named = tuple[str, Tensor]
+#: Makes other tensors of full ones, one after the other.
+Conversion = Callable[[Iterable[Named]], Iterable[Named]]
 
 
 class Event(Protocol):
@@ -37,20 +40,26 @@ class Event(Protocol):
 
 
 class Snapshot(Sequence[Named]):
-    """Names and full tensors in host memory. To read one waits until the copies are made; `len` does not.
+    """Names and full tensors in host memory. To read one waits until the copies are made; `len` does not, unless there
+    is a conversion.
 
     Args:
         tensors: the copies.
         copied: behind the last copy; None: they are made.
+        conversion: makes of the copies, once they are made, what is read; each copy is freed when the next one's turn
+            comes. It runs in the thread that reads first.
 
     Raises:
         SnapshotError: on reading, where the copies take longer than `COPY_SECONDS`.
     """
 
-    def __init__(self, tensors: list[Named], copied: Event | None = None) -> None:
-        self._tensors, self._copied = tensors, copied
+    def __init__(self, tensors: list[Named], copied: Event | None = None, conversion: Conversion | None = None) -> None:
+        self._tensors, self._copied, self._conversion = tensors, copied, conversion
+        self._converting = threading.Lock()
 
     def __len__(self) -> int:
+        if self._conversion is not None:
+            self._wait()
         return len(self._tensors)
 
     @overload
@@ -71,9 +80,15 @@ class Snapshot(Sequence[Named]):
                 )
             time.sleep(POLL_SECONDS)
         self._copied = None
+        with self._converting:
+            if self._conversion is not None:
+                self._tensors = list(self._conversion(_emptied(self._tensors)))
+                self._conversion = None
 
 
-def take(tensors: Iterable[Named], dtype: torch.dtype, device: torch.device) -> Snapshot:
+def take(
+    tensors: Iterable[Named], dtype: torch.dtype, device: torch.device, conversion: Conversion | None = None
+) -> Snapshot:
     """Copy tensors into host memory of the first rank; the others help, and get an empty snapshot.
 
     Every rank must call it with the same tensors.
@@ -82,6 +97,7 @@ def take(tensors: Iterable[Named], dtype: torch.dtype, device: torch.device) -> 
         tensors: named; whole, or sharded as `ranks.shard` does. None is read after this call, but by its stream.
         dtype: of the copies.
         device: of the tensors.
+        conversion: of the copies, see `Snapshot`.
     """
     pinned = device.type == "cuda"
     copies: list[Named] = []
@@ -93,10 +109,17 @@ def take(tensors: Iterable[Named], dtype: torch.dtype, device: torch.device) -> 
         if copy is not None:
             copies.append((name, copy))
     if not pinned:
-        return Snapshot(copies)
+        return Snapshot(copies, None, conversion)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))
-    return Snapshot(copies, copied)
+    return Snapshot(copies, copied, conversion)
+
+
+def _emptied(tensors: list[Named]) -> Iterator[Named]:
+    """Its items in their order; it holds none that was taken."""
+    tensors.reverse()
+    while tensors:
+        yield tensors.pop()
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from learner.distributed import ranks
 from learner.errors import CheckpointError
 from learner.files import staged
 from learner.model.loading import is_chance
+from learner.model.names import persistent_buffers
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -40,6 +41,12 @@ def full_tensors(tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> I
 def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:
     """Write a Hugging Face folder with `tensors` as weights and the tokenizer files of `source`, atomically.
 
+    Args:
+        model: whose weights they are; the buffers that a checkpoint holds are taken from it, in its dtype.
+        tensors: by the names of `model`, full; the files have those of a checkpoint.
+        source: folder that the model began from.
+        folder: to write.
+
     Raises:
         CheckpointError: where it cannot be written; what was in its place is untouched.
     """
@@ -54,7 +61,8 @@ def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path
 
 def _write(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:
     contiguous = {name: t.cpu().contiguous() for name, t in tensors.items()}
-    model.save_pretrained(folder, state_dict=contiguous)
+    buffers = {name: t.cpu().contiguous() for name, t in persistent_buffers(model)}
+    model.save_pretrained(folder, state_dict=contiguous | buffers)  # which undoes the conversions of the loading
     config = json.loads((folder / "config.json").read_text())
     original = json.loads((source / "config.json").read_text())
     config |= {key: original[key] for key in config.keys() & original.keys() if is_chance(key)}  # set to 0 at loading

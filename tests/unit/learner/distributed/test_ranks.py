@@ -19,6 +19,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
+from benchmarks.families import family
 from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
 from learner.batch import Completion, Group, load_groups, save_groups
 from learner.config import LoraSettings
@@ -110,12 +111,24 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
         else:
             assert sum(1 for _ in trainer.named_tensors()) == len(before)
     _save_on_two_nodes(trainer, folder, rank)
+    _send_experts(folder / "experts", rank)
     statistics, sent = _sft_updates(model)
     if rank == 0:
         save_file(sent, folder / "sft.safetensors")
         (folder / "sft.json").write_text(json.dumps(statistics))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def _send_experts(folder: Path, rank: int) -> None:
+    """Fused parameters, of which each rank has a part, leave both ranks as the files have them."""
+    trainer = Trainer(PLAIN, folder / "model", seed=0)
+    assert any(isinstance(p, DTensor) and p.dim() == 3 for p in trainer.model.parameters())
+    sent = dict(trainer.snapshot())
+    assert bool(sent) == (rank == 0)
+    gathered = {name: tensor.clone() for name, tensor in trainer.named_tensors()}
+    trainer.export(folder / "exported")
+    save_file(sent or gathered, folder / f"{rank}.safetensors")
 
 
 def _save_on_two_nodes(trainer: Trainer, folder: Path, rank: int) -> None:
@@ -165,6 +178,7 @@ def two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_g
         masked = 0.3 if step == 1 else 0.0
         groups = make_groups(count=5, seed=step, version=step, age=2, masked=masked)
         save_groups(groups, folder / f"batch-{step}.npz")
+    family("qwen3-moe", folder / "experts" / "model")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -187,6 +201,14 @@ def test_two_ranks_equal_one(tiny_model: Path, two_ranks: Path, name: str) -> No
     assert set(two) == {key for key, _ in one.named_tensors()}
     for key, tensor in one.named_tensors():
         torch.testing.assert_close(two[key], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("file", ["0.safetensors", "1.safetensors", "exported/model.safetensors"])
+def test_experts_that_are_sharded_are_sent_and_exported_as_the_files_have_them(two_ranks: Path, file: str) -> None:
+    expected, found = (load_file(two_ranks / "experts" / name) for name in ("model/model.safetensors", file))
+    assert any(".experts.3.gate_proj." in name for name in expected)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_two_ranks_make_the_same_sft_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:

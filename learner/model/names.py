@@ -1,0 +1,60 @@
+"""Checkpoint names: what files and engines call the tensors of a model, where `transformers` calls them otherwise.
+
+It fuses the experts of a layer into one parameter and renames others when it loads a model. Engines read what the files
+hold, so whatever leaves the learner goes through its own reverse conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import revert_weight_conversion
+
+
+def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The same weights under the names, and in the layouts, of a checkpoint of `model`.
+
+    One at a time: what is not fused stays the tensor that it is, and what is may be copied when its turn comes. Only
+    where a conversion makes one tensor of several are all held at once.
+
+    Args:
+        model: of `transformers`, which knows its conversions.
+        tensors: names as in `model`, and full tensors.
+    """
+    known = conversions(model)
+    if not known:
+        yield from tensors
+    elif any(len(c.reverse_transform().source_patterns) > 1 for c in known):
+        yield from revert_weight_conversion(model, dict(tensors)).items()
+    else:
+        for name, tensor in tensors:
+            yield from revert_weight_conversion(model, {name: tensor}).items()
+
+
+def model_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Checkpoint tensors under the names that `model` has for them: what `checkpoint_tensors` undoes.
+
+    A parameter of which nothing or not all came is left out. Hold `learner.model.loading.LOADING` meanwhile.
+    """
+    made, found = type(model).from_pretrained(
+        None, config=model.config, state_dict=dict(tensors), dtype=model.dtype, output_loading_info=True
+    )
+    return {name: p.detach() for name, p in made.named_parameters() if name not in found["missing_keys"]}
+
+
+def persistent_buffers(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Names as in `model` and tensors of the buffers that a checkpoint holds, such as the biases of DeepSeek's router.
+
+    No step changes them, so engines have them from the folder that they loaded, and only exports need them.
+    """
+    kept = model.state_dict().keys()
+    yield from ((name, buffer.detach()) for name, buffer in model.named_buffers() if name in kept)
+
+
+def conversions(model: Any) -> list[Any]:
+    """What `transformers` does to the checkpoints of `model` when it loads them; empty for nothing."""
+    own = getattr(model, "_weight_conversions", None)
+    return list(get_model_conversion_mapping(model, add_legacy=False) if own is None else own)
