@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,22 @@ def test_reading_waits_until_the_copies_are_made() -> None:
     assert event.left == 3, "its length is known before"
     assert [name for name, _ in kept] == ["w"]
     assert event.left == -1
+
+
+def test_a_conversion_runs_once_behind_the_copies() -> None:
+    event, seen = _Event(3), []
+
+    def halves(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in tensors:
+            seen.append((name, event.left))
+            yield from ((f"{name}.{i}", half) for i, half in enumerate(tensor.chunk(2)))
+
+    kept = Snapshot([("v", torch.arange(4)), ("w", torch.ones(2))], event, halves)
+    assert event.left == 3
+    assert len(kept) == 4
+    assert [name for name, _ in kept] == ["v.0", "v.1", "w.0", "w.1"]
+    assert kept[1][1].tolist() == [2, 3]
+    assert seen == [("v", -1), ("w", -1)]
 
 
 def test_a_copy_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
