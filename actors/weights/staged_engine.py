@@ -12,12 +12,12 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
 )
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from actors.weights.background import in_background
 from actors.weights.broadcast import Joining, Received
 from actors.weights.buckets import Parameter, described
 from actors.weights.group import GroupInfo
+from actors.weights.reload import reload
 from actors.weights.staging import Staging
 from learner.model.merging import Merging, merged_weights
 
@@ -110,9 +110,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[StagedInitInfo, StagedUpda
         if staged is None or not staged.done():
             raise RuntimeError("finish_weight_update before everything was received")
         weights, received = staged.result()
-        initialize_layerwise_reload(self.model)
-        self.model.load_weights(weights)  # type: ignore[operator] # every model of vLLM has it
-        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
+        reload(self.model, self.model_config, weights)
         self._staging.give_back(received)
 
     def abort(self) -> None:
