@@ -14,14 +14,14 @@ from actors.config.model import TinyModel
 from actors.config.roles import GeneratorsConfig, VllmConfig
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
-from benchmarks.families import family
+from benchmarks.families import FAMILIES, family
 from learner import LearnerConfig, Trainer
 from tests.e2e.test_vllm_engine import PROMPT, SAMPLING, publisher_for, subscribed
 
 pytestmark = pytest.mark.e2e
 
-#: Seen to agree. Not among them: tied Llama and Qwen3-MoE differ by nats, and Qwen2 did not finish; why is not known.
-FAMILIES = ["qwen3", "phi3", "olmo2"]
+#: Those that vLLM knows. GPT-NeoX is not among them: vLLM runs it as `transformers` does.
+KNOWN = [name for name in FAMILIES if name != "gpt-neox"]
 #: Largest difference of log-probabilities (nats) between two right float32 passes.
 TOLERANCE = 1e-3
 
@@ -64,7 +64,7 @@ async def served(folder: Path, tokenizer: Any, learner: Trainer) -> tuple[list[A
         await engine.close()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", KNOWN)
 def test_an_engine_computes_what_the_learner_sent(name: str, tmp_path: Path) -> None:
     tiny = prepare(TinyModel(kind="tiny"), tmp_path, 0)
     tokenizer = AutoTokenizer.from_pretrained(tiny)
