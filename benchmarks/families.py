@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _DEEPSEEK = {
-    "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16,
-    "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16, "num_key_value_heads": 4,
+    "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 512,
+    "q_lora_rank": 24, "qk_rope_head_dim": 64, "qk_nope_head_dim": 16, "v_head_dim": 16, "num_key_value_heads": 4,
     "topk_method": "noaux_tc", "scoring_func": "sigmoid",
 }  # fmt: skip
 #: Variants by name: the family, and what differs from two layers of 64 with four heads.

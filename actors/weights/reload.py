@@ -7,6 +7,7 @@ layout.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def reload(model: nn.Module, config: ModelConfig, weights: Iterable[tuple[str, t
             layer.quant_method.process_weights_after_loading(layer)
 
 
-def _sharing(model: nn.Module) -> Iterator[nn.Module]:
+def _sharing(model: nn.Module) -> Iterator[Any]:
     """The layers whose weight is that of a layer before them."""
     known = set()
     for layer in model.modules():

@@ -20,15 +20,17 @@ from tests.e2e.test_vllm_engine import PROMPT, SAMPLING, publisher_for, subscrib
 
 pytestmark = pytest.mark.e2e
 
-#: Those that vLLM knows. GPT-NeoX is not among them: vLLM runs it as `transformers` does.
-KNOWN = [name for name in FAMILIES if name != "gpt-neox"]
+#: Not these: of weights that it has loaded by itself vLLM 0.32 computes something else on a CPU than `transformers`,
+#: by its latent attention and, of GPT-NeoX, which it does not know, by its backend for other models.
+APART = {"deepseek-v3", "gpt-neox"}
+CONFIG = LearnerConfig(dtype="float32", device="cpu", threads=1)
 #: Largest difference of log-probabilities (nats) between two right float32 passes.
 TOLERANCE = 1e-3
 
 
 def changed(folder: Path) -> Trainer:
     """A learner whose every parameter has moved far from the folder that engines loaded."""
-    trainer = Trainer(LearnerConfig(dtype="float32", device="cpu", threads=1), folder, seed=0)
+    trainer = Trainer(CONFIG, folder, seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
@@ -64,7 +66,7 @@ async def served(folder: Path, tokenizer: Any, learner: Trainer) -> tuple[list[A
         await engine.close()
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - APART))
 def test_an_engine_computes_what_the_learner_sent(name: str, tmp_path: Path) -> None:
     tiny = prepare(TinyModel(kind="tiny"), tmp_path, 0)
     tokenizer = AutoTokenizer.from_pretrained(tiny)
@@ -73,10 +75,12 @@ def test_an_engine_computes_what_the_learner_sent(name: str, tmp_path: Path) -> 
         shutil.copy2(file, folder / file.name)
     learner = changed(folder)
     before, after = asyncio.run(asyncio.wait_for(served(folder, tokenizer, learner), 110))
-    own = learner.model
-    own.set_attn_implementation("eager")
-    worst, without = difference(own, after), difference(own, before)
-    print(f"{name}: {worst:.2g} nats; {without:.2g} without the update")
+    own, original = learner.model, Trainer(CONFIG, folder, seed=0).model
+    for model in (own, original):
+        model.set_attn_implementation("eager")
+    found, worst, without = difference(original, before), difference(own, after), difference(own, before)
+    print(f"{name}: {worst:.2g} nats; before the update {found:.2g}, and {without:.2g} from what is sent")
     assert sum(len(d.tokens) for d in after) > 1
+    assert found < TOLERANCE, "the engine computes something else, whatever is sent"
     assert worst < TOLERANCE
     assert without > 10 * TOLERANCE, "the update changes nothing that this test could see"

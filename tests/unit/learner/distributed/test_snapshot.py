@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.processes import peak_bytes, resident_bytes
 from benchmarks.snapshot import Shardable, ShardablePolicy
