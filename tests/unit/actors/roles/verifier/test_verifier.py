@@ -33,8 +33,7 @@ GROUP: dict[str, Any] = {
     "verifier": "numeric",
     "reference": '{"answer": "12"}',
     "source": "sums",
-    "prompt": "5+7=",
-    "messages": [["user", "5+7="]],
+    "messages": [["system", "Be brief."], ["user", "5+7="]],
     "texts": ["<answer>12</answer>", "it is 13"],
     "truncated": [0, 1],
     "lengths": [9, 4],
@@ -49,6 +48,7 @@ def test_a_completion_is_a_submission_with_all_that_its_verifier_needs() -> None
     first, second = submissions_of(GROUP)
     assert (first.verifier, first.response, first.reference) == ("numeric", "<answer>12</answer>", {"answer": "12"})
     assert (first.truncated, second.truncated) == (False, True)
+    assert first.prompt == second.prompt == "5+7=", "the task's words, without those of a template or the system"
 
 
 def test_verdicts_carry_reward_parts_and_the_answer_for_the_majority_vote() -> None:
