@@ -194,10 +194,14 @@ def from_mirror(uri: Uri) -> tuple[Path, list[str]]:
 
 
 def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
-    """The step and the place of the newest whole checkpoint, and what is wrong with each newer one."""
+    """The step and the place of the newest whole checkpoint, and what is wrong with each newer one.
+
+    Its files are read: here alone an older one can be taken instead, since the journal and the replay's position go
+    with it.
+    """
     damaged: dict[Path, str] = {}
     for step, path in reversed(checkpoints(folder / CHECKPOINTS).items()):
-        if (what := damage(path)) is None:
+        if (what := damage(path, contents=True)) is None:
             return step, path, damaged
         damaged[path] = what
     over = f"start over with `leeway run {folder / RECIPE}`"

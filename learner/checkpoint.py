@@ -1,26 +1,29 @@
 """Checkpoints with torch DCP: asynchronous, atomic, keep-last-N.
 
 A checkpoint is written to a staging folder beside its place, verified, made durable, and renamed: after a crash at any
-instant the folder is whole or absent, and earlier checkpoints are untouched. Every rank writes its own shards. Before
-anybody is told that they are durable the first one finds all of them in the folder as *it* sees it, and hashes them.
+instant the folder is whole or absent, and earlier checkpoints are untouched. Every rank writes its own shards, and
+hashes them; a rank of another node, where there is one, hashes them as *it* sees them; and every rank looks for all of
+them. Only then is anybody told that they are durable. Who loads a checkpoint does as much once more.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.staging import AsyncStager
 
 from learner.distributed import ranks
 from learner.errors import CheckpointError
@@ -30,84 +33,161 @@ from learner.files import begin, replace_folder, sha256_of, staging_of
 FORMAT = 1
 # DCP's writers finish in minutes even for large models on network disks; beyond this the storage is gone.
 WRITE_TIMEOUT_SECONDS = 3600.0
+#: Size (bytes) and hash of files, by name.
+Files = dict[str, tuple[int, str]]
 
-_executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+_FILE_OF_RANK = re.compile(r"__(\d+)_")
+T = TypeVar("T")
 
 
-def save_async(folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int) -> Future[None]:
-    """Copy a state now and write it in the background. With several ranks all must call this.
+class Writer:
+    """Writes the checkpoints of one trainer in the background, one at a time.
+
+    The next one waits for the one before: it is written from memory that may be filled again, and its ranks meet in
+    the same collectives.
 
     Args:
-        folder: place of the checkpoint.
-        state: tensors by name, nested as torch DCP has them.
-        meta: JSON beside the tensors.
-        keep_last: checkpoints beside `folder`, itself included, that are kept; those called `step-NUMBER` count.
-
-    Returns:
-        A future that is done when `folder` is durable and older checkpoints are deleted (rank 0's is the one that means
-        it), and that raises `CheckpointError`; nothing is left of the new one then.
-
-    Raises:
-        CheckpointError: where it cannot even be begun.
+        stager: copies the state, see `learner.staging`; None: torch's own does. It is closed with the writer.
     """
-    text = {"format": FORMAT, **meta}
-    staging = staging_of(folder)
-    try:
-        failed = _begin(folder)
-        if ranks.all_reduce_sum(float(failed is not None), torch.device("cpu")):  # all ranks give up, or none
-            raise failed or OSError("the first rank could not begin")
-        written = state_dict_saver.async_save(
-            dict(state), checkpoint_id=staging, process_group=ranks.background_group(), no_dist=ranks.world_size() == 1
-        )
-    except OSError as error:
-        raise _not_written(folder, error) from error
-    assert isinstance(written, Future)
-    return _executor.submit(_finish, written, staging, folder, text, keep_last)
 
+    def __init__(self, stager: AsyncStager | None = None) -> None:
+        self._stager = stager
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._latest: tuple[Path, Future[None]] | None = None
 
-def _begin(folder: Path) -> OSError | None:
-    """Make the staging folder, on the first rank; returns what keeps it from that."""
-    try:
+    def save_async(
+        self, folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int
+    ) -> Future[None]:
+        """Copy a state now and write it in the background. With several ranks all must call this.
+
+        Args:
+            folder: place of the checkpoint.
+            state: tensors by name, nested as torch DCP has them.
+            meta: JSON beside the tensors.
+            keep_last: checkpoints beside `folder`, itself included, that are kept; those called `step-NUMBER` count.
+
+        Returns:
+            A future that is done when `folder` is durable and older checkpoints are deleted, and that raises
+            `CheckpointError`, on every rank; nothing is left of the new one then.
+
+        Raises:
+            CheckpointError: where it cannot even be begun.
+        """
+        staging = staging_of(folder)
+        try:
+            _on_all_ranks(partial(self._begin, folder), None)  # all give up, or none
+            written = state_dict_saver.async_save(
+                dict(state),
+                checkpoint_id=staging,
+                process_group=ranks.background_group(),
+                async_stager=self._stager,
+                no_dist=ranks.world_size() == 1,
+            )
+        except OSError as error:
+            raise _not_written(folder, error) from error
+        assert isinstance(written, Future)
+        text = {"format": FORMAT, **meta}
+        saved = self._executor.submit(_finish, written, staging, folder, text, keep_last)
+        self._latest = folder, saved
+        return saved
+
+    def _begin(self, folder: Path) -> None:
+        """Wait for the one before, and make the staging folder on the first rank."""
+        if self._latest is not None:
+            before, saved = self._latest
+            try:
+                saved.exception(timeout=WRITE_TIMEOUT_SECONDS)  # which whoever has the future is told
+            except TimeoutError:
+                raise OSError(
+                    f"{before.name}, the one before, is still being written after {WRITE_TIMEOUT_SECONDS:g} s"
+                ) from None
         if ranks.rank() == 0:
             begin(folder)
-    except OSError as error:
-        return error
-    return None
+
+    def close(self) -> None:
+        """Give the copies back, once they are written; nothing is waited for."""
+        if self._stager is not None:
+            self._executor.submit(self._stager.close)
+        self._executor.shutdown(wait=False)
 
 
 def _finish(written: Future[Any], staging: Path, folder: Path, meta: dict[str, Any], keep_last: int) -> None:
+    group = ranks.background_group()
     try:
         written.result(timeout=WRITE_TIMEOUT_SECONDS)
-        if ranks.rank() == 0:
-            _require_all_shards(staging)
-            files = {str(f.relative_to(staging)): f for f in sorted(staging.rglob("*")) if f.is_file()}
-            sizes = {name: file.stat().st_size for name, file in files.items()}
-            hashes = {name: sha256_of(file) for name, file in files.items()}
-            (staging / META).write_text(json.dumps({**meta, "files": sizes, "sha256": hashes}))
-            replace_folder(staging, folder)
-            prune(folder.parent, keep_last)
+        files: Files = {}
+        for own in _on_all_ranks(partial(_own_files, staging), group):
+            files |= own
+        _on_all_ranks(partial(_require_files, staging, files), group)
+        _on_all_ranks(partial(_seal, staging, folder, meta, files, keep_last), group)
     except (OSError, CheckpointException, TimeoutError) as error:
         if ranks.rank() == 0:
             shutil.rmtree(staging, ignore_errors=True)  # which gives its room back
         raise _not_written(folder, error) from error
 
 
-def _require_all_shards(staging: Path) -> None:
-    """Raises OSError where a rank has said that it has written what cannot be seen here: on a disk of its own node."""
-    written: dict[str, int] = {}
-    for place in FileSystemReader(staging).read_metadata().storage_data.values():
-        written[place.relative_path] = max(written.get(place.relative_path, 0), place.offset + place.length)
-    missing = [
-        name
-        for name, size in sorted(written.items())
-        if not (staging / name).is_file() or (staging / name).stat().st_size < size
-    ]
-    if missing:
+def _on_all_ranks(work: Callable[[], T], group: Any) -> list[T]:
+    """What some work returns on each rank, in the order of ranks, on every rank; JSON can hold it.
+
+    Raises:
+        OSError: on every rank, where it does so on one; the text says on which.
+    """
+    if ranks.world_size() == 1:
+        return [work()]
+    try:
+        said = {"returned": work()}
+    except OSError as error:
+        said = {"raised": f"rank {ranks.rank()} on {socket.gethostname()}: {error}"}
+    answers = [json.loads(text) for text in ranks.gather_texts(json.dumps(said), group)]
+    if raised := [answer["raised"] for answer in answers if "raised" in answer]:
+        raise OSError("; ".join(raised))
+    return [answer["returned"] for answer in answers]
+
+
+def _own_files(staging: Path) -> Files:
+    """The files that this rank has written, as its node sees them."""
+    own = [path for path in sorted(staging.iterdir()) if _rank_of(path.name) == ranks.rank()]
+    return {path.name: (path.stat().st_size, sha256_of(path)) for path in own}
+
+
+def _rank_of(name: str) -> int:
+    """Which rank has written a file of a checkpoint, of so many as there were then."""
+    match = _FILE_OF_RANK.match(name)
+    return int(match[1]) if match else 0
+
+
+def _require_files(staging: Path, files: Files) -> None:
+    """Raises OSError where this rank's node sees other files than the ranks have written.
+
+    It reads those of one other rank, which is on another node where ranks are spread evenly over several.
+    """
+    # By name, since a network's file system may remember for a while what was in a folder.
+    if missing := [name for name, (size, _) in sorted(files.items()) if _size(staging / name) != size]:
         raise OSError(
-            f"{socket.gethostname()}, the first rank's node, does not see {', '.join(missing[:3])} of {len(written)} "
-            "files, which other ranks say they have written: their nodes see another folder under this path; set "
-            "output to storage that all of them share"
+            f"it does not see {', '.join(missing[:3])} of {len(files)} files as they were written: its node sees "
+            "another folder under this path; set output to storage that all of them share"
         )
+    other = (ranks.rank() + ranks.world_size() // 2) % ranks.world_size()
+    for name, (_, digest) in files.items():
+        if _rank_of(name) == other != ranks.rank() and sha256_of(staging / name) != digest:
+            raise OSError(f"{name} holds other bytes than rank {other} has written: the storage is damaged, or stale")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _seal(staging: Path, folder: Path, meta: Mapping[str, Any], files: Files, keep_last: int) -> None:
+    """Make it durable, on the first rank, and delete what is older."""
+    if ranks.rank() == 0:
+        sizes = {name: size for name, (size, _) in files.items()}
+        hashes = {name: digest for name, (_, digest) in files.items()}
+        (staging / META).write_text(json.dumps({**meta, "files": sizes, "sha256": hashes}))
+        replace_folder(staging, folder)
+        prune(folder.parent, keep_last)
 
 
 def _not_written(folder: Path, error: BaseException) -> CheckpointError:
@@ -127,7 +207,9 @@ def _cause(error: BaseException) -> str:
 
 
 def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """Fill the tensors of `state` from `folder`.
+    """Fill the tensors of `state` from `folder`. With several ranks all must call this.
+
+    Every rank looks for all files, and reads its share of them to see whether they hold what was written.
 
     Returns:
         The meta data that were saved beside them.
@@ -135,23 +217,28 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: where `folder` is not a checkpoint, is damaged, or fits another model or configuration.
     """
-    missing = [name for name in (META, ".metadata") if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} is not a checkpoint: {' and '.join(missing)} missing; name a folder that Trainer.save wrote"
-        )
-    if found := damage(folder):
-        raise CheckpointError(f"{folder} is damaged: {found}; delete it, and resume from the one before")
-    meta = read_meta(folder)
-    if meta.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has checkpoint format {meta.get('format')}, this version reads {FORMAT}")
+    try:
+        _on_all_ranks(partial(_require_whole, folder), None)
+    except OSError as error:
+        raise CheckpointError(f"{folder} {error}") from error
     try:
         state_dict_loader.load(state, checkpoint_id=folder, no_dist=ranks.world_size() == 1)
     except (CheckpointException, OSError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model and configuration, or is damaged: {_cause(error)[-500:]}"
         ) from error
-    return meta
+    return read_meta(folder)
+
+
+def _require_whole(folder: Path) -> None:
+    """Raises OSError where this rank's node sees no checkpoint, or a damaged one."""
+    if missing := [name for name in (META, ".metadata") if not (folder / name).is_file()]:
+        raise OSError(f"is not a checkpoint: {' and '.join(missing)} missing; name a folder that Trainer.save wrote")
+    share = ranks.rank(), ranks.world_size()
+    if found := damage(folder, contents=True, among=lambda name: _rank_of(name) % share[1] == share[0]):
+        raise OSError(f"is damaged: {found}; `leeway run --resume` sets it aside and resumes from the one before")
+    if (found := read_meta(folder).get("format")) != FORMAT:
+        raise OSError(f"has checkpoint format {found}, and this version reads {FORMAT}")
 
 
 @dataclass(frozen=True, slots=True)

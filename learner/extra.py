@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from learner.errors import CheckpointError
 from learner.files import sha256_of, write_atomically
 
 META = "learner.json"
+#: Files that are hashed at a time: one core hashes more slowly than good storage reads.
+READERS = 8
 #: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.
 STEP = re.compile(r"step-(\d+)")
 
@@ -32,21 +35,27 @@ def newest_whole(parent: Path) -> tuple[int, Path] | None:
     return next(((step, path) for step, path in reversed(checkpoints(parent).items()) if damage(path) is None), None)
 
 
-def damage(folder: Path, *, contents: bool = False) -> str | None:
+def damage(folder: Path, *, contents: bool = False, among: Callable[[str], bool] = lambda _: True) -> str | None:
     """What is wrong with a checkpoint, as far as the names and sizes of its files tell; None where nothing is.
+
+    A file of another step has the same name and the same size: only its contents tell.
 
     Args:
         folder: the checkpoint.
-        contents: read every file, too, and compare its hash with that of when it was written.
+        contents: read files, too, and compare their hashes with those of when they were written.
+        among: which files are read, by name; all of them, unless another process reads the others.
     """
     try:
         meta = read_meta(folder)
         for name, size in meta.get("files", {}).items():
             if (found := (folder / name).stat().st_size) != size:
                 return f"{name} has {found} bytes of {size}"
-        for name, digest in meta.get("sha256", {}).items() if contents else ():  # those of earlier releases have none
-            if sha256_of(folder / name) != digest:
-                return f"{name} holds other bytes than were written"
+        hashes = meta.get("sha256", {}) if contents else {}  # those of earlier releases have none
+        names = list(filter(among, hashes))
+        with ThreadPoolExecutor(READERS, thread_name_prefix="hash") as readers:
+            for name, digest in zip(names, readers.map(lambda n: sha256_of(folder / n), names), strict=True):
+                if digest != hashes[name]:
+                    return f"{name} holds other bytes than were written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError) as error:

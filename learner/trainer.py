@@ -48,6 +48,7 @@ from learner.model.snapshot import Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
+from learner.staging import stager_of
 from learner.statistics import (
     TokenRecord,
     batch_statistics,
@@ -102,6 +103,7 @@ class Trainer:
             if policy is not None and ranks.world_size() > 1 and not isinstance(policy, FSDPModule):
                 ranks.shard(policy, DTYPES[config.dtype])
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
+        self._writer = checkpoint.Writer(stager_of(self.device, offloaded=False))
         self._non_finite_in_a_row = 0
         self._diagnosis = ""
 
@@ -329,7 +331,7 @@ class Trainer:
             "non_finite_in_a_row": self._non_finite_in_a_row,
             "extra": dict(extra),
         }
-        return checkpoint.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
+        return self._writer.save_async(Path(folder), self._state(), meta, self.config.checkpoint_keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Resume from a checkpoint. Settings, also the optimizer's, are those of this trainer.
@@ -378,6 +380,7 @@ class Trainer:
 
     def close(self) -> None:
         """Free gradients, optimizer state and the reference."""
+        self._writer.close()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self.reference = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,33 @@ def gather_columns(own: Float64, device: torch.device) -> list[Float64]:
     return [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
 
 
+def gather_texts(own: str, group: Any = None) -> list[str]:
+    """The texts of all ranks, in the order of ranks, on every rank.
+
+    Args:
+        own: text of this rank.
+        group: of all ranks, whose backend takes tensors on CPUs; None: the default one.
+    """
+    if world_size() == 1:
+        return [own]
+    data = torch.from_numpy(np.frombuffer(own.encode(), np.uint8).copy())
+    lengths = torch.zeros(world_size(), dtype=torch.int64)
+    lengths[rank()] = len(data)
+    dist.all_reduce(lengths, group=group)
+    padded = torch.zeros(max(1, int(lengths.max())), dtype=torch.uint8)
+    padded[: len(data)] = data
+    gathered = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(gathered, padded, group=group)
+    return [g[:n].numpy().tobytes().decode() for g, n in zip(gathered, lengths.tolist(), strict=True)]
+
+
 def full_tensor(tensor: Tensor) -> Tensor:
     """The full tensor from its shards; every rank must call it in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+#: Longest wait of a rank for another one in a collective beside the step's: it writes, or reads, a checkpoint.
+BACKGROUND_TIMEOUT = timedelta(hours=1)
 _background: tuple[Any, Any] | None = None
 
 
@@ -88,7 +111,7 @@ def background_group() -> Any:
     if world_size() == 1:
         return None
     if _background is None or _background[0] is not dist.group.WORLD:
-        _background = dist.group.WORLD, dist.new_group(backend="gloo")
+        _background = dist.group.WORLD, dist.new_group(backend="gloo", timeout=BACKGROUND_TIMEOUT)
     return _background[1]
 
 

@@ -71,19 +71,36 @@ class Snapshot(Sequence[Named]):
         return self._tensors[index]
 
     def _wait(self) -> None:
-        copied, due = self._copied, time.monotonic() + COPY_SECONDS
-        while copied is not None and not copied.query():
-            if time.monotonic() > due:
-                raise SnapshotError(
-                    f"the copy of the weights to host memory did not end in {COPY_SECONDS:g} s: the learner's GPU "
-                    "hangs; resume the run from its newest checkpoint"
-                )
-            time.sleep(POLL_SECONDS)
+        if (copied := self._copied) is not None:
+            until_copied(copied, "weights")
         self._copied = None
         with self._converting:
             if self._conversion is not None:
                 self._tensors = list(self._conversion(_emptied(self._tensors)))
                 self._conversion = None
+
+
+def behind_copies(device: torch.device) -> Event:
+    """An event behind everything that is queued on the stream of the optimizer step by now."""
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(device))
+    return copied
+
+
+def until_copied(copied: Event, what: str) -> None:
+    """Wait for an event behind copies of `what` to host memory.
+
+    Raises:
+        SnapshotError: they take longer than `COPY_SECONDS`.
+    """
+    due = time.monotonic() + COPY_SECONDS
+    while not copied.query():
+        if time.monotonic() > due:
+            raise SnapshotError(
+                f"the copy of the {what} to host memory did not end in {COPY_SECONDS:g} s: the learner's GPU hangs; "
+                "resume the run from its newest checkpoint"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def take(
@@ -108,11 +125,7 @@ def take(
                 _rows(copy)[start : start + len(rows)].copy_(rows, non_blocking=pinned)
         if copy is not None:
             copies.append((name, copy))
-    if not pinned:
-        return Snapshot(copies, None, conversion)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record(torch.cuda.current_stream(device))
-    return Snapshot(copies, copied, conversion)
+    return Snapshot(copies, behind_copies(device) if pinned else None, conversion)
 
 
 def _emptied(tensors: list[Named]) -> Iterator[Named]:

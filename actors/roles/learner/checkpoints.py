@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from actors.observability import metrics
+from actors.observability.waits import waiting
 from learner import CheckpointError
 from learner.checkpoint import WRITE_TIMEOUT_SECONDS
+from learner.extra import checkpoint_name
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +58,14 @@ class Checkpoints:
         while self._saving and (wait or self._saving[0][1].done()):
             version, saved = self._saving.popleft()
             try:
-                saved.result(WRITE_TIMEOUT_SECONDS)
+                with waiting(f"the checkpoint of step {version}", "to be durable", counted_as="checkpoint"):
+                    saved.result(WRITE_TIMEOUT_SECONDS)
             except CheckpointError as error:
                 self._fail(error)
+                continue
+            except TimeoutError:
+                late = f"it is still being written after {WRITE_TIMEOUT_SECONDS:g} s"
+                self._fail(CheckpointError(f"could not write checkpoint {checkpoint_name(version)}: {late}"))
                 continue
             self.durable = version
             metrics.CHECKPOINT_VERSION.set(version)
