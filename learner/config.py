@@ -234,6 +234,12 @@ class OptimizerConfig(BaseModel):
         default=0.1, ge=0, le=1, description="rate after decay_steps as a fraction of the peak"
     )
     gradient_clip: float = Field(default=1.0, ge=0, description="largest global gradient norm; 0 = unclipped")
+    offload: Literal["none", "cpu"] = Field(
+        default="none",
+        description="where moments, master weights and gradients are, for a learner on GPUs: cpu: in host memory "
+        "(FSDP2, also with one rank). Every pass then copies the weights to the GPU, and the optimizer steps on "
+        "learner.cpus, so give more of them, and learner.threads",
+    )
 
 
 class LoraSettings(BaseModel):
@@ -340,6 +346,16 @@ class LearnerConfig(BaseModel):
         return o.treats_tokens_apart or (several and (o.old_policy == "proximal" or o.correction != "none"))
 
     @property
+    def offloads(self) -> bool:
+        """Whether weights, gradients and moments are in host memory."""
+        return self.optimizer.offload == "cpu"
+
+    @property
+    def shards(self) -> bool:
+        """Whether FSDP2 has the model: over several ranks, or to offload that of one."""
+        return self.ranks > 1 or self.offloads
+
+    @property
     def sends_adapters(self) -> bool:
         """Whether engines receive adapters alone and merge them."""
         return self.lora is not None and self.lora.broadcast == "adapters"
@@ -348,6 +364,11 @@ class LearnerConfig(BaseModel):
     def _refuse_what_would_be_ignored(self) -> LearnerConfig:
         if self.backward_precision == "bfloat16" and not self.fused_kernels:
             raise ValueError("backward_precision: bfloat16 is done by the fused kernels; set fused_kernels: true")
+        if self.offloads and self.device == "cpu":
+            raise ValueError(
+                "optimizer.offload: cpu is for a learner on a GPU; with device: cpu everything is in host memory "
+                "already; leave it out"
+            )
         return self
 
 

@@ -100,10 +100,10 @@ class Trainer:
         own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
         self.active_parameters = sum(p.numel() for p in own) - idle_parameters(self.model)
         for policy in (self.policy, self.reference):
-            if policy is not None and ranks.world_size() > 1 and not isinstance(policy, FSDPModule):
-                ranks.shard(policy, DTYPES[config.dtype])
+            if policy is not None and ranks.shards(config.offloads) and not isinstance(policy, FSDPModule):
+                ranks.shard(policy, DTYPES[config.dtype], config.offloads)
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
-        self._writer = checkpoint.Writer(stager_of(self.device, offloaded=False))
+        self._writer = checkpoint.Writer(stager_of(self.device, config.offloads))
         self._non_finite_in_a_row = 0
         self._diagnosis = ""
 

@@ -140,10 +140,10 @@ class Recipe(Section):
             raise ValueError(
                 "preferences would be a part of no reward, since no entry of tasks.sources has preferences: true"
             )
-        if self.learner.ranks > 1 and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
+        if self.learner.shards and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(
-                "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard; use "
-                "cold_start.supervised.patience or max_steps"
+                "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard, and "
+                "learner.optimizer.offload likewise; use cold_start.supervised.patience or max_steps"
             )
         if self.sample is not None and self.steps:
             raise ValueError("sample is for fixed weights, so it needs steps: 0; sample in a run of its own")
@@ -154,6 +154,11 @@ class Recipe(Section):
             )
         if self.learner.device == "cuda" and not self.learner.gpus:
             raise ValueError("learner.device: cuda needs learner.gpus, which is 0: Ray shows a rank its GPUs alone")
+        if self.learner.offloads and not self.learner.gpus:
+            raise ValueError(
+                "learner.optimizer.offload: cpu needs learner.gpus, which is 0: everything is in host memory already; "
+                "leave it out"
+            )
         return self
 
     @property

@@ -11,18 +11,28 @@ from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
 from actors.planning.architectures import ModelShape, architecture
-from actors.planning.memory import MicroBatch, generator_device, learner_rank, loading, scorer_device
+from actors.planning.memory import (
+    MicroBatch,
+    checkpoint_beside,
+    generator_device,
+    learner_host,
+    learner_rank,
+    loading,
+    scorer_device,
+)
 
+SHARE = "raise learner.ranks, or set learner.lora, or, on GPUs, learner.optimizer.offload: cpu"
 #: What to change where a part is the largest of what does not fit.
 KEYS: Mapping[str, str] = {
-    "weights": "raise learner.ranks, or set learner.lora",
-    "gradients": "raise learner.ranks, or set learner.lora",
-    "moments": "raise learner.ranks, or set learner.lora",
+    "weights": SHARE,
+    "gradients": SHARE,
+    "moments": SHARE,
     "reference": "set learner.objective.kl: none, or learner.lora, whose reference is adapters",
     "gathered layers": "take a smaller model: a layer of this one has to be whole on every rank",
     "activations": "lower learner.micro_batch_tokens, or set learner.gradient_checkpointing: true",
     "output layer": "lower learner.logit_chunk_tokens",
     "staging": "set learner.lora with broadcast: adapters, whose updates are small",
+    "checkpoint": "raise learner.ranks, or set checkpoint_every_steps: 0, so that none is written beside a step",
     "allocator": "lower learner.micro_batch_tokens",
     "learner": "lower learner.ranks or learner.micro_batch_tokens, or take a smaller model",
     "generators": "lower generators.count or generators.vllm.kv_cache_gib",
@@ -37,6 +47,8 @@ SCORER_KEYS: Mapping[str, str] = {
 }
 #: The same of an engine, whatever is the largest part of it.
 ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
+#: What they are called, by whether it is the first one.
+RANKS = {True: "first rank", False: "other ranks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,8 @@ class Footprint:
 def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Sequence[Footprint]:
     """The memory table: the learner's first rank, another one, each as it loads, a device of a generator, a scorer.
 
+    A rank on a GPU also takes memory of its host; how much there is is not known where a recipe is only checked.
+
     Args:
         recipe: of the run; `learner.gpu_memory` goes before `gpu`.
         a: the model.
@@ -85,10 +99,17 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
     own = gpu if learner.gpu_memory is None else 1e9 * learner.gpu_memory
     there = own if learner.gpus else core
     batch = MicroBatch(recipe.tasks.max_prompt_tokens, longest, recipe.replay.group_size, learner.micro_batch_tokens)
-    found = [Footprint("learner, first rank", learner_rank(a, learner, batch), there)]
-    if learner.ranks > 1:
-        found.append(Footprint("learner, other ranks", learner_rank(a, learner, batch, first=False), there))
+    each = [True] if learner.ranks == 1 else [True, False]
+    found = []
+    for first in each:
+        parts = learner_rank(a, learner, batch, first)
+        if not learner.gpus:
+            parts["checkpoint"] = checkpoint_beside(a, learner, parts, recipe.checkpoint_every_steps)
+        found.append(Footprint(f"learner, {RANKS[first]}", parts, there))
+    if learner.shards and not (learner.offloads and learner.lora is None):  # which loads into the host's memory
         found.append(Footprint("learner, loading", loading(a, learner), there))
+    if learner.gpus:
+        found += [Footprint(f"host, {RANKS[first]}", learner_host(a, learner, first), None) for first in each]
     if recipe.generators.engine != "synthetic":
         device = generator_device(a, recipe.generators, gpu)
         found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))
@@ -122,9 +143,9 @@ def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -
     for place in found:
         if place.name == "generator" and not recipe.generators.gpus:
             parts["generators"] = recipe.generators.count * place.total
-        elif place.name == "learner, first rank" and not recipe.learner.gpus:
+        elif place.name == f"learner, {RANKS[True]}" and not recipe.learner.gpus:
             parts["learner"] = parts.get("learner", 0.0) + place.total
-        elif place.name == "learner, other ranks" and not recipe.learner.gpus:
+        elif place.name == f"learner, {RANKS[False]}" and not recipe.learner.gpus:
             parts["learner"] = parts.get("learner", 0.0) + (recipe.learner.ranks - 1) * place.total
         elif place.name == "scorer" and not recipe.scorers.gpus:
             parts["scorers"] = recipe.scorers.count * place.total

@@ -73,41 +73,86 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         batch: its longest micro-batch.
         first: of the first rank, which alone keeps a copy of the weights to send, in host memory.
     """
-    shards = config.ranks
-    trained = a.parameters if config.lora is None else adapters(a, config.lora.rank)
-    frozen = 0 if config.lora is None else a.parameters
-    reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
     kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
-    parts = {
-        "weights": FLOAT32 * (trained + frozen) / shards,
-        "gradients": FLOAT32 * trained / shards,
-        "moments": 2 * FLOAT32 * trained / shards,
-        "reference": FLOAT32 * reference / shards,
-        "gathered layers": _gathered(a, config) if shards > 1 else 0.0,
+    parts = dict.fromkeys(_state(a, config), 0.0) if config.offloads else _state(a, config)
+    parts |= {
+        "gathered layers": _gathered(a, config) if config.shards else 0.0,
         "activations": kept + backward,
         "output layer": head,
-        "staging": _staging(a, config, trained, kept + backward + head, first),
+        "staging": _staging(a, config, kept + backward + head, first),
     }
     return parts | {"allocator": 0.0 if config.gpus else ALLOCATOR * sum(parts.values())}
 
 
-def _staging(a: ModelShape, config: LearnerConfig, trained: int, step: float, first: bool) -> float:
+def learner_host(a: ModelShape, config: LearnerConfig, first: bool = True) -> dict[str, float]:
+    """What one rank of a learner on GPUs has in host memory, at the least: torch rounds pinned memory up.
+
+    Args:
+        a: the model.
+        config: of the learner.
+        first: of the first rank, which keeps the copy that is being sent and a newer one.
+    """
+    parts = _state(a, config) if config.offloads else {}
+    return parts | {"staging": 2 * _sent(a, config) if first else 0.0, "checkpoint": checkpoint(a, config)}
+
+
+def checkpoint(a: ModelShape, config: LearnerConfig) -> float:
+    """Bytes of a rank's share of a checkpoint, which lies in host memory until it is written: all but the gradients."""
+    return sum(size for part, size in _state(a, config).items() if part != "gradients")
+
+
+def checkpoint_beside(a: ModelShape, config: LearnerConfig, parts: Parts, every_steps: int) -> float:
+    """What a checkpoint adds to a rank on CPUs (bytes): written beside steps, or, at the end alone, in place of one.
+
+    Args:
+        a: the model.
+        config: of the learner.
+        parts: of a step, from `learner_rank`.
+        every_steps: `checkpoint_every_steps`.
+    """
+    step = 0.0 if every_steps else sum(parts[part] for part in ("gradients", "activations", "output layer"))
+    return max(0.0, checkpoint(a, config) - step)
+
+
+def _state(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
+    """What is there from step to step, or, of gradients, all through a pass."""
+    trained = _trained(a, config)
+    frozen = 0 if config.lora is None else a.parameters
+    reference = a.parameters if config.objective.kl != "none" and config.lora is None else 0
+    return {
+        "weights": FLOAT32 * (trained + frozen) / config.ranks,
+        "gradients": FLOAT32 * trained / config.ranks,
+        "moments": 2 * FLOAT32 * trained / config.ranks,
+        "reference": FLOAT32 * reference / config.ranks,
+    }
+
+
+def _trained(a: ModelShape, config: LearnerConfig) -> int:
+    return a.parameters if config.lora is None else adapters(a, config.lora.rank)
+
+
+def _sent(a: ModelShape, config: LearnerConfig) -> float:
+    """Bytes of a snapshot."""
+    return _trained(a, config) * FLOAT32 if config.sends_adapters else a.parameters * BYTES[config.dtype]
+
+
+def _staging(a: ModelShape, config: LearnerConfig, step: float, first: bool) -> float:
     """What a snapshot needs: on a GPU the pieces that are gathered, after a pass; on CPUs the copies themselves.
 
     Args:
         a: the model.
         config: of the learner.
-        trained: parameters that are.
         step: bytes of a pass, in whose place things are while there is none.
         first: as `learner_rank` has it.
     """
-    width = BYTES[config.dtype]
+    if config.offloads:
+        return 0.0  # a snapshot is made of what is in host memory
     if config.gpus:
         # A layer that has an adapter is merged whole, in float32: the weight, the product and their sum.
         merged = 3 * FLOAT32 * a.hidden * a.mlp_width if config.lora is not None and not config.sends_adapters else 0
         gathered = PIECE_BYTES if first and config.ranks > 1 else 0
         return max(0.0, merged + PIECE_BYTES / config.ranks + gathered - step)
-    sent = trained * FLOAT32 if config.sends_adapters else a.parameters * width
+    sent = _sent(a, config)
     # the copy that is being sent; and while the next one is made, a second in the place of a pass
     return sent + max(0.0, sent - step) if first else 0.0
 
@@ -125,11 +170,11 @@ def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
 def activations(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> float:
     """What the forward pass of one micro-batch keeps for its backward pass (bytes).
 
-    The residual stream is float32 on one rank, where autocast leaves it alone, and in the compute dtype where FSDP2 has
-    cast the embedding.
+    The residual stream is in the compute dtype where FSDP2 has cast the embedding, and else float32: autocast leaves it
+    alone.
     """
     width = BYTES[config.dtype]
-    residual = FLOAT32 if config.ranks == 1 else width
+    residual = width if config.shards else FLOAT32
     layer: float = batch.fed * (2 * a.hidden * (residual + width) + (2 * a.mlp_width + a.value_width) * width)
     layer += batch.rows * (a.query_width + a.key_value_width + a.value_width) * width
     if not config.fused_kernels:
@@ -145,20 +190,24 @@ def _temporaries(a: ModelShape, config: LearnerConfig, batch: MicroBatch) -> flo
 
 
 def _gathered(a: ModelShape, config: LearnerConfig) -> float:
-    """Weights in the compute dtype that FSDP2 has gathered, and a layer's gradient before it is scattered."""
+    """Weights in the compute dtype that FSDP2 has gathered, and a layer's gradient before it is scattered.
+
+    What is offloaded also passes through: of one layer at a time a shard of the gradient, on its way to the host.
+    """
     layers = min(GATHERED_LAYERS, a.layers) * a.largest_layer
-    return BYTES[config.dtype] * (a.root + layers) + FLOAT32 * a.largest_layer
+    passing = a.largest_layer / config.ranks if config.offloads else 0.0
+    return BYTES[config.dtype] * (a.root + layers) + FLOAT32 * (a.largest_layer + passing)
 
 
 def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
     """Logits and probabilities of a chunk and a block, the block's head in the compute dtype (learner.model.logprobs).
 
-    With several ranks FSDP2 scatters the gradient of the head, which is whole until then.
+    FSDP2 scatters the gradient of the head, which is whole until then.
     """
     width, block = BYTES[config.dtype], min(BLOCK, a.vocabulary)
     narrow = width if width != FLOAT32 else 0
     rows = config.logit_chunk_tokens * block * (2 * FLOAT32 + narrow)
-    whole = FLOAT32 * a.embedding if config.ranks > 1 and config.lora is None else 0
+    whole = FLOAT32 * a.embedding if config.shards and config.lora is None else 0
     return float(rows + narrow * block * a.hidden + whole)
 
 

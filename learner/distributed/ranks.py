@@ -10,7 +10,13 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
 
 from learner.errors import ModelError
@@ -28,8 +34,19 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def shard(policy: Any, dtype: torch.dtype) -> None:
+def shards(offload: bool) -> bool:
+    """Whether models are sharded: over several ranks, or, with one, for what FSDP2 offloads."""
+    return offload or world_size() > 1
+
+
+def shard(policy: Any, dtype: torch.dtype, offload: bool = False) -> None:
     """FSDP2: one unit for every transformer layer and one for the rest; compute in `dtype`, reduce in float32.
+
+    Args:
+        policy: with the model that is sharded, on its device or on the meta device.
+        dtype: of compute.
+        offload: keep shards, gradients and so the optimizer's state in host memory. The shards must be loaded there; a
+            group is formed where there is none, and it should have a backend for tensors on CPUs.
 
     Raises:
         ModelError: where the model has no list of layers.
@@ -37,10 +54,19 @@ def shard(policy: Any, dtype: torch.dtype) -> None:
     layers = getattr(policy.model.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ModelError(f"{type(policy.model).__name__} has no list of layers to shard; train it on one rank")
+    if not dist.is_initialized():
+        _form_group_of_one()
     mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    place = CPUOffloadPolicy(pin_memory=torch.cuda.is_available()) if offload else OffloadPolicy()
     for layer in layers:
-        fully_shard(layer, mp_policy=mixed)
-    fully_shard(policy, mp_policy=mixed, reshard_after_forward=False)
+        fully_shard(layer, mp_policy=mixed, offload_policy=place)
+    fully_shard(policy, mp_policy=mixed, offload_policy=place, reshard_after_forward=False)
+
+
+def _form_group_of_one() -> None:
+    """FSDP2 wants a group, also of one rank alone; it needs no network."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def reshard(policy: nn.Module) -> None:

@@ -93,13 +93,13 @@ def load_model(path: str | Path, device: torch.device) -> tuple[Any, SelfCheck]:
 def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
     """Load a model, speed it up as configured, and check that it still computes what `transformers` does.
 
-    With several ranks it is sharded, and no rank ever holds more of it than its shards and a few layers, on which it is
-    checked; with adapters, which are added to whole layers, it comes whole.
+    With several ranks, or offloaded, it is sharded, and no rank ever holds more of it than its shards and a few layers,
+    on which it is checked; with adapters, which are added to whole layers, it comes whole.
 
     Raises:
         ModelError: where there is no model, or where the check fails.
     """
-    if ranks.world_size() > 1 and config.lora is None:
+    if ranks.shards(config.offloads) and config.lora is None:
         _check_slice(Path(path), config, device)
         return _sharded(path, config, device, trained=True)
     model, check = load_model(path, device)
@@ -124,11 +124,20 @@ def _sharded(path: str | Path, config: LearnerConfig, device: torch.device, trai
     def shard(model: Any) -> None:
         _fuse(model.train(trained).requires_grad_(trained), config, device)
         made.append(Policy(model, torch.float32, config.logit_chunk_tokens))
-        ranks.shard(made[0], DTYPES[config.dtype])
+        ranks.shard(made[0], DTYPES[config.dtype], config.offloads)
 
-    model = loading.load(AutoModelForCausalLM, path, device, shard).train(trained)
+    place = torch.device("cpu") if config.offloads else device
+    model = loading.load(AutoModelForCausalLM, path, place, shard).train(trained)
+    _move_buffers(model, device)
     model.set_attn_implementation(attention.NAME)
     return _ready(made[0], config)
+
+
+def _move_buffers(model: nn.Module, device: torch.device) -> None:
+    """Buffers, as those of rotary embeddings, are where a pass is; FSDP2 moves none of them there by itself."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
 
 
 def _check_slice(path: Path, config: LearnerConfig, device: torch.device) -> None:
