@@ -53,7 +53,7 @@ class Writer:
     def __init__(self, stager: AsyncStager | None = None) -> None:
         self._stager = stager
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._latest: tuple[Path, Future[None]] | None = None
+        self._latest: tuple[Path, Future[None], Future[Any]] | None = None
 
     def save_async(
         self, folder: Path, state: Mapping[str, Any], meta: Mapping[str, Any], keep_last: int
@@ -88,15 +88,16 @@ class Writer:
         assert isinstance(written, Future)
         text = {"format": FORMAT, **meta}
         saved = self._executor.submit(_finish, written, staging, folder, text, keep_last)
-        self._latest = folder, saved
+        self._latest = folder, saved, written
         return saved
 
     def _begin(self, folder: Path) -> None:
         """Wait for the one before, and make the staging folder on the first rank."""
         if self._latest is not None:
-            before, saved = self._latest
+            before, *pending = self._latest
             try:
-                saved.exception(timeout=WRITE_TIMEOUT_SECONDS)  # which whoever has the future is told
+                for future in pending:  # where the first gave the second one up, that may still read what was copied
+                    future.exception(timeout=WRITE_TIMEOUT_SECONDS)
             except TimeoutError:
                 raise OSError(
                     f"{before.name}, the one before, is still being written after {WRITE_TIMEOUT_SECONDS:g} s"

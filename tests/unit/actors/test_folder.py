@@ -1,5 +1,6 @@
 """Run folders: made, kept for one process, and opened again as they are meant."""
 
+import hashlib
 import json
 import os
 import resource
@@ -167,6 +168,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(folder: Path) 
     assert "step-000040 is damaged (shard has 1 bytes of 3)" in note and "resumes from step 20" in note
     assert {name.partition("-damaged")[0] for name in left(folder)} == {"step-000020", "step-000040"}
     assert reopen(folder, []).notes == [], "it is said once, and is none any more"
+
+
+def test_a_shard_of_another_step_is_named_and_the_checkpoint_before_is_used(folder: Path) -> None:
+    """It has the name and the size of the one that it stands for."""
+    for step, content in ((20, b"abc"), (40, b"xyz")):
+        place = folder / "checkpoints" / checkpoint_name(step)
+        meta = {**json.loads((place / META).read_text()), "sha256": {"shard": hashlib.sha256(content).hexdigest()}}
+        (place / META).write_text(json.dumps(meta))
+        (place / "shard").write_bytes(content)
+    assert reopen(folder, []).step == 40
+    shutil.copy(folder / "checkpoints" / "step-000020" / "shard", folder / "checkpoints" / "step-000040" / "shard")
+    found = reopen(folder, [])
+    assert found.step == 20
+    assert "step-000040 is damaged (shard holds other bytes than were written)" in found.notes[0]
 
 
 def test_where_all_are_damaged_nothing_is_touched(folder: Path) -> None:

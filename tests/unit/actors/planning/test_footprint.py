@@ -14,7 +14,9 @@ from actors.planning.memory import (
     BLOCK,
     PIECE_BYTES,
     MicroBatch,
+    checkpoint,
     generator_device,
+    learner_host,
     learner_rank,
     loading,
     scorer_device,
@@ -41,7 +43,8 @@ def test_the_formulas_know_the_learners_block() -> None:
 
 def test_every_part_of_a_learner_has_a_key() -> None:
     batch = MicroBatch(prompt=10, completion=30, group_size=4, tokens=130)
-    assert set(learner_rank(SMALL, LearnerConfig(), batch)) | set(loading(SMALL, LearnerConfig(ranks=2))) <= set(KEYS)
+    parts = set(learner_rank(SMALL, LearnerConfig(), batch)) | set(loading(SMALL, LearnerConfig(ranks=2)))
+    assert parts | set(learner_host(SMALL, LearnerConfig(gpus=1))) | {"checkpoint"} <= set(KEYS)
 
 
 def test_the_advice_names_the_key_of_the_largest_part() -> None:
@@ -55,6 +58,24 @@ def test_the_7b_recipe_fits_and_a_smaller_gpu_is_refused() -> None:
     refuse(recipe_memory(recipe("r1-qwen2.5-7b")))
     with pytest.raises(RecipeError, match=r"first rank takes .* of 24 GB: .*learner.*gpu_memory"):
         refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24")))
+
+
+def test_what_does_not_fit_is_told_of_the_offload_and_fits_with_it() -> None:
+    with pytest.raises(RecipeError, match=r"of 24 GB: .*learner\.optimizer\.offload: cpu"):
+        refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24")))
+    refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24", "learner.optimizer.offload=cpu")))
+
+
+def test_the_host_of_a_gpu_has_columns_of_its_own_and_a_cpu_a_row() -> None:
+    tree = recipe("r1-qwen2.5-7b")
+    found = {place.name: place for place in places(tree, SMALL, gpu=80e9, core=None)}
+    assert found["host, first rank"].parts["checkpoint"] == checkpoint(SMALL, tree.learner)
+    assert found["host, other ranks"].parts["staging"] == 0
+    assert "checkpoint" not in found["learner, first rank"].parts
+    tree = recipe("quickstart")
+    on_cpu = places(tree, SMALL, gpu=80e9, core=None)[0]
+    assert on_cpu.parts["checkpoint"] == checkpoint(SMALL, tree.learner)
+    assert "host, first rank" not in [place.name for place in places(tree, SMALL, gpu=80e9, core=None)]
 
 
 def test_an_engine_without_room_for_a_cache_is_refused() -> None:

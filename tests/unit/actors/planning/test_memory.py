@@ -14,7 +14,10 @@ from actors.planning.memory import (
     activations,
     adapters,
     cache_tokens,
+    checkpoint,
+    checkpoint_beside,
     generator_device,
+    learner_host,
     learner_rank,
     loading,
 )
@@ -85,6 +88,39 @@ def test_a_reference_is_another_set_of_weights_unless_it_is_adapters() -> None:
     kl = {"kl": "k3", "kl_coefficient": 0.01}
     assert learner_rank(SMALL, learner(objective=kl), BATCH)["reference"] == 4 * PARAMETERS
     assert learner_rank(SMALL, learner(objective=kl, lora={"rank": 8}), BATCH)["reference"] == 0
+
+
+def test_what_is_offloaded_is_in_the_memory_of_the_host() -> None:
+    kl = {"kl": "k3", "kl_coefficient": 0.01}
+    here, there = (
+        learner(gpus=1, ranks=2, objective=kl, optimizer={"offload": place}, dtype="bfloat16")
+        for place in ("none", "cpu")
+    )
+    device, host = learner_rank(SMALL, there, BATCH), learner_host(SMALL, there)
+    for part, bytes_each in (("weights", 4), ("gradients", 4), ("moments", 8), ("reference", 4)):
+        assert device[part] == 0
+        assert host[part] == learner_rank(SMALL, here, BATCH)[part] == bytes_each * PARAMETERS / 2
+    assert device["staging"] == 0
+    assert device["gathered layers"] == learner_rank(SMALL, here, BATCH)["gathered layers"] + 4 * LAYER / 2
+    assert host["staging"] == 2 * 2 * PARAMETERS
+    assert learner_host(SMALL, there, first=False)["staging"] == 0
+    assert learner_host(SMALL, here) == {"staging": host["staging"], "checkpoint": 16 * PARAMETERS / 2}
+
+
+def test_one_rank_that_offloads_gathers_its_layers_as_several_do() -> None:
+    parts = learner_rank(SMALL, learner(gpus=1, optimizer={"offload": "cpu"}, dtype="bfloat16"), BATCH)
+    assert parts["gathered layers"] == 2 * (2 * 1000 * 64 + 64 + 2 * LAYER) + 4 * 2 * LAYER
+
+
+def test_a_checkpoint_is_written_beside_a_step_or_in_the_place_of_the_last_one() -> None:
+    parts = learner_rank(SMALL, learner(), BATCH)
+    assert checkpoint(SMALL, learner()) == 12 * PARAMETERS
+    assert checkpoint_beside(SMALL, learner(), parts, every_steps=20) == 12 * PARAMETERS
+    step = parts["gradients"] + parts["activations"] + parts["output layer"]
+    assert checkpoint_beside(SMALL, learner(), parts, every_steps=0) == pytest.approx(max(0, 12 * PARAMETERS - step))
+    tiny = MicroBatch(prompt=1, completion=1, group_size=1, tokens=2)
+    parts = learner_rank(SMALL, learner(logit_chunk_tokens=1), tiny)
+    assert checkpoint_beside(SMALL, learner(), parts, every_steps=0) > 0
 
 
 def test_adapters_alone_have_gradients_and_moments() -> None:

@@ -2,6 +2,9 @@
 
 from concurrent.futures import Future
 
+import pytest
+
+from actors.roles.learner import checkpoints
 from actors.roles.learner.checkpoints import Checkpoints
 from learner import CheckpointError
 
@@ -75,3 +78,12 @@ def test_one_that_cannot_even_be_begun_is_the_same() -> None:
     disk.checkpoints.settle(wait=True)
     assert disk.told == ["step-7: no room"]
     assert disk.checkpoints.durable is None and disk.checkpoints.failure is not None
+
+
+def test_one_that_is_never_written_is_told_of_by_name_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "WRITE_TIMEOUT_SECONDS", 0.01)
+    disk = Disk()
+    disk.checkpoints.begin(7)
+    disk.checkpoints.settle(wait=True)
+    assert disk.told == ["step-000007: it is still being written after 0.01 s"]
+    assert disk.committed == [] and disk.checkpoints.failure is not None
