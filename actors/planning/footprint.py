@@ -106,7 +106,7 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
         if not learner.gpus:
             parts["checkpoint"] = checkpoint_beside(a, learner, parts, recipe.checkpoint_every_steps)
         found.append(Footprint(f"learner, {RANKS[first]}", parts, there))
-    if learner.shards and not (learner.offloads and learner.lora is None):  # which loads into the host's memory
+    if learner.shards:
         found.append(Footprint("learner, loading", loading(a, learner), there))
     if learner.gpus:
         found += [Footprint(f"host, {RANKS[first]}", learner_host(a, learner, first), None) for first in each]

@@ -158,9 +158,10 @@ def _staging(a: ModelShape, config: LearnerConfig, step: float, first: bool) -> 
 
 
 def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
-    """What a rank of several holds while it loads: its shards and the largest tensor of the files as it is read.
+    """What a rank that has a share of a model holds while it loads: that, and the largest tensor of the files as read.
 
-    With adapters every rank loads the whole model in float32, which is sharded afterwards.
+    With adapters every rank loads the whole model in float32, which is sharded afterwards. What is offloaded passes
+    through the GPU all the same, where `transformers` makes the shards of a model.
     """
     if config.lora is not None:
         return {"weights": float(FLOAT32 * a.parameters)}
