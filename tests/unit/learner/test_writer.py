@@ -15,9 +15,10 @@ from torch.distributed.checkpoint import FileSystemWriter
 from actors.deadline import until
 from actors.planning.architectures import of_config
 from actors.planning.memory import checkpoint as planned_bytes
-from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, SnapshotError, Trainer, staging
+from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer, staging
 from learner import checkpoint as writing
 from learner.checkpoint import Writer
+from learner.errors import SnapshotError
 from learner.staging import PinnedStager
 from tests.unit.learner.conftest import GroupFactory
 

@@ -62,6 +62,7 @@ def test_every_field_is_documented() -> None:
     assert missing == []
 
 
+OFFLOAD = "learner.optimizer.offload=cpu"
 JUDGE = "{url: http://judge:8000/v1/, model: m}"
 
 
@@ -88,12 +89,12 @@ JUDGE = "{url: http://judge:8000/v1/, model: m}"
         (["rewards.weights.overlong=1"], r"weights\.overlong needs overlong_max_tokens"),
         (["rewards.weights.repetition=1"], r"weights\.repetition needs repetition_ngram"),
         (["learner.device=cuda"], r"learner\.device: cuda needs learner\.gpus"),
-        (["learner.optimizer.offload=cpu"], r"learner\.optimizer\.offload: cpu needs learner\.gpus, which is 0"),
+        ([OFFLOAD, "learner.gpus=1"], "with device: cpu everything is in host memory already"),
+        ([OFFLOAD, "learner.device=auto"], r"stop_at_accuracy generates .*offload likewise"),
         (
-            ["learner.optimizer.offload=cpu", "learner.gpus=1", "learner.device=cpu"],
-            "with device: cpu everything is in host memory already",
+            [OFFLOAD, "learner.device=auto", "cold_start=null"],
+            r"learner\.optimizer\.offload: cpu needs learner\.gpus, which is 0",
         ),
-        (["learner.optimizer.offload=cpu", "learner.gpus=1"], r"stop_at_accuracy generates .* offload likewise"),
     ],
 )
 def test_what_would_be_ignored_or_count_twice_is_refused(overrides: list[str], says: str) -> None:

@@ -61,9 +61,10 @@ def test_the_7b_recipe_fits_and_a_smaller_gpu_is_refused() -> None:
 
 
 def test_what_does_not_fit_is_told_of_the_offload_and_fits_with_it() -> None:
-    with pytest.raises(RecipeError, match=r"of 24 GB: .*learner\.optimizer\.offload: cpu"):
-        refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24")))
-    refuse(recipe_memory(recipe("r1-qwen2.5-7b", "learner.gpu_memory=24", "learner.optimizer.offload=cpu")))
+    two = "r1-qwen2.5-7b", "learner.ranks=2", "learner.gpu_memory=60"
+    with pytest.raises(RecipeError, match=r"of 60 GB: .*learner\.optimizer\.offload: cpu"):
+        refuse(recipe_memory(recipe(*two)))
+    refuse(recipe_memory(recipe(*two, "learner.optimizer.offload=cpu")))
 
 
 def test_the_host_of_a_gpu_has_columns_of_its_own_and_a_cpu_a_row() -> None:
