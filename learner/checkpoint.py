@@ -136,7 +136,7 @@ def _on_all_ranks(work: Callable[[], T], group: Any) -> list[T]:
     if ranks.world_size() == 1:
         return [work()]
     try:
-        said = {"returned": work()}
+        said: dict[str, Any] = {"returned": work()}
     except OSError as error:
         said = {"raised": f"rank {ranks.rank()} on {socket.gethostname()}: {error}"}
     answers = [json.loads(text) for text in ranks.gather_texts(json.dumps(said), group)]

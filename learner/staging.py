@@ -29,8 +29,6 @@ class PinnedStager(AsyncStager):
         device: of the state; on CPUs the copies are made at once, and not pinned.
     """
 
-    _synchronize_after_execute = False  # it is done when `stage` returns
-
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies = StateDictStager(pin_memory=device.type == "cuda")
@@ -53,9 +51,13 @@ class PinnedStager(AsyncStager):
             until_copied(behind_copies(self._device), "state")
         return staged
 
+    def synchronize_staging(self) -> None:
+        """It is done when `stage` returns."""
+        return
+
     def close(self) -> None:
         """Give the memory back."""
-        self._copies.close()
+        self._copies.close()  # type: ignore[no-untyped-call]
 
 
 def stager_of(device: torch.device, offloaded: bool) -> AsyncStager | None:

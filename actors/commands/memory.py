@@ -43,7 +43,8 @@ def refuse(found: "Sequence[Footprint]") -> None:
 
 def memory_table(found: "Sequence[Footprint]", title: str = "memory") -> Table:
     """Parts down, places across (GB)."""
-    table = Table("GB", title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column("GB", no_wrap=True)
     for place in found:
         table.add_column(place.name, justify="right")
     for part in dict.fromkeys(part for place in found for part in place.parts):

@@ -87,7 +87,8 @@ class Footprint:
 def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Sequence[Footprint]:
     """The memory table: the learner's first rank, another one, each as it loads, a device of a generator, a scorer.
 
-    A rank on a GPU also takes memory of its host; how much there is is not known where a recipe is only checked.
+    A rank on a GPU also takes memory of its host, the first one most; how much there is is not known where a recipe is
+    only checked.
 
     Args:
         recipe: of the run; `learner.gpu_memory` goes before `gpu`.
@@ -109,7 +110,7 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
     if learner.shards:
         found.append(Footprint("learner, loading", loading(a, learner), there))
     if learner.gpus:
-        found += [Footprint(f"host, {RANKS[first]}", learner_host(a, learner, first), None) for first in each]
+        found.append(Footprint(f"host, {RANKS[True]}", learner_host(a, learner), None))
     if recipe.generators.engine != "synthetic":
         device = generator_device(a, recipe.generators, gpu)
         found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))

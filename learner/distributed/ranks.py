@@ -66,7 +66,8 @@ def shard(policy: Any, dtype: torch.dtype, offload: bool = False) -> None:
 def _form_group_of_one() -> None:
     """FSDP2 wants a group, also of one rank alone; it needs no network."""
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
 
 
 def reshard(policy: nn.Module) -> None:

@@ -16,8 +16,8 @@ from actors.planning.public import HARDWARE
 from actors.planning.rates import Assumptions, hardware_of, rates_of
 
 ROOT = Path(__file__).parents[4]
-#: What fits of a model that is only planned: what a rank loads, a generator, and hosts, whose memory is not known.
-FIT = ("learner, loading", "generator", "host, first rank", "host, other ranks")
+#: What fits of a model that is only planned: what a rank loads, a generator, and a host, whose memory is not known.
+FIT = ("learner, loading", "generator", "host, first rank")
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if "\nstages:" not in path.read_text())
 
 
