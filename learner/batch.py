@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from learner.errors import BatchError
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 LossMask = npt.NDArray[np.uint8]
+RoutedExperts = npt.NDArray[np.unsignedinteger]
 Scalar = TypeVar("Scalar", bound=np.generic)
 # Engines round: a probability of one may come back as a logprob slightly above zero.
 LOGPROB_TOLERANCE = 1e-4
@@ -37,6 +38,8 @@ class Completion:
             (the output of a tool); None where all count. What a token with 0 has as logprob and version is not used.
         teacher_logprobs: float32 [T], log pi_T(o_t | q, o_<t) in nats: a teacher's logprob of each token at the
             sampling temperature; None where there is no teacher.
+        routed_experts: uint8 or uint16 [T - 1, L K], the K experts in each of L layers that the engine sent each token
+            to, but the last, which it did not read; None where that is not known.
     """
 
     tokens: Int32
@@ -47,6 +50,7 @@ class Completion:
     parts: Mapping[str, float] = field(default_factory=dict)
     loss_mask: LossMask | None = None
     teacher_logprobs: Float32 | None = None
+    routed_experts: RoutedExperts | None = None
 
     def unmasked(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """The entries of `values` [T] whose tokens count."""
@@ -60,21 +64,35 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """G completions of one prompt q: int32 [P] token ids, shared by all of them."""
+    """G completions of one prompt q: int32 [P] token ids, shared by all of them.
+
+    `routed_experts` are those of the prompt's tokens, [P, L K] as in `Completion`.
+    """
 
     prompt: Int32
     completions: tuple[Completion, ...]
     id: int = 0
+    routed_experts: RoutedExperts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingShape:
+    """What a token's routing looks like in a model: L layers, dense ones among them, with K of E experts each."""
+
+    layers: int
+    top_k: int
+    experts: int
 
 
 def save_groups(groups: Sequence[Group], file: Path) -> None:
     """Write groups to a .npz of plain arrays: prompts, tokens, logprobs, versions and masks end to end, with lengths.
 
     `parts` has a row a completion and a column a name of `part_names`, nan where a completion lacks that part;
-    `teacher_logprobs` are nan where there was no teacher.
+    `teacher_logprobs` are nan where there was no teacher. `routed_experts` are those of the groups that are `routed`.
     """
     completions = [c for g in groups for c in g.completions]
     names = sorted({name for c in completions for name in c.parts})
+    routed = [_routed(g) for g in groups]
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         file,
@@ -92,6 +110,9 @@ def save_groups(groups: Sequence[Group], file: Path) -> None:
         teacher_logprobs=np.concatenate([_teacher_of(c) for c in completions]),
         part_names=np.array(names, dtype=str),
         parts=np.array([[c.parts.get(name, np.nan) for name in names] for c in completions]),
+        routed=np.array([bool(own) for own in routed]),
+        routed_lengths=np.array([len(part) for own in routed for part in own], int),
+        routed_experts=np.concatenate([part for own in routed for part in own] or [np.empty((0, 0), np.uint8)]),
     )
 
 
@@ -113,6 +134,13 @@ def _teacher_of(completion: Completion) -> Float32:
     return without if completion.teacher_logprobs is None else completion.teacher_logprobs
 
 
+def _routed(group: Group) -> list[RoutedExperts]:
+    """The experts of a group's prompt, then of its completions; empty unless all are known."""
+    own = [group.routed_experts, *(c.routed_experts for c in group.completions)]
+    known = [part for part in own if part is not None]
+    return known if len(known) == len(own) else []
+
+
 def load_groups(file: Path) -> list[Group]:
     """The groups that `save_groups` wrote, with None for a mask that excludes nothing."""
     with np.load(file, allow_pickle=False) as data:
@@ -132,23 +160,29 @@ def load_groups(file: Path) -> list[Group]:
     )
     completions = [Completion(*column) for column in columns]
     prompts = np.split(a["prompts"], np.cumsum(a["prompt_lengths"])[:-1])
+    experts = iter(np.split(a["routed_experts"], np.cumsum(a["routed_lengths"])[:-1]))
+    heads = zip(a["group_ids"].tolist(), a["group_sizes"].tolist(), prompts, a["routed"].tolist(), strict=True)
     groups, start = [], 0
-    for identifier, size, prompt in zip(a["group_ids"].tolist(), a["group_sizes"].tolist(), prompts, strict=True):
-        groups.append(Group(prompt, tuple(completions[start : start + size]), identifier))
+    for identifier, size, prompt, routed in heads:
+        own = completions[start : start + size]
+        if routed:
+            of_prompt, own = next(experts), [replace(c, routed_experts=next(experts)) for c in own]
+        groups.append(Group(prompt, tuple(own), identifier, of_prompt if routed else None))
         start += size
     return groups
 
 
-def validate_groups(groups: Sequence[Group], vocabulary: int) -> None:
+def validate_groups(groups: Sequence[Group], vocabulary: int, routing: RoutingShape | None = None) -> None:
     """Make sure that every group can be trained on, before anything changes.
 
     Args:
         groups: the batch.
         vocabulary: number of token ids of the model.
+        routing: what the routing of its tokens looks like, where it is replayed.
 
     Raises:
         BatchError: unless shapes fit, token ids lie in [0, vocabulary), logprobs are finite and not positive, rewards
-            are finite, and every completion has a token that its loss mask does not exclude.
+            are finite, every completion has a token that its loss mask does not exclude, and experts are the model's.
     """
     if not groups:
         raise BatchError("the batch holds no groups; wait for at least one before calling train_step")
@@ -161,6 +195,21 @@ def validate_groups(groups: Sequence[Group], vocabulary: int) -> None:
         _require_ids(group.prompt, vocabulary, f"{where}, prompt")
         for index, completion in enumerate(group.completions):
             _validate_completion(completion, vocabulary, f"{where}, completion {index}")
+        if routing is not None:
+            _require_experts(group, routing)
+
+
+def _require_experts(group: Group, routing: RoutingShape) -> None:
+    parts = [(len(group.prompt), group.routed_experts)]
+    parts += [(len(c.tokens) - 1, c.routed_experts) for c in group.completions]
+    for fed, own in parts:
+        wanted = (fed, routing.layers * routing.top_k)
+        if own is not None and (own.shape != wanted or own.dtype.kind != "u" or own.max(initial=0) >= routing.experts):
+            raise BatchError(
+                f"group {group.id}: routed_experts are {own.dtype} {own.shape} up to {own.max(initial=0)}, and the "
+                f"model routes {wanted} below {routing.experts}; give the engine the learner's model, or set "
+                "learner.router_replay: false"
+            )
 
 
 def _validate_completion(completion: Completion, vocabulary: int, where: str) -> None:

@@ -318,6 +318,12 @@ class LearnerConfig(BaseModel):
         description="replace linear layers, norm, rotary and gated MLP by equivalents that pass over memory less often "
         "and keep less of it; on GPUs, where liger-kernel is installed, the last three by Liger's",
     )
+    router_replay: bool = Field(
+        default=False,
+        description="mixtures of experts: send each token to the experts that the engine sent it to (R3). Needs "
+        "generators.engine: vllm with a prefix cache; a token of a group takes layers x experts per token bytes more, "
+        "twice that above 256 experts",
+    )
     lora: LoraSettings | None = Field(
         default=None, description="train low-rank adapters instead of all weights; null = all"
     )

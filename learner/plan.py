@@ -25,6 +25,7 @@ def segments_of(samples: Sequence[Sample], groups: Sequence[Group], objective: O
             tuple(samples[i].completion.tokens for i in indices),
             tuple(indices),
             tuple(samples[i].completion.loss_mask for i in indices),
+            (groups[prompt].routed_experts, *(samples[i].completion.routed_experts for i in indices)),
         )
         for prompt, indices in by_prompt.items()
     ]

@@ -54,6 +54,8 @@ STATISTICS: dict[str, str] = {
     "learning_rate": "learning rate of the step",
     "tokens": "sampled tokens in the batch: completion tokens without those that a loss mask excludes",
     "trained_tokens": "sampled tokens that were trained on (the others had no gradient)",
+    "replayed_fraction": "share of the tokens through the model that were sent to the experts which the engine chose; "
+    "0 without learner.router_replay",
     "teraflops": "model TFLOP/s of the step: 6 x active parameters x tokens that went through the model",
     "mfu": "model FLOP utilisation: teraflops over `peak_teraflops`, or over the measured peak where that is not set",
     "tokens_per_second": "sampled tokens of the batch a second of this step",
@@ -155,22 +157,31 @@ def gather_records(records: Sequence[TokenRecord], device: torch.device) -> list
 
 
 def compute_statistics(
-    statistics: Mapping[str, float], fed_tokens: float, seconds: float, parameters: int, peak: float
+    statistics: Mapping[str, float],
+    steps: Sequence[Mapping[str, float]],
+    device: torch.device,
+    seconds: float,
+    parameters: int,
+    peak: float,
 ) -> dict[str, float]:
-    """Speed of a step.
+    """Speed of a step, and how much of it was replayed.
 
     Args:
         statistics: of the step, with its `tokens`.
-        fed_tokens: tokens that went through the model, on all ranks.
+        steps: this rank's `fed_tokens` and `replayed_tokens` in each optimizer step.
+        device: of the collectives, which every rank takes part in.
         seconds: wall time of the step.
         parameters: that a token passes through.
         peak: what all devices together could do, TFLOP/s.
     """
-    teraflops = model_flops(parameters, fed_tokens) / seconds / 1e12
+    names = ("fed_tokens", "replayed_tokens")
+    fed, replayed = (ranks.all_reduce_sum(sum(step[name] for step in steps), device) for name in names)
+    teraflops = model_flops(parameters, fed) / seconds / 1e12
     return {
         "seconds": seconds,
         "tokens_per_second": statistics["tokens"] / seconds,
         "teraflops": teraflops,
+        "replayed_fraction": replayed / max(fed, 1.0),
         "mfu": teraflops / peak,
     }
 

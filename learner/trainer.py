@@ -44,6 +44,7 @@ from learner.model.gradients import init_gradients
 from learner.model.names import checkpoint_tensors, conversions
 from learner.model.packing import DUMMY, Packed, pack
 from learner.model.policy import DTYPES, Policy, build_policy, build_reference, sampled_logprobs
+from learner.model.routing import routing_shape
 from learner.model.snapshot import Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
@@ -102,6 +103,7 @@ class Trainer:
         for policy in (self.policy, self.reference):
             if policy is not None and ranks.shards(config.offloads) and not isinstance(policy, FSDPModule):
                 ranks.shard(policy, DTYPES[config.dtype], config.offloads)
+        self.routing = routing_shape(self.model) if config.router_replay else None
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._writer = checkpoint.Writer(stager_of(self.device, config.offloads))
         self._non_finite_in_a_row = 0
@@ -137,7 +139,7 @@ class Trainer:
         """
         peak = self.config.peak_teraflops or self._measured_peak()
         start = time.perf_counter()
-        validate_groups(groups, self.model.config.vocab_size)
+        validate_groups(groups, self.model.config.vocab_size, self.routing)
         objective = self.config.objective
         samples = samples_of(groups, objective, oldest_version)
         if self.config.needs_proximal_pass:
@@ -159,8 +161,7 @@ class Trainer:
             **token_statistics(gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
-        fed = ranks.all_reduce_sum(sum(s["fed_tokens"] for s in steps), self.device)
-        return {**statistics, **compute_statistics(statistics, fed, seconds, self.active_parameters, peak)}
+        return statistics | compute_statistics(statistics, steps, self.device, seconds, self.active_parameters, peak)
 
     def _optimizer_step(
         self,
@@ -179,7 +180,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if plan and self.device.type == "cpu" and ranks.world_size() == 1:
             init_gradients(self.optimizer)
-        loss, fed, start = 0.0, 0, len(records)
+        loss, fed, replayed, start = 0.0, 0, 0, len(records)
         for segments in plan:
             packed = pack(segments or [DUMMY], self.device)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
@@ -189,6 +190,7 @@ class Trainer:
             loss += float(micro_loss.detach())
             if segments:
                 fed += len(packed.tokens)
+                replayed += packed.replayed if self.routing else 0
                 records.append(token_record(x, self.config.objective, comparable=first))
         loss = ranks.all_reduce_sum(loss, self.device)
         norm = clip_gradients(self.model.parameters(), self.config.optimizer.gradient_clip) if plan else 0.0
@@ -209,6 +211,7 @@ class Trainer:
             "stepped": float(stepped),
             "non_finite": float(not finite),
             "fed_tokens": float(fed),
+            "replayed_tokens": float(replayed),
         }
 
     def _score(
@@ -245,8 +248,7 @@ class Trainer:
             return None
         adapters = contextlib.nullcontext() if self.config.lora is None else reference_adapters(self.model)
         with torch.no_grad(), adapters:
-            logprobs, _ = (self.reference or self.policy)(packed, temperature)
-        return logprobs  # type: ignore[no-any-return]
+            return (self.reference or self.policy)(packed.unrouted(), temperature)[0]  # type: ignore[no-any-return]
 
     def refresh_reference(self) -> None:
         """Make the reference, where there is one, what the policy is now."""

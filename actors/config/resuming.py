@@ -84,6 +84,7 @@ APPLIED = frozenset(
         "learner.backward_precision",
         "learner.gradient_checkpointing",
         "learner.fused_kernels",
+        "learner.router_replay",
         "learner.lora.broadcast",
         "learner.checkpoint_keep_last",
         "learner.peak_teraflops",

@@ -33,6 +33,7 @@ IRRELEVANT = frozenset(
         "output_attentions",
         "output_hidden_states",
         "output_router_logits",
+        "routed_experts",  # the router's
     }
 )
 #: How far back a layer looks without a sliding window, at the least (tokens).

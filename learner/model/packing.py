@@ -12,7 +12,7 @@ longest row of its bucket; a causal kernel then cannot look into the padding, in
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ import torch
 # mean more wasted attention, and attention is a small part of a step until sequences reach thousands of tokens.
 BUCKET_SLACK = 1.25
 Int64 = npt.NDArray[np.int64]
+#: Stands for the experts of a token whose routing is not known: it goes where its router sends it.
+UNKNOWN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,15 @@ class Segment:
         completions: int32 [T_i] each.
         indices: the index of each completion in the batch.
         loss_masks: uint8 [T_i] or None each (`batch.Completion.loss_mask`); empty where no completion has one.
+        routed_experts: of the prompt, [P, L K], and of each completion, [T_i - 1, L K], as `batch.Completion` has them,
+            or None each; empty where all are None.
     """
 
     prompt: npt.NDArray[np.int32]
     completions: tuple[npt.NDArray[np.int32], ...]
     indices: tuple[int, ...]
     loss_masks: tuple[npt.NDArray[np.uint8] | None, ...] = ()
+    routed_experts: tuple[npt.NDArray[np.unsignedinteger] | None, ...] = ()
 
     @property
     def size(self) -> int:
@@ -81,6 +86,8 @@ class Packed:
         sequence: int64 [T], which of the S sequences of this micro-batch a target belongs to.
         lengths: int64 [S], targets of each sequence.
         indices: index of each sequence in the batch it was packed from.
+        routed_experts: int16 [N, L K], the K experts in each of L layers that a token goes to, or UNKNOWN; None where
+            that is so of all.
     """
 
     tokens: torch.Tensor
@@ -91,6 +98,16 @@ class Packed:
     lengths: torch.Tensor
     indices: tuple[int, ...]
     layout: Layout
+    routed_experts: torch.Tensor | None = None
+
+    @property
+    def replayed(self) -> int:
+        """Number of tokens whose experts are known."""
+        return 0 if self.routed_experts is None else int((self.routed_experts[:, 0] != UNKNOWN).sum())
+
+    def unrouted(self) -> Packed:
+        """The same without experts."""
+        return replace(self, routed_experts=None)
 
 
 def split_segments(segments: Sequence[Segment], budget: int) -> Iterator[Segment]:
@@ -119,6 +136,7 @@ def _part(segment: Segment, chosen: Sequence[int]) -> Segment:
         tuple(segment.completions[i] for i in chosen),
         tuple(segment.indices[i] for i in chosen),
         tuple(segment.loss_masks[i] for i in chosen) if segment.loss_masks else (),
+        tuple(segment.routed_experts[i] for i in (0, *(i + 1 for i in chosen))) if segment.routed_experts else (),
     )
 
 
@@ -193,7 +211,21 @@ def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Pac
         lengths=tensor([lengths]),
         indices=tuple(i for s in segments for i in s.indices),
         layout=_layout(rows, start, device),
+        routed_experts=_routed_experts(segments, device),
     )
+
+
+def _routed_experts(segments: Sequence[Segment], device: torch.device | str) -> torch.Tensor | None:
+    """The experts of all tokens that are fed; see `Packed`."""
+    width = next((known.shape[1] for s in segments for known in s.routed_experts if known is not None), None)
+    if width is None:
+        return None
+    parts = []
+    for segment in segments:
+        fed = (len(segment.prompt), *(len(c) - 1 for c in segment.completions))
+        for tokens, known in zip(fed, segment.routed_experts or (None,) * len(fed), strict=True):
+            parts.append(np.full((tokens, width), UNKNOWN, np.int16) if known is None else known.astype(np.int16))
+    return torch.from_numpy(np.concatenate(parts)).to(device)
 
 
 def _buckets(lengths: Int64) -> Iterator[Int64]:

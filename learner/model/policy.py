@@ -23,6 +23,7 @@ from learner.model.fused import fuse
 from learner.model.loading import longest_sequence
 from learner.model.logprobs import token_logprobs
 from learner.model.packing import Packed, Segment, pack, plan_micro_batches
+from learner.model.routing import replay_routing
 from learner.model.self_check import SelfCheck
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -59,6 +60,7 @@ class Policy(nn.Module):
                 attention_mask=torch.empty(1, 1, 1, 0, device=device),
                 use_cache=False,
                 layout=packed.layout,
+                routed_experts=packed.routed_experts,
             ).last_hidden_state[0]
         head = self.model.get_output_embeddings().weight
         states = hidden.index_select(0, packed.predictors).to(self.dtype)
@@ -104,7 +106,7 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
         return _sharded(path, config, device, trained=True)
     model, check = load_model(path, device)
     model.train()
-    _fuse(model, config, device)
+    _change(model, config, device)
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
     check.require(partial(_packed_logprobs, policy))
     return _ready(policy, config)
@@ -122,7 +124,7 @@ def _sharded(path: str | Path, config: LearnerConfig, device: torch.device, trai
     made: list[Policy] = []
 
     def shard(model: Any) -> None:
-        _fuse(model.train(trained).requires_grad_(trained), config, device)
+        _change(model.train(trained).requires_grad_(trained), config, device)
         made.append(Policy(model, torch.float32, config.logit_chunk_tokens))
         ranks.shard(made[0], DTYPES[config.dtype], config.offloads)
 
@@ -144,11 +146,14 @@ def _check_slice(path: Path, config: LearnerConfig, device: torch.device) -> Non
     """The self-check on a slice of the model, which is gone afterwards."""
     model = loading.load_slice(AutoModelForCausalLM, path, device)
     check = SelfCheck(model, path, partial(_own_logprobs, model))
-    _fuse(model.train(), config, device)
+    _change(model.train(), config, device)
     check.require(partial(_packed_logprobs, Policy(model, torch.float32, config.logit_chunk_tokens)))
 
 
-def _fuse(model: Any, config: LearnerConfig, device: torch.device) -> None:
+def _change(model: Any, config: LearnerConfig, device: torch.device) -> None:
+    """Fused kernels and router replay, as configured."""
+    if config.router_replay:
+        replay_routing(model)
     if config.fused_kernels:
         on_cpu = config.dtype == "float32" and device.type == "cpu"
         fuse(model, bf16_backward=on_cpu and config.backward_precision == "bfloat16")

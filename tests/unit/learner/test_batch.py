@@ -11,16 +11,18 @@ import pytest
 from learner import BatchError, Group
 from learner.batch import load_groups, save_groups, validate_groups
 from tests.unit.learner.conftest import VOCABULARY, GroupFactory
+from tests.unit.learner.mixtures import routed
 
 
 def test_saved_groups_come_back(make_groups: GroupFactory, tmp_path: Path) -> None:
     masked = make_groups(count=2, masked=0.5)
     (plain,) = make_groups(count=1, seed=9)
     taught = tuple(replace(c, teacher_logprobs=c.logprobs - 1) for c in plain.completions)
-    groups = [*masked, replace(plain, id=2, completions=taught)]
+    (replayed,) = routed(make_groups(count=1, seed=3))
+    groups = [*masked, replace(plain, id=2, completions=taught), replace(replayed, id=3)]
     save_groups(groups, tmp_path / "batch.npz")
     loaded = load_groups(tmp_path / "batch.npz")
-    assert [g.id for g in loaded] == [0, 1, 2]
+    assert [g.id for g in loaded] == [0, 1, 2, 3]
     for before, after in zip(groups, loaded, strict=True):
         assert np.array_equal(before.prompt, after.prompt)
         for mine, theirs in zip(before.completions, after.completions, strict=True):
@@ -30,6 +32,10 @@ def test_saved_groups_come_back(make_groups: GroupFactory, tmp_path: Path) -> No
             assert np.array_equal(mine.unmasked(mine.tokens), theirs.unmasked(theirs.tokens))
     assert all(c.loss_mask is None for c in loaded[2].completions)
     assert all(c.teacher_logprobs is None for g in loaded[:2] for c in g.completions)
+    assert all(c.routed_experts is None for g in loaded[:3] for c in (g, *g.completions))
+    for mine, theirs in zip((replayed, *replayed.completions), (loaded[3], *loaded[3].completions), strict=True):
+        assert theirs.routed_experts is not None and theirs.routed_experts.dtype == np.uint8
+        assert np.array_equal(mine.routed_experts, theirs.routed_experts)
     for mine, theirs in zip(taught, loaded[2].completions, strict=True):
         assert np.array_equal(mine.teacher_logprobs, theirs.teacher_logprobs)
 

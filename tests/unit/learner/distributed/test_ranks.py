@@ -28,6 +28,7 @@ from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
 from tests.unit.learner.conftest import GroupFactory
 from tests.unit.learner.distributed.two_ranks import join
+from tests.unit.learner.mixtures import routed, written
 
 STEPS = 3
 PLAIN = LearnerConfig(
@@ -54,6 +55,8 @@ CONFIGS = {
     ),
 }
 
+REPLAYING = PLAIN.model_copy(update={"router_replay": True})
+
 
 def _train(config: LearnerConfig, model: Path, folder: Path, shares: bool = False) -> tuple[Trainer, dict[str, float]]:
     """With `shares` a rank has no token that is not in its share."""
@@ -71,10 +74,14 @@ def _train(config: LearnerConfig, model: Path, folder: Path, shares: bool = Fals
 
 def _without_others(group: Group, own: list[int]) -> Group:
     completions = [
-        c if i in own else replace(c, tokens=c.tokens * 0, logprobs=np.full_like(c.logprobs, _mean_logprob(c)))
+        c
+        if i in own
+        else replace(c, tokens=c.tokens * 0, logprobs=np.full_like(c.logprobs, _mean_logprob(c)), routed_experts=None)
         for i, c in enumerate(group.completions)
     ]
-    return Group(group.prompt if own else group.prompt * 0, tuple(completions), group.id)
+    if not own:
+        return Group(group.prompt * 0, tuple(completions), group.id)
+    return replace(group, completions=tuple(completions))
 
 
 def _mean_logprob(completion: Completion) -> float:
@@ -112,6 +119,11 @@ def _rank(rank: int, port: int, model: Path, folder: Path) -> None:
             assert sum(1 for _ in trainer.named_tensors()) == len(before)
     _save_on_two_nodes(trainer, folder, rank)
     _send_experts(folder / "experts", rank)
+    replaying, statistics = _train(REPLAYING, folder / "replayed", folder / "replayed", shares=True)
+    sent = dict(replaying.snapshot())
+    if rank == 0:
+        save_file(sent, folder / "replayed.safetensors")
+        (folder / "replayed.json").write_text(json.dumps(statistics))
     statistics, sent = _sft_updates(model)
     if rank == 0:
         save_file(sent, folder / "sft.safetensors")
@@ -178,7 +190,9 @@ def two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_g
         masked = 0.3 if step == 1 else 0.0
         groups = make_groups(count=5, seed=step, version=step, age=2, masked=masked)
         save_groups(groups, folder / f"batch-{step}.npz")
+        save_groups(routed(groups), folder / "replayed" / f"batch-{step}.npz")
     family("qwen3-moe", folder / "experts" / "model")
+    written(folder / "replayed", "qwen3")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -209,6 +223,16 @@ def test_experts_that_are_sharded_are_sent_and_exported_as_the_files_have_them(t
     assert any(".experts.3.gate_proj." in name for name in expected)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_two_ranks_replay_the_routing_of_their_shares_as_one_that_of_all(two_ranks: Path) -> None:
+    one, expected = _train(REPLAYING, two_ranks / "replayed", two_ranks / "replayed")
+    found = json.loads((two_ranks / "replayed.json").read_text())
+    assert found["replayed_fraction"] == expected["replayed_fraction"] == 1
+    for key in ("loss", "entropy", "gradient_norm", "logprob_difference_mean"):
+        assert found[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-5), key
+    for key, tensor in load_file(two_ranks / "replayed.safetensors").items():
+        torch.testing.assert_close(dict(one.named_tensors())[key], tensor, atol=1e-5, rtol=0)
 
 
 def test_two_ranks_make_the_same_sft_updates_as_one(tiny_model: Path, two_ranks: Path) -> None:
