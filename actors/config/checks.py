@@ -25,6 +25,9 @@ from sandbox import language
 from sandbox.errors import SandboxError, UnknownVerifierError
 from sandbox.registry import lookup
 
+#: One of them counts the experts in the config.json of every model that has some.
+EXPERT_COUNTS = frozenset({"num_experts", "num_local_experts", "n_routed_experts"})
+
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
     """Everything that is wrong, each as one line.
@@ -34,7 +37,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
     checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers, _judge]
-    checks.append(engine_arguments.problems)
+    checks += [_experts, engine_arguments.problems]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]
@@ -262,6 +265,36 @@ def _signal(recipe: Recipe) -> Iterator[str]:
             "scorers.count is 0, so that nobody holds the reward model of preferences, or the teacher of distillation; "
             "set 1 or more, or name scorer in network.joining where they join with `leeway up`"
         )
+
+
+def _experts(recipe: Recipe) -> Iterator[str]:
+    """Routing is replayed where an engine says what it was, and where there is any."""
+    if not recipe.learner.router_replay:
+        return
+    generators = recipe.generators
+    if generators.engine != "vllm":
+        yield (
+            f"learner.router_replay: the {generators.engine} engine does not say which experts tokens went to; set "
+            "generators.engine: vllm, or leave it out"
+        )
+    elif generators.vllm.prefix_cache == "off":
+        yield (
+            "learner.router_replay: vLLM keeps routing by the blocks of its prefix cache; set "
+            "generators.vllm.prefix_cache: per_version or across_versions"
+        )
+    if _is_dense(recipe):
+        yield "learner.router_replay: the model has no experts; leave it out"
+
+
+def _is_dense(recipe: Recipe) -> bool:
+    """Whether it is known of the model that it has no experts."""
+    if not isinstance(recipe.model, FolderModel):
+        return True
+    folder = recipe.model.uri or recipe.model.folder
+    try:
+        return folder is not None and not EXPERT_COUNTS & _configuration(folder).keys()
+    except (OSError, ValueError, LeewayError):
+        return False  # which `_model` says
 
 
 def _objective(recipe: Recipe) -> Iterator[str]:

@@ -15,6 +15,7 @@ KEYS = {
     "tensor_parallel_size": "generators.vllm.tensor_parallel_size",
     "gpu_memory_utilization": "generators.vllm.gpu_memory_utilization",
     "enable_prefix_caching": "generators.vllm.prefix_cache",
+    "enable_return_routed_experts": "learner.router_replay",
 }
 #: Why an argument is not to be had. Whatever begins with a name that ends in `_` is meant, too.
 FIXED = {

@@ -12,6 +12,7 @@ from actors.config.roles import SamplingConfig
 from actors.errors import LeewayError
 from actors.replay.progress import NOTHING, End, Partial, Spans
 from actors.weights.subscriber import Receiver
+from learner.batch import RoutedExperts
 
 Found = TypeVar("Found")
 
@@ -56,6 +57,8 @@ class SampledCompletion:
         spans: (policy version, number of tokens) in order; the numbers add up to T.
         truncated: whether the token limit ended it.
         text: the tokens decoded, without special tokens.
+        routed_experts: uint8 or uint16 [P + T - 1, L, K], the K experts in each of L layers that every token which the
+            engine read went to, those of the prompt first; None where the engine does not say.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -63,12 +66,13 @@ class SampledCompletion:
     spans: Spans
     truncated: bool
     text: str
+    routed_experts: RoutedExperts | None = None
 
     @classmethod
-    def of(cls, part: Partial, tokenizer: Any) -> "SampledCompletion":
+    def of(cls, part: Partial, tokenizer: Any, routed_experts: RoutedExperts | None = None) -> "SampledCompletion":
         """A completion that has ended, with its text."""
         text = tokenizer.decode(part.tokens, skip_special_tokens=True)
-        return cls(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, text)
+        return cls(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, text, routed_experts)
 
 
 class Job:

@@ -13,18 +13,24 @@ from actors.config.roles import GeneratorsConfig, SamplingConfig
 from actors.engines.library import require_library
 from actors.engines.protocol import Job, RequestRejectedError, SampledCompletion, all_or_none, found_in, require_fit
 from actors.engines.tokens import end_tokens
-from actors.engines.vllm_requests import CompletionRequest, partial_of, requests_of
+from actors.engines.vllm_requests import CompletionRequest, requests_of
 from actors.errors import EngineError, RecipeError
 from actors.observability import metrics
 from actors.weights import plugin
 from actors.weights.background import in_background
-from actors.weights.worker_extension import RECEIVED, RECEIVING, WeightUpdateExtension
+from actors.weights.worker_extension import RECEIVED, RECEIVING
 
 #: First and longest time between two questions whether the weights are here (s): each is a step of the engine's loop.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.002, 0.1
 #: Key-value cache on CPUs, in blocks of so many tokens: the least that its kernels take. Only whole blocks of a prompt
 #: are shared, and vLLM's 128 are more than most prompts have. Models whose kernels want others get those from vLLM.
 CPU_BLOCK_TOKENS = 32
+#: What makes vLLM say which experts tokens went to, on GPUs and on CPUs.
+ROUTED_EXPERTS = {"enable_return_routed_experts": True}
+ROUTED_EXPERTS_ON_CPU = {
+    "scheduler_cls": "actors.engines.vllm_routed_experts.RoutedExpertsScheduler",
+    "worker_extension_cls": "actors.engines.vllm_routed_experts.RoutedExpertsExtension",
+}
 #: Longest wait for an engine to go down (s).
 CLOSE_SECONDS = 30.0
 
@@ -46,20 +52,23 @@ def set_environment(config: GeneratorsConfig) -> None:
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 
-def _require_extension(name: str) -> None:
-    """Raises RecipeError where the recipe mixes into vLLM's workers what cannot give a weight update up."""
-    if not issubclass(resolve_name(name), WeightUpdateExtension):
-        raise RecipeError(
-            f"generators.vllm.engine_args.worker_extension_cls: {name} must be a subclass of {plugin.WORKER_EXTENSION}"
-        )
+def _require_extension(name: str, ours: str) -> None:
+    """Raises RecipeError where what the recipe mixes into vLLM's workers cannot do what ours can."""
+    if not issubclass(resolve_name(name), resolve_name(ours)):
+        raise RecipeError(f"generators.vllm.engine_args.worker_extension_cls: {name} must be a subclass of {ours}")
 
 
 class VllmEngine:
-    """One `AsyncLLM`. `workers` is its number of tensor-parallel workers, each a rank of the broadcast group."""
+    """One `AsyncLLM`. `workers` is its number of tensor-parallel workers, each a rank of the broadcast group.
 
-    def __init__(self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int) -> None:
+    With `routed_experts` its completions say which experts their tokens went to.
+    """
+
+    def __init__(
+        self, config: GeneratorsConfig, model: Path, tokenizer: Any, seed: int, routed_experts: bool = False
+    ) -> None:
         self._config, self._model, self._tokenizer = config, model, tokenizer
-        self._seed = seed
+        self._seed, self._routed_experts = seed, routed_experts
         self._numbers = itertools.count()
         self._swapping: asyncio.Task[float] | None = None
         self._ends = end_tokens(model, tokenizer)
@@ -76,7 +85,6 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         v = self._config.vllm
-        _require_extension(v.engine_args.get("worker_extension_cls", plugin.WORKER_EXTENSION))
         cpu = self._config.gpus == 0
         options: dict[str, Any] = {
             "model": str(self._model),
@@ -104,9 +112,17 @@ class VllmEngine:
                 options["enable_chunked_prefill"] = False
         else:
             options["gpu_memory_utilization"] = v.gpu_memory_utilization
+        if self._routed_experts:
+            options |= ROUTED_EXPERTS_ON_CPU if cpu else ROUTED_EXPERTS
+        ours = options["worker_extension_cls"]
+        _require_extension(v.engine_args.get("worker_extension_cls", ours), ours)
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**(options | v.engine_args)))
+        if self._routed_experts and cpu:
+            await self._workers("return_routed_experts")
         await self._engine.update_weight_version("0")
-        await self.generate([1, 2, 3], 2, SamplingConfig(max_tokens=4))
+        sampled = await self.generate([1, 2, 3], 2, SamplingConfig(max_tokens=4))
+        if self._routed_experts and any(s.routed_experts is None for s in sampled):
+            raise EngineError("vLLM does not say which experts tokens went to; set learner.router_replay: false")
 
     async def generate(
         self, prompt: list[int], samples: int, sampling: SamplingConfig, job: Job | None = None
@@ -121,7 +137,8 @@ class VllmEngine:
             lambda: found_in(request.lengths(self._engine.output_processor) for request in requests),
         )
         await all_or_none(self._finish(request, prompt, sampling) for request in requests)
-        return [SampledCompletion.of(part, self._tokenizer) for part in job.so_far()]
+        routed = found_in(request.routed_experts for request in requests)
+        return [SampledCompletion.of(part, self._tokenizer, routed.get(i)) for i, part in enumerate(job.so_far())]
 
     async def _finish(self, request: CompletionRequest, prompt: list[int], sampling: SamplingConfig) -> None:
         """Carry a request out; its completions are then in `done`."""
@@ -148,7 +165,7 @@ class VllmEngine:
         except VLLMClientError as error:
             raise RequestRejectedError("malformed", f"vLLM: {error}") from error
         assert final is not None, "vLLM ended a request without an output"
-        request.done = {request.indexes[output.index]: partial_of(output) for output in final.outputs}
+        request.end(final.outputs)
 
     async def ping(self) -> None:
         await self._engine.is_sleeping()  # answered by the core's own loop, between two steps

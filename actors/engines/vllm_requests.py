@@ -16,13 +16,15 @@ import numpy as np
 
 from actors.engines.protocol import Job
 from actors.replay.progress import End, Partial
+from learner.batch import RoutedExperts
 
 ENDS = {None: End.RUNNING, "length": End.TRUNCATED}
 
 
 @dataclass(slots=True)
 class CompletionRequest:
-    """`indexes` are the positions of its completions in the group; `done` are those that have ended.
+    """`indexes` are the positions of its completions in the group; `done` are those that have ended, `routed_experts`
+    where their tokens went, if vLLM says so.
 
     A request that continues a completion has its `prefix` after the prompt.
     """
@@ -32,6 +34,7 @@ class CompletionRequest:
     prefix: list[int] = field(default_factory=list)
     seed: int | None = None
     done: dict[int, Partial] = field(default_factory=dict)
+    routed_experts: dict[int, RoutedExperts] = field(default_factory=dict)
 
     def so_far(self, processor: Any) -> dict[int, Partial]:
         """What was sampled by this request, by the completion's position in the group."""
@@ -45,6 +48,13 @@ class CompletionRequest:
             logprobs = state.logprobs_processor.logprobs.logprobs
             found[self.indexes[state.request_index]] = partial(tokens, logprobs, spans, None)
         return found
+
+    def end(self, outputs: Sequence[Any]) -> None:
+        """Keep the completions of vLLM's outputs, which have ended."""
+        for output in outputs:
+            self.done[self.indexes[output.index]] = partial_of(output)
+            if output.routed_experts is not None:
+                self.routed_experts[self.indexes[output.index]] = output.routed_experts
 
     def lengths(self, processor: Any) -> dict[int, int]:
         """How many tokens were sampled by this request, by the completion's position in the group."""

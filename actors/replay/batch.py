@@ -14,7 +14,7 @@ from actors.errors import ProtocolError
 from actors.replay.bundle import bundled, unbundled
 from actors.replay.payload import Payload
 from actors.transport.codec import Array
-from learner.batch import Completion, Group
+from learner.batch import Completion, Group, RoutedExperts
 
 T = TypeVar("T")
 
@@ -62,7 +62,13 @@ def delivered_as(form: TypeAdapter[list[T]], body: Mapping[str, Any]) -> list[T]
 
 def group_of(head: Head, payload: Payload) -> Group:
     """What the learner knows of a group. Raises ProtocolError unless `head` has a reward for each completion."""
-    return Group(prompt=payload.prompt, completions=tuple(completions_of(head, payload)), id=head.group_id)
+    return Group(payload.prompt, tuple(completions_of(head, payload)), head.group_id, experts_of_prompt(payload))
+
+
+def experts_of_prompt(payload: Payload) -> RoutedExperts | None:
+    """Where the engine sent the tokens of the prompt; see `learner.batch.Group`."""
+    routed = payload.experts_by_token()
+    return None if routed is None else routed[: len(payload.prompt)]
 
 
 def completions_of(head: Head, payload: Payload) -> list[Completion]:
@@ -77,9 +83,11 @@ def completions_of(head: Head, payload: Payload) -> list[Completion]:
         )
     ends = payload.lengths.cumsum()
     versions = payload.token_versions()
+    routed = payload.experts_by_token()
     completions = []
     for i, (end, length) in enumerate(zip(ends, payload.lengths, strict=True)):
         part = slice(end - length, end)
+        read = len(payload.prompt) + end - length - i
         completions.append(
             Completion(
                 tokens=payload.tokens[part],
@@ -90,6 +98,7 @@ def completions_of(head: Head, payload: Payload) -> list[Completion]:
                 parts=head.parts[i],
                 loss_mask=None if payload.loss_mask is None else payload.loss_mask[part],
                 teacher_logprobs=None if payload.teacher_logprobs is None else payload.teacher_logprobs[part],
+                routed_experts=None if routed is None else routed[read : read + length - 1],
             )
         )
     return completions

@@ -8,16 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.errors import ProtocolError
-from learner.batch import LOGPROB_TOLERANCE
+from learner.batch import LOGPROB_TOLERANCE, RoutedExperts
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 #: Arrays that are no int32.
-DTYPES = {"logprobs": "<f4", "truncated": "|u1", "loss_mask": "|u1", "teacher_logprobs": "<f4"}
+DTYPES = {
+    "logprobs": ("<f4",),
+    "truncated": ("|u1",),
+    "loss_mask": ("|u1",),
+    "teacher_logprobs": ("<f4",),
+    "routed_experts": ("|u1", "<u2"),
+}
 #: Arrays that travel only where they say something.
-OPTIONAL = frozenset({"loss_mask", "teacher_logprobs"})
+OPTIONAL = frozenset({"loss_mask", "teacher_logprobs", "routed_experts"})
 
 
 def logprobs_are_valid(logprobs: Float32) -> bool:
@@ -42,6 +48,9 @@ class Payload:
                                tool's output; absent where all of them count
     teacher_logprobs float32 [N]  of the sampled tokens under the teacher, at the sampling temperature; absent where
                                there is none, and until the group is verified
+    routed_experts uint8 or uint16 [(P + N - G) L K]  the K experts in each of L layers that a token went to: of the
+                               prompt, as read for the first completion, then of every completion without its last
+                               token, which no engine reads; absent where they are not known of all
     """
 
     prompt: Int32
@@ -54,6 +63,7 @@ class Payload:
     span_tokens: Int32
     loss_mask: UInt8 | None = None
     teacher_logprobs: Float32 | None = None
+    routed_experts: RoutedExperts | None = None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name, as they travel; absent ones do not."""
@@ -70,9 +80,11 @@ class Payload:
         if set(arrays) | OPTIONAL != names:
             raise ProtocolError(f"a group has the arrays {sorted(names)}, not {sorted(arrays)}")
         for name, array in arrays.items():
-            wanted = DTYPES.get(name, "<i4")
-            if array.dtype.str != wanted or array.ndim != 1:
-                raise ProtocolError(f"{name} is {array.dtype} with {array.ndim} dimensions; expected {wanted} with one")
+            wanted = DTYPES.get(name, ("<i4",))
+            if array.dtype.str not in wanted or array.ndim != 1:
+                raise ProtocolError(
+                    f"{name} is {array.dtype} with {array.ndim} dimensions; expected {' or '.join(wanted)} with one"
+                )
         payload = cls(**arrays)
         payload._check(group_size)
         return payload
@@ -100,6 +112,8 @@ class Payload:
             if logprobs is not None and not logprobs_are_valid(logprobs):
                 reject("a log-probability is positive or not finite")
         self._check_loss_mask(reject)
+        if (routed := self.routed_experts) is not None and (not len(routed) or len(routed) % self._read):
+            reject("there are not as many experts of each token that the engine read")
 
     def _check_loss_mask(self, reject: Callable[[str], None]) -> None:
         mask = self.loss_mask
@@ -140,6 +154,15 @@ class Payload:
     def tokens_below(self, version: int) -> int:
         """How many tokens are of older versions."""
         return int(self.span_tokens[self.span_versions < version].sum(dtype=np.int64))
+
+    @property
+    def _read(self) -> int:
+        """Tokens that the engine read."""
+        return len(self.prompt) + len(self.tokens) - len(self.lengths)
+
+    def experts_by_token(self) -> RoutedExperts | None:
+        """`routed_experts` with a row a token, [P + N - G, L K]."""
+        return None if self.routed_experts is None else self.routed_experts.reshape(self._read, -1)
 
     def spans_of(self, completion: int) -> list[tuple[int, int]]:
         """Policy version and number of tokens of each version span of a completion, in order."""

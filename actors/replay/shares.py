@@ -15,13 +15,13 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 
 from actors.errors import ProtocolError
 from actors.replay import messages as m
-from actors.replay.batch import Head, completions_of, delivered_as
+from actors.replay.batch import Head, completions_of, delivered_as, experts_of_prompt
 from actors.replay.bundle import bundled, unbundled
 from actors.replay.changes import Key
 from actors.replay.payload import Payload
 from actors.replay.records import GroupRecord
 from actors.transport.codec import Array
-from learner.batch import Completion, Group, LossMask
+from learner.batch import Completion, Group, LossMask, RoutedExperts
 
 #: Of every group of a batch, the completions that a rank trains.
 Share = Sequence[Sequence[int]]
@@ -100,7 +100,16 @@ def part_of(payload: Payload, chosen: Sequence[int]) -> Payload:
         span_tokens=payload.span_tokens[spans],
         loss_mask=None if payload.loss_mask is None else payload.loss_mask[tokens],
         teacher_logprobs=None if payload.teacher_logprobs is None else payload.teacher_logprobs[tokens],
+        routed_experts=_experts_of(payload, chosen),
     )
+
+
+def _experts_of(payload: Payload, chosen: Sequence[int]) -> RoutedExperts | None:
+    if (routed := payload.experts_by_token()) is None:
+        return None
+    prompt = len(payload.prompt)
+    rows: Array = np.append(np.arange(prompt), prompt + _slices(payload.lengths - 1, chosen))
+    return routed[rows].reshape(-1)
 
 
 def _slices(lengths: Array, chosen: Sequence[int]) -> Array:
@@ -195,4 +204,6 @@ def _filled(group: Group, chosen: Sequence[int], payload: Payload) -> Group:
         completions[i] = own
     if len(payload.prompt) != len(group.prompt):
         raise ProtocolError(f"group {group.id}: its prompt has another length than its outline names")
-    return replace(group, prompt=payload.prompt, completions=tuple(completions))
+    return replace(
+        group, prompt=payload.prompt, completions=tuple(completions), routed_experts=experts_of_prompt(payload)
+    )

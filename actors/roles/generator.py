@@ -44,7 +44,7 @@ def build_engine(recipe: Recipe, model: Path, tokenizer: Any, seed: int) -> Engi
     if config.engine == "vllm":
         from actors.engines.vllm import VllmEngine
 
-        return VllmEngine(config, model, tokenizer, seed)
+        return VllmEngine(config, model, tokenizer, seed, routed_experts=recipe.learner.router_replay)
     if config.engine == "transformers":
         from actors.engines.transformers import TransformersEngine
 

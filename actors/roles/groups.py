@@ -23,6 +23,7 @@ from actors.replay.progress import Partial, encode_progress
 from actors.tasks.task import Task
 from actors.tasks.templates import Renderer
 from actors.transport.codec import Array
+from learner.batch import RoutedExperts
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +203,8 @@ class Groups:
         metrics.COMPLETIONS.inc(len(sampled))
         metrics.GENERATED_TOKENS.inc(sum(len(s.tokens) for s in sampled))
         texts = [s.text for s in sampled]
-        arrays = Payload.of(payload_of(prompt, sampled).arrays(), leased["samples"]).arrays()
+        replayed = recipe.learner.router_replay and leased["purpose"] == "train"
+        arrays = Payload.of(payload_of(prompt, sampled, replayed).arrays(), leased["samples"]).arrays()
         # The replay would hang up on a larger one without a word.
         size = sum(array.nbytes for array in arrays.values()) + sum(len(t.encode(errors="replace")) for t in texts)
         if size > recipe.replay.max_message_bytes:
@@ -232,8 +234,8 @@ class Groups:
             log.warning("%s; its lease expires", error)
 
 
-def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:
-    """The completions of one prompt in the form in which they travel."""
+def payload_of(prompt: list[int], sampled: list[SampledCompletion], replayed: bool = False) -> Payload:
+    """The completions of one prompt in the form in which they travel; with `replayed`, where their tokens went, too."""
     spans = [span for s in sampled for span in s.spans]
     return Payload(
         prompt=np.asarray(prompt, np.int32),
@@ -244,4 +246,22 @@ def payload_of(prompt: list[int], sampled: list[SampledCompletion]) -> Payload:
         spans=np.asarray([len(s.spans) for s in sampled], np.int32),
         span_versions=np.asarray([version for version, _ in spans], np.int32),
         span_tokens=np.asarray([tokens for _, tokens in spans], np.int32),
+        routed_experts=_routed_experts(len(prompt), sampled) if replayed else None,
     )
+
+
+def _routed_experts(prompt: int, sampled: list[SampledCompletion]) -> RoutedExperts | None:
+    """Where the tokens of all completions of one prompt went, as in `Payload`.
+
+    None where one of them had ended before another engine took the group over: what was handed on does not say it.
+
+    Raises:
+        ProtocolError: the engine says it of other tokens.
+    """
+    known = [s.routed_experts for s in sampled if s.routed_experts is not None]
+    if len(known) < len(sampled):
+        return None
+    if [len(own) for own in known] != [prompt + len(s.tokens) - 1 for s in sampled]:
+        raise ProtocolError("the engine does not say of every token that it read which experts it went to")
+    whole: RoutedExperts = np.concatenate([known[0][:prompt], *(own[prompt:] for own in known)])
+    return whole.reshape(-1)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from actors.errors import ProtocolError
 
 SCHEMA = 1
-DTYPES: dict[str, np.dtype[Any]] = {"<i4": np.dtype("<i4"), "<f4": np.dtype("<f4"), "|u1": np.dtype("|u1")}
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("<i4", "<f4", "|u1", "<u2")}
 #: Enough for a batch of groups with a dozen arrays each; a header that claims more is not ours.
 MAX_ARRAYS = 65_536
 MAX_DIMENSIONS = 2

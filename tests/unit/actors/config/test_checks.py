@@ -13,6 +13,7 @@ from actors.errors import RecipeError
 RECIPES = Path(__file__).parents[4] / "recipes"
 QUICKSTART = RECIPES / "quickstart.yaml"
 JUDGE = "{url: 'http://judge', model: m, api_key_env: NO_SUCH_KEY}"
+PREFIXES = ("generators.vllm.prefix_cache=per_version",)
 
 
 def found(*overrides: str, resumed: bool = False) -> list[str]:
@@ -79,6 +80,13 @@ def test_the_recipes_are_right(name: str) -> None:
             ["preferences.judge={url: 'http://judge', model: m, api_key_file: /no/such/key}"],
             "preferences.judge.api_key_file: /no/such/key: No such file",
         ),
+        (["learner.router_replay=true", *PREFIXES], "learner.router_replay: the model has no experts; leave it out"),
+        (["learner.router_replay=true"], "generators.vllm.prefix_cache: per_version or across_versions"),
+        (
+            ["learner.router_replay=true", "generators.engine=transformers"],
+            "learner.router_replay: the transformers engine does not say which experts tokens went to",
+        ),
+        (["learner.router_replay=true", "generators.engine=synthetic"], "the synthetic engine does not say"),
         (["network.bind=192.0.2.1"], "network.bind: 192.0.2.1 cannot be bound on this machine"),
         (["output=/proc/runs"], "output: no folder can be made in /proc"),
         (["output=/dev/null/runs"], "output: no folder can be made in /dev/null"),
@@ -172,6 +180,16 @@ def test_scaled_positions_and_a_sliding_window_bound_nothing(tmp_path: Path) -> 
     by_kind = {"max_position_embeddings": 100, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}
     assert found(model(tmp_path / "b", **by_kind)) == []
     assert found(model(tmp_path / "c", sliding_window=64, max_position_embeddings=4096)) == []
+
+
+def test_routing_is_replayed_of_a_model_with_experts(tmp_path: Path) -> None:
+    replaying = ["learner.router_replay=true", *PREFIXES]
+    dense = model(tmp_path / "dense", max_position_embeddings=4096)
+    assert found(dense, *replaying) == ["learner.router_replay: the model has no experts; leave it out"]
+    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
+        here = model(tmp_path / key, max_position_embeddings=4096, **{key: 8})
+        assert found(here, *replaying) == []
+    assert found("model={kind: folder, path: Qwen/Qwen3-30B-A3B}", *replaying) == []
 
 
 def test_the_synthetic_engine_runs_no_model_and_has_no_bound() -> None:

@@ -4,10 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.errors import ProtocolError
+from actors.replay.batch import group_of
 from actors.replay.payload import Payload
-from tests.unit.actors.replay.test_batch import payload
+from actors.replay.shares import part_of
+from actors.transport.codec import Message, decode, encode
+from tests.unit.actors.replay.test_batch import head, payload
 
 
 def changed(**arrays: Any) -> dict[str, Any]:
@@ -40,6 +45,10 @@ def test_a_whole_group_is_accepted_with_and_without_a_loss_mask() -> None:
         {"spans": np.array([1, 2], np.int32)},
         {"span_tokens": np.array([3, 2], np.int32)},
         {"prompt": np.array([], np.int32)},
+        {"routed_experts": np.zeros(0, np.uint8)},
+        {"routed_experts": np.zeros(11, np.uint8)},
+        {"routed_experts": np.zeros((5, 2), np.uint8)},
+        {"routed_experts": np.zeros(10, np.int32)},
         {"more": np.zeros(1, np.int32)},
     ],
     ids=lambda arrays: next(iter(arrays)),
@@ -70,3 +79,51 @@ def test_a_teachers_logprobs_join_a_group_and_must_be_those_of_its_tokens() -> N
         payload().taught({})
     with pytest.raises(ProtocolError, match="not one log-probability a token"):
         payload().taught({"teacher_logprobs": said[1:]})
+
+
+@given(
+    prompt=st.integers(1, 5),
+    lengths=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    width=st.integers(1, 12),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    data=st.data(),
+)
+def test_where_every_token_went_comes_back_at_its_token(
+    prompt: int, lengths: list[int], width: int, dtype: Any, data: st.DataObject
+) -> None:
+    """Through the wire, for all completions and for a rank's: a row for each token but the last of a completion."""
+    rows = prompt + sum(lengths) - len(lengths)
+    experts = np.arange(rows * width).astype(dtype)
+    whole = Payload(
+        prompt=np.zeros(prompt, np.int32),
+        tokens=np.zeros(sum(lengths), np.int32),
+        logprobs=np.zeros(sum(lengths), np.float32),
+        lengths=np.array(lengths, np.int32),
+        truncated=np.zeros(len(lengths), np.uint8),
+        spans=np.ones(len(lengths), np.int32),
+        span_versions=np.zeros(len(lengths), np.int32),
+        span_tokens=np.array(lengths, np.int32),
+        routed_experts=experts,
+    )
+    chosen = data.draw(st.permutations(range(len(lengths))))[: data.draw(st.integers(1, len(lengths)))]
+    for own, indices in ((whole, range(len(lengths))), (part_of(whole, chosen), chosen)):
+        frames = encode(Message("reply", 1, {}, own.arrays()))
+        arrived = Payload.of(decode(frames, 2**20).arrays, len(indices))
+        count = len(indices)
+        group = group_of(head(rewards=[0.0] * count, parts=[{}] * count), arrived)
+        rest = np.split(experts.reshape(rows, width), np.cumsum([prompt, *(n - 1 for n in lengths)])[:-1])
+        expected = [rest[0], *(rest[i + 1] for i in indices)]
+        for found, wanted in zip((group, *group.completions), expected, strict=True):
+            assert found.routed_experts is not None and found.routed_experts.dtype == dtype
+            assert found.routed_experts.tolist() == wanted.tolist()
+
+
+def test_routing_takes_a_byte_an_expert_on_the_wire() -> None:
+    """What a token of 48 layers with 8 of 128 experts takes, as Qwen3-30B-A3B has them."""
+    own = payload()
+    read = len(own.prompt) + len(own.tokens) - len(own.lengths)
+    plain, routed = (
+        sum(map(len, encode(Message("group", 1, {}, arrays))))
+        for arrays in (own.arrays(), changed(routed_experts=np.zeros(read * 48 * 8, np.uint8)))
+    )
+    assert 0 <= routed - plain - read * 48 * 8 < 64

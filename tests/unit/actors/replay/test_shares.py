@@ -35,8 +35,10 @@ def payload(seed: int, masked: bool = False) -> Payload:
     count = int(lengths.sum())
     mask = random.integers(0, 2, count).astype(np.uint8)
     mask[np.cumsum(lengths) - lengths] = 1
+    prompt = random.integers(1, 90, 4 + seed).astype(np.int32)
+    routed = random.integers(0, 8, 6 * (len(prompt) + count - SIZE)).astype(np.uint8)
     return Payload(
-        prompt=random.integers(1, 90, 4 + seed).astype(np.int32),
+        prompt=prompt,
         tokens=random.integers(1, 90, count).astype(np.int32),
         logprobs=-random.random(count).astype(np.float32),
         lengths=lengths,
@@ -46,6 +48,7 @@ def payload(seed: int, masked: bool = False) -> Payload:
         span_tokens=span_tokens,
         loss_mask=mask if masked else None,
         teacher_logprobs=-random.random(count).astype(np.float32) if seed % 2 else None,
+        routed_experts=routed if seed % 3 else None,
     )
 
 
@@ -94,13 +97,14 @@ def test_the_share_of_a_rank_is_what_all_of_the_batch_would_have_had_there(share
     for chosen, mine, told, true in zip(share, found, stand_ins, whole(), strict=True):
         if chosen:
             assert mine.prompt.tolist() == true.prompt.tolist()
+            assert np.array_equal(mine.routed_experts, true.routed_experts)
         for i, completion in enumerate(mine.completions):
             wanted = true.completions[i] if i in chosen else told.completions[i]
             assert same(completion, wanted)
 
 
 def same(a: Any, b: Any) -> bool:
-    arrays = ("tokens", "logprobs", "versions", "loss_mask")
+    arrays = ("tokens", "logprobs", "versions", "loss_mask", "routed_experts")
     equal = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays if getattr(b, name) is not None)
     return equal and (a.reward, a.parts, a.truncated) == (b.reward, b.parts, b.truncated)
 
