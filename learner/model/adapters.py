@@ -69,7 +69,13 @@ def _require_trainable(model: Any, settings: LoraSettings, layers: Mapping[str, 
     for name, layer in layers.items():
         if layer is output:
             raise ModelError(f"{name} is the output layer, whose adapter is not trained; leave it out of lora.targets")
-        if output is not None and layer.get_base_layer().weight is output.weight:
+        weight = getattr(base := layer.get_base_layer(), "weight", None)
+        if weight is None:
+            raise ModelError(
+                f"{name} ({type(base).__name__}) has no weight of its own that an adapter could stand beside: experts "
+                "cannot be adapted; name other layers in lora.targets, such as [q_proj, k_proj, v_proj, o_proj]"
+            )
+        if output is not None and weight is output.weight:
             raise ModelError(f"{name} shares its weight with the output layer; leave it out of lora.targets")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.families import family
 from benchmarks.models import small_llama
 from learner import LearnerConfig, ModelError, ObjectiveConfig, OptimizerConfig, Trainer
 from learner.config import LoraSettings
@@ -98,6 +99,14 @@ def test_a_target_whose_adapter_would_not_be_trained_is_refused(
     config = CONFIG.model_copy(update={"lora": LoraSettings(rank=4, targets=targets)})
     with pytest.raises(ModelError, match=f"(?s)(lora.targets.*{says}|{says}.*lora.targets)"):
         Trainer(config, untied, seed=0)
+
+
+def test_experts_are_refused_and_the_attention_beside_them_is_not(tmp_path: Path) -> None:
+    folder = family("mixtral", tmp_path)
+    with pytest.raises(ModelError, match=r"mlp.experts .* experts cannot be adapted; name other layers in lora"):
+        Trainer(CONFIG.model_copy(update={"lora": LoraSettings(rank=2)}), folder, seed=0)
+    beside = LoraSettings(rank=2, targets=["q_proj", "o_proj"], broadcast="adapters")
+    assert len(Trainer(CONFIG.model_copy(update={"lora": beside}), folder, seed=0).snapshot()) == 2 * 2 * 2
 
 
 def test_embeddings_train_an_adapter_of_their_own_unless_the_output_layer_shares_them(
