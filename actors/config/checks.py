@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with the sandbox
-from actors.config import engine_arguments
+from actors.config import engine_arguments, speculation
 from actors.config.base import Location
 from actors.config.judge import api_key
 from actors.config.model import FolderModel, TinyModel
@@ -37,7 +37,7 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
     checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers, _judge]
-    checks += [_experts, engine_arguments.problems]
+    checks += [_experts, engine_arguments.problems, speculation.problems]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]

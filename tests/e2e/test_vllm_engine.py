@@ -1,9 +1,7 @@
 """Real vLLM engines: the weights they hold, and the version of each token they sample."""
 
 import asyncio
-import contextlib
 import copy
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +10,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from actors.config.model import TinyModel
-from actors.config.network import NetworkConfig
-from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig, WeightsConfig
+from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.protocol import Job, RequestRejectedError, SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.models import prepare
 from actors.replay.progress import NOTHING, End, Partial
-from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
-from actors.weights.subscriber import Subscriber
 from benchmarks.digest import digest
 from learner import LearnerConfig, Trainer
 from learner.config import LoraSettings
 from learner.model.adapters import merged_tensors
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
+from tests.e2e.updates import policies, published, publisher_for, subscribed
 
 pytestmark = pytest.mark.e2e
 
@@ -43,19 +39,6 @@ def engine(model: Path, tokenizer: Any) -> VllmEngine:
     return VllmEngine(GeneratorsConfig(dtype="float32", vllm=v, seeded=True), model, tokenizer, seed=1)
 
 
-def policies(model: Path, count: int) -> list[Any]:
-    """Versions of the model that differ in every parameter."""
-    made = []
-    for version in range(count):
-        torch.manual_seed(version)
-        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-        with torch.no_grad():
-            for parameter in policy.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        made.append(policy)
-    return made
-
-
 def slightly_other(policy: Any) -> Any:
     """One weight of each parameter differs."""
     made = copy.deepcopy(policy)
@@ -63,25 +46,6 @@ def slightly_other(policy: Any) -> Any:
         for parameter in made.parameters():
             parameter.view(-1)[parameter.numel() // 2] += 0.5
     return made
-
-
-def publisher_for(
-    bucket_bytes: int, on_sync: Callable[[WeightSync], None], merging: Merging | None = None
-) -> Publisher:
-    return Publisher(
-        WeightsConfig(bucket_bytes=bucket_bytes, delta=True),
-        resolve(NetworkConfig(), in_cluster=False),
-        torch.float32,
-        alive=lambda: frozenset({"g0", "g1"}),
-        timeout_seconds=60,
-        on_sync=on_sync,
-        merging=merging,
-    )
-
-
-async def published(publisher: Publisher, version: int, policy: Any) -> None:
-    publisher.publish(version, [(name, p.detach()) for name, p in policy.named_parameters()])
-    assert await asyncio.to_thread(publisher.wait, version, 60)
 
 
 def exported(model: Path, folder: Path) -> Path:
@@ -152,23 +116,6 @@ async def send_adapters(model: Path, engines: list[VllmEngine], learner: Trainer
         publisher.publish(3, learner.snapshot())
         assert await asyncio.to_thread(publisher.wait, 3, 60)
     return syncs
-
-
-@contextlib.asynccontextmanager
-async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIterator[None]:
-    subscriptions = [
-        asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e, 60.0).run()) for i, e in enumerate(engines)
-    ]
-    try:
-        async with asyncio.timeout(60):  # an update goes to whoever has registered
-            while len(publisher._members) < len(engines):
-                await asyncio.sleep(0.001)
-        yield
-    finally:
-        for subscription in subscriptions:
-            subscription.cancel()
-        await asyncio.gather(*subscriptions, return_exceptions=True)
-        publisher.close()
 
 
 async def scenario(model: Path) -> dict[str, Any]:

@@ -54,6 +54,10 @@ def test_check_prints_the_resolved_tree(monkeypatch: pytest.MonkeyPatch, capsys:
         (["check", RECIPE, "-s", "learner.speed=1"], "learner.speed"),
         (["check", RECIPE, "-s", "learner.speed"], "write key=value"),
         (["check", RECIPE, "-s", "rewards.language=xx"], f"{RECIPE}: rewards.language"),
+        (
+            ["check", RECIPE, "-s", "generators.vllm.engine_args={speculative_config: {method: eagle}}"],
+            "generators.vllm.engine_args.speculative_config.method: must be ngram",
+        ),
         (["check", ""], "is a directory; name a recipe"),
         (["check", RECIPE, "-s", "cold_start.traces=nowhere.jsonl"], "nowhere.jsonl"),
         (["check", RECIPE, "-s", "generators.vllm.kv_cache_gib=1000000"], "generators.count or generators.vllm"),

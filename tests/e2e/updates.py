@@ -1,0 +1,68 @@
+"""Weight updates for engines that are under test: versions of a model, who publishes them, and who receives them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from actors.config.network import NetworkConfig
+from actors.config.roles import WeightsConfig
+from actors.engines.vllm import VllmEngine
+from actors.events import WeightSync
+from actors.transport.address import resolve
+from actors.weights.publisher import Publisher
+from actors.weights.subscriber import Subscriber
+from learner.model.merging import Merging
+
+
+def policies(model: Path, count: int) -> list[Any]:
+    """Versions of the model that differ in every parameter."""
+    made = []
+    for version in range(count):
+        torch.manual_seed(version)
+        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        made.append(policy)
+    return made
+
+
+def publisher_for(
+    bucket_bytes: int, on_sync: Callable[[WeightSync], None], merging: Merging | None = None
+) -> Publisher:
+    return Publisher(
+        WeightsConfig(bucket_bytes=bucket_bytes, delta=True),
+        resolve(NetworkConfig(), in_cluster=False),
+        torch.float32,
+        alive=lambda: frozenset({"g0", "g1"}),
+        timeout_seconds=60,
+        on_sync=on_sync,
+        merging=merging,
+    )
+
+
+async def published(publisher: Publisher, version: int, policy: Any) -> None:
+    publisher.publish(version, [(name, p.detach()) for name, p in policy.named_parameters()])
+    assert await asyncio.to_thread(publisher.wait, version, 60)
+
+
+@contextlib.asynccontextmanager
+async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIterator[None]:
+    subscriptions = [
+        asyncio.create_task(Subscriber(publisher.endpoint, f"g{i}", e, 60.0).run()) for i, e in enumerate(engines)
+    ]
+    try:
+        async with asyncio.timeout(60):  # an update goes to whoever has registered
+            while len(publisher._members) < len(engines):
+                await asyncio.sleep(0.001)
+        yield
+    finally:
+        for subscription in subscriptions:
+            subscription.cancel()
+        await asyncio.gather(*subscriptions, return_exceptions=True)
+        publisher.close()
