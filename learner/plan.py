@@ -10,6 +10,7 @@ from learner.algorithms.samples import Sample, has_gradient, minibatches, sample
 from learner.batch import Group
 from learner.config import LearnerConfig, ObjectiveConfig
 from learner.distributed import ranks
+from learner.model.flops import StepCost
 from learner.model.packing import Segment, assign_micro_batches, plan_micro_batches
 
 
@@ -31,10 +32,12 @@ def segments_of(samples: Sequence[Sample], groups: Sequence[Group], objective: O
     ]
 
 
-def micro_batches_of(samples: Sequence[Sample], groups: Sequence[Group], config: LearnerConfig) -> list[list[Segment]]:
+def micro_batches_of(
+    samples: Sequence[Sample], groups: Sequence[Group], config: LearnerConfig, cost: StepCost
+) -> list[list[Segment]]:
     """This rank's micro-batches of a minibatch."""
     plan = plan_micro_batches(segments_of(samples, groups, config.objective), config.micro_batch_tokens)
-    return assign_micro_batches(plan, ranks.rank(), ranks.world_size())
+    return assign_micro_batches(plan, ranks.rank(), ranks.world_size(), cost)
 
 
 def minibatch_order(seed: int, version: int) -> np.random.Generator:
@@ -43,7 +46,12 @@ def minibatch_order(seed: int, version: int) -> np.random.Generator:
 
 
 def share_of(
-    groups: Sequence[Group], config: LearnerConfig, seed: int, version: int, oldest_version: int | None = None
+    groups: Sequence[Group],
+    config: LearnerConfig,
+    cost: StepCost,
+    seed: int,
+    version: int,
+    oldest_version: int | None = None,
 ) -> list[list[int]]:
     """What this rank reads the tokens of in the step on a batch: of every group, the indices of completions.
 
@@ -51,7 +59,7 @@ def share_of(
 
     Args:
         groups: the batch.
-        config, seed: of the trainer.
+        config, cost, seed: of the trainer.
         version: at which the batch will be trained.
         oldest_version: as `samples_of` has it.
     """
@@ -62,6 +70,6 @@ def share_of(
         if config.needs_proximal_pass:
             segments = segments_of(minibatch, groups, config.objective)
         else:
-            segments = [segment for part in micro_batches_of(minibatch, groups, config) for segment in part]
+            segments = [segment for part in micro_batches_of(minibatch, groups, config, cost) for segment in part]
         read |= {place[id(minibatch[i])] for segment in segments for i in segment.indices}
     return [sorted(i for of, i in read if of == g) for g in range(len(groups))]

@@ -134,7 +134,7 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     plan = plan_micro_batches(segments, trainer.config.micro_batch_tokens)
     loss = 0.0
     with torch.set_grad_enabled(train):
-        for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size()):
+        for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size(), trainer.cost):
             logp, _ = trainer.policy(pack(part or [DUMMY], trainer.device))
             micro = -logp.sum() / total * bool(part)
             if train:

@@ -39,7 +39,7 @@ from learner.model.adapters import (
 )
 from learner.model.base_weights import BaseWeights
 from learner.model.experts import idle_parameters
-from learner.model.flops import peak_teraflops
+from learner.model.flops import StepCost, peak_teraflops
 from learner.model.gradients import init_gradients
 from learner.model.names import checkpoint_tensors, conversions
 from learner.model.packing import DUMMY, Packed, pack
@@ -99,7 +99,8 @@ class Trainer:
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
-        self.active_parameters = sum(p.numel() for p in own) - idle_parameters(self.model)
+        active = sum(p.numel() for p in own) - idle_parameters(self.model)
+        self.cost = StepCost.of(self.model.config, active)
         for policy in (self.policy, self.reference):
             if policy is not None and ranks.shards(config.offloads) and not isinstance(policy, FSDPModule):
                 ranks.shard(policy, DTYPES[config.dtype], config.offloads)
@@ -113,7 +114,7 @@ class Trainer:
 
     def share(self, groups: Sequence[Group], version: int, oldest_version: int | None = None) -> list[list[int]]:
         """See `plan.share_of`. For any thread, also while a step is made."""
-        return share_of(groups, self.config, self.seed, version, oldest_version)
+        return share_of(groups, self.config, self.cost, self.seed, version, oldest_version)
 
     def train_step(
         self,
@@ -161,7 +162,7 @@ class Trainer:
             **token_statistics(gather_records(records, self.device), objective),
         }
         seconds = time.perf_counter() - start
-        return statistics | compute_statistics(statistics, steps, self.device, seconds, self.active_parameters, peak)
+        return statistics | compute_statistics(statistics, steps, self.device, seconds, self.cost.parameters, peak)
 
     def _optimizer_step(
         self,
@@ -174,7 +175,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Forward, backward and step on one minibatch; appends what it trained on to `records`."""
         rate = float(self.scheduler.get_last_lr()[0])
-        plan = micro_batches_of(samples, groups, self.config)
+        plan = micro_batches_of(samples, groups, self.config, self.cost)
         choose_tokens(samples, self.config.objective, draws)
         init_optimizer_state(self.optimizer)  # before the activations, or it would lie scattered between them
         self.optimizer.zero_grad(set_to_none=True)

@@ -138,6 +138,11 @@ class ModelShape:
         return self.heads * (self.value_head or self.head)
 
     @property
+    def attention_width(self) -> float:
+        """Width of the heads, all layers together, as `learner.model.flops.attention_flops` has it."""
+        return self.layers * (self.query_width + self.value_width) / 2
+
+    @property
     def key_value_width(self) -> int:
         """Width of a token's keys and values in a training pass, one layer."""
         if self.kv_rank:

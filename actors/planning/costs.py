@@ -4,20 +4,12 @@ from actors.config.recipe import Recipe
 from actors.planning.architectures import ModelShape
 from actors.planning.memory import BYTES, FLOAT32, adapters
 from actors.planning.public import Hardware
-from learner.model.flops import model_flops
+from learner.model.flops import attention_flops, model_flops
 
 #: What a pass that only scores costs beside one that trains: forward alone, of forward and twice that backward.
 SCORING = 1 / 3
 #: The same where weights are frozen: their gradients, a third of the products, are not computed.
 FROZEN = 2 / 3
-
-
-def attention_flops(a: ModelShape, tokens: float, context: float) -> float:
-    """FLOP of causal attention, forward and backward: 6 a layer, width of the heads and token that is attended to.
-
-    Of a `context` that is half in the mean; Dao 2023 (FlashAttention-2), section 4.1, without its recomputation.
-    """
-    return 6.0 * a.layers * (a.query_width + a.value_width) / 2 * tokens * context
 
 
 def training_flops(recipe: Recipe, a: ModelShape, tokens: float, context: float) -> float:
@@ -30,7 +22,7 @@ def training_flops(recipe: Recipe, a: ModelShape, tokens: float, context: float)
         context: mean length of prompt and completion (tokens).
     """
     learner = recipe.learner
-    once = model_flops(a.active_parameters, tokens) + attention_flops(a, tokens, context)
+    once = model_flops(a.active_parameters, tokens) + attention_flops(a.attention_width, tokens, context)
     passes = FROZEN if learner.lora is not None else 1.0
     if learner.objective.kl != "none":
         passes += SCORING
@@ -57,7 +49,7 @@ def decode_seconds(
     """
     width = BYTES[dtype]
     read = width * (a.touched_parameters(sequences) + sequences * context * a.cache_width)
-    flops = sequences * (2.0 * a.active_parameters + attention_flops(a, 1, 2 * context) / 3)
+    flops = sequences * (2.0 * a.active_parameters + attention_flops(a.attention_width, 1, 2 * context) / 3)
     reached = devices * use
     return max(read / (reached * hardware.bandwidth), flops / (reached * hardware.flops)) + hardware.step_seconds
 

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from learner.model.flops import StepCost
+
 # A row may be padded by a quarter of the shortest row in its bucket: more buckets mean more kernel launches, fewer
 # mean more wasted attention, and attention is a small part of a step until sequences reach thousands of tokens.
 BUCKET_SLACK = 1.25
@@ -49,6 +51,11 @@ class Segment:
     def size(self) -> int:
         """Tokens fed to the model."""
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Tokens of each sequence's row in attention."""
+        return tuple(len(self.prompt) + len(c) - 1 for c in self.completions)
 
 
 # What a rank runs when it has fewer micro-batches than the others: one token, whose prediction gets weight 0.
@@ -156,22 +163,26 @@ def plan_micro_batches(segments: Sequence[Segment], budget: int) -> list[list[Se
     return bins
 
 
-def assign_micro_batches(plan: Sequence[list[Segment]], rank: int, ranks: int) -> list[list[Segment]]:
-    """The micro-batches of one of several ranks: the heaviest next one always goes to the lightest rank.
+def assign_micro_batches(plan: Sequence[list[Segment]], rank: int, ranks: int, cost: StepCost) -> list[list[Segment]]:
+    """The micro-batches of one of several ranks.
 
-    Every rank gets the same number, since each forward pass is a collective: those with fewer get empty lists, for
-    which they run a dummy.
+    Each forward pass is a collective, in which all wait for the slowest. So the micro-batches that run at one time are
+    those that cost about the same, attention included: the dearest of all, then the next, a round of one a rank after
+    the other, which is the shortest that a step can be. In each round the rank that had the least so far gets the
+    dearest. Whom the last round leaves out gets an empty list, for which it runs a dummy.
     """
     if ranks == 1:
         return list(plan)
-    parts: list[list[list[Segment]]] = [[] for _ in range(ranks)]
+    dearest = sorted(((sum(cost.flops(s.size, s.rows) for s in part), part) for part in plan), key=lambda p: -p[0])
+    own: list[list[Segment]] = []
     load = np.zeros(ranks)
-    for part in sorted(plan, key=lambda p: -sum(s.size for s in p)):
-        lightest = int(load.argmin())
-        parts[lightest].append(part)
-        load[lightest] += sum(s.size for s in part)
-    longest = max(len(own) for own in parts)
-    return parts[rank] + [[] for _ in range(longest - len(parts[rank]))]
+    for start in range(0, len(dearest), ranks):
+        of_round: list[list[Segment]] = [[] for _ in range(ranks)]
+        for to, (flops, part) in zip(load.argsort(kind="stable"), dearest[start : start + ranks], strict=False):
+            of_round[to] = part
+            load[to] += flops
+        own.append(of_round[rank])
+    return own
 
 
 def pack(segments: Sequence[Segment], device: torch.device | str = "cpu") -> Packed:

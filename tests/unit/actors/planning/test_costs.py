@@ -9,8 +9,9 @@ from actors.config.loading import load
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.planning.architectures import ModelShape, architecture
-from actors.planning.costs import attention_flops, decode_seconds, training_flops, update_bytes
+from actors.planning.costs import decode_seconds, training_flops, update_bytes
 from actors.planning.public import Hardware
+from learner.model.flops import attention_flops
 
 RECIPES = Path(__file__).parents[4] / "recipes"
 SMALL = ModelShape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=4, head=16, vocabulary=1000)
@@ -22,8 +23,9 @@ def recipe(*changes: str) -> Recipe:
 
 
 def test_training_is_six_flop_a_parameter_and_token_and_attention() -> None:
-    assert attention_flops(SMALL, 10, 100) == 6 * 2 * 64 * 10 * 100
-    assert training_flops(recipe(), SMALL, 10, 100) == 6 * SMALL.parameters * 10 + attention_flops(SMALL, 10, 100)
+    attention = attention_flops(SMALL.attention_width, 10, 100)
+    assert attention == 6 * 2 * 64 * 10 * 100
+    assert training_flops(recipe(), SMALL, 10, 100) == 6 * SMALL.parameters * 10 + attention
 
 
 @pytest.mark.parametrize(

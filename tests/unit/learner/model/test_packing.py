@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DeepseekV3Config, Gemma3Config, LlamaConfig, Qwen3Config
 
+from learner.model.flops import StepCost
 from learner.model.packing import Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.model.policy import Policy, load_model
 
@@ -88,11 +90,64 @@ def test_budget_bounds_micro_batches_and_prompts_are_fed_once() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_every_micro_batch_goes_to_one_rank_and_all_ranks_get_as_many(ranks: int) -> None:
     plan = plan_micro_batches(_segments(seed=5, groups=10), budget=100)
-    parts = [assign_micro_batches(plan, rank, ranks) for rank in range(ranks)]
-    assert len({len(own) for own in parts}) == 1, "each forward pass is a collective"
+    parts = [assign_micro_batches(plan, rank, ranks, COST) for rank in range(ranks)]
+    assert {len(own) for own in parts} == {-(-len(plan) // ranks)}, "each forward pass is a collective"
     assert sorted(id(part) for own in parts for part in own if part) == sorted(id(part) for part in plan)
-    loads = [sum(s.size for part in own for s in part) for own in parts]
-    assert max(loads) - min(loads) <= max(sum(s.size for s in part) for part in plan)
+    loads = [sum(map(spent, own)) for own in parts]
+    assert max(loads) - min(loads) <= max(map(spent, plan))
+
+
+#: Attention is half of what 1,000 tokens cost.
+COST = StepCost(parameters=1_000, width=1.0)
+
+
+def spent(part: list[Segment]) -> float:
+    return sum(COST.flops(s.size, s.rows) for s in part)
+
+
+def lengths(*counts: tuple[int, int]) -> list[list[Segment]]:
+    """Micro-batches of (number, length) sequences each."""
+    empty = np.zeros(0, np.int32)
+    return [[Segment(empty, tuple([np.zeros(n + 1, np.int32)] * count), tuple(range(count)))] for count, n in counts]
+
+
+def test_what_runs_at_one_time_costs_about_the_same_attention_included() -> None:
+    """Eight micro-batches of as many tokens, of which four have one sequence; two and two of a kind run together."""
+    plan = lengths((8, 500), (1, 4000), (8, 500), (1, 4000), (1, 4000), (8, 500), (1, 4000), (8, 500))
+    assert spent(plan[1]) / spent(plan[0]) == pytest.approx((1 + 4) / (1 + 0.5))
+    first, second = (assign_micro_batches(plan, rank, 2, COST) for rank in range(2))
+    assert [len(a[0].rows) for a in first] == [len(b[0].rows) for b in second] == [1, 1, 8, 8]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_no_assignment_is_shorter_than_rounds_by_cost(ranks: int) -> None:
+    """The k-th longest of any rounds is at least as long as what comes k - 1 full rounds after the longest of all."""
+    random = np.random.default_rng(ranks)
+    plan = lengths(*((1, int(n)) for n in random.pareto(1.5, 40) * 100 + 1))
+    parts = [assign_micro_batches(plan, rank, ranks, COST) for rank in range(ranks)]
+    rounds = sum(max(map(spent, together)) for together in zip(*parts, strict=True))
+    assert rounds == pytest.approx(sum(sorted(map(spent, plan), reverse=True)[::ranks]))
+    shuffled = [plan[i] for i in random.permutation(len(plan))] + [[]] * (-len(plan) % ranks)
+    others = sum(max(map(spent, shuffled[i : i + ranks])) for i in range(0, len(shuffled), ranks))
+    assert rounds < others
+
+
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        (LlamaConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=4), 3 * 64),
+        (Qwen3Config(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, head_dim=32), 3 * 4 * 32),
+        (
+            DeepseekV3Config(
+                num_hidden_layers=3, num_attention_heads=4, qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=24
+            ),
+            3 * 4 * (48 + 24) / 2,
+        ),
+        (Gemma3Config(text_config={"num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 16}), 3 * 4 * 16),
+    ],
+)
+def test_the_width_of_attention_follows_from_the_configuration(config: Any, width: float) -> None:
+    assert StepCost.of(config, 5) == StepCost(5, width)
 
 
 def test_masked_tokens_are_fed_and_predict_nothing(tiny_model: Path) -> None:
