@@ -145,11 +145,16 @@ def plan(
 
 
 @app.command("memory")
-def memory(json: Json = None) -> None:
+def memory(
+    json: Json = None,
+    longest: Annotated[
+        int | None, typer.Option(min=1024, help="Train on one sequence of 1,024 tokens, and twice as many up to this.")
+    ] = None,
+) -> None:
     """Peak memory of small learners, beside the table that `leeway check` prints."""
     from benchmarks import memory
 
-    raise typer.Exit(not memory.run(json))
+    raise typer.Exit(not memory.run(json, longest))
 
 
 @app.command("recovery")

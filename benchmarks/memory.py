@@ -1,6 +1,7 @@
 """`python -m benchmarks memory`: peak memory of small learners, beside the table of `leeway check`.
 
-Each runs in a process of its own: its VmHWM after three steps, less what it had resident once everything was imported.
+Each runs in a process of its own: its VmHWM after its steps, less what it had resident once everything was imported.
+With `--longest` the cases are one model and one sequence, of 1,024 tokens and twice as many up to that.
 """
 
 import json as jsonlib
@@ -8,7 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,37 @@ from rich.table import Table
 
 from actors.planning.architectures import of_config
 from actors.planning.memory import MicroBatch, learner_rank
-from actors.planning.public import sizes
+from actors.planning.public import SMOLLM2, sizes
 from benchmarks.terminal import console
 from learner.config import LearnerConfig
 
 #: How far the table may be off.
 TARGET = 0.1
-STEPS = 3
 PROMPT, COMPLETION, GROUP_SIZE, GROUPS = 32, 96, 4, 4
 #: A prompt is computed once for its completions.
 GROUP_TOKENS = PROMPT + GROUP_SIZE * COMPLETION
-DEADLINE_SECONDS = 600.0
+#: Shortest of the long sequences, which a micro-batch just holds; twice as long ones are longer than it (tokens).
+SHORTEST = 1024
+#: A step on 16,384 tokens takes half an hour on a busy core (s).
+DEADLINE_SECONDS = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model and settings of the learner."""
+    """A model, settings of the learner, and what it trains on.
+
+    Attributes:
+        longest: tokens of the first completion of each group; the others have `COMPLETION`.
+        group_size, groups, steps: completions of a group, groups of a batch, batches.
+    """
 
     name: str
     model: dict[str, Any]
     learner: dict[str, Any]
+    longest: int = COMPLETION
+    group_size: int = GROUP_SIZE
+    groups: int = GROUPS
+    steps: int = 3
 
 
 def _model(kind: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int) -> dict[str, Any]:
@@ -70,6 +83,22 @@ CASES = (
 )
 
 
+def long_cases(longest: int) -> Iterator[Case]:
+    """One sequence of SmolLM2-135M's shape that is longer and longer, and a short one to compare its reward with."""
+    tokens = SHORTEST
+    while tokens <= longest:
+        yield Case(
+            f"{tokens:,} tokens",
+            dict(SMOLLM2) | {"max_position_embeddings": longest},
+            {"gradient_checkpointing": True, "micro_batch_tokens": SHORTEST},
+            longest=tokens - PROMPT,
+            group_size=2,
+            groups=1,
+            steps=1,
+        )
+        tokens *= 2
+
+
 def learner_of(case: Case) -> LearnerConfig:
     settings = {
         "dtype": "float32",  # in bfloat16 CPUs without AMX take minutes for a small step
@@ -84,7 +113,8 @@ def learner_of(case: Case) -> LearnerConfig:
 
 def predicted(case: Case) -> float:
     config = learner_of(case)
-    batch = MicroBatch(PROMPT, COMPLETION, GROUP_SIZE, config.micro_batch_tokens)
+    alone = case.longest > COMPLETION
+    batch = MicroBatch(PROMPT, case.longest, 1 if alone else case.group_size, config.micro_batch_tokens)
     return sum(learner_rank(of_config(case.model, case.name), config, batch).values())
 
 
@@ -94,16 +124,22 @@ def measured(case: Case) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         AutoModelForCausalLM.from_config(AutoConfig.for_model(**case.model)).save_pretrained(folder)
-        command = [sys.executable, "-m", "benchmarks.memory", str(CASES.index(case)), folder]
+        command = [sys.executable, "-m", "benchmarks.memory", jsonlib.dumps(asdict(case)), folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
     return float(jsonlib.loads(done.stdout.splitlines()[-1]))
 
 
-def run(json: Path | None = None) -> bool:
-    """Print the table's figure and the measured one of each case; returns whether all are within the target."""
+def run(json: Path | None = None, longest: int | None = None) -> bool:
+    """Print the table's figure and the measured one of each case; returns whether all are within the target.
+
+    Args:
+        json: where to write the figures, too.
+        longest: take `long_cases` up to so many tokens instead of `CASES`.
+    """
+    cases: Sequence[Case] = CASES if longest is None else tuple(long_cases(longest))
     table = Table("", "predicted (GB)", "measured (GB)", "off", box=box.SIMPLE)
     found = []
-    for case in CASES:
+    for case in cases:
         table_says, there_was = predicted(case), measured(case)
         off = table_says / there_was - 1
         found.append({"name": case.name, "predicted": table_says, "measured": there_was, "off": off})
@@ -116,34 +152,34 @@ def run(json: Path | None = None) -> bool:
     return all(abs(float(one["off"])) <= TARGET for one in found)
 
 
-def main(number: int, folder: str) -> None:
+def main(case: Case, folder: str) -> None:
     import transformers.models.llama.modeling_llama
     import transformers.models.qwen2.modeling_qwen2  # noqa: F401
 
     from benchmarks.processes import peak_bytes, resident_bytes
     from learner import Completion, Group, Trainer
 
-    case = CASES[number]
     config, source = learner_of(case), np.random.default_rng(0)
     before = resident_bytes()
     trainer = Trainer(config, folder, seed=0)
-    for _ in range(STEPS):
-        trainer.train_step([_group(i, case.model["vocab_size"], source, Group, Completion) for i in range(GROUPS)])
+    kept = trainer.snapshot()
+    for _ in range(case.steps):
+        trainer.train_step([_group(i, case, source, Group, Completion) for i in range(case.groups)])
         kept = trainer.snapshot()
     assert kept  # as the publisher keeps it
     print(jsonlib.dumps(peak_bytes(os.getpid()) - before))
 
 
-def _group(number: int, vocabulary: int, source: Any, group: Any, completion: Any) -> Any:
+def _group(number: int, case: Case, source: Any, group: Any, completion: Any) -> Any:
     def tokens(count: int) -> Any:
-        return source.integers(0, vocabulary, count).astype(np.int32)
+        return source.integers(0, case.model["vocab_size"], count).astype(np.int32)
 
     completions = tuple(
-        completion(tokens(COMPLETION), np.full(COMPLETION, -9, np.float32), np.zeros(COMPLETION, np.int32), i % 2.0)
-        for i in range(GROUP_SIZE)
+        completion(tokens(n), np.full(n, -9, np.float32), np.zeros(n, np.int32), i % 2.0)
+        for i, n in enumerate([case.longest] + [COMPLETION] * (case.group_size - 1))
     )
     return group(tokens(PROMPT), completions, number)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(Case(**jsonlib.loads(sys.argv[1])), sys.argv[2])
