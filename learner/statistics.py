@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,20 +100,6 @@ class TokenRecord:
         """One record of all tokens."""
         return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
 
-    @classmethod
-    def width(cls) -> int:
-        """Number of fields."""
-        return len(cls.__dataclass_fields__)
-
-    def matrix(self) -> Array:
-        """The fields as rows, float64 [fields, T]."""
-        return np.stack([getattr(self, f).astype(np.float64) for f in self.__dataclass_fields__])
-
-    @classmethod
-    def from_matrix(cls, matrix: Array) -> TokenRecord:
-        """The record whose `matrix` this is."""
-        return cls(*matrix[:-1], comparable=matrix[-1] > 0)  # type: ignore[misc]
-
 
 def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> TokenRecord:
     """The record of a micro-batch.
@@ -148,12 +135,6 @@ def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> To
         reverse_kl=array(kl_estimate("k1", x.behaviour, x.behaviour if x.teacher is None else x.teacher)),
         comparable=(array(current[x.sequence]) > 0) & comparable,
     )
-
-
-def gather_records(records: Sequence[TokenRecord], device: torch.device) -> list[TokenRecord]:
-    """The token records of all ranks, on every rank."""
-    own = TokenRecord.concatenate(records).matrix() if records else np.zeros((TokenRecord.width(), 0))
-    return [TokenRecord.from_matrix(m) for m in ranks.gather_columns(own, device)]
 
 
 def compute_statistics(
@@ -221,44 +202,99 @@ def _reward_parts(completions: Sequence[Completion]) -> dict[str, float]:
     return {f"{REWARD_PART}{name}": float(np.mean(values[name])) for name in sorted(values)}
 
 
-def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig) -> dict[str, float]:
-    """What the trained tokens say. Without any, ratios are 1 and everything else is 0."""
-    names = ["entropy", "kl", "reverse_kl", "behaviour_kl", "clip_fraction_low", "clip_fraction_high", "staleness_mean"]
-    names += ["staleness_max", "trained_tokens", "masked_fraction"]
-    if not records:
+def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig, device: torch.device) -> dict[str, float]:
+    """What the trained tokens of all ranks say. Without any, ratios are 1 and everything else is 0.
+
+    A rank reduces its own records, of which there may be millions; sums, extremes and the largest hundredth of what the
+    percentile is of are all that travels.
+
+    Args:
+        records: of this rank.
+        config: the objective.
+        device: of the collectives, which every rank takes part in.
+    """
+    empty = np.zeros(0)
+    x = TokenRecord.concatenate(records) if records else TokenRecord(*[empty] * 9, comparable=empty > 0)
+    apart = np.abs(x.behaviour - x.logp)[x.comparable]
+    total = ranks.all_reduce(_sums(x, apart, config), device)
+    largest = ranks.all_reduce(_extremes(x, apart), device, largest=True)
+    compared, count = int(total.pop("compared")), total.pop("trained_tokens")
+    found = {
+        "trained_tokens": count,
+        "logprob_difference_mean": total.pop("difference") / max(compared, 1),
+        "logprob_difference_p99": _percentile(apart, compared, device),
+        "logprob_difference_max": max(largest["difference"], 0.0),
+        "logprob_difference_tokens": float(compared),
+    }
+    weights, squares, advantages = (total.pop(name) for name in ("weights", "squares", "advantages"))
+    if not count:
         ones = ("ratio_min", "ratio_mean", "ratio_max", "effective_sample_size", "weight_mean")
-        return {**dict.fromkeys(names, 0.0), **dict.fromkeys(ones, 1.0), **_differences(np.zeros(0))}
-    x = TokenRecord.concatenate(records)
+        return {**dict.fromkeys([*total, "staleness_max"], 0.0), **dict.fromkeys(ones, 1.0), **found}
+    found |= {name: value / count for name, value in total.items()}
+    found |= {
+        "ratio_min": -largest["minus_ratio"],
+        "ratio_max": largest["ratio"],
+        "effective_sample_size": weights**2 / (count * squares),
+        "staleness_max": largest["age"],
+    }
+    if config.advantage == "teacher":  # each token has one of its own, which `batch_statistics` knows nothing of
+        found |= {
+            "advantage_absolute_mean": advantages / count,
+            "advantage_min": -largest["minus_advantage"],
+            "advantage_max": largest["advantage"],
+        }
+    return found
+
+
+def _sums(x: TokenRecord, apart: Array, config: ObjectiveConfig) -> dict[str, float]:
+    """Sums over tokens: those of means by the name of the mean, and what else `token_statistics` is made of."""
     weight = np.exp(np.minimum(x.logp - x.behaviour, 50.0))
     low, high = _clipped(x, config)
-    return {
-        "entropy": float(x.entropy.mean()),
-        "kl": float(x.kl.mean()),
-        "reverse_kl": float(x.reverse_kl.mean()),
-        "behaviour_kl": float((x.behaviour - x.logp).mean()),
-        "ratio_min": float(x.ratio.min()),
-        "ratio_mean": float(x.ratio.mean()),
-        "ratio_max": float(x.ratio.max()),
-        "clip_fraction_low": float(low.mean()),
-        "clip_fraction_high": float(high.mean()),
-        "weight_mean": float(x.weight.mean()),
-        "masked_fraction": float((x.weight == 0).mean()),
-        "effective_sample_size": float(weight.sum() ** 2 / (len(weight) * np.square(weight).sum())),
-        "staleness_mean": float(x.age.mean()),
-        "staleness_max": float(x.age.max()),
-        "trained_tokens": float(len(x.ratio)),
-        **_differences(np.abs(x.behaviour - x.logp)[x.comparable]),
-        **(_token_advantages(x) if config.advantage == "teacher" else {}),
+    of = {
+        "entropy": x.entropy,
+        "kl": x.kl,
+        "reverse_kl": x.reverse_kl,
+        "behaviour_kl": x.behaviour - x.logp,
+        "ratio_mean": x.ratio,
+        "clip_fraction_low": low,
+        "clip_fraction_high": high,
+        "weight_mean": x.weight,
+        "masked_fraction": x.weight == 0,
+        "staleness_mean": x.age,
+        "weights": weight,
+        "squares": np.square(weight),
+        "advantages": np.abs(x.advantages),
+        "difference": apart,
     }
+    counts = {"trained_tokens": float(len(x.logp)), "compared": float(len(apart))}
+    return {name: float(values.sum()) for name, values in of.items()} | counts
 
 
-def _token_advantages(x: TokenRecord) -> dict[str, float]:
-    """What `batch_statistics` says of advantages, of those that each token has its own of."""
-    return {
-        "advantage_absolute_mean": float(np.abs(x.advantages).mean()),
-        "advantage_min": float(x.advantages.min()),
-        "advantage_max": float(x.advantages.max()),
+def _extremes(x: TokenRecord, apart: Array) -> dict[str, float]:
+    """The largest of what each is named after; -inf of no tokens."""
+    of = {
+        "ratio": x.ratio,
+        "minus_ratio": -x.ratio,
+        "age": x.age,
+        "advantage": x.advantages,
+        "minus_advantage": -x.advantages,
+        "difference": apart,
     }
+    return {name: float(values.max(initial=-np.inf)) for name, values in of.items()}
+
+
+def _percentile(own: Array, count: int, device: torch.device) -> float:
+    """The 99th percentile of the `count` numbers of all ranks, as `np.percentile` has it; 0 of none.
+
+    It lies between two of the largest hundredth, and no rank can have more of that than all have.
+    """
+    place = 0.99 * (count - 1)
+    tail = count - math.floor(place)
+    largest = np.sort(ranks.gather(np.sort(own)[-tail:], device))[-tail:]
+    if not count:
+        return 0.0
+    share = place - math.floor(place)
+    return float(largest[0] + share * (largest[min(1, tail - 1)] - largest[0]))
 
 
 def _clipped(x: TokenRecord, o: ObjectiveConfig) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -273,13 +309,3 @@ def _clipped(x: TokenRecord, o: ObjectiveConfig) -> tuple[npt.NDArray[np.bool_],
     if o.loss == "cispo":  # bounds the weight, whatever the sign of the advantage
         return low, high
     return low & (x.advantages < 0), high & (x.advantages > 0)
-
-
-def _differences(absolute: Array) -> dict[str, float]:
-    some = absolute if len(absolute) else np.zeros(1)
-    return {
-        "logprob_difference_mean": float(some.mean()),
-        "logprob_difference_p99": float(np.percentile(some, 99)),
-        "logprob_difference_max": float(some.max()),
-        "logprob_difference_tokens": float(len(absolute)),
-    }

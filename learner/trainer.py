@@ -54,7 +54,6 @@ from learner.statistics import (
     TokenRecord,
     batch_statistics,
     compute_statistics,
-    gather_records,
     token_record,
     token_statistics,
 )
@@ -159,7 +158,7 @@ class Trainer:
         statistics = {
             **_summary(steps),
             **batch_statistics(samples),
-            **token_statistics(gather_records(records, self.device), objective),
+            **token_statistics(records, objective, self.device),
         }
         seconds = time.perf_counter() - start
         return statistics | compute_statistics(statistics, steps, self.device, seconds, self.cost.parameters, peak)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -76,27 +77,32 @@ def reshard(policy: nn.Module) -> None:
         policy.reshard()
 
 
+def all_reduce(values: Mapping[str, float], device: torch.device, largest: bool = False) -> dict[str, float]:
+    """The sum over all ranks of each of some numbers, or the largest of all ranks; every rank names the same ones."""
+    if world_size() == 1:
+        return dict(values)
+    tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
+    return dict(zip(values, tensor.tolist(), strict=True))
+
+
 def all_reduce_sum(value: float, device: torch.device) -> float:
     """Sum of a number over all ranks."""
-    if world_size() == 1:
-        return value
-    tensor = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return float(tensor)
+    return all_reduce({"": value}, device)[""]
 
 
-def gather_columns(own: Float64, device: torch.device) -> list[Float64]:
-    """The matrices [F, T_r] of all ranks r, in the order of ranks and without the empty ones, on every rank."""
+def gather(own: Float64, device: torch.device) -> Float64:
+    """The numbers [T_r] of all ranks r, in the order of ranks, on every rank."""
     if world_size() == 1:
-        return [own] if own.shape[1] else []
+        return own
     lengths = torch.zeros(world_size(), dtype=torch.int64, device=device)
-    lengths[rank()] = own.shape[1]
+    lengths[rank()] = len(own)
     dist.all_reduce(lengths)
-    padded = torch.zeros(own.shape[0], int(lengths.max()), dtype=torch.float64, device=device)
-    padded[:, : own.shape[1]] = torch.from_numpy(own)
+    padded = torch.zeros(int(lengths.max()), dtype=torch.float64, device=device)
+    padded[: len(own)] = torch.from_numpy(own)
     gathered = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(gathered, padded)
-    return [g[:, :n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True) if n]
+    return np.concatenate([g[:n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True)])
 
 
 def gather_texts(own: str, group: Any = None) -> list[str]:

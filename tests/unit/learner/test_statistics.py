@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +33,7 @@ def _statistics(log_ratios: list[list[float]], advantages: list[float], **config
         sequence=sequence,
         lengths=lengths,
     )
-    return token_statistics([token_record(x, objective, comparable=True)], objective)
+    return token_statistics([token_record(x, objective, comparable=True)], objective, torch.device("cpu"))
 
 
 def test_a_clip_counts_where_it_stops_the_gradient() -> None:
@@ -65,6 +66,25 @@ def test_reinforce_has_no_clip_and_shows_its_weights() -> None:
     assert found["clip_fraction_high"] == found["clip_fraction_low"] == 0.0
     assert found["weight_mean"] == pytest.approx((2.0 + 1.0) / 2)
     assert found["effective_sample_size"] == pytest.approx(25 / (2 * 17))
+
+
+@pytest.mark.parametrize("count", [1, 2, 99, 100, 101, 102, 1000])
+def test_the_percentile_of_differences_is_exact_and_of_the_current_version_alone(count: int) -> None:
+    random = np.random.default_rng(count)
+    current, old = random.normal(size=count), 1e3 + random.normal(size=count)
+    found = _statistics([list(current), list(old)], [1.0, 1.0], name="grpo")
+    assert found["logprob_difference_p99"] == pytest.approx(np.percentile(np.abs(current), 99), rel=1e-12)
+    assert found["logprob_difference_max"] == pytest.approx(np.abs(current).max())
+    assert found["logprob_difference_mean"] == pytest.approx(np.abs(current).mean())
+    assert found["logprob_difference_tokens"] == count and found["trained_tokens"] == 2 * count
+
+
+def test_without_a_trained_token_ratios_are_one_and_all_else_is_zero() -> None:
+    found = token_statistics([], ObjectiveConfig(), torch.device("cpu"))
+    ones = {"ratio_min", "ratio_mean", "ratio_max", "effective_sample_size", "weight_mean"}
+    assert {name for name, value in found.items() if value == 1.0} == ones
+    assert {value for name, value in found.items() if name not in ones} == {0.0}
+    assert found.keys() == _statistics([[0.0]], [1.0], name="grpo").keys()
 
 
 def test_masked_tokens_are_counted() -> None:
