@@ -45,6 +45,8 @@ SCORER_KEYS: Mapping[str, str] = {
     "output layer": "lower learner.logit_chunk_tokens",
     "allocator": "lower scorers.batch_tokens",
 }
+#: What grows with the tokens of one pass.
+OF_A_PASS = ("activations", "allocator")
 #: The same of an engine, whatever is the largest part of it.
 ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
 #: What they are called, by whether it is the first one.
@@ -59,11 +61,13 @@ class Footprint:
         name: of the kind.
         parts: bytes by what it is.
         capacity: of the device (bytes); None: not known.
+        whole: tokens of a sequence that is longer than a micro-batch; 0 where none is.
     """
 
     name: str
     parts: Mapping[str, float]
     capacity: float | None
+    whole: int = 0
 
     @property
     def total(self) -> float:
@@ -80,7 +84,13 @@ class Footprint:
         """What does not fit, by how much, and which key to change; for one that does not fit."""
         there = "" if self.capacity is None else f" of {self.capacity / 1e9:.3g} GB"
         keys = SCORER_KEYS if self.name == "scorer" else KEYS
-        key = ENGINE_KEY if "key-value cache" in self.parts else keys[max(self.parts, key=lambda p: self.parts[p])]
+        largest = max(self.parts, key=lambda p: self.parts[p])
+        key = ENGINE_KEY if "key-value cache" in self.parts else keys[largest]
+        if self.whole and largest in OF_A_PASS:
+            key = (
+                f"a sequence of {self.whole} tokens goes through whole, however low learner.micro_batch_tokens is; set "
+                "learner.gradient_checkpointing: true, or lower generators.sampling.max_tokens"
+            )
         return f"{self.name} takes {self.total / 1e9:.3g} GB{there}: {key}"
 
 
@@ -106,7 +116,7 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
         parts = learner_rank(a, learner, batch, first)
         if not learner.gpus:
             parts["checkpoint"] = checkpoint_beside(a, learner, parts, recipe.checkpoint_every_steps)
-        found.append(Footprint(f"learner, {RANKS[first]}", parts, there))
+        found.append(Footprint(f"learner, {RANKS[first]}", parts, there, batch.whole))
     if learner.shards:
         found.append(Footprint("learner, loading", loading(a, learner), there))
     if learner.gpus:

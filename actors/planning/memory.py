@@ -46,9 +46,15 @@ class MicroBatch:
     tokens: int
 
     @property
+    def whole(self) -> int:
+        """Tokens of the longest sequence where a micro-batch cannot hold it, and it goes through alone; else 0."""
+        longest = self.prompt + self.completion
+        return longest if longest > self.tokens else 0
+
+    @property
     def fed(self) -> int:
         """Tokens of one pass: as many as are allowed, or one sequence that is longer."""
-        return max(self.tokens, self.prompt + self.completion)
+        return self.whole or self.tokens
 
     @property
     def rows(self) -> float:

@@ -8,7 +8,7 @@ from actors.commands.memory import memory_table, recipe_memory, refuse
 from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
-from actors.planning.architectures import ModelShape
+from actors.planning.architectures import ModelShape, architecture
 from actors.planning.footprint import KEYS, SCORER_KEYS, Footprint, on_this_machine, places
 from actors.planning.memory import (
     BLOCK,
@@ -52,6 +52,17 @@ def test_the_advice_names_the_key_of_the_largest_part() -> None:
     assert not place.fits
     assert "takes 9 GB of 8 GB: lower learner.micro_batch_tokens" in place.advice
     assert Footprint("learner, first rank", place.parts, None).fits
+
+
+def test_a_sequence_longer_than_a_micro_batch_is_not_made_shorter_by_smaller_ones() -> None:
+    long = recipe("r1-qwen2.5-7b", "generators.sampling.max_tokens=32256")
+    first, others, *_ = places(long, architecture(long.model), 20e9, None)
+    for place in (first, others):
+        assert place.whole == 32_768 and not place.fits
+        assert "a sequence of 32768 tokens goes through whole" in place.advice
+        assert "lower generators.sampling.max_tokens" in place.advice
+    short = recipe("r1-qwen2.5-7b")
+    assert [place.whole for place in places(short, architecture(short.model), 20e9, None)] == [0, 0, 0, 0]
 
 
 def test_the_7b_recipe_fits_and_a_smaller_gpu_is_refused() -> None:
