@@ -42,7 +42,9 @@ class VllmConfig(Section):
         "the new weights; across_versions: kept, so that prefixes of older weights are reused",
     )
     engine_args: dict[str, Any] = Field(
-        default_factory=dict, description="further AsyncEngineArgs; a worker_extension_cls has to be a subclass of ours"
+        default_factory=dict,
+        description="further AsyncEngineArgs; a worker_extension_cls has to be a subclass of ours, and a "
+        "speculative_config of method ngram",
     )
 
 

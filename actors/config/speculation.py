@@ -1,8 +1,8 @@
 """Which speculative decoding a run takes: what changes when tokens come, and neither which nor their log-probabilities.
 
-vLLM verifies guessed tokens by rejection (Leviathan et al. 2023, section 2.3), which keeps the distribution. N-gram
-guesses come from the sequence itself and are tested in `tests/e2e/test_speculative_decoding.py`. What else vLLM has is
-refused:
+vLLM verifies guessed tokens by rejection (Leviathan et al. 2023, section 2.3), which keeps the distribution. Guesses by
+n-grams of the sequence itself are taken; `tests/e2e/test_speculative_decoding.py` holds a real engine to it, with a
+kernel of vLLM's that we mend (`actors.weights.plugin`). What else vLLM has is refused:
 
 - Draft models, EAGLE, Medusa and MTP heads have weights of their own, which no update of ours carries: they fall behind
   the policy with every step, and a swap of the weights leaves the cache that they read as it is.
