@@ -100,6 +100,12 @@ class TokenRecord:
         """One record of all tokens."""
         return cls(*(np.concatenate([getattr(r, f) for r in records]) for f in cls.__dataclass_fields__))
 
+    @classmethod
+    def empty(cls) -> TokenRecord:
+        """The record of no tokens."""
+        none = np.zeros(0)
+        return cls(none, none, none, none, none, none, none, none, none, comparable=none > 0)
+
 
 def token_record(x: TokenQuantities, o: ObjectiveConfig, comparable: bool) -> TokenRecord:
     """The record of a micro-batch.
@@ -213,8 +219,7 @@ def token_statistics(records: Sequence[TokenRecord], config: ObjectiveConfig, de
         config: the objective.
         device: of the collectives, which every rank takes part in.
     """
-    empty = np.zeros(0)
-    x = TokenRecord.concatenate(records) if records else TokenRecord(*[empty] * 9, comparable=empty > 0)
+    x = TokenRecord.concatenate(records) if records else TokenRecord.empty()
     apart = np.abs(x.behaviour - x.logp)[x.comparable]
     total = ranks.all_reduce(_sums(x, apart, config), device)
     largest = ranks.all_reduce(_extremes(x, apart), device, largest=True)

@@ -25,6 +25,7 @@ FIXED = {
     "logprobs_mode": "training needs the log-probabilities of the distribution that was sampled",
     "generation_config": "how completions are sampled is what generators.sampling says",
     "skip_tokenizer_init": "engines take and give tokens",
+    "spec_": "is another name for a part of speculative_config; give that",
     "weight_transfer_config": "weights come as the keys under weights say",
 }
 

@@ -21,8 +21,6 @@ from actors.config.base import Section
 from actors.config.recipe import Recipe
 
 KEY = "generators.vllm.engine_args.speculative_config"
-#: vLLM's other names for parts of it.
-SHORTHANDS = ("spec_method", "spec_model", "spec_tokens")
 
 
 class NgramDrafts(Section):
@@ -45,11 +43,7 @@ def problems(recipe: Recipe) -> Iterator[str]:
     """What of the recipe's speculative decoding is refused, with its key."""
     if recipe.generators.engine != "vllm":
         return
-    arguments = recipe.generators.vllm.engine_args
-    for name in SHORTHANDS:
-        if arguments.get(name) is not None:
-            yield f"{KEY.rpartition('.')[0]}.{name}: is another name for a part of speculative_config; give that"
-    given = arguments.get(KEY.rpartition(".")[2])
+    given = recipe.generators.vllm.engine_args.get("speculative_config")
     if given is None:
         return
     if not isinstance(given, Mapping):

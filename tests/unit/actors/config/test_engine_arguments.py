@@ -24,6 +24,7 @@ def found(*arguments: str) -> list[str]:
         ("data_parallel_size: 2", "data_parallel_size: .* raise generators.count"),
         ("data_parallel_size_local: 2", "data_parallel_size_local: .* raise generators.count"),
         ("pipeline_parallel_size: 2", "pipeline_parallel_size: .* raise generators.vllm.tensor_parallel_size"),
+        ("spec_method: ngram", "spec_method: is another name for a part of speculative_config"),
         ("logprobs_mode: raw_logprobs", "logprobs_mode: training needs the log-probabilities"),
     ],
 )
