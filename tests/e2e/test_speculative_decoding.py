@@ -176,6 +176,10 @@ def test_what_is_sampled_is_distributed_as_without_guesses(seen: dict[str, Any])
         for tokens, p in law.items():
             marginal[tokens[cut]] = marginal.get(tokens[cut], 0.0) + p
         assert deviation(Counter(tokens[cut] for tokens in found), marginal) < 6
+    guessed = tuple(seen["prompt"][1:3])
+    p = sum(share for tokens, share in law.items() if tokens[:2] == guessed)
+    count, total = sum(tokens[:2] == guessed for tokens in found), len(found)
+    assert abs(count - p * total) < 5 * np.sqrt(total * p * (1 - p)), "a guess comes too often, or too seldom"
 
 
 def test_log_probabilities_of_the_first_tokens_are_those_of_the_distribution(seen: dict[str, Any]) -> None:
