@@ -8,7 +8,7 @@ kernel of vLLM's that we mend (`actors.weights.plugin`). What else vLLM has is r
   the policy with every step, and a swap of the weights leaves the cache that they read as it is.
 - `synthetic` acceptance keeps guesses at given rates, whatever the model says: another distribution.
 - A guess that is verified uses random numbers up. Whether one is depends on what else the engine holds (its budget of
-  tokens, preemption), so that a seed decides no completion.
+  tokens, preemption), so that a seed need not decide a completion.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def problems(recipe: Recipe) -> Iterator[str]:
     yield from _refused(given)
     if recipe.seeded:
         yield (
-            f"{KEY}: guesses use random numbers up, so that no seed decides a completion; set generators.seeded: false "
+            f"{KEY}: guesses use random numbers up, so that a seed need not decide a completion; set generators.seeded: false "
             "and give up that the run can be repeated, or leave it out"
         )
 
