@@ -50,10 +50,12 @@ def problems(recipe: Recipe) -> Iterator[str]:
         yield f"{KEY}: must be a mapping, with method: ngram"
         return
     yield from _refused(given)
+    if recipe.learner.router_replay:
+        yield f"{KEY}: which experts guessed tokens went to was not tested; leave it out, or learner.router_replay"
     if recipe.seeded:
         yield (
-            f"{KEY}: guesses use random numbers up, so that a seed need not decide a completion; set generators.seeded: false "
-            "and give up that the run can be repeated, or leave it out"
+            f"{KEY}: guesses use random numbers up, so that a seed need not decide a completion; "
+            "set generators.seeded: false and give up that the run can be repeated, or leave it out"
         )
 
 

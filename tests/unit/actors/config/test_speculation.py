@@ -42,6 +42,7 @@ def test_n_grams_are_guesses_that_are_taken_where_no_seed_decides() -> None:
         (problem,) = found(guesses, seeded)
         assert problem.startswith(f"{SPECULATION}: ") and "set generators.seeded: false" in problem
     assert found(guesses, "replay.max_staleness=0", "generators.seeded=false") == []
+    assert any("not tested; leave it out" in problem for problem in found(guesses, "learner.router_replay=true"))
 
 
 def found(*overrides: str) -> list[str]:

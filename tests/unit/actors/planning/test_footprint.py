@@ -62,7 +62,7 @@ def test_a_sequence_longer_than_a_micro_batch_is_not_made_shorter_by_smaller_one
         assert "a sequence of 32768 tokens goes through whole" in place.advice
         assert "lower generators.sampling.max_tokens" in place.advice
     short = recipe("r1-qwen2.5-7b")
-    assert [place.whole for place in places(short, architecture(short.model), 20e9, None)] == [0, 0, 0, 0]
+    assert not any(place.whole for place in places(short, architecture(short.model), 20e9, None))
 
 
 def test_the_7b_recipe_fits_and_a_smaller_gpu_is_refused() -> None:
