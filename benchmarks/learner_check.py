@@ -21,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.models import small_llama
 from learner import Completion, Group, LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
-from learner.config import PRESETS
+from learner.objective import PRESETS
 
 SYMBOLS, LENGTH, PROMPTS, SAMPLES = 8, 4, 8, 16
 STALE = 8

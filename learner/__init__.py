@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from learner.batch import Completion, Group
-from learner.config import LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig
+from learner.config import LearnerConfig, OptimizerConfig, SftConfig
 from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
+from learner.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
     from learner.reward_model import RewardModel, evaluate_preferences, train_reward_model

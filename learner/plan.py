@@ -8,10 +8,11 @@ import numpy as np
 
 from learner.algorithms.samples import Sample, has_gradient, minibatches, samples_of
 from learner.batch import Group
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.config import LearnerConfig
 from learner.distributed import ranks
 from learner.model.flops import StepCost
 from learner.model.packing import Segment, assign_micro_batches, plan_micro_batches
+from learner.objective import ObjectiveConfig
 
 
 def segments_of(samples: Sequence[Sample], groups: Sequence[Group], objective: ObjectiveConfig) -> list[Segment]:

@@ -16,9 +16,9 @@ from learner.algorithms.loss import TokenQuantities, advantages, old_logprobs, t
 from learner.algorithms.objectives import sequence_mean, token_divergence
 from learner.algorithms.samples import Sample
 from learner.batch import Completion
-from learner.config import ObjectiveConfig
 from learner.distributed import ranks
 from learner.model.flops import model_flops
+from learner.objective import ObjectiveConfig
 
 Array = npt.NDArray[np.float64]
 REWARD_PART = "reward/"

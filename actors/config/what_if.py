@@ -8,7 +8,7 @@ from actors.config import resuming
 from actors.config.loading import load
 from actors.config.recipe import Recipe
 from actors.errors import RecipeError
-from learner.config import PRESETS, ObjectiveConfig
+from learner.objective import PRESETS, ObjectiveConfig
 
 OBJECTIVE = "learner.objective"
 NAME = f"{OBJECTIVE}.name"

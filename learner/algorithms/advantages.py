@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from learner.config import GroupAdvantage
+from learner.objective import GroupAdvantage
 
 Float64 = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from learner.config import Aggregation
+from learner.objective import Aggregation
 
 
 def sequence_weights(

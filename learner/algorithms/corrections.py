@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from learner.algorithms.objectives import sequence_mean, token_divergence
-from learner.config import Correction
+from learner.objective import Correction
 
 
 def token_tis(proximal: Tensor, behaviour: Tensor, cap: float) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learner.algorithms.samples import Sample, has_gradient
-from learner.config import ObjectiveConfig
+from learner.objective import ObjectiveConfig
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learner.config import Divergence
+from learner.objective import Divergence
 
 
 def kl_estimate(kind: Divergence, logp: Tensor, reference: Tensor) -> Tensor:

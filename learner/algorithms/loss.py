@@ -11,8 +11,8 @@ from learner.algorithms import objectives
 from learner.algorithms.corrections import correction_weights
 from learner.algorithms.distillation import teacher_advantages
 from learner.algorithms.divergences import kl_estimate
-from learner.config import ObjectiveConfig
 from learner.errors import BatchError
+from learner.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learner.config import TokenDivergence
+from learner.objective import TokenDivergence
 
 
 def clipped(logp: Tensor, old: Tensor, A: Tensor, low: float, high: float, dual: float | None = None) -> Tensor:  # noqa: N803

@@ -14,8 +14,9 @@ from learner.algorithms.advantages import Float64, group_advantages, part_advant
 from learner.algorithms.aggregation import sequence_weights
 from learner.algorithms.loss import TokenQuantities
 from learner.batch import Completion, Float32, Group
-from learner.config import LearnerConfig, ObjectiveConfig
+from learner.config import LearnerConfig
 from learner.errors import BatchError
+from learner.objective import ObjectiveConfig
 
 
 @dataclass(slots=True)

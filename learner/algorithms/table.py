@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learner.config import PRESETS, ObjectiveConfig
+from learner.objective import PRESETS, ObjectiveConfig
 
 SOURCES: dict[str, tuple[str, str]] = {
     "grpo": ("GRPO", "Shao et al. 2024 (DeepSeekMath) eq. 3; DeepSeek-AI 2025 (R1) eq. 1-3"),

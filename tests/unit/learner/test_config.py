@@ -16,7 +16,16 @@ from actors.cli import main
 from actors.config.loading import load
 from actors.models import tiny
 from learner import Completion, LearnerConfig, ObjectiveConfig, Trainer
-from learner.config import PRESETS, Advantage, Aggregation, Correction, Divergence, Loss, Name, TokenDivergence
+from learner.objective import (
+    PRESETS,
+    Advantage,
+    Aggregation,
+    Correction,
+    Divergence,
+    Loss,
+    Name,
+    TokenDivergence,
+)
 from tests.unit.learner.conftest import GroupFactory
 
 QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"

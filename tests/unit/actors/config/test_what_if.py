@@ -7,7 +7,7 @@ import pytest
 from actors.config.loading import dump, load
 from actors.config.what_if import what_if
 from actors.errors import RecipeError
-from learner.config import ObjectiveConfig
+from learner.objective import ObjectiveConfig
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import learner_check as check
-from learner.config import PRESETS
+from learner.objective import PRESETS
 
 
 @pytest.fixture(scope="module")

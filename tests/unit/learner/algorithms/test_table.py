@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 from learner.algorithms.table import CORRECTIONS, SOURCES, corrections_table, objectives_table
-from learner.config import PRESETS, Correction, ObjectiveConfig
+from learner.objective import PRESETS, Correction, ObjectiveConfig
 
 
 def test_every_objective_has_a_row_and_a_source() -> None:
