@@ -11,14 +11,17 @@ import torch
 from transformers import AutoTokenizer
 
 from actors.config.model import TinyModel
-from actors.config.roles import GeneratorsConfig, VllmConfig
+from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.vllm import VllmEngine
 from actors.models import prepare
 from benchmarks.families import FAMILIES, family
 from learner import LearnerConfig, Trainer
-from tests.e2e.test_vllm_engine import PROMPT, SAMPLING, publisher_for, subscribed
+from tests.e2e.updates import publisher_for, subscribed
 
 pytestmark = pytest.mark.e2e
+
+SAMPLING = SamplingConfig(max_tokens=100)
+PROMPT = [8, 9, 10, 11]
 
 #: Not these: of weights that it has loaded by itself vLLM 0.32 computes something else on a CPU than `transformers`,
 #: by its latent attention and, of GPT-NeoX, which it does not know, by its backend for other models.
