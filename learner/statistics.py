@@ -161,14 +161,14 @@ def compute_statistics(
         parameters: that a token passes through.
         peak: what all devices together could do, TFLOP/s.
     """
-    names = ("fed_tokens", "replayed_tokens")
-    fed, replayed = (ranks.all_reduce_sum(sum(step[name] for step in steps), device) for name in names)
-    teraflops = model_flops(parameters, fed) / seconds / 1e12
+    own = {name: sum(step[name] for step in steps) for name in ("fed_tokens", "replayed_tokens")}
+    total = ranks.all_reduce(own, device)
+    teraflops = model_flops(parameters, total["fed_tokens"]) / seconds / 1e12
     return {
         "seconds": seconds,
         "tokens_per_second": statistics["tokens"] / seconds,
         "teraflops": teraflops,
-        "replayed_fraction": replayed / max(fed, 1.0),
+        "replayed_fraction": total["replayed_tokens"] / max(total["fed_tokens"], 1.0),
         "mfu": teraflops / peak,
     }
 

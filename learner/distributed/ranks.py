@@ -95,14 +95,7 @@ def gather(own: Float64, device: torch.device) -> Float64:
     """The numbers [T_r] of all ranks r, in the order of ranks, on every rank."""
     if world_size() == 1:
         return own
-    lengths = torch.zeros(world_size(), dtype=torch.int64, device=device)
-    lengths[rank()] = len(own)
-    dist.all_reduce(lengths)
-    padded = torch.zeros(int(lengths.max()), dtype=torch.float64, device=device)
-    padded[: len(own)] = torch.from_numpy(own)
-    gathered = [torch.empty_like(padded) for _ in range(world_size())]
-    dist.all_gather(gathered, padded)
-    return np.concatenate([g[:n].cpu().numpy() for g, n in zip(gathered, lengths.tolist(), strict=True)])
+    return torch.cat(_gathered(torch.from_numpy(own).to(device))).cpu().numpy()
 
 
 def gather_texts(own: str, group: Any = None) -> list[str]:
@@ -115,14 +108,19 @@ def gather_texts(own: str, group: Any = None) -> list[str]:
     if world_size() == 1:
         return [own]
     data = torch.from_numpy(np.frombuffer(own.encode(), np.uint8).copy())
-    lengths = torch.zeros(world_size(), dtype=torch.int64)
-    lengths[rank()] = len(data)
+    return [text.numpy().tobytes().decode() for text in _gathered(data, group)]
+
+
+def _gathered(own: Tensor, group: Any = None) -> list[Tensor]:
+    """The tensors [T_r] of all ranks r, in the order of ranks, on every rank and on the device of `own`."""
+    lengths = torch.zeros(world_size(), dtype=torch.int64, device=own.device)
+    lengths[rank()] = len(own)
     dist.all_reduce(lengths, group=group)
-    padded = torch.zeros(max(1, int(lengths.max())), dtype=torch.uint8)
-    padded[: len(data)] = data
+    padded = own.new_zeros(max(1, int(lengths.max())))
+    padded[: len(own)] = own
     gathered = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(gathered, padded, group=group)
-    return [g[:n].numpy().tobytes().decode() for g, n in zip(gathered, lengths.tolist(), strict=True)]
+    return [part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)]
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
