@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,11 @@ from learner.model.base_weights import BaseWeights
 from learner.model.experts import idle_parameters
 from learner.model.flops import StepCost, peak_teraflops
 from learner.model.gradients import init_gradients
-from learner.model.names import checkpoint_tensors, conversions
+from learner.model.names import conversion_of
 from learner.model.packing import DUMMY, Packed, pack
 from learner.model.policy import DTYPES, Policy, build_policy, build_reference, sampled_logprobs
 from learner.model.routing import routing_shape
-from learner.model.snapshot import Snapshot, take
+from learner.model.snapshot import Conversion, Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
 from learner.runtime import device_of, tune_allocator
@@ -286,22 +286,22 @@ class Trainer:
         With `lora.broadcast: adapters` only the adapters, in float32: `merging.merged_weights` makes the rest of them.
         They may share memory with the model: send them before the next step, or take a `snapshot`.
         """
-        return self._as_in_files(weights.full_tensors(*self._outgoing()))
+        tensors, dtype, conversion = self._outgoing()
+        full = weights.full_tensors(tensors, dtype)
+        return full if conversion is None else conversion(full)
 
-    def _outgoing(self) -> tuple[Iterator[tuple[str, Tensor]], torch.dtype]:
+    def _outgoing(self) -> tuple[Iterator[tuple[str, Tensor]], torch.dtype, Conversion | None]:
         if self.config.sends_adapters:
-            return adapter_tensors(self.model), torch.float32
-        return merged_tensors(self.model), DTYPES[self.config.dtype]
-
-    def _as_in_files(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        return iter(tensors) if self.config.sends_adapters else checkpoint_tensors(self.model, tensors)
+            return adapter_tensors(self.model), torch.float32, None
+        return merged_tensors(self.model), DTYPES[self.config.dtype], conversion_of(self.model)
 
     def snapshot(self) -> Snapshot:
         """Copies of `named_tensors` in host memory, which later steps leave alone: sending and training overlap.
 
         Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
         """
-        return take(*self._outgoing(), self.device, self._as_in_files if conversions(self.model) else None)
+        tensors, dtype, conversion = self._outgoing()
+        return take(tensors, dtype, self.device, conversion)
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""

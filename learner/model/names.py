@@ -7,11 +7,14 @@ hold, so whatever leaves the learner goes through its own reverse conversion.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import revert_weight_conversion
+
+from learner.model.snapshot import Conversion
 
 
 def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -32,6 +35,11 @@ def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Ite
     else:
         for name, tensor in tensors:
             yield from revert_weight_conversion(model, {name: tensor}).items()
+
+
+def conversion_of(model: Any) -> Conversion | None:
+    """`checkpoint_tensors` of `model`; None where its checkpoints have the tensors that it has."""
+    return partial(checkpoint_tensors, model) if conversions(model) else None
 
 
 def model_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

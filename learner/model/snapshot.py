@@ -30,7 +30,7 @@ POLL_SECONDS = 0.002
 
 Named = tuple[str, Tensor]
 #: Makes other tensors of full ones, one after the other.
-Conversion = Callable[[Iterable[Named]], Iterable[Named]]
+Conversion = Callable[[Iterable[Named]], Iterator[Named]]
 
 
 class Event(Protocol):
