@@ -16,11 +16,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from actors.config import validation
+from actors.config import engine_arguments, validation
 from actors.config.base import Section
 from actors.config.recipe import Recipe
 
-KEY = "generators.vllm.engine_args.speculative_config"
+KEY = f"{engine_arguments.KEY}.speculative_config"
 
 
 class NgramDrafts(Section):

@@ -49,8 +49,8 @@ SCORER_KEYS: Mapping[str, str] = {
 OF_A_PASS = ("activations", "allocator")
 #: The same of an engine, whatever is the largest part of it.
 ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
-#: What they are called, by whether it is the first one.
-RANKS = {True: "first rank", False: "other ranks"}
+#: Rows of the table that are asked for again.
+FIRST_RANK, OTHER_RANKS = "learner, first rank", "learner, other ranks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +110,16 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
     own = gpu if learner.gpu_memory is None else 1e9 * learner.gpu_memory
     there = own if learner.gpus else core
     batch = MicroBatch(recipe.tasks.max_prompt_tokens, longest, recipe.replay.group_size, learner.micro_batch_tokens)
-    each = [True] if learner.ranks == 1 else [True, False]
     found = []
-    for first in each:
-        parts = learner_rank(a, learner, batch, first)
+    for name in (FIRST_RANK, OTHER_RANKS) if learner.ranks > 1 else (FIRST_RANK,):
+        parts = learner_rank(a, learner, batch, first=name == FIRST_RANK)
         if not learner.gpus:
             parts["checkpoint"] = checkpoint_beside(a, learner, parts, recipe.checkpoint_every_steps)
-        found.append(Footprint(f"learner, {RANKS[first]}", parts, there, batch.whole))
+        found.append(Footprint(name, parts, there, batch.whole))
     if learner.shards:
         found.append(Footprint("learner, loading", loading(a, learner), there))
     if learner.gpus:
-        found.append(Footprint(f"host, {RANKS[True]}", learner_host(a, learner), None))
+        found.append(Footprint("host, first rank", learner_host(a, learner), None))
     if recipe.generators.engine != "synthetic":
         device = generator_device(a, recipe.generators, gpu)
         found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))
@@ -154,9 +153,9 @@ def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -
     for place in found:
         if place.name == "generator" and not recipe.generators.gpus:
             parts["generators"] = recipe.generators.count * place.total
-        elif place.name == f"learner, {RANKS[True]}" and not recipe.learner.gpus:
+        elif place.name == FIRST_RANK and not recipe.learner.gpus:
             parts["learner"] = parts.get("learner", 0.0) + place.total
-        elif place.name == f"learner, {RANKS[False]}" and not recipe.learner.gpus:
+        elif place.name == OTHER_RANKS and not recipe.learner.gpus:
             parts["learner"] = parts.get("learner", 0.0) + (recipe.learner.ranks - 1) * place.total
         elif place.name == "scorer" and not recipe.scorers.gpus:
             parts["scorers"] = recipe.scorers.count * place.total

@@ -20,8 +20,9 @@ def reload(model: nn.Module, config: ModelConfig, weights: Iterable[tuple[str, t
     """Load checkpoint tensors in the place of those that `model` has."""
     if current_platform.is_cpu():
         for layer in model.modules():
-            if getattr(layer, "quant_method", None) is not None and hasattr(layer.quant_method, "moe_kernel"):
-                layer.quant_method.moe_kernel = None  # is set up anew, its copies with it
+            method: Any = getattr(layer, "quant_method", None)
+            if hasattr(method, "moe_kernel"):
+                method.moe_kernel = None  # is set up anew, its copies with it
     initialize_layerwise_reload(model)
     model.load_weights(weights)  # type: ignore[operator] # every model of vLLM has it
     finalize_layerwise_reload(model, config)  # type: ignore[no-untyped-call]
