@@ -17,11 +17,10 @@ from actors.replay.progress import NOTHING, End, Partial
 from benchmarks.logprobs import as_trained, measure
 from benchmarks.models import mixture
 from learner import LearnerConfig, Trainer
-from tests.e2e.updates import publisher_for, subscribed
+from tests.e2e.updates import SAMPLING, publisher_for, subscribed
 
 pytestmark = pytest.mark.e2e
 
-SAMPLING = SamplingConfig(max_tokens=100)
 PROMPTS = [[int(token) for token in np.random.default_rng(i).integers(12, 60, 40)] for i in range(4)]
 LAYERS, TOP_K, EXPERTS = 4, 4, 32
 

@@ -1,22 +1,44 @@
-"""Weight updates for engines that are under test: versions of a model, who publishes them, and who receives them."""
+"""Weight updates for engines that are under test: versions of a model, who publishes and who receives them, and what
+each version says of a completion.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
 from actors.config.network import NetworkConfig
-from actors.config.roles import WeightsConfig
+from actors.config.roles import SamplingConfig, WeightsConfig
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.transport.address import resolve
 from actors.weights.publisher import Publisher
 from actors.weights.subscriber import Subscriber
 from learner.model.merging import Merging
+
+SAMPLING = SamplingConfig(max_tokens=100)
+PROMPT = [8, 9, 10, 11]
+
+
+@torch.no_grad()
+def logprobs_of(policy: Any, tokens: np.ndarray) -> np.ndarray:
+    """Of the tokens of a completion of `PROMPT`, in one pass (nats)."""
+    ids = torch.tensor([PROMPT + tokens.tolist()])
+    logits = policy(ids).logits[0, len(PROMPT) - 1 : -1]
+    found: np.ndarray = logits.log_softmax(-1).gather(1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+    return found
+
+
+@torch.no_grad()
+def move(tensors: Iterable[torch.Tensor]) -> None:
+    """Away from where they are, in place, each of their numbers."""
+    for tensor in tensors:
+        tensor.add_(0.1 * torch.randn_like(tensor))
 
 
 def policies(model: Path, count: int) -> list[Any]:
@@ -25,9 +47,7 @@ def policies(model: Path, count: int) -> list[Any]:
     for version in range(count):
         torch.manual_seed(version)
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-        with torch.no_grad():
-            for parameter in policy.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
+        move(policy.parameters())
         made.append(policy)
     return made
 

@@ -16,21 +16,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.fsdp import FSDPModule
 
-from learner import LearnerConfig, ObjectiveConfig, OptimizerConfig, Trainer
+from learner import LearnerConfig, ObjectiveConfig, Trainer
 from learner.batch import load_groups, save_groups
 from learner.config import LoraSettings
 from tests.unit.learner.conftest import GroupFactory
-from tests.unit.learner.distributed.two_ranks import join
+from tests.unit.learner.distributed.two_ranks import PLAIN, join
 
 STEPS = 3
 #: Number of ranks, the folder of their batches and checkpoints, and what was found by configuration.
 Found = tuple[int, Path, dict[str, dict[str, Any]]]
-PLAIN = LearnerConfig(
-    dtype="float32",
-    device="cpu",
-    micro_batch_tokens=60,
-    optimizer=OptimizerConfig(learning_rate=1e-3, epsilon=1e-6),
-)
 CONFIGS = {
     "plain": PLAIN,
     "bfloat16 and reference": PLAIN.model_copy(

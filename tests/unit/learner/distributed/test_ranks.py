@@ -20,23 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from benchmarks.families import family
-from learner import CheckpointError, LearnerConfig, ObjectiveConfig, OptimizerConfig, SftConfig, Trainer, train_sft
+from learner import CheckpointError, LearnerConfig, ObjectiveConfig, SftConfig, Trainer, train_sft
 from learner.batch import Completion, Group, load_groups, save_groups
 from learner.config import LoraSettings
 from learner.extra import damage, read_meta
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging, merged_weights
 from tests.unit.learner.conftest import GroupFactory
-from tests.unit.learner.distributed.two_ranks import join
+from tests.unit.learner.distributed.two_ranks import PLAIN, join
 from tests.unit.learner.mixtures import routed, written
 
 STEPS = 3
-PLAIN = LearnerConfig(
-    dtype="float32",
-    device="cpu",
-    micro_batch_tokens=60,
-    optimizer=OptimizerConfig(learning_rate=1e-3, epsilon=1e-6),
-)
 CONFIGS = {
     "plain": PLAIN,
     "checkpointing and reference": PLAIN.model_copy(

@@ -1,9 +1,18 @@
-"""How a process of a test becomes one of two ranks."""
+"""How a process of a test becomes one of two ranks, and what it trains with."""
 
 import datetime
 
 import torch
 import torch.distributed as dist
+
+from learner import LearnerConfig, OptimizerConfig
+
+PLAIN = LearnerConfig(
+    dtype="float32",
+    device="cpu",
+    micro_batch_tokens=60,
+    optimizer=OptimizerConfig(learning_rate=1e-3, epsilon=1e-6),
+)
 
 
 def join(rank: int, port: int, seconds: float) -> None:

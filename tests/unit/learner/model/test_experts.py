@@ -10,17 +10,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from learner import LearnerConfig, Trainer
 from learner.model.experts import idle_parameters
 from learner.model.flops import model_flops
+from tests.unit.learner import mixtures
 from tests.unit.learner.conftest import GroupFactory
 
-HIDDEN, WIDTH = 32, 24
-SIZES: dict[str, Any] = {
-    "vocab_size": 64, "hidden_size": HIDDEN, "intermediate_size": WIDTH, "num_hidden_layers": 3,
-    "num_attention_heads": 2, "num_key_value_heads": 2, "moe_intermediate_size": WIDTH, "num_experts_per_tok": 2,
-}  # fmt: skip
-LATENT = {
-    "n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
-    "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
-}  # fmt: skip
+HIDDEN, WIDTH = mixtures.SIZES["hidden_size"], mixtures.SIZES["moe_intermediate_size"]
+#: Experts of every family are as wide.
+SIZES: dict[str, Any] = {**mixtures.SIZES, "intermediate_size": WIDTH}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +25,7 @@ LATENT = {
         ("mixtral", {"num_local_experts": 5}, 3, 3),
         ("qwen3_moe", {"num_experts": 6, "head_dim": 16}, 3, 4),
         ("qwen3_moe", {"num_experts": 6, "head_dim": 16, "mlp_only_layers": [0]}, 2, 4),
-        ("deepseek_v3", LATENT, 2, 6),
+        ("deepseek_v3", {**mixtures.LATENT, "n_routed_experts": 8}, 2, 6),
     ],
 )
 def test_experts_that_a_token_is_not_routed_to_are_idle(
