@@ -1,31 +1,28 @@
-"""Broadcast of named tensors in packed buckets, and how those who send and who receive come to a group for it."""
+"""Broadcast of named tensors in packed buckets, and how who sends comes to a group for it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
-from actors.transport.address import Node, host_port, own_address, split
-from actors.transport.store import reach_store, serve_store
+from actors.transport.address import Node, split
+from actors.transport.store import serve_store
 from actors.weights import deltas, gloo, nccl
-from actors.weights.background import in_background
 from actors.weights.buckets import (
     CHECKSUM_BYTES,
     Bucket,
     Parameter,
     buckets,
     checksum,
+    listed,
     pack,
     require_whole,
     size_of,
-    unpack,
 )
 from actors.weights.group import BroadcastGroup, GroupInfo, GroupRank
 from actors.weights.session import SyncClient, Tensors, together
 from actors.weights.staging import Staging
-
-Received = list[tuple[str, torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,63 +124,12 @@ def _bytes(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8)
 
 
-class Joining:
-    """A receiver's way into a group, in a thread of its own: nobody else waits for a rank that has died.
-
-    Args:
-        info: of the group.
-        worker: which of the receiver's workers this is.
-        device: as `GroupRank` has it.
-    """
-
-    def __init__(self, info: GroupInfo, worker: int, device: torch.device) -> None:
-        backend = BACKENDS[info.backend]
-        self._interruptible, self._info = backend.interruptible, info
-
-        def meet() -> BroadcastGroup:
-            store = reach_store(
-                host_port(info.master_address, info.master_port), info.world_size, info.deadline_seconds
-            )
-            address, number = own_address(info.master_address), info.rank_offset + worker
-            return backend.join(GroupRank(store, number, info.world_size, address, device, info.deadline_seconds))
-
-        self._group = in_background(meet, "rendezvous")
-        self._before: list[torch.Tensor] = []
-
-    def receive(self, parameters: list[Parameter], staging: Staging, *, delta: bool) -> Received:
-        """Everything that is sent, once the group is there; see `receive`.
-
-        Args:
-            parameters: named tensors, as they are sent.
-            staging: gives the memory.
-            delta: whether changes are sent of the update that this group has carried before.
-        """
-        plan = list(buckets(parameters, self._info.bucket_bytes))
-        if delta and len(self._before) != len(plan):
-            raise ValueError("changes are to come of an update that this group has not carried")
-        group = self._group.result(self._info.deadline_seconds)
-        self._before = receive(group, plan, staging, self._before if delta else ())
-        return [named for bucket, packed in zip(plan, self._before, strict=True) for named in unpack(bucket, packed)]
-
-    def give_up(self) -> None:
-        """Let the group go. A thread that is in a broadcast of Gloo's ends by its deadline, and what it has received
-        until then is thrown away."""
-        if self._interruptible:
-            self._group.add_done_callback(_abort)
-
-
-def _abort(joined: Future[BroadcastGroup]) -> None:
-    if joined.exception() is None:
-        joined.result().abort()
-
-
-class BroadcastTransport:
-    """Rank 0 of a group. `world_size` counts the workers of all generators and this process.
+class Outgoing:
+    """Rank 0 of a group, and what it has sent last. `world_size` counts the workers of all generators and this process.
 
     A Gloo group's own connections, and NCCL's, use any free ports.
 
     Args:
-        client: tells the generators.
         world_size: number of ranks.
         node: where the ranks meet.
         backend: name of what carries the bytes.
@@ -192,11 +138,15 @@ class BroadcastTransport:
         bucket_bytes: as `buckets` has it.
         deadline_seconds: as `GroupRank` has it.
         delta: whether to send what has changed, from the second update on; the one before is kept for it.
+
+    Attributes:
+        meets_at: host:port at which the ranks meet.
+        info: of the group, for receivers.
+        before: the buckets of the update before; none where the next one is sent whole.
     """
 
     def __init__(
         self,
-        client: SyncClient,
         world_size: int,
         *,
         node: Node,
@@ -207,32 +157,45 @@ class BroadcastTransport:
         deadline_seconds: float,
         delta: bool,
     ) -> None:
-        self._client, self._dtype, self._bucket_bytes, self._delta = client, dtype, bucket_bytes, delta
-        self._before: list[torch.Tensor] = []
-        self._store, address = serve_store(node, world_size, deadline_seconds)
-        host, port = split(address)
-        info = GroupInfo(backend, host, port, 1, world_size, bucket_bytes, deadline_seconds)
-        first = GroupRank(self._store, 0, world_size, node.advertise, device, deadline_seconds)
-        self._group = together(
-            lambda: client.init_weight_transfer_engine(asdict(info)), lambda: BACKENDS[backend].join(first)
-        )
+        self._dtype, self._bucket_bytes, self._delta = dtype, bucket_bytes, delta
+        self.before: list[torch.Tensor] = []
+        self._store, self.meets_at = serve_store(node, world_size, deadline_seconds)
+        host, port = split(self.meets_at)
+        self.info = GroupInfo(backend, host, port, 1, world_size, bucket_bytes, deadline_seconds)
+        self._rank = GroupRank(self._store, 0, world_size, node.advertise, device, deadline_seconds)
+
+    def join(self) -> BroadcastGroup:
+        """Meet the other ranks; raises as the backend's `join`."""
+        return BACKENDS[self.info.backend].join(self._rank)
+
+    def parameters(self, tensors: Tensors) -> list[Parameter]:
+        """What `send` will make of these."""
+        return [Parameter(name, self._dtype, tuple(tensor.shape)) for name, tensor in tensors]
+
+    def send(self, group: BroadcastGroup, tensors: Tensors, parameters: list[Parameter]) -> int:
+        """Broadcast tensors, or what has changed since the ones before; see `send`."""
+        kept: list[torch.Tensor] | None = [] if self._delta else None
+        plan = list(buckets(parameters, self._bucket_bytes))
+        sent = send(group, iter(tensors), plan, self.before, kept)
+        self.before = kept or []
+        return sent
+
+
+class BroadcastTransport:
+    """The first sender's end of an epoch. `client` tells the generators; the rest is as `Outgoing` has it."""
+
+    def __init__(self, client: SyncClient, world_size: int, **options: Any) -> None:
+        self._client = client
+        self._outgoing = Outgoing(world_size, **options)
+        told = asdict(self._outgoing.info)
+        self._group = together(lambda: client.init_weight_transfer_engine(told), self._outgoing.join)
 
     def send(self, tensors: Tensors) -> int:
-        parameters = [Parameter(name, self._dtype, tuple(tensor.shape)) for name, tensor in tensors]
-        plan = list(buckets(parameters, self._bucket_bytes))
+        parameters = self._outgoing.parameters(tensors)
         self._client.start_weight_update()
-        self._client.update_weights(
-            {
-                "names": [p.name for p in parameters],
-                "dtype_names": [str(self._dtype).removeprefix("torch.")] * len(parameters),
-                "shapes": [list(p.shape) for p in parameters],
-                "delta": bool(self._before),
-            }
-        )
-        kept: list[torch.Tensor] | None = [] if self._delta else None
-        sent = send(self._group, iter(tensors), plan, self._before, kept)
+        self._client.update_weights({**listed(parameters), "delta": bool(self._outgoing.before)})
+        sent = self._outgoing.send(self._group, tensors, parameters)
         self._client.finish_weight_update()
-        self._before = kept or []
         return sent
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from its own memory, smaller ones packed together, and at the end the checksums 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import xxhash
@@ -46,6 +47,15 @@ def described(names: Sequence[str], dtype_names: Sequence[str], shapes: Sequence
         Parameter(name, getattr(torch, dtype), tuple(shape))
         for name, dtype, shape in zip(names, dtype_names, shapes, strict=True)
     ]
+
+
+def listed(parameters: Sequence[Parameter]) -> dict[str, list[Any]]:
+    """The lists of a message, of which `described` makes the parameters again."""
+    return {
+        "names": [p.name for p in parameters],
+        "dtype_names": [str(p.dtype).removeprefix("torch.") for p in parameters],
+        "shapes": [list(p.shape) for p in parameters],
+    }
 
 
 def buckets(parameters: Iterable[Parameter], bucket_bytes: int) -> Iterator[Bucket]:

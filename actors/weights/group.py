@@ -1,6 +1,6 @@
 """What broadcasts carry bytes over: a group of ranks, of which the first sends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -68,3 +68,14 @@ class GroupInfo:
     world_size: int
     bucket_bytes: int
     deadline_seconds: float
+
+
+@dataclass
+class StripedInfo(GroupInfo):
+    """The groups of all stripes, of which the first one's is told as a group alone is.
+
+    Attributes:
+        meet_at: host:port of the others, whose ranks are the same but for the first.
+    """
+
+    meet_at: list[str] = field(default_factory=list)

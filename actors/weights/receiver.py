@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from actors.weights.background import in_background
-from actors.weights.broadcast import Joining, Received
 from actors.weights.buckets import described
-from actors.weights.group import GroupInfo
+from actors.weights.group import StripedInfo
+from actors.weights.joining import Joining, Received
 from actors.weights.staging import Staging
 from learner.model.merging import Merging
 
@@ -28,9 +28,9 @@ class StagedReceiver:
         self._receiving: Future[Received] | None = None
 
     async def open_group(self, info: dict[str, Any]) -> None:
-        """Start joining the broadcast group of a new epoch; the one before is given up."""
+        """Start joining the broadcast groups of a new epoch; those before are given up."""
         await self.abort_update()
-        self._joining = Joining(GroupInfo(**info), 0, torch.device("cpu"))
+        self._joining = Joining(StripedInfo(**info), 0, torch.device("cpu"))
 
     async def start_update(self) -> None:
         """Nothing to prepare: the weights arrive beside generation."""
@@ -45,8 +45,9 @@ class StagedReceiver:
             raise RuntimeError("no group is open; call open_group first")
         parameters = described(info["names"], info["dtype_names"], info["shapes"])
         self.merging = Merging(**info["merging"]) if "merging" in info else None
+        delta, stripes = info["delta"], info.get("stripes")
         self._receiving = in_background(
-            lambda: joining.receive(parameters, self.staging, delta=info["delta"]), "weight-receiver"
+            lambda: joining.receive(parameters, self.staging, delta=delta, stripes=stripes), "weight-receiver"
         )
 
     async def received(self) -> None:

@@ -37,3 +37,7 @@ class Retries:
         due = [name for name in waiting if self._failures.get(name, (0, now))[1] <= now]
         together = [name for name in due if self._failures.get(name, (0, now))[0] < 2]
         return together or due[:1]
+
+    def all_due(self, names: Iterable[str], now: float) -> bool:
+        """Whether nobody of these has to wait, who take part in every update."""
+        return all(self._failures.get(name, (0, now))[1] <= now for name in names)

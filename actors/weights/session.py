@@ -8,6 +8,10 @@ receive  they are told what comes, and receive it beside generation
 commit   they swap it in and go on under the new version
 abort    the group is given up, whatever it was doing; nothing of an update that was not committed is used
 
+With several senders each has a stripe, and a broadcast group, of its own, with the same receivers. The first sender's
+transport is the one that calls here; each call then goes to the other senders as well, and what they answer becomes
+part of what the generators are told. All stripes are received at once, and committed together.
+
 Each end aborts by itself: the sender where a member fails, falls off the list or misses a deadline, a receiver where it
 is told to, is told of a newer epoch, or hears nothing.
 """
@@ -27,14 +31,26 @@ from actors.weights.background import in_background
 
 T = TypeVar("T")
 Tensors = Sequence[tuple[str, torch.Tensor]]
+Body = Mapping[str, Any]
 
 
 class MembersLostError(LeewayError):
-    """Some generators did not take an update; they are evicted until they register anew."""
+    """Some generators did not take an update, or senders did not carry it; all of them are to register anew."""
 
     def __init__(self, names: set[str], why: str) -> None:
-        super().__init__(f"{', '.join(sorted(names)) or 'a generator'} did not take the weights: {why}")
+        super().__init__(f"{', '.join(sorted(names)) or 'a generator'} did not take part in the update: {why}")
         self.names = names
+
+
+class BroadcastBrokenError(LeewayError):
+    """The broadcast of a stripe broke at its sender; that does not say whose fault it was."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} could not send its stripe of the weights: {why}")
+
+
+class SupersededError(LeewayError):
+    """A sender holds a newer version by now; nothing is wrong, and that one is to be sent."""
 
 
 class SyncClient(Protocol):
@@ -64,11 +80,10 @@ class Caller(Protocol):
 
     Raises:
         MembersLostError: where a member fails, falls off the list or misses its deadline, or `aborted` is set.
+        BroadcastBrokenError: where a sender fails.
     """
 
-    def __call__(
-        self, kind: str, bodies: Mapping[str, Mapping[str, Any]], aborted: threading.Event
-    ) -> Mapping[str, m.Answer]: ...
+    def __call__(self, kind: str, bodies: Mapping[str, Body], aborted: threading.Event) -> Mapping[str, m.Answer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +100,10 @@ class Epoch:
 
     Args:
         number: of the epoch, which goes with every call.
-        workers: the members by name.
+        workers: the generators by name, with the ranks that each has in a group.
         call: carries the calls to them.
         merging: fields of `learner.model.merging.Merging`, which go with every update.
+        senders: names of the learner's other ranks that send, in the order of their stripes.
 
     Attributes:
         failure: what the first call that failed has raised. The transport may be in the middle of a broadcast then, and
@@ -95,9 +111,14 @@ class Epoch:
     """
 
     def __init__(
-        self, number: int, workers: Mapping[str, int], call: Caller, merging: Mapping[str, Any] | None = None
+        self,
+        number: int,
+        workers: Mapping[str, int],
+        call: Caller,
+        merging: Body | None = None,
+        senders: Sequence[str] = (),
     ) -> None:
-        self.number, self.workers = number, dict(workers)
+        self.number, self.workers, self._senders = number, dict(workers), tuple(senders)
         self.failure: Exception | None = None
         self._carry, self._merging = call, merging
         self._aborted = threading.Event()
@@ -106,6 +127,8 @@ class Epoch:
         self._version = 0
         self._started = self._sent = 0.0
         self._pauses: list[float] = []
+        self._stripes: list[m.TensorList] = []
+        self._sent_by_others = 0
 
     def open(self, connect: Callable[[SyncClient, int], Transport]) -> None:
         """Form the group; `connect` gets this client and the number of ranks, the learner's included.
@@ -122,9 +145,10 @@ class Epoch:
         raise MembersLostError(set(), "the epoch was given up")
 
     def update(self, version: int, tensors: Tensors) -> Measured:
-        """Send one version from receive to commit. Whatever is raised, the epoch can only be aborted afterwards.
+        """Send one version from receive to commit. Whatever else is raised, the epoch can only be aborted afterwards.
 
         Raises:
+            SupersededError: a sender has a newer version, and the epoch can go on with that.
             MembersLostError: naming whoever did not take it; or what else the transport raises.
         """
         transport = self._transport
@@ -132,6 +156,7 @@ class Epoch:
             raise RuntimeError("the epoch is not open")
         self._version, self._pauses = version, []
         sent_bytes = transport.send(tensors)
+        sent_bytes += self._sent_by_others
         return Measured(sent_bytes, self._sent - self._started, max(self._pauses, default=0.0))
 
     def abort(self) -> None:
@@ -142,7 +167,7 @@ class Epoch:
         if transport is not None:
             transport.close()
 
-    def _call(self, kind: str, bodies: Mapping[str, Mapping[str, Any]]) -> Mapping[str, m.Answer]:
+    def _call(self, kind: str, bodies: Mapping[str, Body]) -> Mapping[str, m.Answer]:
         try:
             if self._aborted.is_set():
                 raise MembersLostError(set(), f"{kind}: the epoch was given up")
@@ -152,26 +177,43 @@ class Epoch:
             self.failure = self.failure or error
             raise
 
+    def _ask_senders(self, kind: str, body: Body) -> list[m.Answer]:
+        """In the order of the stripes; nobody where the first sender is the only one."""
+        answers = self._call(kind, dict.fromkeys(self._senders, body)) if self._senders else {}
+        return [answers[name] for name in self._senders]
+
     # ---------------------------------------------------------------- what the transport calls (SyncClient)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        opened = self._ask_senders("open", {"world_size": init_info.get("world_size")})
+        meeting = {"meet_at": [answer.meets_at for answer in opened]} if opened else {}
         offset = int(init_info["rank_offset"])
         bodies = {}
         for name, workers in self.workers.items():
-            bodies[name] = init_info | {"rank_offset": offset}
+            bodies[name] = init_info | meeting | {"rank_offset": offset}
             offset += workers
         self._call("open", bodies)
 
     def start_weight_update(self) -> None:
+        started = self._ask_senders("start", {"version": self._version})
+        if any(answer.superseded for answer in started):
+            raise SupersededError(f"version {self._version} has a successor by now, which is sent instead")
+        self._stripes = [answer.stripe for answer in started if answer.stripe is not None]
         self._call("start", {name: {} for name in self.workers})
 
     def update_weights(self, update_info: Any) -> None:
         self._started = time.monotonic()
-        body = update_info if self._merging is None else update_info | {"merging": self._merging}
+        body = dict(update_info) if self._merging is None else update_info | {"merging": self._merging}
+        if self._stripes:
+            body["stripes"] = [len(body["names"]), *(len(stripe.names) for stripe in self._stripes)]
+            for field in m.TensorList.model_fields:
+                body[field] = [*body[field], *(one for stripe in self._stripes for one in getattr(stripe, field))]
         self._call("update", dict.fromkeys(self.workers, body))
+        self._ask_senders("update", {"delta": update_info.get("delta", False)})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Commit; vLLM's transports leave the version to the client."""
+        self._sent_by_others = sum(answer.sent_bytes for answer in self._ask_senders("finish", {}))
         self._sent = time.monotonic()
         body = {"version": self._version if weight_version is None else int(weight_version)}
         answers = self._call("finish", dict.fromkeys(self.workers, body))

@@ -14,9 +14,9 @@ from vllm.distributed.weight_transfer.base import (
 )
 
 from actors.weights.background import in_background
-from actors.weights.broadcast import Joining, Received
 from actors.weights.buckets import Parameter, described
-from actors.weights.group import GroupInfo
+from actors.weights.group import StripedInfo
+from actors.weights.joining import Joining, Received
 from actors.weights.reload import reload
 from actors.weights.staging import Staging
 from learner.model.merging import Merging, merged_weights
@@ -25,7 +25,7 @@ Weights = Iterable[tuple[str, torch.Tensor]]
 
 
 @dataclass
-class StagedInitInfo(GroupInfo, WeightTransferInitInfo):
+class StagedInitInfo(StripedInfo, WeightTransferInitInfo):
     """vLLM parses what it is sent by this."""
 
 
@@ -38,6 +38,7 @@ class StagedUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
     merging: dict[str, Any] | None = None
     delta: bool = False
+    stripes: list[int] | None = None
 
     def parameters(self) -> list[Parameter]:
         return described(self.names, self.dtype_names, self.shapes)
@@ -85,7 +86,7 @@ class StagedWeightTransferEngine(WeightTransferEngine[StagedInitInfo, StagedUpda
         joining, parameters, merging = self._joining, update_info.parameters(), update_info.merging
 
         def stage() -> tuple[Weights, Received]:
-            tensors = joining.receive(parameters, self._staging, delta=update_info.delta)
+            tensors = joining.receive(parameters, self._staging, delta=update_info.delta, stripes=update_info.stripes)
             return tensors if merging is None else self._merged(tensors, merging), tensors
 
         self._staged = in_background(stage, "weight-receiver")

@@ -7,14 +7,17 @@
 An epoch is given up where the publisher says so, opens the next one or has evicted this generator, where a call fails,
 and where nothing is heard in the middle of an update for its deadline. Afterwards the engine generates on under the
 version that it had, whatever had been received. An engine that cannot do that ends the generator, by an EngineError.
+
+A rank of the learner that sends a stripe carries out the same calls in the same states: see `stripe_sender`.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from actors.config.base import Section
 from actors.errors import EngineError, PeerTimeoutError, ProtocolError
 from actors.observability import metrics
 from actors.process import Seldom
@@ -24,7 +27,7 @@ from actors.weights import messages as m
 
 log = logging.getLogger(__name__)
 
-#: The publisher is told again that this generator is here (s): an eviction or a lost connection may go unnoticed.
+#: The publisher is told again that this process is here (s): an eviction or a lost connection may go unnoticed.
 REGISTER_SECONDS = 5.0
 #: The state in which each call may come, and the one that it leads to.
 STEPS = {
@@ -35,7 +38,23 @@ STEPS = {
 }
 
 
-class Receiver(Protocol):
+class Transfer(Protocol):
+    """The part of an update that has no answer of its own; both ends of it have one."""
+
+    async def received(self) -> None:
+        """Wait until everything is here; raises what broke the broadcast, which has a deadline of its own."""
+        ...
+
+    async def abort_update(self) -> None:
+        """Give up the group and the update that is open, if one is, and go on.
+
+        Raises:
+            EngineError: the engine holds two versions.
+        """
+        ...
+
+
+class Receiver(Transfer, Protocol):
     """The part of an engine that takes weights; `workers` is the number of its ranks in a broadcast group, `version`
     the policy version that it holds, None before the first.
 
@@ -57,10 +76,6 @@ class Receiver(Protocol):
         """Begin to receive."""
         ...
 
-    async def received(self) -> None:
-        """Wait until everything is here; raises what broke the broadcast, which has a deadline of its own."""
-        ...
-
     async def finish_update(self, version: int) -> float:
         """Swap in what was received; returns for how long generation was paused (s).
 
@@ -69,33 +84,38 @@ class Receiver(Protocol):
         """
         ...
 
-    async def abort_update(self) -> None:
-        """Give up the group and the update that is open, if one is, and generate on.
 
-        Raises:
-            EngineError: the engine holds two versions.
-        """
-        ...
-
-
-class Subscriber:
-    """Registers with the publisher and carries out its calls, one after the other, until it is cancelled.
+class Subscription:
+    """Registers with the publisher and carries out its calls, one after the other, until it is cancelled: what is the
+    same at both ends of a broadcast.
 
     Args:
         endpoint: of the publisher.
-        name: of the generator.
-        receiver: what takes the weights.
+        name: of this process.
+        transfer: what an update is given up by.
         deadline_seconds: longest silence in the middle of an update, and longest time that giving up may take (s).
     """
 
-    def __init__(self, endpoint: str, name: str, receiver: Receiver, deadline_seconds: float) -> None:
-        self._endpoint, self._name, self._receiver = endpoint, name, receiver
+    #: The calls that it understands, and the states of an update in which each may come.
+    calls: ClassVar[Mapping[str, type[Section]]]
+    before: ClassVar[Mapping[str, tuple[str, ...]]] = {kind: (before,) for kind, (before, _) in STEPS.items()}
+
+    def __init__(self, endpoint: str, name: str, transfer: Transfer, deadline_seconds: float) -> None:
+        self._endpoint, self._name, self._update = endpoint, name, transfer
         self._deadline = deadline_seconds
         self._epoch, self._state = 0, "closed"
         self._call: asyncio.Task[bool] | None = None
         self._transfer: asyncio.Task[None] | None = None
         self._heard, self._registered = 0.0, float("-inf")
         self._rejections = Seldom(log)
+
+    def _registration(self) -> tuple[str, dict[str, Any]]:
+        """The kind of message that registers this process, and what it says."""
+        raise NotImplementedError
+
+    async def _answer(self, call: m.EpochMessage) -> dict[str, Any]:
+        """Carry a call out; returns the fields of its `Answer`."""
+        raise NotImplementedError
 
     async def run(self) -> None:
         """Raises EngineError where the engine is to be replaced."""
@@ -137,7 +157,7 @@ class Subscriber:
 
     async def _leave(self) -> None:
         try:
-            await self._abort("this generator leaves")
+            await self._abort("this process leaves")
         finally:
             await self._send("deregister", 0, {})
             self._socket.close()
@@ -147,8 +167,8 @@ class Subscriber:
     async def _register(self) -> None:
         self._registered = time.monotonic()
         try:
-            held = {"workers": self._receiver.workers, "version": self._receiver.version}
-            await self._send("register", 0, held)
+            kind, body = self._registration()
+            await self._send(kind, 0, body)
         except PeerTimeoutError as error:
             log.info("weights: %s", error)  # a learner that is gone; the next has another address
 
@@ -161,7 +181,7 @@ class Subscriber:
         try:
             message = decode(frames, m.MAX_BYTES)
             number = message.id
-            body = parse(message, m.TO_GENERATOR)
+            body = parse(message, self.calls)
         except ProtocolError as error:
             metrics.WEIGHT_MALFORMED.inc()
             self._rejections.warning("weights: refused a message: %s", error)
@@ -170,7 +190,7 @@ class Subscriber:
             return
         match body:
             case m.Rejoin():
-                await self._abort("the learner has evicted this generator")
+                await self._abort("the learner has evicted this process")
                 await self._register()
             case m.Abort():
                 if body.epoch == self._epoch:
@@ -181,11 +201,10 @@ class Subscriber:
                 await self._begin(message.kind, number, body)
 
     async def _begin(self, kind: str, number: int, body: m.EpochMessage) -> None:
-        if isinstance(body, m.Open):
+        if kind == "open":
             await self._abort("the learner has begun another epoch")
             self._epoch = body.epoch
-        before, _ = STEPS[kind]
-        if self._call is not None or self._state != before or self._epoch != body.epoch:
+        if self._call is not None or self._state not in self.before[kind] or self._epoch != body.epoch:
             at = f"epoch {self._epoch} is {self._state} here" if self._epoch else "none is open here"
             await self._send("answer", number, {"error": f"{kind} of epoch {body.epoch}, but {at}"})
         else:
@@ -196,7 +215,7 @@ class Subscriber:
     async def _carry_out(self, kind: str, number: int, body: m.EpochMessage) -> bool:
         """One call and its answer; whether it succeeded."""
         try:
-            pause = await self._answer(body)
+            answer = await self._answer(body)
         except Exception as error:
             log.exception("weights: %s failed", kind)
             await self._send("answer", number, {"error": f"{type(error).__name__}: {error}"})
@@ -204,27 +223,19 @@ class Subscriber:
                 raise
             return False
         _, self._state = STEPS[kind]
-        await self._send("answer", number, {"pause_seconds": pause})
+        await self._send("answer", number, answer)
         return True
 
-    async def _answer(self, call: m.EpochMessage) -> float:
-        match call:
-            case m.Open():
-                await self._receiver.open_group(call.model_dump(exclude={"epoch"}))
-            case m.Start():
-                await self._receiver.start_update()
-            case m.Update():
-                await self._receiver.receive_update(call.model_dump(exclude={"epoch"}, exclude_none=True))
-                self._transfer = asyncio.create_task(self._receive())
-            case m.Finish():
-                assert self._transfer is not None, "the state is 'receiving' only with a transfer"
-                await self._transfer
-                return await self._receiver.finish_update(call.version)
-        return 0.0
+    def _begin_transfer(self) -> None:
+        self._transfer = asyncio.create_task(self._receive())
+
+    async def _transferred(self) -> None:
+        assert self._transfer is not None, "the state is 'receiving' only with a transfer"
+        await self._transfer
 
     async def _receive(self) -> None:
         try:
-            await self._receiver.received()
+            await self._update.received()
         finally:
             self._heard = time.monotonic()
 
@@ -261,10 +272,38 @@ class Subscriber:
                 for outcome in await asyncio.gather(*ending, return_exceptions=True):
                     if isinstance(outcome, EngineError):
                         raise outcome
-                await self._receiver.abort_update()
+                await self._update.abort_update()
         except EngineError:
             raise
         except TimeoutError as error:
             raise EngineError(f"the engine did not give an update up within {self._deadline:g} s") from error
         except Exception as error:
             raise EngineError(f"the engine could not give an update up: {error}") from error
+
+
+class Subscriber(Subscription):
+    """The subscription of a generator, whose engine `receiver` is; the rest as `Subscription` has it."""
+
+    calls = m.TO_GENERATOR
+
+    def __init__(self, endpoint: str, name: str, receiver: Receiver, deadline_seconds: float) -> None:
+        super().__init__(endpoint, name, receiver, deadline_seconds)
+        self._receiver = receiver
+
+    def _registration(self) -> tuple[str, dict[str, Any]]:
+        return "register", {"workers": self._receiver.workers, "version": self._receiver.version}
+
+    async def _answer(self, call: m.EpochMessage) -> dict[str, Any]:
+        pause = 0.0
+        match call:
+            case m.Open():
+                await self._receiver.open_group(call.model_dump(exclude={"epoch"}, exclude_none=True))
+            case m.Start():
+                await self._receiver.start_update()
+            case m.Update():
+                await self._receiver.receive_update(call.model_dump(exclude={"epoch"}, exclude_none=True))
+                self._begin_transfer()
+            case m.Finish():
+                await self._transferred()
+                pause = await self._receiver.finish_update(call.version)
+        return {"pause_seconds": pause}

@@ -78,7 +78,7 @@ async def subscribed(publisher: Publisher, engines: list[VllmEngine]) -> AsyncIt
     ]
     try:
         async with asyncio.timeout(60):  # an update goes to whoever has registered
-            while len(publisher._members) < len(engines):
+            while len(publisher.registered) < len(engines):
                 await asyncio.sleep(0.001)
         yield
     finally:

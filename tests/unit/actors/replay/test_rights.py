@@ -135,5 +135,5 @@ def test_a_verifier_cannot_register_for_weights(folder: Path, monkeypatch: pytes
             client.send(encode(Message("register", 1, {"name": f"{role}-1", "workers": 1})))
             if role == "verifier":
                 assert client.poll(10) and decode(client.receive(), 2**20).kind == "error"
-        assert until(lambda: list(publisher._members) == ["generator-1"], 10)
+        assert until(lambda: publisher.registered == {"generator-1"}, 10)
     assert metrics.FORBIDDEN._value.get() == before + 1

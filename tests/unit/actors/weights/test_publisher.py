@@ -154,7 +154,7 @@ Begin = Callable[..., World]
 def test_every_worker_of_every_generator_has_a_rank_of_its_own(world: Begin) -> None:
     w = world()
     first, second = w.generator("a", workers=2), w.generator("b", workers=3)
-    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    assert until(lambda: len(w.publisher.registered) == 2, PATIENCE)
     w.publish(0)
     assert w.publisher.wait(0, PATIENCE)
     assert (first.opened[-1]["rank_offset"], second.opened[-1]["rank_offset"]) == (1, 3)
@@ -209,7 +209,7 @@ def test_whoever_fell_off_the_list_and_registers_anew_holds_up_nobody_before_it_
     assert until(lambda: (first.versions, second.versions) == ([0], [0]), PATIENCE)
     w.alive.discard("b")
     again = w.generator("b", listed=False)
-    assert until(lambda: w.publisher._members["b"].version is None, PATIENCE)
+    assert until(lambda: w.publisher._peers.registered["b"].version is None, PATIENCE)
     w.publish(1)
     assert w.publisher.wait(1, PATIENCE)
     assert first.versions == [0, 1]
@@ -261,7 +261,7 @@ def test_a_broadcast_that_does_not_end_after_all_ends_the_learner_with_the_names
     w = world(deadline_seconds=1.0)
     FakeTransport.stuck.set()
     first, second = w.generator("a"), w.generator("b")
-    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    assert until(lambda: len(w.publisher.registered) == 2, PATIENCE)
     w.publish(0)
     assert until(lambda: first.asked[-1:] == second.asked[-1:] == ["update"], PATIENCE)
     w.alive.discard("b")
@@ -280,7 +280,7 @@ def test_a_generator_that_fails_every_time_holds_up_nobody(world: Begin) -> None
     w = world()
     first, second = w.generator("a"), w.generator("b")
     second.fails.add("start")
-    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    assert until(lambda: len(w.publisher.registered) == 2, PATIENCE)
     for version in range(6):
         w.publish(version)
         assert until(lambda version=version: first.versions[-1:] == [version], PATIENCE)  # type: ignore[misc]
@@ -293,7 +293,7 @@ def test_a_generator_that_fails_every_time_holds_up_nobody(world: Begin) -> None
 def test_a_registration_that_is_repeated_changes_nothing(world: Begin) -> None:
     w = world()
     generator, other = w.generator("a"), w.generator("b")
-    assert until(lambda: len(w.publisher._members) == 2, PATIENCE)
+    assert until(lambda: len(w.publisher.registered) == 2, PATIENCE)
     w.publish(0)
     assert until(lambda: (generator.versions, other.versions) == ([0], [0]), PATIENCE)
     generator.register()
