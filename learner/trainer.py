@@ -295,13 +295,13 @@ class Trainer:
             return adapter_tensors(self.model), torch.float32, None
         return merged_tensors(self.model), DTYPES[self.config.dtype], conversion_of(self.model)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, senders: Sequence[int] = (0,)) -> Snapshot:
         """Copies of `named_tensors` in host memory, which later steps leave alone: sending and training overlap.
 
-        Rank 0 sends, so only it keeps them; the other ranks take part in the gathering and return nothing.
+        All ranks take part, and only `senders`, of which adapters have one, keep any: a share each, in their order.
         """
         tensors, dtype, conversion = self._outgoing()
-        return take(tensors, dtype, self.device, conversion)
+        return take(tensors, dtype, self.device, conversion, weights.keepers(self.model, senders))
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder (merged weights in the compute dtype, tokenizer files) that engines load."""

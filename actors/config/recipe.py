@@ -109,6 +109,8 @@ class Recipe(Section):
             raise ValueError("weights.backend: nccl needs generators.gpus and learner.gpus; use gloo on CPUs")
         if self.weights.backend == "nccl" and self.generators.engine != "vllm":
             raise ValueError("weights.backend: nccl needs generators.engine: vllm")
+        if (self.weights.senders or 1) > self.learner.ranks:
+            raise ValueError(f"weights.senders must not be above learner.ranks, which is {self.learner.ranks}")
         return self
 
     @model_validator(mode="after")

@@ -233,6 +233,13 @@ class WeightsConfig(Section):
         description="send what has changed since the update before, wherever all have taken that one; learner and "
         "generators keep a copy of it in host memory",
     )
+    senders: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="ranks of the learner that send, each a share of the weights from its own host memory, all at the "
+        "same time; null: the first rank of each of its nodes. Adapters alone are sent by one",
+    )
 
 
 class EvaluationConfig(Section):

@@ -31,7 +31,7 @@ KEYS: Mapping[str, str] = {
     "gathered layers": "take a smaller model: a layer of this one has to be whole on every rank",
     "activations": "lower learner.micro_batch_tokens, or set learner.gradient_checkpointing: true",
     "output layer": "lower learner.logit_chunk_tokens",
-    "staging": "set learner.lora with broadcast: adapters, whose updates are small",
+    "staging": "set learner.lora with broadcast: adapters, whose updates are small, or raise weights.senders",
     "checkpoint": "raise learner.ranks, or set checkpoint_every_steps: 0, so that none is written beside a step",
     "allocator": "lower learner.micro_batch_tokens",
     "learner": "lower learner.ranks or learner.micro_batch_tokens, or take a smaller model",
@@ -50,7 +50,7 @@ OF_A_PASS = ("activations", "allocator")
 #: The same of an engine, whatever is the largest part of it.
 ENGINE_KEY = "raise generators.vllm.tensor_parallel_size or generators.vllm.gpu_memory_utilization"
 #: Rows of the table that are asked for again.
-FIRST_RANK, OTHER_RANKS = "learner, first rank", "learner, other ranks"
+FIRST_RANK, OTHER_SENDERS, OTHER_RANKS = "learner, first rank", "learner, other senders", "learner, other ranks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Footprint:
 
 
 def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Sequence[Footprint]:
-    """The memory table: the learner's first rank, another one, each as it loads, a device of a generator, a scorer.
+    """The memory table: the learner's ranks by what they do, one as it loads, a device of a generator, a scorer.
 
     A rank on a GPU also takes memory of its host, the first one most; how much there is is not known where a recipe is
     only checked.
@@ -111,21 +111,35 @@ def places(recipe: Recipe, a: ModelShape, gpu: float, core: float | None) -> Seq
     there = own if learner.gpus else core
     batch = MicroBatch(recipe.tasks.max_prompt_tokens, longest, recipe.replay.group_size, learner.micro_batch_tokens)
     found = []
-    for name in (FIRST_RANK, OTHER_RANKS) if learner.ranks > 1 else (FIRST_RANK,):
-        parts = learner_rank(a, learner, batch, first=name == FIRST_RANK)
+    senders = senders_of(recipe)
+    for name in learner_ranks(recipe):
+        parts = learner_rank(a, learner, batch, 0.0 if name == OTHER_RANKS else 1 / senders)
         if not learner.gpus:
             parts["checkpoint"] = checkpoint_beside(a, learner, parts, recipe.checkpoint_every_steps)
         found.append(Footprint(name, parts, there, batch.whole))
     if learner.shards:
         found.append(Footprint("learner, loading", loading(a, learner), there))
     if learner.gpus:
-        found.append(Footprint("host, first rank", learner_host(a, learner), None))
+        found.append(Footprint("host, first rank", learner_host(a, learner, 1 / senders), None))
     if recipe.generators.engine != "synthetic":
         device = generator_device(a, recipe.generators, gpu)
         found.append(Footprint("generator", device, gpu if recipe.generators.gpus else core))
     if recipe.has_scorers:
         found.append(Footprint("scorer", _scorer(recipe, a), gpu if recipe.scorers.gpus else core))
     return found
+
+
+def senders_of(recipe: Recipe) -> int:
+    """Ranks of the learner that share out the weights that are sent; one where that is left to the nodes, of which a
+    recipe does not say how many there will be."""
+    return 1 if recipe.learner.sends_adapters else recipe.weights.senders or 1
+
+
+def learner_ranks(recipe: Recipe) -> dict[str, int]:
+    """The learner's rows of the table, and how many ranks each stands for."""
+    senders = senders_of(recipe)
+    rows = {FIRST_RANK: 1, OTHER_SENDERS: senders - 1, OTHER_RANKS: recipe.learner.ranks - senders}
+    return {name: count for name, count in rows.items() if count}
 
 
 def _scorer(recipe: Recipe, a: ModelShape) -> dict[str, float]:
@@ -150,13 +164,12 @@ def on_this_machine(recipe: Recipe, found: Sequence[Footprint], memory: float) -
     Imports, the replay and verifiers are not counted: what does not fit without them cannot fit.
     """
     parts: dict[str, float] = {}
+    ranks = learner_ranks(recipe)
     for place in found:
         if place.name == "generator" and not recipe.generators.gpus:
             parts["generators"] = recipe.generators.count * place.total
-        elif place.name == FIRST_RANK and not recipe.learner.gpus:
-            parts["learner"] = parts.get("learner", 0.0) + place.total
-        elif place.name == OTHER_RANKS and not recipe.learner.gpus:
-            parts["learner"] = parts.get("learner", 0.0) + (recipe.learner.ranks - 1) * place.total
+        elif place.name in ranks and not recipe.learner.gpus:
+            parts["learner"] = parts.get("learner", 0.0) + ranks[place.name] * place.total
         elif place.name == "scorer" and not recipe.scorers.gpus:
             parts["scorers"] = recipe.scorers.count * place.total
     return Footprint("this machine", parts, memory) if parts else None

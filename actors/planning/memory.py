@@ -70,14 +70,14 @@ def adapters(a: ModelShape, rank: int) -> int:
     return rank * a.layers * (attention + 3 * (a.hidden + a.mlp_width))
 
 
-def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first: bool = True) -> dict[str, float]:
+def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, share: float = 1.0) -> dict[str, float]:
     """What the largest moment of a step holds on one rank.
 
     Args:
         a: the model.
         config: of the learner.
         batch: its longest micro-batch.
-        first: of the first rank, which alone keeps a copy of the weights to send, in host memory.
+        share: of the weights to send, which the rank keeps a copy of in host memory: 0 where others send.
     """
     kept, backward, head = activations(a, config, batch), _temporaries(a, config, batch), _output_layer(a, config)
     parts = dict.fromkeys(_state(a, config), 0.0) if config.offloads else _state(a, config)
@@ -85,21 +85,21 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, first:
         "gathered layers": _gathered(a, config) if config.shards else 0.0,
         "activations": kept + backward,
         "output layer": head,
-        "staging": _staging(a, config, kept + backward + head, first),
+        "staging": _staging(a, config, kept + backward + head, share),
     }
     return parts | {"allocator": 0.0 if config.gpus else ALLOCATOR * sum(parts.values())}
 
 
-def learner_host(a: ModelShape, config: LearnerConfig, first: bool = True) -> dict[str, float]:
+def learner_host(a: ModelShape, config: LearnerConfig, share: float = 1.0) -> dict[str, float]:
     """What one rank of a learner on GPUs has in host memory, at the least: torch rounds pinned memory up.
 
     Args:
         a: the model.
         config: of the learner.
-        first: of the first rank, which keeps the copy that is being sent and a newer one.
+        share: of the weights to send, of which the rank keeps the copy that is being sent and a newer one.
     """
     parts = _state(a, config) if config.offloads else {}
-    return parts | {"staging": 2 * _sent(a, config) if first else 0.0, "checkpoint": checkpoint(a, config)}
+    return parts | {"staging": 2 * share * _sent(a, config), "checkpoint": checkpoint(a, config)}
 
 
 def checkpoint(a: ModelShape, config: LearnerConfig) -> float:
@@ -142,25 +142,25 @@ def _sent(a: ModelShape, config: LearnerConfig) -> float:
     return _trained(a, config) * FLOAT32 if config.sends_adapters else a.parameters * BYTES[config.dtype]
 
 
-def _staging(a: ModelShape, config: LearnerConfig, step: float, first: bool) -> float:
+def _staging(a: ModelShape, config: LearnerConfig, step: float, share: float) -> float:
     """What a snapshot needs: on a GPU the pieces that are gathered, after a pass; on CPUs the copies themselves.
 
     Args:
         a: the model.
         config: of the learner.
         step: bytes of a pass, in whose place things are while there is none.
-        first: as `learner_rank` has it.
+        share: as `learner_rank` has it.
     """
     if config.offloads:
         return 0.0  # a snapshot is made of what is in host memory
     if config.gpus:
         # A layer that has an adapter is merged whole, in float32: the weight, the product and their sum.
         merged = 3 * FLOAT32 * a.hidden * a.mlp_width if config.lora is not None and not config.sends_adapters else 0
-        gathered = PIECE_BYTES if first and config.ranks > 1 else 0
+        gathered = PIECE_BYTES if share and config.ranks > 1 else 0
         return max(0.0, merged + PIECE_BYTES / config.ranks + gathered - step)
-    sent = _sent(a, config)
+    sent = share * _sent(a, config)
     # the copy that is being sent; and while the next one is made, a second in the place of a pass
-    return sent + max(0.0, sent - step) if first else 0.0
+    return sent + max(0.0, sent - step)
 
 
 def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:

@@ -120,13 +120,19 @@ def merged_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Hugging Face names and tensors with the adapters merged in: whole where one was, else sharded as they are.
 
     Every rank must iterate."""
+    for name, parameter, layer in merged_parameters(model):
+        yield name, _merged(parameter, layer)
+
+
+def merged_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor, Any]]:
+    """What `merged_tensors` is made of: name, the parameter sharded as it is, and its layer where that is adapted."""
     layers = adapted_layers(model)
     for name, parameter in model.named_parameters():
         if not layers:
-            yield name, parameter.detach()
+            yield name, parameter.detach(), None
         elif "lora_" not in name:
             layer = layers.get(name.removesuffix(".base_layer.weight"))
-            yield name.replace(".base_layer.", "."), _merged(parameter.detach(), layer)
+            yield name.replace(".base_layer.", "."), parameter.detach(), layer
 
 
 def _merged(weight: Tensor, layer: Any) -> Tensor:

@@ -12,7 +12,12 @@ from typing import Any
 
 from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import revert_weight_conversion
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    rename_source_key,
+    revert_weight_conversion,
+)
 
 from learner.model.snapshot import Conversion
 
@@ -30,7 +35,7 @@ def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Ite
     known = conversions(model)
     if not known:
         yield from tensors
-    elif any(len(c.reverse_transform().source_patterns) > 1 for c in known):
+    elif _takes_several(known):
         yield from revert_weight_conversion(model, dict(tensors)).items()
     else:
         for name, tensor in tensors:
@@ -40,6 +45,26 @@ def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Ite
 def conversion_of(model: Any) -> Conversion | None:
     """`checkpoint_tensors` of `model`; None where its checkpoints have the tensors that it has."""
     return partial(checkpoint_tensors, model) if conversions(model) else None
+
+
+def taken_together(model: Any, names: Iterable[str]) -> list[str]:
+    """For each tensor of `model`, what is equal for those of which a conversion makes tensors of a checkpoint.
+
+    Where every conversion takes one tensor, nothing is equal; where names depend on names that came before, everything.
+    """
+    known = conversions(model)
+    if not _takes_several(known):
+        return list(names)
+    reversed_ = [c.reverse_transform() for c in known[::-1]]  # as `revert_weight_conversion` does
+    renamings = [c for c in reversed_ if isinstance(c, WeightRenaming)]
+    if any(len(c.source_patterns) > 1 for c in renamings):
+        return ["" for _ in names]
+    converters = [c for c in reversed_ if isinstance(c, WeightConverter)]
+    return [rename_source_key(name, renamings, converters, reverse=True)[0] for name in names]
+
+
+def _takes_several(known: list[Any]) -> bool:
+    return any(len(c.reverse_transform().source_patterns) > 1 for c in known)
 
 
 def model_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

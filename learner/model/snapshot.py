@@ -1,9 +1,9 @@
 """Copies of the weights in host memory, taken a piece at a time: no device ever holds the model whole.
 
-A piece is rows of one tensor. Each rank casts its own, the first rank gathers them, and copies them to where they
-belong in host memory, which is pinned where the weights are on a GPU. There everything is queued on the stream of the
-optimizer step: a copy reads what the step before it has written, and the step after it waits. The learner does not; who
-reads the copies waits for an event behind them.
+A piece is rows of one tensor. Each rank casts its own, the one that keeps the tensor gathers them, and copies them to
+where they belong in host memory, which is pinned where the weights are on a GPU. There everything is queued on the
+stream of the optimizer step: a copy reads what the step before it has written, and the step after it waits. The learner
+does not; who reads the copies waits for an event behind them.
 """
 
 from __future__ import annotations
@@ -104,23 +104,30 @@ def until_copied(copied: Event, what: str) -> None:
 
 
 def take(
-    tensors: Iterable[Named], dtype: torch.dtype, device: torch.device, conversion: Conversion | None = None
+    tensors: Iterable[Named],
+    dtype: torch.dtype,
+    device: torch.device,
+    conversion: Conversion | None = None,
+    keepers: Sequence[int] | None = None,
 ) -> Snapshot:
-    """Copy tensors into host memory of the first rank; the others help, and get an empty snapshot.
+    """Copy tensors into host memory of the ranks that keep them, the first one unless others are named; all others
+    help. What a rank keeps nothing of is an empty snapshot.
 
-    Every rank must call it with the same tensors.
+    Every rank must call it with the same tensors and keepers.
 
     Args:
         tensors: named; whole, or sharded as `ranks.shard` does. None is read after this call, but by its stream.
         dtype: of the copies.
         device: of the tensors.
         conversion: of the copies, see `Snapshot`.
+        keepers: the rank that keeps each tensor; None: the first rank keeps all.
     """
     pinned = device.type == "cuda"
     copies: list[Named] = []
-    for name, tensor in tensors:
-        copy = torch.empty(tensor.shape, dtype=dtype, pin_memory=pinned) if ranks.rank() == 0 else None
-        for start, rows in _pieces(tensor.detach(), dtype):
+    for number, (name, tensor) in enumerate(tensors):
+        keeper = 0 if keepers is None else keepers[number]
+        copy = torch.empty(tensor.shape, dtype=dtype, pin_memory=pinned) if ranks.rank() == keeper else None
+        for start, rows in _pieces(tensor.detach(), dtype, keeper):
             if copy is not None:
                 _rows(copy)[start : start + len(rows)].copy_(rows, non_blocking=pinned)
         if copy is not None:
@@ -139,8 +146,8 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() else tensor[None]  # a number is a row
 
 
-def _pieces(tensor: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
-    """The rows of a tensor in `dtype`, each piece with the number of its first; of shards on the first rank alone."""
+def _pieces(tensor: Tensor, dtype: torch.dtype, keeper: int) -> Iterator[tuple[int, Tensor]]:
+    """The rows of a tensor in `dtype`, each piece with the number of its first; of shards on the keeper alone."""
     size = tensor.device_mesh.size() if isinstance(tensor, DTensor) else 1
     own = tensor.to_local() if isinstance(tensor, DTensor) else _rows(tensor)
     count = tensor.shape[0] if tensor.dim() else 1
@@ -152,17 +159,17 @@ def _pieces(tensor: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
         if not isinstance(tensor, DTensor):
             yield start, own[start : start + rows].to(dtype)
             continue
-        for number, part in enumerate(_gathered(own[start : start + rows], rows, dtype, tensor)):
+        for number, part in enumerate(_gathered(own[start : start + rows], rows, dtype, tensor, keeper)):
             first = number * each + start
             if first < count:
                 yield first, part[: count - first]
 
 
-def _gathered(own: Tensor, rows: int, dtype: torch.dtype, whole: DTensor) -> list[Tensor]:
-    """The rows of all ranks, in their order, on the first one; on the others nothing."""
+def _gathered(own: Tensor, rows: int, dtype: torch.dtype, whole: DTensor, keeper: int) -> list[Tensor]:
+    """The rows of all ranks, in their order, on the keeper; on the others nothing."""
     sent = torch.empty((rows, *own.shape[1:]), dtype=dtype, device=own.device)
     sent[: len(own)].copy_(own)  # a shard that ends here leaves the rest as it is, which nobody reads
-    found = [torch.empty_like(sent) for _ in range(whole.device_mesh.size() if ranks.rank() == 0 else 0)]
+    found = [torch.empty_like(sent) for _ in range(whole.device_mesh.size() if ranks.rank() == keeper else 0)]
     received = [part.view(torch.uint8) for part in found] or None  # as bytes: not every backend knows every dtype
-    dist.gather(sent.view(torch.uint8), received, dst=0, group=whole.device_mesh.get_group())
+    dist.gather(sent.view(torch.uint8), received, dst=keeper, group=whole.device_mesh.get_group())
     return found

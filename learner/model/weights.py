@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import Tensor
 from learner.distributed import ranks
 from learner.errors import CheckpointError
 from learner.files import staged
+from learner.model.adapters import merged_parameters
 from learner.model.loading import is_chance
-from learner.model.names import persistent_buffers
+from learner.model.names import persistent_buffers, taken_together
+from learner.model.stripes import stripes
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -36,6 +38,24 @@ def full_tensors(tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> I
     """
     for name, tensor in tensors:
         yield name, ranks.full_tensor(tensor.to(dtype))
+
+
+def keepers(model: Any, senders: Sequence[int]) -> list[int] | None:
+    """The rank that keeps, and sends, each tensor of `merged_tensors`: a stripe of about equal bytes each, which holds
+    whatever one conversion takes.
+
+    Args:
+        model: whose weights they are.
+        senders: the ranks, in the order of their stripes.
+
+    Returns:
+        None where the first rank sends everything.
+    """
+    if list(senders) == [0]:
+        return None
+    tensors = [(name, parameter.shape.numel()) for name, parameter, _ in merged_parameters(model)]
+    together = taken_together(model, [name for name, _ in tensors])
+    return [senders[stripe] for stripe in stripes([size for _, size in tensors], together, len(senders))]
 
 
 def export(model: Any, tensors: Mapping[str, Tensor], source: Path, folder: Path) -> None:

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from actors import process
 from actors.config.recipe import Recipe
 from actors.deadline import until
@@ -24,6 +22,7 @@ from actors.replay.clients import connect
 from actors.roles.learner.batches import Batches, staleness_of
 from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError
+from actors.roles.learner.publishing import Publishing
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sampling import provenance, sample
@@ -35,14 +34,12 @@ from actors.roles.scorer.files import model_folder
 from actors.tasks.stream import TaskStream
 from actors.transport.client import POLL_SECONDS, Heartbeat
 from actors.transport.lifeline import REPLY_SECONDS
-from actors.weights.gloo import require_interface
-from actors.weights.publisher import Publisher
+from actors.weights.background import in_background
 from learner import CheckpointError, Group, Trainer
 from learner.distributed import ranks
 from learner.extra import checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
-from learner.runtime import device_of
 
 log = logging.getLogger(__name__)
 
@@ -92,18 +89,13 @@ class Learner:
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
             open_.enter_context(closing(self._heartbeat))
-            self._publisher = self._begin_publishing() if self._rank == 0 else None
-            if self._publisher is not None:
-                open_.enter_context(closing(self._publisher))
-                address = self._publisher.endpoint
-                self._client.request("announce", {"service": "weights", "address": address})
-                self._heartbeat.announce("weights", address)
             self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
             open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
             open_.callback(self.stop)  # also where the run broke: the fetcher would ask on
             if recipe.learner.ranks > 1:
                 startup_seconds = recipe.controller.startup_seconds
                 join(self._client, self._rank, recipe.learner, self._presence.node, startup_seconds)
+            self._weights = open_.enter_context(closing(self._begin_publishing()))
             self._train_reward_model()
             self._trainer = Trainer(learner_config(recipe, self._folder), self._model, recipe.seed)
             require_length(recipe, self._trainer.policy.longest)
@@ -119,23 +111,20 @@ class Learner:
     def _report_self(self) -> Report:
         return report("learner", self._presence.metrics, self._published, ready=self._loaded)
 
-    def _begin_publishing(self) -> Publisher:
+    def _begin_publishing(self) -> Publishing:
         recipe = self._recipe
-        dtype, merging = getattr(torch, recipe.generators.dtype), None
-        if recipe.learner.sends_adapters:
-            dtype, merging = torch.float32, merging_of(recipe, self._model)
-        if recipe.weights.backend == "gloo":
-            require_interface(self._presence.node.advertise)
-        return Publisher(
-            recipe.weights,
+        publishing = Publishing(
+            recipe,
+            self._name,
             self._presence.node,
-            dtype,
-            alive=lambda: self._heartbeat.alive("generator"),
-            timeout_seconds=recipe.membership.timeout_seconds,
-            on_sync=self._telling.synced,
-            merging=merging,
-            device=device_of(recipe.learner),
+            self._heartbeat,
+            merging_of(recipe, self._model) if recipe.learner.sends_adapters and self._rank == 0 else None,
+            self._telling.synced,
         )
+        if (address := publishing.endpoint) is not None:
+            self._client.request("announce", {"service": "weights", "address": address})
+            self._heartbeat.announce("weights", address)
+        return publishing
 
     # ---------------------------------------------------------------- before the first step
 
@@ -193,14 +182,13 @@ class Learner:
 
     def _publish(self) -> None:
         """Offer the current weights to the generators; every rank takes part in gathering them."""
-        tensors = self._trainer.snapshot()
+        tensors = self._trainer.snapshot(self._weights.senders)
         self._published = self._trainer.version
-        if self._publisher is not None:
-            self._publisher.publish(self._trainer.version, tensors)
+        self._weights.publish(self._trainer.version, tensors)
 
     def _until_published(self, seconds: float, what: str) -> None:
-        if (publisher := self._publisher) is not None:
-            self._until(lambda: publisher.wait(self._trainer.version, POLL_SECONDS), seconds, what)
+        if self._rank == 0:
+            self._until(lambda: self._weights.wait(self._trainer.version, POLL_SECONDS), seconds, what)
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
         """Raises GaveUpError where the condition, which itself waits a little, does not come true in time."""
@@ -256,6 +244,13 @@ class Learner:
         """The model comes first: an evaluation that has no result costs no more than itself."""
         self._phase("saving", "the model")
         self._trainer.export(self._folder / "model")
+        if len(self._weights.senders) == 1:
+            self._end_with_last_weights()
+        else:  # whoever sends has to be there as long as somebody may need the weights
+            wait_on_all_ranks(in_background(self._end_with_last_weights, "last-weights"), self._trainer.device)
+
+    def _end_with_last_weights(self) -> None:
+        """Sample or evaluate with them; the first rank does."""
         # A generator that hangs is evicted after one deadline; the others take the weights in another epoch.
         seconds = 2 * self._recipe.weights.deadline_seconds
         if self._recipe.sample is not None:

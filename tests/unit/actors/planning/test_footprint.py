@@ -109,6 +109,26 @@ def test_processes_of_one_machine_are_counted_together() -> None:
     assert on_this_machine(recipe("r1-qwen2.5-7b"), found, 1e9) is None
 
 
+def test_the_ranks_that_send_are_counted_by_the_share_that_each_keeps() -> None:
+    rows = ["learner, first rank", "learner, other senders", "learner, other ranks"]
+    found, here = {}, {}
+    for senders in (1, 2, 4):
+        tree = recipe("quickstart", "cold_start=null", "learner.ranks=4", f"weights.senders={senders}")
+        table = places(tree, SMALL, gpu=80e9, core=None)
+        found[senders] = {place.name: place.parts["staging"] for place in table if place.name in rows}
+        machine = on_this_machine(tree, table, 24e9)
+        assert machine is not None
+        here[senders] = machine.parts["learner"]
+    assert [list(row) for row in found.values()] == [[rows[0], rows[2]], rows, rows[:2]]
+    assert found[2][rows[0]] == found[2][rows[1]] and found[2][rows[2]] == found[1][rows[2]] == 0
+    copy = {n: found[n][rows[0]] for n in found}
+    assert copy[1] > copy[2] > copy[4] > 0
+    assert here[1] >= here[2] >= here[4], "together they keep no more than one would"
+    lora = "learner.lora={rank: 8, broadcast: adapters}"
+    adapters = recipe("quickstart", "cold_start=null", "learner.ranks=2", "weights.senders=2", lora)
+    assert [place.name for place in places(adapters, SMALL, gpu=80e9, core=None)][:2] == [rows[0], rows[2]]
+
+
 def test_a_learner_on_a_cluster_is_not_held_to_this_machine() -> None:
     assert [place.name for place in recipe_memory(recipe("r1-qwen2.5-7b"))][-1] == "generator"
     assert memory_table(recipe_memory(recipe("quickstart"))).row_count > 8

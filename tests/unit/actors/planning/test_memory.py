@@ -65,13 +65,19 @@ def test_the_head_takes_a_block_of_the_vocabulary() -> None:
 def test_only_the_first_rank_keeps_a_copy_to_send_in_the_compute_dtype() -> None:
     config = learner(ranks=4, dtype="bfloat16")
     assert learner_rank(SMALL, config, BATCH)["staging"] == 2 * PARAMETERS
-    assert learner_rank(SMALL, config, BATCH, first=False)["staging"] == 0
+    assert learner_rank(SMALL, config, BATCH, share=0)["staging"] == 0
+
+
+def test_several_senders_keep_a_share_each() -> None:
+    config = learner(ranks=4, dtype="bfloat16")
+    assert learner_rank(SMALL, config, BATCH, share=0.25)["staging"] == 2 * PARAMETERS / 4
+    assert learner_host(SMALL, learner(ranks=4, gpus=1, dtype="bfloat16"), share=0.25)["staging"] == PARAMETERS
 
 
 def test_a_gpu_holds_pieces_of_what_is_sent_in_the_place_of_a_pass() -> None:
     config = learner(ranks=4, gpus=1, dtype="bfloat16")
-    for first, pieces in ((True, 1.25), (False, 0.25)):
-        parts = learner_rank(SMALL, config, BATCH, first=first)
+    for share, pieces in ((1, 1.25), (0.5, 1.25), (0, 0.25)):
+        parts = learner_rank(SMALL, config, BATCH, share)
         assert parts["staging"] == pytest.approx(pieces * 2**26 - parts["activations"] - parts["output layer"])
     assert learner_rank(SMALL, config, replace(BATCH, tokens=10**6))["staging"] == 0
     assert learner_rank(SMALL, learner(gpus=1), replace(BATCH, tokens=1))["staging"] < 2**26
@@ -103,7 +109,7 @@ def test_what_is_offloaded_is_in_the_memory_of_the_host() -> None:
     assert device["staging"] == 0
     assert device["gathered layers"] == learner_rank(SMALL, here, BATCH)["gathered layers"] + 4 * LAYER / 2
     assert host["staging"] == 2 * 2 * PARAMETERS
-    assert learner_host(SMALL, there, first=False)["staging"] == 0
+    assert learner_host(SMALL, there, share=0)["staging"] == 0
     assert learner_host(SMALL, here) == {"staging": host["staging"], "checkpoint": 16 * PARAMETERS / 2}
 
 

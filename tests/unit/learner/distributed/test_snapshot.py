@@ -22,6 +22,7 @@ from learner.distributed import ranks
 from learner.errors import SnapshotError
 from learner.model import snapshot
 from learner.model.snapshot import Snapshot, take
+from learner.model.stripes import stripes
 from tests.unit.learner.distributed.two_ranks import join
 
 CPU = torch.device("cpu")
@@ -52,15 +53,24 @@ def _rank(rank: int, port: int, folder: Path) -> None:
             mine = dict(take(small, dtype, CPU))
             same = all(torch.equal(mine[name], full[name]) for name in mine)
             found[f"{piece} {dtype}"] = same and len(mine) == (len(full) if rank == 0 else 0)
-    del full, mine
+            keepers = stripes([t.nbytes for t in full.values()], list(full), 2)
+            kept = dict(take(small, dtype, CPU, keepers=keepers))
+            own = [name for name, keeper in zip(full, keepers, strict=True) if keeper == rank]
+            found[f"{piece} {dtype}, shared out"] = bool(own) and list(kept) == own
+            found[f"{piece} {dtype}, shared out, bits"] = all(torch.equal(kept[name], full[name]) for name in own)
+    del full, mine, kept
     tensors = policy.named()
-    gc.collect()
-    dist.barrier()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
-    before = resident_bytes()
-    kept = take(tensors, torch.bfloat16, CPU)
-    grown = peak_bytes(os.getpid()) - before
-    (folder / f"rank-{rank}.json").write_text(json.dumps({"grown": grown, "copies": len(kept), "found": found}))
+    told: dict[str, Any] = {"found": found}
+    halves = stripes([t.nbytes for _, t in tensors], [name for name, _ in tensors], 2)
+    for name, keepers in (("first", None), ("halves", halves)):
+        gc.collect()
+        dist.barrier()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
+        before = resident_bytes()
+        copies = take(tensors, torch.bfloat16, CPU, keepers=keepers)
+        told[name] = {"grown": peak_bytes(os.getpid()) - before, "copies": len(copies)}
+        del copies
+    (folder / f"rank-{rank}.json").write_text(json.dumps(told))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -77,16 +87,19 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_the_first_rank_has_the_bits_of_what_was_gathered_whole_and_cast(taken: list[dict[str, Any]]) -> None:
     for rank in taken:
-        assert len(rank["found"]) == 6
+        assert len(rank["found"]) == 18
         assert all(rank["found"].values()), rank["found"]
-    assert [bool(rank["copies"]) for rank in taken] == [True, False]
+    assert [bool(rank["first"]["copies"]) for rank in taken] == [True, False]
+    assert all(rank["halves"]["copies"] for rank in taken)
 
 
 def test_no_rank_holds_more_than_pieces_beside_what_it_keeps(taken: list[dict[str, Any]]) -> None:
     """A tensor is 38 MB in bfloat16 and 77 MB in float32: one that is gathered whole does not fit in between."""
-    first, second = taken
-    assert 0.9 * KEPT < first["grown"] < KEPT + 0.25 * KEPT
-    assert second["grown"] < 0.25 * KEPT
+    first, second = (rank["first"]["grown"] for rank in taken)
+    assert 0.9 * KEPT < first < KEPT + 0.25 * KEPT
+    assert second < 0.25 * KEPT
+    for rank in taken:
+        assert 0.45 * KEPT < rank["halves"]["grown"] < 0.5 * KEPT + 0.25 * KEPT
 
 
 def test_later_changes_leave_a_snapshot_alone(monkeypatch: pytest.MonkeyPatch) -> None:

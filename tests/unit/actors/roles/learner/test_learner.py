@@ -47,6 +47,17 @@ class Exports:
         self.folders.append(folder)
 
 
+class NobodyReceives:
+    """The learner's part in sending weights, of which nobody needs any."""
+
+    senders = (0,)
+
+    def publish(self, version: int, tensors: Any) -> None: ...
+
+    def wait(self, version: int, deadline_seconds: float) -> bool:  # noqa: ARG002 - the publisher's
+        return True
+
+
 def telling(learner: Learner, client: Any) -> Telling:
     return Telling(client, client, learner._recipe.evaluation.stall_seconds, lambda: learner._stopping)
 
@@ -64,7 +75,7 @@ def test_a_last_evaluation_without_a_result_costs_neither_the_model_nor_the_run(
     recipe = load(QUICKSTART, ["evaluation.stall_seconds=0.01"])
     learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
     exports, client = Exports(), Stalled(standing)
-    learner._trainer, learner._client, learner._publisher = exports, client, None  # type: ignore[assignment]
+    learner._trainer, learner._client, learner._weights = exports, client, NobodyReceives()  # type: ignore[assignment]
     learner._telling = telling(learner, client)
     learner._finish()
     assert exports.folders == [tmp_path / "model"]
@@ -84,7 +95,7 @@ class Untrained:
     def load(self, _: Path) -> Mapping[str, Any]:
         return self.extra
 
-    def snapshot(self) -> list[Any]:
+    def snapshot(self, _: Any) -> list[Any]:
         return []
 
     def save_async(self, _: Path, extra: Mapping[str, Any]) -> "Future[None]":
@@ -122,7 +133,7 @@ def started(
     """What a learner does before its first step."""
     storage = Storage(tmp_path, model=tmp_path, checkpoint=resume)
     learner = Learner(RoleContext(load(QUICKSTART, [change]), "learner", storage))
-    learner._trainer, learner._client, learner._publisher = trainer, client, None  # type: ignore[assignment]
+    learner._trainer, learner._client, learner._weights = trainer, client, NobodyReceives()  # type: ignore[assignment]
     learner._telling = telling(learner, client)
     client.learner = learner if stop else None
     with ThreadPoolExecutor(1) as learner._fetcher:
@@ -235,7 +246,7 @@ def test_a_sampling_run_samples_training_tasks_and_curates_instead_of_evaluating
     recipe = load(QUICKSTART, ["steps=0", "sample={tasks: 5, samples: 2}"])
     learner = Learner(RoleContext(recipe, "learner", Storage(tmp_path, model=tmp_path)))
     exports, client = Exports(), Evaluates()
-    learner._trainer, learner._client, learner._publisher = exports, client, None  # type: ignore[assignment]
+    learner._trainer, learner._client, learner._weights = exports, client, NobodyReceives()  # type: ignore[assignment]
     learner._telling = telling(learner, client)
     row = {"task": "t", "number": 0, "sample": 0, "messages": [], "response": "8", "reward": 1.0, "parts": {}}
     (tmp_path / "samples-drawn.jsonl").write_text(json.dumps(row | {"truncated": False}) + "\n")
