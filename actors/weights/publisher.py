@@ -36,7 +36,7 @@ from actors.transport.address import Node
 from actors.transport.codec import Message
 from actors.weights.background import Abandoned, in_background
 from actors.weights.broadcast import BroadcastTransport
-from actors.weights.peers import IDLE_SECONDS, Peer, Peers
+from actors.weights.participants import IDLE_SECONDS, Participant, Participants
 from actors.weights.retries import Retries
 from actors.weights.session import Epoch, Measured, MembersLostError, SupersededError, Tensors, Transport
 from learner.model.merging import Merging
@@ -100,13 +100,13 @@ class Publisher:
             delta=config.delta,
         )
         self._merging = None if merging is None else asdict(merging)
-        self._peers = Peers(node, alive, timeout_seconds, config.deadline_seconds)
-        self.endpoint = self._peers.endpoint
+        self._participants = Participants(node, alive, timeout_seconds, config.deadline_seconds)
+        self.endpoint = self._participants.endpoint
         self._senders = tuple(senders)
         self._receiving: frozenset[str] = frozenset()
         self._newest: WeightSnapshot | None = None
         self._epoch: Epoch | None = None
-        self._epoch_members: list[Peer] = []
+        self._epoch_members: list[Participant] = []
         self._epoch_opened = False
         self._epochs = 0
         self._retries = Retries()
@@ -151,20 +151,20 @@ class Publisher:
     @property
     def registered(self) -> frozenset[str]:
         """Names of the generators and senders that have registered, and were not evicted since."""
-        return frozenset(self._peers.registered)
+        return frozenset(self._participants.registered)
 
     def close(self) -> None:
         self._stopping.set()
         self._thread.join(CLOSE_SECONDS)
         self._abort_epoch()
-        self._peers.close()
+        self._participants.close()
 
     # ---------------------------------------------------------------- the thread
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._peers.take_messages(IDLE_SECONDS)
+                self._participants.take_messages(IDLE_SECONDS)
                 members = self._receivers()
                 self._note_changes(frozenset(member.name for member in members))
                 newest = self._newest
@@ -177,18 +177,20 @@ class Publisher:
             log.exception("the thread that sends weights ends")
             raise
 
-    def _receivers(self) -> list[Peer]:
+    def _receivers(self) -> list[Participant]:
         """The registered generators that are alive."""
-        return [peer for peer in self._peers.living() if peer.receives]
+        return [one for one in self._participants.living() if one.receives]
 
-    def _others_that_send(self) -> list[Peer] | None:
+    def _others_that_send(self) -> list[Participant] | None:
         """In the order of their stripes; None where one is away, or has failed just now."""
-        there = {peer.name: peer for peer in self._peers.living() if not peer.receives} if self._senders else {}
+        if not self._senders:
+            return []
+        there = {one.name: one for one in self._participants.living() if not one.receives}
         if absent := [name for name in self._senders if name not in there]:
             self._absences.warning("weights: nobody gets any before %s is there, which sends some", ", ".join(absent))
             return None
-        now = time.monotonic()
-        return [there[name] for name in self._senders] if self._retries.all_due(self._senders, now) else None
+        due = self._retries.all_due(self._senders, time.monotonic())
+        return [there[name] for name in self._senders] if due else None
 
     def _note_changes(self, names: frozenset[str]) -> None:
         for name in sorted((self._receiving - names) & self.registered):
@@ -198,14 +200,14 @@ class Publisher:
             with self._sent:
                 self._sent.notify_all()
 
-    def _sync(self, snapshot: WeightSnapshot, behind: list[Peer], senders: list[Peer]) -> None:
+    def _sync(self, snapshot: WeightSnapshot, behind: list[Participant], senders: list[Participant]) -> None:
         """One update. A full epoch where everyone is behind, one of the newcomers alone where they are."""
         start = time.monotonic()
         members = sorted(behind, key=lambda member: member.name)
         try:
             measured = self._carry_out(self._epoch_of(members, senders), snapshot)
         except SupersededError as error:
-            log.info("weights: %s", error)  # the learner is about to publish it
+            log.debug("weights: %s", error)  # the learner is about to publish it
             return
         except Exception as error:  # noqa: BLE001 - whatever broke, the epoch is over and training goes on without it
             self._epoch_broke(error)
@@ -233,7 +235,7 @@ class Publisher:
             while not wait([update], WATCH_SECONDS).done:
                 if epoch.failure is not None:
                     raise epoch.failure
-                living = self._peers.living()
+                living = self._participants.living()
                 if lost := {member.name for member in members if member not in living}:
                     raise MembersLostError(lost, "no longer there in the middle of an update")
                 if self._stopping.is_set():
@@ -260,7 +262,7 @@ class Publisher:
             )
         )
 
-    def _epoch_of(self, receivers: list[Peer], senders: list[Peer]) -> Epoch:
+    def _epoch_of(self, receivers: list[Participant], senders: list[Participant]) -> Epoch:
         """The epoch of exactly these members; the one before is given up where it had others."""
         members = [*receivers, *senders]
         if self._epoch is not None and self._epoch_members == members:
@@ -269,7 +271,7 @@ class Publisher:
         self._epochs += 1
         metrics.WEIGHT_EPOCH.set(self._epochs)
         workers = {member.name: member.workers for member in receivers}
-        self._epoch = Epoch(self._epochs, workers, self._peers.call, self._merging, self._senders)
+        self._epoch = Epoch(self._epochs, workers, self._participants.call, self._merging, self._senders)
         self._epoch_members = members
         return self._epoch
 
@@ -290,6 +292,6 @@ class Publisher:
         self._abort_epoch()
         for member in members:
             if member.name in lost:
-                self._peers.evict(member)
+                self._participants.evict(member)
             else:
-                self._peers.send(member, Message("abort", 0, {"epoch": number}))
+                self._participants.send(member, Message("abort", 0, {"epoch": number}))

@@ -136,4 +136,6 @@ def test_a_verifier_cannot_register_for_weights(folder: Path, monkeypatch: pytes
             if role == "verifier":
                 assert client.poll(10) and decode(client.receive(), 2**20).kind == "error"
         assert until(lambda: publisher.registered == {"generator-1"}, 10)
-    assert metrics.FORBIDDEN._value.get() == before + 1
+        client.send(encode(Message("register_sender", 2, {"name": "learner-rank-1"})))  # by a generator's key
+        assert client.poll(10) and decode(client.receive(), 2**20).kind == "error"
+    assert metrics.FORBIDDEN._value.get() == before + 2

@@ -1,7 +1,7 @@
 """Who gets weights, when generators come, fail, fall off the list of members and come back. Nothing is broadcast."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,6 +52,8 @@ class FakeGenerator:
     """Registers and answers every call, but those in `fails`; while it is `suspended` it does neither, and while it is
     `deaf` it does not hear that it was evicted."""
 
+    registration = "register"
+
     def __init__(self, endpoint: str, name: str, workers: int = 1) -> None:
         self.name, self._workers = name, workers
         self.deaf = False
@@ -74,7 +76,7 @@ class FakeGenerator:
 
     def register(self) -> None:
         self.registrations += 1
-        self.send("register", 0, {"workers": self._workers})
+        self.send(self.registration, 0, {"workers": self._workers} if self.registration == "register" else {})
 
     def send(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
         self._socket.send(encode(Message(kind, number, {"name": self.name, **body})))
@@ -89,9 +91,12 @@ class FakeGenerator:
             return
         if message.kind == "open":
             self.opened.append(dict(message.body))
-        if message.kind == "finish" and "finish" not in self.fails:
+        if message.kind == "finish" and "finish" not in self.fails and "version" in message.body:
             self.versions.append(message.body["version"])
-        self.send("answer", message.id, {"error": "no memory"} if message.kind in self.fails else {})
+        self.send("answer", message.id, {"error": "no memory"} if message.kind in self.fails else self.answer(message))
+
+    def answer(self, _: Message) -> dict[str, Any]:
+        return {}
 
     def close(self) -> None:
         self._stopping.set()
@@ -99,10 +104,26 @@ class FakeGenerator:
         self._socket.close()
 
 
+class FakeSender(FakeGenerator):
+    """A rank that sends a stripe, of which it holds the version `newest` where that is set."""
+
+    registration = "register_sender"
+    newest: int | None = None
+
+    def answer(self, message: Message) -> dict[str, Any]:
+        if message.kind == "open":
+            return {"meets_at": "[::1]:2"}
+        if message.kind == "start" and self.newest not in (None, message.body["version"]):
+            return {"superseded": True}
+        if message.kind == "start":
+            return {"stripe": {"names": ["v"], "dtype_names": ["float32"], "shapes": [[2]]}}
+        return {"sent_bytes": 8} if message.kind == "finish" else {}
+
+
 class World:
     """A publisher, its generators, and the list of members that it believes."""
 
-    def __init__(self, timeout_seconds: float, deadline_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, deadline_seconds: float, senders: Sequence[str] = ()) -> None:
         self.alive: set[str] = set()
         self.syncs: list[WeightSync] = []
         self._generators: list[FakeGenerator] = []
@@ -114,6 +135,7 @@ class World:
             timeout_seconds=timeout_seconds,
             on_sync=self.syncs.append,
             transport=FakeTransport,
+            senders=senders,
         )
 
     def generator(self, name: str, workers: int = 1, listed: bool = True) -> FakeGenerator:
@@ -121,6 +143,11 @@ class World:
             self.alive.add(name)
         self._generators.append(FakeGenerator(self.publisher.endpoint, name, workers))
         return self._generators[-1]
+
+    def sender(self, name: str) -> FakeSender:
+        self.alive.add(name)
+        self._generators.append(made := FakeSender(self.publisher.endpoint, name))
+        return made
 
     def publish(self, version: int) -> None:
         self.publisher.publish(version, [("w", torch.zeros(1))])
@@ -138,8 +165,8 @@ def world() -> Iterator[Callable[[float], World]]:
     FakeTransport.freed.clear()
     worlds: list[World] = []
 
-    def begin(timeout_seconds: float = NEVER, deadline_seconds: float = NEVER) -> World:
-        worlds.append(World(timeout_seconds, deadline_seconds))
+    def begin(timeout_seconds: float = NEVER, deadline_seconds: float = NEVER, senders: Sequence[str] = ()) -> World:
+        worlds.append(World(timeout_seconds, deadline_seconds, senders))
         return worlds[-1]
 
     yield begin
@@ -209,7 +236,7 @@ def test_whoever_fell_off_the_list_and_registers_anew_holds_up_nobody_before_it_
     assert until(lambda: (first.versions, second.versions) == ([0], [0]), PATIENCE)
     w.alive.discard("b")
     again = w.generator("b", listed=False)
-    assert until(lambda: w.publisher._peers.registered["b"].version is None, PATIENCE)
+    assert until(lambda: w.publisher._participants.registered["b"].version is None, PATIENCE)
     w.publish(1)
     assert w.publisher.wait(1, PATIENCE)
     assert first.versions == [0, 1]
@@ -333,6 +360,68 @@ def test_only_the_newest_version_is_sent(world: Begin) -> None:
     generator = w.generator("a")
     assert w.publisher.wait(4, PATIENCE)
     assert generator.versions == [4]
+
+
+def test_nobody_gets_weights_before_every_sender_is_there(world: Begin) -> None:
+    w = world(senders=("rank-1", "rank-2"))
+    generator, first = w.generator("a"), w.sender("rank-1")
+    w.publish(0)
+    assert until(lambda: w.publisher.registered == {"a", "rank-1"}, PATIENCE)
+    assert not w.publisher.wait(0, 0.2)
+    assert generator.asked == first.asked == []
+    second = w.sender("rank-2")
+    assert w.publisher.wait(0, PATIENCE)
+    assert generator.opened[-1]["meet_at"] == ["[::1]:2"] * 2
+    assert first.asked == second.asked == ["open", "start", "update", "finish"]
+    assert until(lambda: bool(w.syncs), PATIENCE)
+    assert w.syncs[-1].bytes == 4 + 2 * 8 and w.syncs[-1].members == 1
+
+
+def test_a_sender_that_falls_off_the_list_breaks_the_update_and_is_waited_for(world: Begin) -> None:
+    w = world(senders=("rank-1",))
+    generator, sender = w.generator("a"), w.sender("rank-1")
+    w.publish(0)
+    assert w.publisher.wait(0, PATIENCE)
+    sender.suspended = True
+    w.publish(1)
+    assert until(lambda: len(sender.asked) > 4, PATIENCE)
+    w.alive.discard("rank-1")
+    assert until(lambda: sender.asked[-1] == "rejoin", PATIENCE)
+    assert until(lambda: generator.asked[-1] == "abort", PATIENCE)
+    assert generator.versions == [0]
+    assert not w.publisher.wait(1, 0.2)
+    sender.suspended = False
+    sender.register()
+    w.alive.add("rank-1")
+    assert w.publisher.wait(1, PATIENCE)
+    assert generator.versions == [0, 1] and generator.registrations == 1
+
+
+def test_a_broadcast_that_breaks_at_a_sender_has_all_generators_register_anew(world: Begin) -> None:
+    """Whose fault it was is not known; one that has died does not come back."""
+    w = world(senders=("rank-1",))
+    first, second, sender = w.generator("a"), w.generator("b"), w.sender("rank-1")
+    w.publish(0)
+    assert until(lambda: (first.versions, second.versions) == ([0], [0]), PATIENCE)
+    second.deaf = True
+    sender.fails.add("finish")
+    w.publish(1)
+    assert until(lambda: first.asked[-1] == second.asked[-1] == "rejoin" or first.registrations > 1, PATIENCE)
+    sender.fails.clear()
+    assert until(lambda: first.versions == [0, 1], PATIENCE)
+    assert second.versions == [0] and sender.registrations == 1
+
+
+def test_a_version_that_a_sender_holds_no_longer_is_passed_over(world: Begin) -> None:
+    w = world(senders=("rank-1",))
+    generator, sender = w.generator("a"), w.sender("rank-1")
+    sender.newest = 1
+    w.publish(0)
+    assert until(lambda: sender.asked.count("start") > 1, PATIENCE)
+    assert generator.asked == ["open"]
+    w.publish(1)
+    assert w.publisher.wait(1, PATIENCE)
+    assert generator.versions == [1] and "abort" not in generator.asked
 
 
 @pytest.mark.parametrize(

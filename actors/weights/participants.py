@@ -29,7 +29,7 @@ IDLE_SECONDS = 0.02
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
+class Participant:
     """A generator that has registered, with `workers` ranks in a group and the version that it holds; or, without
     workers, a rank of the learner that sends."""
 
@@ -48,11 +48,11 @@ class Peer:
         return self.version is not None and self.version >= version
 
 
-class Peers:
+class Participants:
     """Any thread may call it: one that makes a call takes messages while it waits, for all.
 
     Args:
-        node: where to listen; `endpoint` is what peers connect to.
+        node: where to listen; `endpoint` is what participants connect to.
         alive: names of those on the list of members, from any thread.
         timeout_seconds: the list's; for so long one that has just registered need not be on it yet (s).
         deadline_seconds: longest wait for an answer (s).
@@ -66,7 +66,7 @@ class Peers:
         self.endpoint = self._socket.endpoint
         # A transport may call from a thread of its own while the one that started it waits.
         self._lock = threading.RLock()
-        self.registered: dict[str, Peer] = {}
+        self.registered: dict[str, Participant] = {}
         self._listed: set[str] = set()  # whom the list has known: who registers anew is no newcomer
         self._answers: dict[int, queue.Queue[m.Answer]] = {}
         self._numbers = itertools.count(1)
@@ -76,37 +76,37 @@ class Peers:
         with self._lock:
             self._socket.close()
 
-    def living(self) -> list[Peer]:
+    def living(self) -> list[Participant]:
         """Those that have registered and are alive."""
-        alive, peers, since = self._alive(), tuple(self.registered.values()), time.monotonic() - self._timeout
-        self._listed.update(each.name for each in peers if each.name in alive)
-        fresh = (each for each in peers if each.name not in self._listed and each.registered > since)
-        return [*(each for each in peers if each.name in alive), *fresh]
+        alive, participants, since = self._alive(), tuple(self.registered.values()), time.monotonic() - self._timeout
+        self._listed.update(each.name for each in participants if each.name in alive)
+        fresh = (each for each in participants if each.name not in self._listed and each.registered > since)
+        return [*(each for each in participants if each.name in alive), *fresh]
 
-    def evict(self, peer: Peer) -> None:
-        """Forget a peer, and let it register anew."""
-        if self.registered.get(peer.name) is peer:
-            del self.registered[peer.name]
-        self.send(peer, Message("rejoin", 0))
+    def evict(self, participant: Participant) -> None:
+        """Forget a participant, and let it register anew."""
+        if self.registered.get(participant.name) is participant:
+            del self.registered[participant.name]
+        self.send(participant, Message("rejoin", 0))
 
     # ---------------------------------------------------------------- calls
 
     def call(self, kind: str, bodies: Mapping[str, Body], aborted: threading.Event) -> Mapping[str, m.Answer]:
-        """Ask each peer and wait for all answers; see `session.Caller`."""
+        """Ask each participant and wait for all answers; see `session.Caller`."""
         number = next(self._numbers)
         self._answers[number] = queue.Queue()
-        asked = {name: peer for name in bodies if (peer := self.registered.get(name))}
+        asked = {name: participant for name in bodies if (participant := self.registered.get(name))}
         try:
             if missing := set(bodies) - set(asked):
                 raise MembersLostError(missing, f"gone before {kind}")
-            for name, peer in asked.items():
-                self.send(peer, Message(kind, number, bodies[name]))
+            for name, participant in asked.items():
+                self.send(participant, Message(kind, number, bodies[name]))
             return self._gather(kind, asked, self._answers[number], aborted)
         finally:
             del self._answers[number]
 
     def _gather(
-        self, kind: str, asked: Mapping[str, Peer], coming: "queue.Queue[m.Answer]", aborted: threading.Event
+        self, kind: str, asked: Mapping[str, Participant], coming: "queue.Queue[m.Answer]", aborted: threading.Event
     ) -> dict[str, m.Answer]:
         deadline = time.monotonic() + self._deadline
         answers: dict[str, m.Answer] = {}
@@ -131,8 +131,8 @@ class Peers:
 
     # ---------------------------------------------------------------- the socket
 
-    def send(self, peer: Peer, message: Message) -> None:
-        self._send(peer.identity, message)
+    def send(self, participant: Participant, message: Message) -> None:
+        self._send(participant.identity, message)
 
     def _send(self, identity: bytes, message: Message) -> None:
         with self._lock:
@@ -161,21 +161,21 @@ class Peers:
     def _handle(self, identity: bytes, number: int, body: object) -> None:
         match body:
             case m.Register():
-                self._register(Peer(identity, body.name, time.monotonic(), body.workers, body.version))
+                self._register(Participant(identity, body.name, time.monotonic(), body.workers, body.version))
             case m.RegisterSender():
-                self._register(Peer(identity, body.name, time.monotonic()))
+                self._register(Participant(identity, body.name, time.monotonic()))
             case m.Deregister():
                 known = self.registered.get(body.name)
                 if known is not None and known.identity == identity:
                     del self.registered[body.name]
             case m.Answer():
                 # Whoever waited may have given up meanwhile, in a thread of its own.
-                peer, waiting = self.registered.get(body.name), self._answers.get(number)
-                if waiting is not None and peer is not None and peer.identity == identity:
+                participant, waiting = self.registered.get(body.name), self._answers.get(number)
+                if waiting is not None and participant is not None and participant.identity == identity:
                     waiting.put(body)
 
-    def _register(self, peer: Peer) -> None:
-        known = self.registered.get(peer.name)
-        if known is None or known.identity != peer.identity:
-            self.registered[peer.name] = peer
-            log.info("weights: %s registered, with version %s", peer.name, peer.version)
+    def _register(self, participant: Participant) -> None:
+        known = self.registered.get(participant.name)
+        if known is None or known.identity != participant.identity:
+            self.registered[participant.name] = participant
+            log.info("weights: %s registered, with version %s", participant.name, participant.version)
