@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from safetensors.torch import load_file
 
 from actors.deadline import until
 from tests.e2e.conftest import ROOT, Run, starting
@@ -254,6 +255,21 @@ def test_two_ranks_of_the_learner_train_and_send_adapters_and_save(two_ranks: Ru
     steps = [e for e in run.events() if e["kind"] == "step"]
     for name in ("reward/accuracy", "reward/format", "reward/language", "mfu", "effective_sample_size"):
         assert all(name in e["statistics"] for e in steps), name
+
+
+def test_two_ranks_of_the_learner_send_half_of_the_weights_each_up_to_the_last_ones(start: Start) -> None:
+    changes = {"learner.ranks": "2", "weights.senders": "2", "generators.engine": "vllm", "weights.delta": "true"}
+    run = start(steps="2", **changes | LENGTH_PUNISHED | {"replay.max_staleness": "0"})
+    assert run.end() == 0, run.text()[-3000:]
+    assert usable(run)["steps"] == 2
+    events = run.events()
+    assert {"before", "after"} <= {e["name"] for e in events if e["kind"] == "evaluation"}, "the last ones did not come"
+    syncs = [e for e in events if e["kind"] == "weight_sync"]
+    assert [e["version"] for e in syncs][-1] == 2
+    weights = load_file(run.folder / "model" / "model.safetensors")
+    assert syncs[0]["bytes"] == sum(tensor.nbytes for tensor in weights.values()), "both halves are counted"
+    assert agreeing([e for e in events if e["kind"] == "step"])
+    assert "learner-rank-1 registered" in (run.folder / "logs" / "learner.log").read_text()
 
 
 def test_two_ranks_of_the_learner_go_on_with_their_adapters_and_another_engine(two_ranks: Run, start: Start) -> None:
