@@ -6,7 +6,7 @@ learner ──▶ generator    open, start, update, finish, each answered under 
 Where several ranks of the learner send, the first one alone speaks to the generators, and to the others as to them:
 
 sender ──▶ first rank    register_sender, deregister, answer
-first rank ──▶ sender    open, start, update, finish, each answered under its id; abort, rejoin, error
+first rank ──▶ sender    open, start, describe, update, finish, each answered under its id; abort, rejoin, error
 
 What belongs to one membership epoch carries its number: a message of an epoch that was given up changes nothing.
 """
@@ -57,7 +57,7 @@ class TensorList(Section):
 
 
 class Answer(Section):
-    """A call was carried out, or broke. From `meets_at` on it is what a sender adds: to open, to start, to finish."""
+    """A call was carried out, or broke. From `meets_at` on it is what senders add: to open, start, describe, finish."""
 
     name: str = Field(pattern=NAME, max_length=200)
     pause_seconds: float = Field(0.0, ge=0, description="how long generation was paused for it (s)")
@@ -139,6 +139,10 @@ class StartStripe(EpochMessage):
     version: int = Field(ge=0, description="policy version")
 
 
+class DescribeStripe(EpochMessage):
+    """Say what you are going to send, once it can be read and everybody has met."""
+
+
 class SendStripe(EpochMessage):
     """Everybody receives: send."""
 
@@ -167,6 +171,7 @@ TO_GENERATOR: dict[str, type[Section]] = {
 TO_SENDER: dict[str, type[Section]] = {
     "open": OpenStripe,
     "start": StartStripe,
+    "describe": DescribeStripe,
     "update": SendStripe,
     "finish": FinishStripe,
     "abort": Abort,

@@ -155,6 +155,9 @@ class Epoch:
         if transport is None:
             raise RuntimeError("the epoch is not open")
         self._version, self._pauses = version, []
+        # First of all, since the first sender may take its time to read what it has.
+        if any(answer.superseded for answer in self._ask_senders("start", {"version": version})):
+            raise SupersededError(f"version {version} has a successor by now, which is sent instead")
         sent_bytes = transport.send(tensors)
         sent_bytes += self._sent_by_others
         return Measured(sent_bytes, self._sent - self._started, max(self._pauses, default=0.0))
@@ -195,10 +198,8 @@ class Epoch:
         self._call("open", bodies)
 
     def start_weight_update(self) -> None:
-        started = self._ask_senders("start", {"version": self._version})
-        if any(answer.superseded for answer in started):
-            raise SupersededError(f"version {self._version} has a successor by now, which is sent instead")
-        self._stripes = [answer.stripe for answer in started if answer.stripe is not None]
+        described = self._ask_senders("describe", {})
+        self._stripes = [answer.stripe for answer in described if answer.stripe is not None]
         self._call("start", {name: {} for name in self.workers})
 
     def update_weights(self, update_info: Any) -> None:

@@ -23,7 +23,7 @@ from actors.weights.broadcast import Outgoing
 from actors.weights.buckets import Parameter, listed
 from actors.weights.group import BroadcastGroup
 from actors.weights.session import Tensors
-from actors.weights.subscriber import Subscription
+from actors.weights.subscriber import STEPS, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class StripeUpdate:
         self._outgoing: Outgoing | None = None
         self._group: Future[BroadcastGroup] | None = None
         self._stripe: Stripe | None = None
-        self._parameters: list[Parameter] = []
+        self._parameters: Future[list[Parameter]] | None = None
         self._sent: Future[int] | None = None
 
     async def open_group(self, world_size: int) -> str:
@@ -132,25 +132,30 @@ class StripeUpdate:
         self._outgoing, self._group = outgoing, in_background(outgoing.join, "rendezvous")
         return outgoing.meets_at
 
-    async def start_update(self, version: int) -> list[Parameter] | None:
-        """Keep this version until it is sent, once the learner has offered it and everybody has met.
-
-        Returns:
-            What will be sent; None where the learner has offered a newer one by now.
-
-        Raises:
-            torch.distributed.DistError: a receiver did not come.
-        """
-        assert self._outgoing is not None and self._group is not None, "the state is 'opened' only with a group"
-        await asyncio.wrap_future(self._group)
+    async def start_update(self, version: int) -> bool:
+        """Keep this version until it is sent, once the learner has offered it, and begin to read it; False where the
+        learner has offered a newer one by now."""
+        assert self._outgoing is not None, "the state is 'opened' only with a group"
         while (newest := self.newest) is None or newest.version < version:
             await asyncio.sleep(POLL_SECONDS)
         if newest.version > version:
-            return None
+            return False
         self._stripe = newest
-        describe = partial(self._outgoing.parameters, newest.tensors)  # may wait for the copies, and convert
-        self._parameters = await asyncio.wrap_future(in_background(describe, "stripe-reader"))
-        return self._parameters
+        # It may wait for the copies to be made, and convert them.
+        read = partial(self._outgoing.parameters, newest.tensors)
+        self._parameters = in_background(read, "stripe-reader")
+        return True
+
+    async def describe(self) -> list[Parameter]:
+        """What will be sent, once everybody has met.
+
+        Raises:
+            torch.distributed.DistError: a receiver did not come.
+            SnapshotError: the copies were not made in time.
+        """
+        assert self._group is not None and self._parameters is not None, "the state is 'started'"
+        await asyncio.wrap_future(self._group)
+        return await asyncio.wrap_future(self._parameters)
 
     def send(self, delta: bool) -> None:
         """Begin to send.
@@ -158,13 +163,13 @@ class StripeUpdate:
         Raises:
             ValueError: changes are asked for of an update that this group has not carried.
         """
-        outgoing, group, stripe = self._outgoing, self._group, self._stripe
-        assert outgoing is not None and group is not None and stripe is not None, "the state is 'started'"
-        if delta and not outgoing.before and self._parameters:
+        outgoing, group, stripe, described = self._outgoing, self._group, self._stripe, self._parameters
+        assert outgoing and group and stripe and described, "the state is 'described'"
+        joined, parameters = group.result(0), described.result(0)
+        if delta and parameters and not outgoing.before:
             raise ValueError("changes are to be sent of an update that this group has not carried")
         if not delta:
             outgoing.before = []
-        joined, parameters = group.result(0), self._parameters
         self._sent = in_background(lambda: outgoing.send(joined, stripe.tensors, parameters), "stripe-sender")
 
     async def received(self) -> None:
@@ -175,13 +180,14 @@ class StripeUpdate:
     def finish(self) -> int:
         """The bytes that were sent; the version is not kept any longer."""
         assert self._sent is not None, "it was sent"
-        sent, self._sent, self._stripe = self._sent.result(0), None, None
+        sent = self._sent.result(0)
+        self._sent = self._stripe = self._parameters = None
         return sent
 
     async def abort_update(self) -> None:
         """Give up the update under way, and the group. A broadcast that nothing can interrupt ends by its deadline."""
         group, sent = self._group, self._sent
-        self._outgoing = self._group = self._stripe = self._sent = None
+        self._outgoing = self._group = self._stripe = self._parameters = self._sent = None
         if group is not None:
             group.add_done_callback(_abort)
         if sent is not None and not sent.done():
@@ -197,8 +203,15 @@ class StripeSubscription(Subscription):
     """What the publisher asks of `StripeUpdate`, and what it is answered."""
 
     calls = m.TO_SENDER
-    #: A version that has a successor is not sent, and the next one started instead.
-    before: ClassVar = {**Subscription.before, "start": ("opened", "started")}
+    #: Of a version that has a successor the next one is started instead.
+    steps: ClassVar = {
+        **STEPS,
+        "start": (("opened", "started"), "started"),
+        "describe": (("started",), "described"),
+        "update": (("described",), "receiving"),
+    }
+    #: The first rank, too, may read for long what it has started.
+    at_rest: ClassVar = Subscription.at_rest | {"started"}
 
     def __init__(self, endpoint: str, name: str, update: StripeUpdate, deadline_seconds: float) -> None:
         super().__init__(endpoint, name, update, deadline_seconds)
@@ -212,8 +225,9 @@ class StripeSubscription(Subscription):
             case m.OpenStripe():
                 return {"meets_at": await self._stripe.open_group(call.world_size)}
             case m.StartStripe():
-                parameters = await self._stripe.start_update(call.version)
-                return {"superseded": True} if parameters is None else {"stripe": listed(parameters)}
+                return {"superseded": not await self._stripe.start_update(call.version)}
+            case m.DescribeStripe():
+                return {"stripe": listed(await self._stripe.describe())}
             case m.SendStripe():
                 self._stripe.send(call.delta)
                 self._begin_transfer()

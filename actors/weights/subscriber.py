@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 #: The publisher is told again that this process is here (s): an eviction or a lost connection may go unnoticed.
 REGISTER_SECONDS = 5.0
-#: The state in which each call may come, and the one that it leads to.
-STEPS = {
-    "open": ("closed", "opened"),
-    "start": ("opened", "started"),
-    "update": ("started", "receiving"),
-    "finish": ("receiving", "opened"),
+#: The states in which each call may come, and the one that it leads to.
+STEPS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "open": (("closed",), "opened"),
+    "start": (("opened",), "started"),
+    "update": (("started",), "receiving"),
+    "finish": (("receiving",), "opened"),
 }
 
 
@@ -96,9 +96,10 @@ class Subscription:
         deadline_seconds: longest silence in the middle of an update, and longest time that giving up may take (s).
     """
 
-    #: The calls that it understands, and the states of an update in which each may come.
+    #: The calls that it understands; their steps, as `STEPS` has them; and the states in which it waits for nobody.
     calls: ClassVar[Mapping[str, type[Section]]]
-    before: ClassVar[Mapping[str, tuple[str, ...]]] = {kind: (before,) for kind, (before, _) in STEPS.items()}
+    steps: ClassVar = STEPS
+    at_rest: ClassVar = frozenset({"closed", "opened"})
 
     def __init__(self, endpoint: str, name: str, transfer: Transfer, deadline_seconds: float) -> None:
         self._endpoint, self._name, self._update = endpoint, name, transfer
@@ -149,7 +150,7 @@ class Subscription:
 
     def _silent(self) -> bool:
         """Whether an update, or the call that opens a group, waits for a learner that says nothing."""
-        if self._state in ("closed", "opened") and self._call is None:
+        if self._state in self.at_rest and self._call is None:
             return False
         if self._transfer is not None and not self._transfer.done():
             return False  # the broadcast has a deadline of its own
@@ -204,7 +205,7 @@ class Subscription:
         if kind == "open":
             await self._abort("the learner has begun another epoch")
             self._epoch = body.epoch
-        if self._call is not None or self._state not in self.before[kind] or self._epoch != body.epoch:
+        if self._call is not None or self._state not in self.steps[kind][0] or self._epoch != body.epoch:
             at = f"epoch {self._epoch} is {self._state} here" if self._epoch else "none is open here"
             await self._send("answer", number, {"error": f"{kind} of epoch {body.epoch}, but {at}"})
         else:
@@ -222,7 +223,7 @@ class Subscription:
             if isinstance(error, EngineError):
                 raise
             return False
-        _, self._state = STEPS[kind]
+        _, self._state = self.steps[kind]
         await self._send("answer", number, answer)
         return True
 

@@ -115,7 +115,7 @@ class FakeSender(FakeGenerator):
             return {"meets_at": "[::1]:2"}
         if message.kind == "start" and self.newest not in (None, message.body["version"]):
             return {"superseded": True}
-        if message.kind == "start":
+        if message.kind == "describe":
             return {"stripe": {"names": ["v"], "dtype_names": ["float32"], "shapes": [[2]]}}
         return {"sent_bytes": 8} if message.kind == "finish" else {}
 
@@ -372,7 +372,7 @@ def test_nobody_gets_weights_before_every_sender_is_there(world: Begin) -> None:
     second = w.sender("rank-2")
     assert w.publisher.wait(0, PATIENCE)
     assert generator.opened[-1]["meet_at"] == ["[::1]:2"] * 2
-    assert first.asked == second.asked == ["open", "start", "update", "finish"]
+    assert first.asked == second.asked == ["open", "start", "describe", "update", "finish"]
     assert until(lambda: bool(w.syncs), PATIENCE)
     assert w.syncs[-1].bytes == 4 + 2 * 8 and w.syncs[-1].members == 1
 
@@ -384,7 +384,7 @@ def test_a_sender_that_falls_off_the_list_breaks_the_update_and_is_waited_for(wo
     assert w.publisher.wait(0, PATIENCE)
     sender.suspended = True
     w.publish(1)
-    assert until(lambda: len(sender.asked) > 4, PATIENCE)
+    assert until(lambda: len(sender.asked) > 5, PATIENCE)
     w.alive.discard("rank-1")
     assert until(lambda: sender.asked[-1] == "rejoin", PATIENCE)
     assert until(lambda: generator.asked[-1] == "abort", PATIENCE)

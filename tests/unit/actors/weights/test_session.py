@@ -99,7 +99,7 @@ class Senders(Recording):
             return Answer(name=name, meets_at=f"[::1]:{name[-1]}")
         if kind == "start" and name in self.ahead:
             return Answer(name=name, superseded=True)
-        if kind == "start":
+        if kind == "describe":
             stripe = TensorList(names=[f"of {name}"], dtype_names=["float32"], shapes=[[3]])
             return Answer(name=name, stripe=stripe)
         return Answer(name=name, sent_bytes=100 if kind == "finish" else 0)
@@ -126,6 +126,7 @@ def test_the_other_senders_get_each_call_and_generators_are_told_of_all_stripes(
         ("open", {name: {"world_size": 4, "epoch": 3} for name in both}),
         ("open", {"a": INFO | {"meet_at": ["[::1]:1", "[::1]:2"], "rank_offset": 1, "epoch": 3}}),
         ("start", {name: {"version": 5, "epoch": 3} for name in both}),
+        ("describe", {name: {"epoch": 3} for name in both}),
         ("start", {"a": {"epoch": 3}}),
         ("update", {"a": tensors | {"delta": True, "stripes": [1, 1, 1], "epoch": 3}}),
         ("update", {name: {"delta": True, "epoch": 3} for name in both}),

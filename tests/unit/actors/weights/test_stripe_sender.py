@@ -22,6 +22,7 @@ from actors.weights.stripe_sender import StripeSender
 
 PATIENCE = 20.0
 NODE = resolve(NetworkConfig(), in_cluster=False)
+HELD = {"superseded": False}
 DESCRIBED = {"names": ["w"], "dtype_names": ["float32"], "shapes": [[2]]}
 
 
@@ -81,6 +82,10 @@ class FirstRank:
         self._asked = next(self._numbers)
         self._router.send(self._identity, encode(Message(kind, self._asked, {"epoch": 1} | body)))
 
+    def start(self, version: int, epoch: int = 1) -> None:
+        assert self.ask("start", epoch=epoch, version=version) == HELD
+        assert self.ask("describe", epoch=epoch) == {"stripe": DESCRIBED}
+
     def ask(self, kind: str, **body: Any) -> dict[str, Any]:
         self.tell(kind, **body)
         answer = self.heard()
@@ -120,7 +125,7 @@ def test_an_update_is_sent_call_by_call(first: Begin) -> None:
     assert w.ask("open", world_size=3) == {"meets_at": "[::1]:3"}
     for version in range(2):
         w.offer(version)
-        assert w.ask("start", version=version) == {"stripe": DESCRIBED}
+        w.start(version)
         assert w.ask("update", delta=False) == {}
         assert w.ask("finish") == {"sent_bytes": 8}
     assert FakeOutgoing.sent == [0.0, 1.0]
@@ -130,12 +135,13 @@ def test_a_version_that_was_started_is_sent_whatever_is_offered_meanwhile(first:
     w = first()
     w.ask("open", world_size=3)
     w.offer(4)
-    w.ask("start", version=4)
+    assert w.ask("start", version=4) == HELD
     w.offer(5)
+    w.ask("describe")
     w.ask("update", delta=False)
     w.ask("finish")
     assert w.ask("start", version=4) == {"superseded": True}
-    assert w.ask("start", version=5) == {"stripe": DESCRIBED}
+    w.start(5)
     w.ask("update", delta=False)
     w.ask("finish")
     assert FakeOutgoing.sent == [4.0, 5.0]
@@ -148,17 +154,18 @@ def test_a_version_is_waited_for_until_the_learner_offers_it(first: Begin) -> No
     w.tell("start", version=2)
     assert w._router.poll(0.2) is False
     w.offer(2)
-    assert w.heard().body["stripe"] == DESCRIBED
+    assert w.heard().body["superseded"] is False
 
 
 def test_what_breaks_is_answered_and_the_next_epoch_begins_anew(first: Begin) -> None:
     w = first()
     w.offer(0)
     w.ask("open", world_size=99)
-    assert w.ask("start", version=0) == {"error": "RuntimeError: a rank did not come"}
+    assert w.ask("start", version=0) == HELD
+    assert w.ask("describe") == {"error": "RuntimeError: a rank did not come"}
     assert "but none is open here" in w.ask("update", delta=False)["error"]
     assert w.ask("open", epoch=2, world_size=3) == {"meets_at": "[::1]:3"}
-    w.ask("start", epoch=2, version=0)
+    w.start(0, epoch=2)
     assert "has not carried" in w.ask("update", epoch=2, delta=True)["error"]
 
 
@@ -167,7 +174,7 @@ def test_a_broadcast_that_is_given_up_holds_up_nothing_and_must_end_all_the_same
     FakeOutgoing.freed.clear()
     w.offer(0)
     w.ask("open", world_size=3)
-    w.ask("start", version=0)
+    w.start(0)
     w.ask("update", delta=False)
     w.tell("abort")
     assert until(lambda: FakeOutgoing.aborted == 1, PATIENCE)
@@ -187,7 +194,7 @@ def test_a_publisher_that_says_nothing_in_an_update_is_given_up(first: Begin) ->
     w = first(0.5)
     w.offer(0)
     w.ask("open", world_size=3)
-    w.ask("start", version=0)
+    w.start(0)
     assert until(lambda: FakeOutgoing.aborted == 1, PATIENCE)
 
 
