@@ -30,6 +30,7 @@ PROCESSES = {
     "actors/roles/scorer/": {"scorer"},
     "sandbox/": {"verifier"},
     "actors/roles/learner/": {"learner"},
+    "actors/weights/participants.py": {"learner"},
     "actors/weights/publisher.py": {"learner"},
     "actors/fleet/learner.py": {"learner"},
 }
