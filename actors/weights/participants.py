@@ -178,4 +178,5 @@ class Participants:
         known = self.registered.get(participant.name)
         if known is None or known.identity != participant.identity:
             self.registered[participant.name] = participant
-            log.info("weights: %s registered, with version %s", participant.name, participant.version)
+            role = f"with version {participant.version}" if participant.receives else "which sends a stripe"
+            log.info("weights: %s registered, %s", participant.name, role)

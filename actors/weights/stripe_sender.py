@@ -139,6 +139,7 @@ class StripeUpdate:
         while (newest := self.newest) is None or newest.version < version:
             await asyncio.sleep(POLL_SECONDS)
         if newest.version > version:
+            self._stripe = self._parameters = None  # of an attempt that another sender has ended
             return False
         self._stripe = newest
         # It may wait for the copies to be made, and convert them.
