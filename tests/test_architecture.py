@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.sources import ROOT, files
+
 PACKAGES = ("actors", "learner", "sandbox")
 #: What a package must not know, of ours and of others.
 FORBIDDEN = {
@@ -40,7 +41,7 @@ def modules() -> dict[str, Path]:
     """Every module of the three packages by its dotted name."""
     found = {}
     for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
+        for path in files(package, "*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -152,7 +153,7 @@ def test_no_module_is_longer_than_400_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for folder in (*PACKAGES, "benchmarks", "docs")
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in files(folder, "*.py")
         if (lines := path.read_text().count("\n")) > 400
     }
     assert long == {}
@@ -160,7 +161,7 @@ def test_no_module_is_longer_than_400_lines() -> None:
 
 def test_tests_that_want_the_machine_for_themselves_are_where_they_are_looked_for() -> None:
     mark = "pytest.mark." + "e2e"
-    found = {path.parent.name for path in (ROOT / "tests").rglob("*.py") if mark in path.read_text()}
+    found = {path.parent.name for path in files("tests", "*.py") if mark in path.read_text()}
     assert found == {"e2e"}, "`make test` runs those of tests/e2e alone"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.sources import ROOT, files
 
 
 def _lacking() -> tuple[str, ...]:
@@ -71,9 +71,9 @@ def test_it_holds_three_packages_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"actors", "learner", "sandbox"}
-    modules = {path.relative_to(ROOT).as_posix() for top in tops for path in (ROOT / top).rglob("*.py")}
+    modules = {path.relative_to(ROOT).as_posix() for top in tops for path in files(top, "*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "actors/report/assets").rglob("*.*")}
+    assets = {path.relative_to(ROOT).as_posix() for path in files("actors/report/assets", "*.*")}
     assert assets <= set(names)
 
 

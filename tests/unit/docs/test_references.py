@@ -19,12 +19,12 @@ from actors.config.recipe import Recipe
 from benchmarks.__main__ import app as benchmarks
 from deploy.__main__ import app as deploy
 from docs.generate.markdown import anchor
+from tests.sources import ROOT, files
 
-ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *(path for folder in ("deploy", "grafana") for path in sorted((ROOT / folder).rglob("*.md"))),
+    *(path for folder in ("deploy", "grafana") for path in files(folder, "*.md")),
 ]
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 GAP = "\0"  # where an f-string inserts something
@@ -199,7 +199,7 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists() or (owner.exists() and path.name in defined(owner))
 
 
-MODULES = sorted(path for package in ("actors", "learner", "sandbox") for path in (ROOT / package).rglob("*.py"))
+MODULES = [path for package in ("actors", "learner", "sandbox") for path in files(package, "*.py")]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

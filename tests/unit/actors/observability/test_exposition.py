@@ -4,7 +4,6 @@ import ast
 import re
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from prometheus_client import Gauge
@@ -14,9 +13,9 @@ from actors.membership import ROLES
 from actors.observability import metrics
 from actors.observability.exposition import EVERY, OF_ROLE, Exports, serve
 from sandbox.gate import Token
+from tests.sources import ROOT, files
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-ROOT = Path(__file__).parents[4]
 #: Which roles run a file that sets a metric; the first that matches counts.
 PROCESSES = {
     "actors/control/": {"controller"},
@@ -72,7 +71,7 @@ def test_a_metric_is_set_by_the_processes_that_show_it() -> None:
             for collector in registry._collector_to_names:
                 owners.setdefault(id(collector), set()).add(role)
     setters: dict[str, set[str]] = {}
-    for path in (p for package in ("actors", "sandbox") for p in (ROOT / package).rglob("*.py")):
+    for path in (p for package in ("actors", "sandbox") for p in files(package, "*.py")):
         place = str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "metrics" and node.attr.isupper():
