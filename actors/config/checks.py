@@ -16,7 +16,7 @@ import sandbox.verifiers  # noqa: F401 - registers the verifiers that come with 
 from actors.config import engine_arguments, speculation
 from actors.config.base import Location
 from actors.config.judge import api_key
-from actors.config.model import FolderModel, TinyModel
+from actors.config.model import EXPERT_COUNTS, FolderModel, TinyModel
 from actors.config.recipe import Recipe
 from actors.config.tasks import AdditionSource, CodeSource, DatasetSource, GpqaSource, Gsm8kSource, JsonlSource
 from actors.errors import LeewayError, RecipeError
@@ -24,9 +24,6 @@ from actors.storage.inputs import below, local
 from sandbox import language
 from sandbox.errors import SandboxError, UnknownVerifierError
 from sandbox.registry import lookup
-
-#: One of them counts the experts in the config.json of every model that has some.
-EXPERT_COUNTS = frozenset({"num_experts", "num_local_experts", "n_routed_experts"})
 
 
 def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
@@ -292,7 +289,7 @@ def _is_dense(recipe: Recipe) -> bool:
         return True
     folder = recipe.model.uri or recipe.model.folder
     try:
-        return folder is not None and not EXPERT_COUNTS & _configuration(folder).keys()
+        return folder is not None and _configuration(folder).keys().isdisjoint(EXPERT_COUNTS.values())
     except (OSError, ValueError, LeewayError):
         return False  # which `_model` says
 

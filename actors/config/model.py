@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from actors.config.base import Section, require_no_secret
 from actors.storage.uris import Uri, is_uri
 
+#: What counts the experts in a config.json, by its `model_type`; models of other types with experts use one of these.
+EXPERT_COUNTS = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts", "deepseek_v3": "n_routed_experts"}
+
 _HEAD_SIZES = (32, 64, 80, 96, 112, 128)  # what vLLM's attention supports on CPUs
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.config.model import FolderModel, ModelConfig, TinyModel
+from actors.config.model import EXPERT_COUNTS, FolderModel, ModelConfig, TinyModel
 from actors.errors import RecipeError
 from actors.models.tiny import VOCABULARY
 from actors.planning.public import PUBLIC, SMOLLM2
@@ -231,15 +231,10 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _experts(kind: str, config: Mapping[str, Any]) -> dict[str, int]:
-    if kind == "mixtral":
-        names = ("num_local_experts", "num_experts_per_tok", "intermediate_size")
-    elif kind == "qwen3_moe":
-        names = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
-    elif kind == "deepseek_v3":
-        names = ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
-    else:
+    if kind not in EXPERT_COUNTS:
         return {}
-    experts, chosen, width = (int(config[name]) for name in names)
+    own_width = "intermediate_size" if kind == "mixtral" else "moe_intermediate_size"
+    experts, chosen, width = (int(config[name]) for name in (EXPERT_COUNTS[kind], "num_experts_per_tok", own_width))
     shared = int(config.get("n_shared_experts") or 0) if kind == "deepseek_v3" else 0
     return {
         "experts": experts,

@@ -1,14 +1,15 @@
 """Counts of parameters, against published ones and against what `transformers` makes of the same configuration."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.config.model import FolderModel, SmolLm2Model, TinyModel
+from actors.config.model import EXPERT_COUNTS, FolderModel, SmolLm2Model, TinyModel
 from actors.errors import RecipeError
-from actors.planning.architectures import architecture, of_config
+from actors.planning.architectures import KNOWN_TYPES, architecture, of_config
 
 SMALL: dict[str, Any] = {
     "vocab_size": 96,
@@ -121,3 +122,16 @@ def test_what_cannot_be_counted_is_refused(config: dict[str, Any], said: str) ->
 def test_a_name_that_nobody_knows_says_which_are_known() -> None:
     with pytest.raises(RecipeError, match=r"qwen2\.5-7b"):
         architecture(FolderModel(path="nobody/nothing"))
+
+
+@pytest.mark.parametrize("kind", sorted(KNOWN_TYPES))
+def test_what_counts_experts_is_listed_for_each_known_type_that_has_some(kind: str) -> None:
+    """Of each type by the settings that `transformers` knows of it."""
+    from transformers import AutoConfig
+
+    settings = AutoConfig.for_model(kind)
+    counts = {
+        name for name in (*settings.to_dict(), *settings.attribute_map) if re.search(r"num_.*experts$|n_routed", name)
+    }
+    assert (kind in EXPERT_COUNTS) == bool(counts), counts
+    assert not counts or EXPERT_COUNTS[kind] in counts
