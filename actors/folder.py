@@ -26,7 +26,7 @@ from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
 from actors.storage.uris import Uri
 from actors.tasks import checks as task_checks
-from learner.extra import checkpoints, damage, newest_whole
+from learner.extra import checkpoints, damage, described, newest_whole, put_aside
 from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
@@ -147,7 +147,7 @@ def reopen(folder: Path, overrides: Sequence[str]) -> Reopened:
     require(recipe, folder)
     _require_same_inputs(folder, recipe)
     try:
-        notes = [_set_aside(path, what, step) for path, what in damaged.items()]
+        notes = [f"{line}; the run resumes from step {step}" for line in put_aside(damaged)]
         identities = [identity_of(recipe, folder, step, shard) for shard in range(recipe.replay.shards)]
         if note := settle_journals(folder, identities, recipe.replay.journal, step, lambda: tasks_of(recipe)):
             notes.append(note)
@@ -196,8 +196,8 @@ def from_mirror(uri: Uri) -> tuple[Path, list[str]]:
 def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
     """The step and the place of the newest whole checkpoint, and what is wrong with each newer one.
 
-    Its files are read: here alone an older one can be taken instead, since the journal and the replay's position go
-    with it.
+    Its files are read. An older one can always be taken: where its batches are committed, which a learner that restarts
+    has to refuse, the replay begins anew at its position.
     """
     damaged: dict[Path, str] = {}
     for step, path in reversed(checkpoints(folder / CHECKPOINTS).items()):
@@ -207,8 +207,9 @@ def _newest(folder: Path) -> tuple[int, Path, dict[Path, str]]:
     over = f"start over with `leeway run {folder / RECIPE}`"
     if not damaged:
         raise RecipeError(f"{folder}: there is no checkpoint yet; {over}")
-    found = ", ".join(f"{path.name} ({what})" for path, what in damaged.items())
-    raise RecipeError(f"{folder}: every checkpoint is damaged: {found}; put a copy in its place, or {over}")
+    raise RecipeError(
+        f"{folder}: every checkpoint is damaged: {described(damaged)}; put a copy in its place, or {over}"
+    )
 
 
 def _require_work(folder: Path, recipe: Recipe, step: int) -> None:
@@ -246,13 +247,6 @@ def finished(folder: Path) -> bool:
     """Whether the run in a folder has come to its end."""
     phases = [event for event in read_back(folder) if isinstance(event, Phase)]
     return bool(phases) and phases[-1].name == "finished"
-
-
-def _set_aside(checkpoint: Path, what: str, step: int) -> str:
-    """Rename a damaged checkpoint, so that it is not taken for one again; returns the line that says so."""
-    aside = checkpoint.with_name(f"{checkpoint.name}-damaged-{secrets.token_hex(2)}")
-    checkpoint.rename(aside)
-    return f"{checkpoint.name} is damaged ({what}) and now called {aside.name}; the run resumes from step {step}"
 
 
 def _keep(folder: Path, recipe: Recipe, step: int) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from learner.batch import Completion, Group
 from learner.config import LearnerConfig, OptimizerConfig, SftConfig
-from learner.errors import BatchError, CheckpointError, LearnerError, ModelError, NonFiniteError
+from learner.errors import BatchError, CheckpointError, DamagedCheckpointError, LearnerError, ModelError, NonFiniteError
 from learner.objective import ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "BatchError",
     "CheckpointError",
     "Completion",
+    "DamagedCheckpointError",
     "Group",
     "LearnerConfig",
     "LearnerError",

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import AsyncStager
 
 from learner.distributed import ranks
-from learner.errors import CheckpointError
+from learner.errors import CheckpointError, DamagedCheckpointError
 from learner.extra import META, checkpoints, damage, read_meta
 from learner.files import begin, replace_folder, sha256_of, staging_of
 
@@ -216,12 +216,13 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
         The meta data that were saved beside them.
 
     Raises:
-        CheckpointError: where `folder` is not a checkpoint, is damaged, or fits another model or configuration.
+        DamagedCheckpointError: on every rank, where one of them sees a damaged one, or none; nothing was loaded.
+        CheckpointError: where it fits another model or configuration.
     """
-    try:
-        _on_all_ranks(partial(_require_whole, folder), None)
-    except OSError as error:
-        raise CheckpointError(f"{folder} {error}") from error
+    if found := [what for what in _on_all_ranks(partial(_damage, folder), None) if what is not None]:
+        raise DamagedCheckpointError(folder, found[0])
+    if (number := read_meta(folder).get("format")) != FORMAT:
+        raise CheckpointError(f"{folder} has checkpoint format {number}, and this version reads {FORMAT}")
     try:
         state_dict_loader.load(state, checkpoint_id=folder, no_dist=ranks.world_size() == 1)
     except (CheckpointException, OSError) as error:
@@ -231,15 +232,13 @@ def load(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     return read_meta(folder)
 
 
-def _require_whole(folder: Path) -> None:
-    """Raises OSError where this rank's node sees no checkpoint, or a damaged one."""
-    if missing := [name for name in (META, ".metadata") if not (folder / name).is_file()]:
-        raise OSError(f"is not a checkpoint: {' and '.join(missing)} missing; name a folder that Trainer.save wrote")
-    share = ranks.rank(), ranks.world_size()
-    if found := damage(folder, contents=True, among=lambda name: _rank_of(name) % share[1] == share[0]):
-        raise OSError(f"is damaged: {found}; `leeway run --resume` sets it aside and resumes from the one before")
-    if (found := read_meta(folder).get("format")) != FORMAT:
-        raise OSError(f"has checkpoint format {found}, and this version reads {FORMAT}")
+def _damage(folder: Path) -> str | None:
+    """What is wrong with the files as this rank's node sees them, of which it reads its share."""
+    rank, size = ranks.rank(), ranks.world_size()
+    what = damage(folder, contents=True, among=lambda name: _rank_of(name) % size == rank)
+    if what is None and not (folder / ".metadata").is_file():  # those of earlier releases do not list it
+        what = ".metadata is missing"
+    return what if what is None or size == 1 else f"rank {rank} on {socket.gethostname()}: {what}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ LearnerError          everything that the learner raises on purpose
 ├── BatchError        groups, examples or pairs that cannot be trained on or scored
 ├── ModelError        a model folder, or what the configuration asks of it      (exit code 2)
 ├── CheckpointError   a checkpoint that cannot be written or read
+│   └── DamagedCheckpointError
 ├── SnapshotError     a copy of the weights that does not come to an end
 └── NonFiniteError    losses or gradients that stopped being numbers
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -34,7 +36,20 @@ class ModelError(LearnerError):
 
 
 class CheckpointError(LearnerError):
-    """A checkpoint folder is missing, incomplete, or belongs to another run."""
+    """A checkpoint cannot be written, or belongs to another run."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint folder is missing, or files in it are, or are too short, or hold other bytes than were written.
+
+    Attributes:
+        what: what is wrong with which file, without the folder.
+    """
+
+    def __init__(self, folder: Path, what: str) -> None:
+        advice = "`leeway run --resume` sets it aside and resumes from the one before"
+        super().__init__(f"{folder} is not a checkpoint, or is damaged: {what}; {advice}")
+        self.what = what
 
 
 class SnapshotError(LearnerError):

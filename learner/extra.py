@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +62,24 @@ def damage(folder: Path, *, contents: bool = False, among: Callable[[str], bool]
     except (OSError, ValueError) as error:
         return f"{META} cannot be read ({error})"
     return None
+
+
+def put_aside(damaged: Mapping[Path, str]) -> list[str]:
+    """Rename damaged checkpoints, so that they are not taken for some again; returns a line about each.
+
+    Args:
+        damaged: what is wrong with each.
+    """
+    lines = []
+    for path, what in damaged.items():
+        aside = path.rename(path.with_name(f"{path.name}-damaged-{secrets.token_hex(2)}"))
+        lines.append(f"{path.name} is damaged ({what}) and now called {aside.name}")
+    return lines
+
+
+def described(damaged: Mapping[Path, str]) -> str:
+    """Checkpoints, and in brackets what is wrong with each."""
+    return ", ".join(f"{path.name} ({what})" for path, what in damaged.items())
 
 
 def read_extra(folder: Path) -> dict[str, Any]:

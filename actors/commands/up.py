@@ -53,7 +53,7 @@ def up(
     from actors.config.loading import RECIPE, dump, load
     from actors.control import environment
     from actors.control.cluster import guarded
-    from actors.folder import CHECKPOINTS, locked
+    from actors.folder import locked
     from actors.models import prepare
     from actors.report.writer import RunFolder
     from actors.roles.role import RoleContext, Storage
@@ -61,7 +61,6 @@ def up(
     from actors.run import surroundings
     from actors.transport import keys
     from actors.transport.sockets import use_keys
-    from learner.extra import newest_whole
     from learner.files import write_atomically
 
     tree = load(recipe, overrides or ())
@@ -87,8 +86,7 @@ def up(
     with locked(folder), interrupts.deferred(), guarded(found):
         write_atomically(folder / RECIPE, dump(tree))
         model = prepare(tree.model, environment.models_folder(Path.cwd(), tree.output), tree.seed)
-        newest = newest_whole(folder / CHECKPOINTS) if role == "learner" else None
-        storage = Storage(folder, model, newest[1] if newest else None)
+        storage = Storage(folder, model)
         seed = tree.seed * 1000 + _SEEDS + zlib.crc32(name.encode()) % _SEEDS
         replay = join or ""
         if join is not None and tree.replay.shards > 1:

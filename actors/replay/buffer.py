@@ -15,7 +15,7 @@ from actors.replay.accuracy import TaskResult
 from actors.replay.answers import REMEMBERED, to_remember
 from actors.replay.batch import encode_batch
 from actors.replay.changes import Accepted, Key
-from actors.replay.delivery import delivery
+from actors.replay.delivery import delivery, require_kept
 from actors.replay.evaluation import Asked, Evaluations
 from actors.replay.kept import rows_of
 from actors.replay.leases import groups_to_verify, to_generate
@@ -139,6 +139,7 @@ class Buffer:
             case m.TakeSnapshot():
                 return Reply({"snapshot": self.ledger.snapshot(request.version)})
             case m.Committed():
+                require_kept(self.ledger, request.version)
                 self.commit(request.version)
                 return OK
             case m.Evaluate():
@@ -282,12 +283,8 @@ class Buffer:
         return 0.0 if first is None else now - self.records["train", first].ready_at
 
     def _take_batch(self, request: m.TakeBatch, now: float) -> Reply | None:
+        require_kept(self.ledger, request.version)
         again = request.version in self.ledger.batches
-        if not again and request.version < self.ledger.version:
-            raise ProtocolError(
-                f"the batch of version {request.version} is committed, and its groups are gone: a newer checkpoint "
-                "than the learner's was durable; put it back in its place"
-            )
         batch = self.ledger.take_batch(request.version)
         if batch is None:
             return None

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from actors.errors import ProtocolError
+from actors.replay.ledger import Ledger
 from actors.replay.limits import ReplayLimits
 from actors.replay.payload import Payload
 from actors.replay.queues import Entry
@@ -31,3 +33,12 @@ def delivery(version: int, entry: Entry, payload: Payload | None, queue_age: flo
     assert payload is not None
     masked = payload.tokens_below(version - limits.max_staleness) if limits.stragglers == "mask" else 0
     return Delivery(version - entry.oldest, queue_age, payload.longest, masked, entry.group_id)
+
+
+def require_kept(ledger: Ledger, version: int) -> None:
+    """Raises ProtocolError where the batch of a version is committed: no other could be trained in its place."""
+    if version < ledger.version and version not in ledger.batches:
+        raise ProtocolError(
+            f"the batch of version {version} is committed, and its groups are gone: a newer checkpoint than the "
+            "learner's was durable; put it back in its place"
+        )

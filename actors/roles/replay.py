@@ -139,7 +139,6 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
     board = Board(recipe.membership.timeout_seconds, events, first_event(events, time.time()))
     if journal is not None and past is not None:
         journal.retain(buffer.records)
-        buffer.commit(version)  # what the checkpoint contains, also where nobody was told any more that it is durable
         log.info("%d groups are back from the journal", len(buffer.records))
     for name, role in buffer.state.holders():
         board.members.heard(name, role, now)  # whoever does not come back is taken off, and loses its leases

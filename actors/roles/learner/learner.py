@@ -24,6 +24,7 @@ from actors.roles.learner.checkpoints import Checkpoints
 from actors.roles.learner.held_out import EvaluationMissingError
 from actors.roles.learner.publishing import Publishing
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
+from actors.roles.learner.resuming import resume
 from actors.roles.learner.reward_model import train_reward_model
 from actors.roles.learner.sampling import provenance, sample
 from actors.roles.learner.settings import learner_config
@@ -154,11 +155,13 @@ class Learner:
 
     def _start(self) -> None:
         trainer, recipe = self._trainer, self._recipe
-        if self._resume:
-            self._evaluated = trainer.load(self._resume).get(EVALUATED, True)
+        if resumed := resume(trainer, self._folder, self._resume, self._committed):
+            extra, set_aside = resumed
+            self._evaluated = extra.get(EVALUATED, True)
             self._checkpoints.durable = trainer.version
             metrics.CHECKPOINT_VERSION.set(trainer.version)
-            self._committed(trainer.version)  # once more: the learner before may have died in between
+            for line in set_aside:
+                self._phase("resuming", line)
         elif recipe.cold_start:
             self._phase("cold start", f"{type(trainer.model).__name__} learns from traces")
             stream = TaskStream(recipe.tasks, recipe.seed)

@@ -151,7 +151,7 @@ def test_steps_that_were_not_finite_count_on_after_a_resume(
 
 
 def test_load_names_what_is_missing(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint: learner.json"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint, or is damaged: learner.json is missing"):
         Trainer(PLAIN, tiny_model, seed=0).load(tmp_path / "nowhere")
 
 

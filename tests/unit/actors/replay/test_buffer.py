@@ -195,6 +195,8 @@ def test_a_batch_that_is_committed_is_never_made_up_of_other_groups() -> None:
             world.say("committed", "learner", version=1)
     with pytest.raises(ProtocolError, match="the batch of version 0 is committed"):
         world.say("take_batch", "learner", version=0)
+    with pytest.raises(ProtocolError, match="a newer checkpoint than the learner's was durable"):
+        world.say("committed", "learner", version=0)
     assert world.say("take_batch", "learner", version=1)["groups"][0]["group_id"] == 1
 
 

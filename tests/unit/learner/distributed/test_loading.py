@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from learner import LearnerConfig
 from learner.errors import ModelError
 from learner.model import loading
 from learner.model.policy import build_policy
-from tests.unit.learner.distributed.two_ranks import join
+from tests.unit.learner.distributed.two_ranks import free_port, join
 
 CONFIG = LearnerConfig(dtype="float32", device="cpu")
 CPU = torch.device("cpu")
@@ -75,10 +74,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
         _written(folder / name, torch.float32, **settings)
     large = {"model_type": "llama", "vocab_size": VOCABULARY, "tie_word_embeddings": False}
     _written(folder / "large", torch.bfloat16, **large)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_rank, args=(port, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    mp.spawn(_rank, args=(free_port(), folder), nprocs=2)  # type: ignore[no-untyped-call]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -1,6 +1,7 @@
 """How a process of a test becomes one of two ranks, and what it trains with."""
 
 import datetime
+import socket
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,13 @@ PLAIN = LearnerConfig(
     micro_batch_tokens=60,
     optimizer=OptimizerConfig(learning_rate=1e-3, epsilon=1e-6),
 )
+
+
+def free_port() -> int:
+    """A port that the first rank can listen at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def join(rank: int, port: int, seconds: float) -> None:

@@ -1,0 +1,61 @@
+"""A learner that dies beside a damaged newest checkpoint: the next one takes an older one, or says what to do."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from learner.extra import checkpoints
+from tests.e2e.conftest import Run
+from tests.e2e.test_run import usable
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+LEARNER = "ray::Learner"
+
+
+def damage(checkpoint: Path) -> None:
+    """Change a byte of a shard, whose name and size stay."""
+    shard = checkpoint / "__0_0.distcp"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+
+def test_a_damaged_newest_checkpoint_costs_nothing_or_is_named_with_what_to_do(start: Callable[..., Run]) -> None:
+    run = start(steps="100000", seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
+    run.wait_for_step(2)
+    place = run.folder / "checkpoints"
+    run.wait_for("a checkpoint", lambda: len(checkpoints(place)) > 1)
+
+    # One that the replay never heard of, as of a learner that died before it could tell.
+    learner = run.named(LEARNER)
+    learner.send_signal(signal.SIGSTOP)
+    newest = [*checkpoints(place).values()][-1]
+    shutil.copytree(newest, place / "step-999998")
+    damage(place / "step-999998")
+    learner.kill()
+    said = run.wait_for("the learner goes on", lambda: [e for e in run.events() if e.get("name") == "resuming"])
+    assert "step-999998 is damaged (__0_0.distcp holds other bytes than were written)" in said[0]["detail"]
+    assert f"goes on from step {int(newest.name[5:])}" in said[0]["detail"]
+    run.wait_for_step(int(newest.name[5:]) + 3)
+
+    # The newest one, of which the replay knows, whose batches are gone.
+    learner = run.named(LEARNER)
+    learner.send_signal(signal.SIGSTOP)
+    newest = [*checkpoints(place).values()][-1]
+    damage(newest)
+    learner.kill()
+    assert run.end() == 1
+    last = run.text().strip().splitlines()[-1]
+    print(last)
+    assert f"{newest.name} (__0_0.distcp holds other bytes than were written) is damaged" in run.text()
+    assert f"leeway run --resume {run.folder}" in " ".join(run.text().split())
+
+    steps = max(e["step"] for e in run.events() if e["kind"] == "step")
+    again = start(["--resume", str(run.folder), f"-ssteps={steps + 2}"], seconds=540.0)
+    assert again.end() == 0, again.text()
+    assert f"{newest.name} is damaged" in " ".join(again.text().split())
+    assert usable(run)["steps"] == steps + 2
