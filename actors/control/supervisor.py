@@ -10,7 +10,7 @@ what counts):
     generator, verifier,  by another one: they hold nothing that the replay does not hand out again, or a verifier
       scorer              ask of another scorer.
     replay                at the same address, where that can be had; its journal in the run folder makes it whole.
-    learner               all of its ranks, which meet in collectives, from the newest whole checkpoint.
+    learner               all of its ranks, which meet in collectives; they look for the newest sound checkpoint.
 
 A learner or replay that *refuses* to go on (a checkpoint that cannot be written, losses that are no numbers) would do
 so again, and ends the run. Who dies *before it came up* would most likely die again, too. Where none of its role ever
