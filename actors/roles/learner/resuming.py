@@ -49,10 +49,10 @@ def resume(
         try:
             committed(trainer.version)  # once more: the learner before may have died in between
         except ProtocolError as error:
-            newer = f"{described(damaged)} is damaged, and " if damaged else ""
+            newer = f"{described(damaged)} is damaged" if damaged else "a newer checkpoint is gone"
             raise CheckpointError(
-                f"{newer}{path.name} is too old: {error}, or begin again at step {trainer.version} with `leeway run "
-                f"--resume {folder}`, which generates anew what came after"
+                f"{newer}, and what came after {path.name} is committed: put a whole copy in its place, or begin again "
+                f"at step {trainer.version} with `leeway run --resume {folder}`"
             ) from error
         lines = put_aside(damaged) if ranks.rank() == 0 else []
         return extra, [f"{line}; the learner goes on from step {trainer.version}" for line in lines]

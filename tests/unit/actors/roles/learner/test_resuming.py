@@ -111,8 +111,8 @@ def test_what_was_committed_is_not_trained_on_other_batches_and_a_line_says_what
     with pytest.raises(CheckpointError) as raised:
         resume(Trainer(CONFIG, past.model, seed=1), past.folder, None, past.committed)
     text = str(raised.value)
-    assert OTHER_BYTES in text and "step-000002 is too old: the batch of version 2 is committed" in text
-    assert "put it back in its place, or begin again at step 2" in text and len(text.splitlines()) == 1
+    assert OTHER_BYTES in text and "what came after step-000002 is committed" in text
+    assert "put a whole copy in its place, or begin again at step 2" in text and len(text.splitlines()) == 1
     assert f"`leeway run --resume {past.folder}`" in text
     assert past.left() == {"step-000002", "step-000004"}, "it may be needed for a comparison"
     assert past.place(4).is_dir() and past.replay.buffer.state.status() == status
