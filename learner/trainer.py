@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
 from learner import checkpoint
 from learner.algorithms.covariance import choose_tokens
@@ -31,7 +30,6 @@ from learner.model.adapters import (
     REFERENCE,
     adapter_of,
     adapter_tensors,
-    add_adapters,
     check_base,
     merged_tensors,
     reference_adapters,
@@ -93,16 +91,11 @@ class Trainer:
         self.policy = build_policy(model_path, config, self.device)
         self.model: Any = self.policy.model
         self.reference = self._build_reference()
-        if config.lora is not None:
-            add_adapters(self.model, config.lora, reference=config.objective.kl != "none")
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
         own = (p for name, p in self.model.named_parameters() if adapter_of(name) != REFERENCE)
         active = sum(p.numel() for p in own) - idle_parameters(self.model)
         self.cost = StepCost.of(self.model.config, active)
-        for policy in (self.policy, self.reference):
-            if policy is not None and ranks.shards(config.offloads) and not isinstance(policy, FSDPModule):
-                ranks.shard(policy, DTYPES[config.dtype], config.offloads)
         self.routing = routing_shape(self.model) if config.router_replay else None
         self.optimizer, self.scheduler = build_optimizer(self.model.parameters(), config.optimizer)
         self._writer = checkpoint.Writer(stager_of(self.device, config.offloads))

@@ -166,11 +166,8 @@ def _staging(a: ModelShape, config: LearnerConfig, step: float, share: float) ->
 def loading(a: ModelShape, config: LearnerConfig) -> dict[str, float]:
     """What a rank that has a share of a model holds while it loads: that, and the largest tensor of the files as read.
 
-    With adapters every rank loads the whole model in float32, which is sharded afterwards. What is offloaded passes
-    through the GPU all the same, where `transformers` makes the shards of a model.
+    What is offloaded passes through the GPU all the same, where `transformers` makes the shards of a model.
     """
-    if config.lora is not None:
-        return {"weights": float(FLOAT32 * a.parameters)}
     return {"weights": FLOAT32 * a.parameters / config.ranks, "gathered layers": FLOAT32 * a.largest_layer}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,12 +26,15 @@ ADAPTER, REFERENCE = "default", "reference"
 _NAME = re.compile(r"(.*\.lora_\w+\.)(\w+)(.*)")
 
 
-def add_adapters(model: Any, settings: LoraSettings, reference: bool = False) -> None:
+def add_adapters(model: Any, settings: LoraSettings, place: torch.device, reference: bool = False) -> None:
     """Freeze `model` and put an adapter beside every target layer; B starts at zero, so nothing changes yet.
 
+    A is drawn by torch's seed alone, so that it is the same however the model was loaded.
+
     Args:
-        model: is changed in place.
+        model: is changed in place; its weights may be on the meta device.
         settings: rank, scale and layers.
+        place: where adapters go.
         reference: whether each of these layers gets another, frozen adapter, see `reference_adapters`.
 
     Raises:
@@ -52,13 +55,45 @@ def add_adapters(model: Any, settings: LoraSettings, reference: bool = False) ->
     except (ValueError, NotImplementedError) as error:  # a target of another kind, or none at all
         raise ModelError(f"lora.targets {settings.targets}: {' '.join(str(error).split())[:200]}") from error
     layers = adapted_layers(model)
-    for layer in layers.values():
-        layer.set_adapter(ADAPTER)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch.initial_seed())
+        for layer in layers.values():
+            for name in (ADAPTER, *([REFERENCE] if reference else [])):
+                _initialize(layer, name, place)
+            layer.set_adapter(ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(_is_trained(name))
     if reference:
         refresh_reference(model)
     _require_trainable(model, settings, layers)
+
+
+def _initialize(layer: Any, name: str, place: torch.device) -> None:
+    """Draw an adapter as peft does, on the CPU; beside weights on the meta device peft has put it there."""
+    parts = [part for kind in layer.adapter_layer_names if name in (part := getattr(layer, kind))]
+    for part in parts:
+        _move(part, name, lambda p: torch.empty_like(p, device="cpu"))
+    layer.reset_lora_parameters(name, True)
+    for part in parts:
+        _move(part, name, lambda p: p.to(place))
+
+
+def _move(part: Any, name: str, moved: Callable[[Tensor], Tensor]) -> None:
+    """An adapter of an embedding is parameters, any other one linear layers."""
+    if isinstance(part, nn.ParameterDict):
+        part[name] = nn.Parameter(moved(part[name].detach()))
+    else:
+        part[name]._apply(moved)
+
+
+def take_weights(model: Any, base: nn.Module) -> None:
+    """Make the weights and buffers of `base` those of `model`, which is sharded alike, and has adapters beside none."""
+    for kind in ("_parameters", "_buffers"):
+        for name, module in model.named_modules():
+            own = getattr(module, kind)
+            place = name.replace(".base_layer", "")
+            for key in own if "lora_" not in name else ():
+                own[key] = getattr(base.get_submodule(place), kind)[key]
 
 
 def _require_trainable(model: Any, settings: LoraSettings, layers: Mapping[str, Any]) -> None:

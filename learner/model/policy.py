@@ -19,6 +19,7 @@ from learner.config import LearnerConfig
 from learner.distributed import ranks
 from learner.errors import ModelError
 from learner.model import attention, loading
+from learner.model.adapters import add_adapters, take_weights
 from learner.model.fused import fuse
 from learner.model.loading import longest_sequence
 from learner.model.logprobs import token_logprobs
@@ -96,19 +97,23 @@ def build_policy(path: str | Path, config: LearnerConfig, device: torch.device) 
     """Load a model, speed it up as configured, and check that it still computes what `transformers` does.
 
     With several ranks, or offloaded, it is sharded, and no rank ever holds more of it than its shards and a few layers,
-    on which it is checked; with adapters, which are added to whole layers, it comes whole.
+    on which it is checked.
 
     Raises:
-        ModelError: where there is no model, or where the check fails.
+        ModelError: where there is no model, where the check fails, or where it cannot have the adapters.
     """
-    if ranks.shards(config.offloads) and config.lora is None:
+    if ranks.shards(config.offloads):
         _check_slice(Path(path), config, device)
+        if config.lora is not None:
+            return _sharded_with_adapters(path, config, device)
         return _sharded(path, config, device, trained=True)
     model, check = load_model(path, device)
     model.train()
     _change(model, config, device)
     policy = Policy(model, torch.float32, config.logit_chunk_tokens)
     check.require(partial(_packed_logprobs, policy))
+    if config.lora is not None:
+        add_adapters(model, config.lora, device, reference=config.objective.kl != "none")
     return _ready(policy, config)
 
 
@@ -128,11 +133,33 @@ def _sharded(path: str | Path, config: LearnerConfig, device: torch.device, trai
         made.append(Policy(model, torch.float32, config.logit_chunk_tokens))
         ranks.shard(made[0], DTYPES[config.dtype], config.offloads)
 
-    place = torch.device("cpu") if config.offloads else device
-    model = loading.load(AutoModelForCausalLM, path, place, shard).train(trained)
+    model = loading.load(AutoModelForCausalLM, path, _place_of(config, device), shard).train(trained)
     _move_buffers(model, device)
     model.set_attn_implementation(attention.NAME)
     return _ready(made[0], config)
+
+
+def _sharded_with_adapters(path: str | Path, config: LearnerConfig, device: torch.device) -> Policy:
+    """Adapters come before FSDP2, which takes what is there into its units, and weights after it, so that only shards
+    of them are read. But a layer that has an adapter calls its own weight something else than the files do; so the
+    weights are loaded into a model without adapters, and taken over from there, shard by shard.
+    """
+    assert config.lora is not None
+    base = _sharded(path, config, device, trained=False).model
+    with torch.device("meta"):
+        model = type(base)(base.config).train()
+    model.tie_weights()
+    _change(model, config, device)
+    add_adapters(model, config.lora, _place_of(config, device), reference=config.objective.kl != "none")
+    policy = Policy(model, torch.float32, config.logit_chunk_tokens)
+    ranks.shard(policy, DTYPES[config.dtype], config.offloads)
+    take_weights(model, base)
+    return _ready(policy, config)
+
+
+def _place_of(config: LearnerConfig, device: torch.device) -> torch.device:
+    """Where shards are."""
+    return torch.device("cpu") if config.offloads else device
 
 
 def _move_buffers(model: nn.Module, device: torch.device) -> None:

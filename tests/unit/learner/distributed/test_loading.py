@@ -15,13 +15,22 @@ import torch.multiprocessing as mp
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.processes import peak_bytes
-from learner import LearnerConfig
+from learner import LearnerConfig, ObjectiveConfig
+from learner.config import LoraSettings
 from learner.errors import ModelError
 from learner.model import loading
+from learner.model.adapters import add_adapters
 from learner.model.policy import build_policy
 from tests.unit.learner.distributed.two_ranks import free_port, join
 
 CONFIG = LearnerConfig(dtype="float32", device="cpu")
+ADAPTERS = CONFIG.model_copy(
+    update={
+        "lora": LoraSettings(rank=4, targets=["q_proj", "o_proj"]),
+        "objective": ObjectiveConfig(kl="k3", kl_coefficient=0.1),
+    }
+)
+EMBEDDING = ADAPTERS.model_copy(update={"lora": LoraSettings(rank=4, targets=["v_proj", "embed_tokens"])})
 CPU = torch.device("cpu")
 VOCABULARY = 200_000
 #: Of its bytes in float32. A rank has its half and the mapped pages of its half of the files in bfloat16, a quarter;
@@ -46,6 +55,24 @@ def _written(folder: Path, dtype: torch.dtype, **settings: Any) -> Path:
     return folder
 
 
+def _require_same_with_adapters(folder: Path, config: LearnerConfig, whole: Any) -> None:
+    """Weights, buffers and adapters are what they are where one rank has the whole model."""
+    torch.manual_seed(3)
+    model = build_policy(folder, config, CPU).model
+    torch.rand(9)  # whatever was drawn meanwhile
+    assert config.lora is not None
+    add_adapters(whole, config.lora, CPU, reference=True)
+    expected = dict(whole.named_parameters())
+    own = {n: p.full_tensor() for n, p in model.named_parameters()}
+    assert own.keys() == expected.keys()
+    assert [n for n, p in expected.items() if not torch.equal(own[n], p)] == [], folder.name
+    assert any("lora_A.default" in n and p.any() for n, p in expected.items())
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {n for n, p in expected.items() if p.requires_grad} != set()
+    buffers = dict(model.named_buffers())
+    assert all(torch.equal(buffers[n], b) for n, b in whole.named_buffers())
+
+
 def _rank(rank: int, port: int, folder: Path) -> None:
     join(rank, port, 120)
     for name in KINDS:  # also imports whatever loading needs, before memory is looked at
@@ -55,31 +82,38 @@ def _rank(rank: int, port: int, folder: Path) -> None:
         own = {n: p.full_tensor() for n, p in policy.model.named_parameters()}
         assert own.keys() == expected.keys()
         assert all(torch.equal(own[n], p) for n, p in expected.items()), name
+        _require_same_with_adapters(folder / name, EMBEDDING if name == "biased" else ADAPTERS, whole)
         del policy, whole, expected, own
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
-    before = peak_bytes(os.getpid())
-    policy = build_policy(folder / "large", CONFIG, CPU)
-    grown = peak_bytes(os.getpid()) - before
-    count = sum(p.numel() for p in policy.model.parameters())
-    (folder / f"rank-{rank}.json").write_text(json.dumps({"grown": grown, "whole": 4 * count}))
+    for name, config in {"all": CONFIG, "adapters": ADAPTERS}.items():
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
+        before = peak_bytes(os.getpid())
+        policy = build_policy(folder / "large", config, CPU)
+        grown = peak_bytes(os.getpid()) - before
+        count = sum(p.numel() for p in policy.model.parameters())
+        (folder / f"{name}-{rank}.json").write_text(json.dumps({"grown": grown, "whole": 4 * count}))
+        del policy
     dist.barrier()
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, int]]]:
     folder = tmp_path_factory.mktemp("models")
     for name, settings in KINDS.items():
         _written(folder / name, torch.float32, **settings)
     large = {"model_type": "llama", "vocab_size": VOCABULARY, "tie_word_embeddings": False}
     _written(folder / "large", torch.bfloat16, **large)
     mp.spawn(_rank, args=(free_port(), folder), nprocs=2)  # type: ignore[no-untyped-call]
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return {
+        name: [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+        for name in ("all", "adapters")
+    }
 
 
-def test_no_rank_holds_more_than_its_shards(loaded: list[dict[str, int]]) -> None:
-    for rank in loaded:
+@pytest.mark.parametrize("trained", ["all", "adapters"])
+def test_no_rank_holds_more_than_its_shards(loaded: dict[str, list[dict[str, int]]], trained: str) -> None:
+    for rank in loaded[trained]:
         assert rank["whole"] > 4 * 2 * 64 * VOCABULARY
         assert 0.4 < rank["grown"] / rank["whole"] < SHARE
 

@@ -62,7 +62,7 @@ def test_adapters_get_the_gradients_of_the_untouched_model(tiny_model: Path) -> 
     for on in (False, True):
         policy = build_policy(tiny_model, LearnerConfig(dtype="float32", fused_kernels=on), torch.device("cpu"))
         torch.manual_seed(0)
-        add_adapters(policy.model, LoraSettings(rank=4))
+        add_adapters(policy.model, LoraSettings(rank=4), torch.device("cpu"))
         with torch.no_grad():
             for name, parameter in policy.model.named_parameters():
                 if "lora_B" in name:
