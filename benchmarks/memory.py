@@ -1,6 +1,7 @@
 """`python -m benchmarks memory`: peak memory of small learners, beside the table of `leeway check`.
 
 Each runs in a process of its own: its VmHWM after its steps, less what it had resident once everything was imported.
+One writes a checkpoint all through a step: what that adds to the same case without is the row `checkpoint`.
 With `--longest` the cases are one model and one sequence, of 1,024 tokens and twice as many up to that.
 """
 
@@ -9,8 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from rich import box
 from rich.table import Table
 
 from actors.planning.architectures import of_config
-from actors.planning.memory import MicroBatch, learner_rank
+from actors.planning.memory import MicroBatch, checkpoint_beside, learner_rank
 from actors.planning.public import SMOLLM2, sizes
 from benchmarks.terminal import console
 from learner.config import LearnerConfig
@@ -42,6 +45,7 @@ class Case:
     Attributes:
         longest: tokens of the first completion of each group; the others have `COMPLETION`.
         group_size, groups, steps: completions of a group, groups of a batch, batches.
+        checkpoint: whether one is written all through the last step.
     """
 
     name: str
@@ -51,14 +55,16 @@ class Case:
     group_size: int = GROUP_SIZE
     groups: int = GROUPS
     steps: int = 3
+    checkpoint: bool = False
 
 
 def _model(kind: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int) -> dict[str, Any]:
     return {"model_type": kind} | sizes(hidden, layers, heads, kv, width, vocabulary, tied=False)
 
 
+MANY_PARAMETERS = Case("many parameters", _model("qwen2", 640, 6, 10, 2, 2560, 8192), {})
 CASES = (
-    Case("many parameters", _model("qwen2", 640, 6, 10, 2, 2560, 8192), {}),
+    MANY_PARAMETERS,
     Case(
         "many activations",
         _model("llama", 256, 8, 4, 4, 1024, 1024),
@@ -80,6 +86,7 @@ CASES = (
         _model("qwen2", 384, 6, 6, 2, 1536, 8192),
         {"objective": {"kl": "k3", "kl_coefficient": 0.01}},
     ),
+    replace(MANY_PARAMETERS, name="many parameters, and a checkpoint", checkpoint=True),
 )
 
 
@@ -115,7 +122,10 @@ def predicted(case: Case) -> float:
     config = learner_of(case)
     alone = case.longest > COMPLETION
     batch = MicroBatch(PROMPT, case.longest, 1 if alone else case.group_size, config.micro_batch_tokens)
-    return sum(learner_rank(of_config(case.model, case.name), config, batch).values())
+    shape = of_config(case.model, case.name)
+    parts = learner_rank(shape, config, batch)
+    beside = checkpoint_beside(shape, config, parts, every_steps=1) if case.checkpoint else 0.0
+    return sum(parts.values()) + beside
 
 
 def measured(case: Case) -> float:
@@ -163,11 +173,30 @@ def main(case: Case, folder: str) -> None:
     before = resident_bytes()
     trainer = Trainer(config, folder, seed=0)
     kept = trainer.snapshot()
-    for _ in range(case.steps):
-        trainer.train_step([_group(i, case, source, Group, Completion) for i in range(case.groups)])
-        kept = trainer.snapshot()
+    for step in range(case.steps):
+        with _written(trainer, Path(folder)) if case.checkpoint and step == case.steps - 1 else nullcontext():
+            trainer.train_step([_group(i, case, source, Group, Completion) for i in range(case.groups)])
+            kept = trainer.snapshot()
     assert kept  # as the publisher keeps it
     print(jsonlib.dumps(peak_bytes(os.getpid()) - before))
+
+
+@contextmanager
+def _written(trainer: Any, folder: Path) -> Iterator[None]:
+    """A checkpoint that is begun before the block, and whose first byte is written behind it, as to slow storage."""
+    from torch.distributed.checkpoint import FileSystemWriter
+
+    write, stepped = FileSystemWriter.write_data, threading.Event()
+
+    def held(writer: Any, *arguments: Any) -> Any:
+        assert stepped.wait(DEADLINE_SECONDS)
+        return write(writer, *arguments)
+
+    FileSystemWriter.write_data = held  # type: ignore[method-assign]
+    saved = trainer.save_async(folder / "checkpoints" / "step-000001", {})
+    yield
+    stepped.set()
+    saved.result(DEADLINE_SECONDS)
 
 
 def _group(number: int, case: Case, source: Any, group: Any, completion: Any) -> Any:
