@@ -25,7 +25,7 @@ from actors.roles.generator import Session
 from actors.roles.role import Presence, RoleContext, Storage
 from actors.transport.address import resolve
 from actors.transport.client import Client
-from tests.unit.actors.replay.test_buffer import Sums
+from tests.unit.actors.replay.buffer_world import Sums
 
 pytestmark = pytest.mark.e2e
 

@@ -18,7 +18,7 @@ from actors.replay.service import ReplayService
 from actors.transport.address import resolve
 from actors.transport.client import Client
 from actors.transport.codec import Array
-from tests.unit.actors.replay.test_buffer import Sums, payload
+from tests.unit.actors.replay.buffer_world import Sums, payload
 
 pytestmark = pytest.mark.e2e
 

@@ -19,7 +19,7 @@ from actors.errors import PeerTimeoutError
 from actors.replay.journal import Journal
 from actors.transport.client import Client
 from actors.transport.codec import Array, Message
-from tests.unit.actors.replay.test_buffer import payload
+from tests.unit.actors.replay.buffer_world import payload
 
 pytestmark = pytest.mark.e2e
 

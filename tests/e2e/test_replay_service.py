@@ -34,7 +34,7 @@ from actors.transport.client import Client
 from actors.transport.codec import Message, decode, encode
 from actors.transport.sockets import DealerSocket
 from learner.extra import META
-from tests.unit.actors.replay.test_buffer import Sums, payload
+from tests.unit.actors.replay.buffer_world import Sums, payload
 
 pytestmark = pytest.mark.e2e
 

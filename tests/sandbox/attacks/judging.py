@@ -8,11 +8,13 @@ from pathlib import Path
 
 import escaping  # noqa: F401 - importing it adds its attacks
 import forging  # noqa: F401
+import handles  # noqa: F401
 import kernel  # noqa: F401
 import oracles  # noqa: F401
 import poisoning  # noqa: F401
 import posing  # noqa: F401
 import pretending  # noqa: F401
+import reaching  # noqa: F401
 import reading  # noqa: F401
 import starving  # noqa: F401
 import tampering  # noqa: F401

@@ -18,7 +18,7 @@ from actors.replay.limits import ReplayLimits
 from actors.replay.messages import REQUESTS
 from actors.report.recorder import RunRecorder
 from actors.transport.codec import Message, parse
-from tests.unit.actors.replay.test_buffer import Sums
+from tests.unit.actors.replay.buffer_world import Sums
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 NAMES = ("replay", "replay-shard-1")

@@ -15,7 +15,7 @@ from actors.replay.kept import KeptFiles
 from actors.replay.limits import ReplayLimits
 from actors.replay.outbox import Outbox
 from actors.transport.codec import Message
-from tests.unit.actors.replay.test_buffer import Sums, World
+from tests.unit.actors.replay.buffer_world import Sums, World
 
 LIMITS = ReplayLimits(max_staleness=1, groups_per_batch=2, lease_seconds=10.0, verify_lease_seconds=5.0)
 

@@ -19,8 +19,8 @@ from actors.replay.messages import CompletionVerdict
 from actors.replay.queues import State
 from actors.replay.records import Past
 from actors.transport.client import Client
+from tests.unit.actors.replay.buffer_world import World, payload
 from tests.unit.actors.replay.journal_world import Kept, Watched, plain
-from tests.unit.actors.replay.test_buffer import World, payload
 from tests.unit.actors.replay.test_clients import FakeShard
 from tests.unit.actors.replay.test_partials import part, report
 

@@ -3,7 +3,7 @@
 import pytest
 
 from actors.events import EvaluationDone, EvaluationMissing
-from tests.unit.actors.replay.test_buffer import World
+from tests.unit.actors.replay.buffer_world import World
 
 
 def test_an_evaluation_goes_before_training_and_counts_each_task_once() -> None:

@@ -14,7 +14,7 @@ from actors.replay.buffer import Buffer
 from actors.replay.curriculum import MOST_FOLLOWED, Curriculum, credit_at_first
 from actors.replay.limits import Reason
 from actors.transport.codec import Message, decode, encode
-from tests.unit.actors.replay.test_buffer import Sums, World
+from tests.unit.actors.replay.buffer_world import Sums, World
 
 KEYS = [f"t{number}" for number in range(200)]
 RATES = st.floats(0, 1)

@@ -92,7 +92,7 @@ def test_what_could_be_lost_is_told_to_no_watcher_until_it_is_durable(tmp_path: 
 
 
 def payload_arrays() -> Any:
-    from tests.unit.actors.replay.test_buffer import payload
+    from tests.unit.actors.replay.buffer_world import payload
 
     return payload().arrays()
 

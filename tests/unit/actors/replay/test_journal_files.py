@@ -18,8 +18,8 @@ from actors.replay import rows
 from actors.replay.buffer import Buffer
 from actors.replay.journal import FOLDER, Identity, Journal
 from actors.replay.outbox import Outbox
+from tests.unit.actors.replay.buffer_world import Sums
 from tests.unit.actors.replay.journal_world import LIMITS, Kept, with_a_log, without_deadlines
-from tests.unit.actors.replay.test_buffer import Sums
 
 
 def test_what_is_committed_is_deleted_a_few_groups_a_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

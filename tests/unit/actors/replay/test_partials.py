@@ -8,7 +8,7 @@ import pytest
 from actors.errors import ProtocolError
 from actors.replay.limits import Reason
 from actors.replay.progress import NOTHING, End, Partial, encode_progress, leased_parts
-from tests.unit.actors.replay.test_buffer import World
+from tests.unit.actors.replay.buffer_world import World
 
 
 def part(length: int, version: int = 0, end: End = End.RUNNING) -> Partial:

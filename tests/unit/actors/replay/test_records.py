@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from actors.errors import ProtocolError
 from actors.replay import journal as journals
 from actors.replay.queues import State
+from tests.unit.actors.replay.buffer_world import Sums, payload
 from tests.unit.actors.replay.journal_world import LIMITS, Kept, Watched
-from tests.unit.actors.replay.test_buffer import Sums, payload
 
 Say = Callable[[Watched], Any]
 WORKERS = st.sampled_from(["a", "b", "c"])

@@ -12,8 +12,8 @@ from actors.errors import JournalHeldError
 from actors.replay import rows
 from actors.replay.journal import FOLDER, Identity, Journal
 from actors.replay.resuming import settle_journals
+from tests.unit.actors.replay.buffer_world import Sums
 from tests.unit.actors.replay.journal_world import LIMITS, Kept
-from tests.unit.actors.replay.test_buffer import Sums
 
 IDENTITY = Identity("run", 2, LIMITS)
 

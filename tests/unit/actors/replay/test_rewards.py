@@ -6,7 +6,7 @@ import pytest
 
 from actors.events import FirstSeen
 from actors.replay.rewards import RewardStatistics, band
-from tests.unit.actors.replay.test_buffer import World
+from tests.unit.actors.replay.buffer_world import World
 
 
 @pytest.mark.parametrize(

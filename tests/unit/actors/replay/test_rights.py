@@ -26,7 +26,7 @@ from actors.transport.client import Client
 from actors.transport.codec import Message, decode, encode
 from actors.transport.sockets import DealerSocket
 from actors.weights.publisher import Publisher
-from tests.unit.actors.replay.test_buffer import Sums
+from tests.unit.actors.replay.buffer_world import Sums
 
 NODE = resolve(NetworkConfig(), in_cluster=False)
 

@@ -24,8 +24,8 @@ from actors.replay.shards import joined, parts_of, shard_of, snapshots_of
 from actors.replay.shares import decode_outlines, fill, request_of
 from actors.report.statistics import SOURCE_LENGTH, SOURCE_REWARD
 from actors.transport.codec import Message
+from tests.unit.actors.replay.buffer_world import Sums, World
 from tests.unit.actors.replay.journal_world import LIMITS, Kept
-from tests.unit.actors.replay.test_buffer import Sums, World
 
 QUICKSTART = Path(__file__).parents[4] / "recipes" / "quickstart.yaml"
 SHARDS = 2

@@ -17,7 +17,7 @@ from actors.roles.learner.resuming import resume
 from benchmarks.models import small_llama
 from learner import CheckpointError, LearnerConfig, OptimizerConfig, Trainer
 from learner.extra import META, checkpoint_name
-from tests.unit.actors.replay.test_buffer import World
+from tests.unit.actors.replay.buffer_world import World
 from tests.unit.learner.distributed.two_ranks import free_port, join
 
 QUICKSTART = Path(__file__).parents[5] / "recipes" / "quickstart.yaml"
