@@ -31,9 +31,17 @@ def tune_allocator() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
     if sys.platform != "linux":
         return
+    keep_freed(LARGEST_KEPT_BYTES)
+
+
+def keep_freed(largest: int) -> None:
+    """Have glibc keep freed blocks up to a size (bytes) for the next tensor, and give larger ones back at once.
+
+    It may be called at any time, and holds for what is allocated from then on.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+        libc.mallopt(M_MMAP_THRESHOLD, largest)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
