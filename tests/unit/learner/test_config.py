@@ -79,7 +79,7 @@ CHOICES: list[tuple[str, str, dict[str, str]]] = [
 
 def _overrides(objective: dict[str, str], teacher: Path = Path("teacher")) -> list[str]:
     taught = {"opd", "teacher"} & set(objective.values())
-    return [f"{PREFIX}{key}={value}" for key, value in objective.items()] + (
+    return [f"{PREFIX}{key}={value}" for key, value in {"name": "grpo", **objective}.items()] + (
         [f"distillation.teacher={teacher}"] if taught else []
     )
 

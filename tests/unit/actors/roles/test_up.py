@@ -79,7 +79,7 @@ def test_it_ends_when_it_is_told_to_and_leaves_the_list_of_members(
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert "joined" not in [m.name for m in (*members.alive(), *members.silent())]
+    assert until(lambda: "joined" not in [m.name for m in (*members.alive(), *members.silent())], 30)
 
 
 def test_it_ends_by_itself_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch, replay: ReplayService) -> None:
