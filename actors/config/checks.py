@@ -33,7 +33,19 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers, _judge]
+    checks = [
+        _bind,
+        _verifiers,
+        _language,
+        _data_files,
+        _model,
+        _lengths,
+        _objective,
+        _success,
+        _signal,
+        _trackers,
+        _judge,
+    ]
     checks += [_experts, engine_arguments.problems, speculation.problems]
     return [
         problem
@@ -300,4 +312,21 @@ def _objective(recipe: Recipe) -> Iterator[str]:
         yield (
             "replay.group_size is 1, and nothing is learned from a group without another completion to compare with; "
             "set 2 or more, or learner.objective.advantage: none and replay.drop_zero_variance: false"
+        )
+
+
+def _success(recipe: Recipe) -> Iterator[str]:
+    """MaxRL divides by a group's mean reward, as its rate of success."""
+    weights = recipe.rewards.weights
+    negative = {
+        "preferences": recipe.preferences is not None,
+        "rewards.weights.overlong": weights.overlong > 0,  # the part itself is 0 at most
+        "rewards.weights.repetition": weights.repetition > 0,
+        **{f"rewards.weights.{part}": getattr(weights, part) < 0 for part in ("accuracy", "format", "language")},
+    }
+    found = [key for key, below_zero in negative.items() if below_zero]
+    if found and recipe.steps and recipe.learner.objective.advantage == "mean_normalised":
+        yield (
+            "learner.objective.advantage: mean_normalised (MaxRL) divides by the mean reward of a group, which "
+            f"{' and '.join(found)} can make negative; set learner.objective.name: grpo, or leave the other out"
         )

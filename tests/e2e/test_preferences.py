@@ -40,6 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         "rewards.weights.accuracy": "0",
         "rewards.weights.format": "0",
         "rewards.format": "none",
+        "learner.objective.name": "grpo",
         "learner.optimizer.learning_rate": "2e-3",
         "learner.optimizer.warmup_steps": "0",
         "learner.optimizer.decay_steps": "0",

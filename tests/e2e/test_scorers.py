@@ -94,6 +94,7 @@ def test_a_scorer_that_is_killed_costs_no_verdict(start: Callable[..., Run], tmp
         seconds=540.0,
         **{
             **GOING_ON,
+            "learner.objective.name": "grpo",
             "preferences.pairs": str(pairs),
             "preferences.held_out": "16",
             "preferences.supervised.max_steps": "10",
@@ -161,6 +162,7 @@ def test_scorers_join_from_elsewhere_with_keys_and_leave_again(
         **{
             "generators.engine": "synthetic",
             **GOING_ON,
+            "learner.objective.name": "grpo",
             "preferences.reward_model": str(trained),
             "scorers.count": "0",
             "network.joining": "[scorer]",

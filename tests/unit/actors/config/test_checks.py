@@ -14,10 +14,11 @@ RECIPES = Path(__file__).parents[4] / "recipes"
 QUICKSTART = RECIPES / "quickstart.yaml"
 JUDGE = "{url: 'http://judge', model: m, api_key_env: NO_SUCH_KEY}"
 PREFIXES = ("generators.vllm.prefix_cache=per_version",)
+MAXRL = "learner.objective.name=maxrl"
 
 
 def found(*overrides: str, resumed: bool = False) -> list[str]:
-    return problems(load(QUICKSTART, overrides), resumed=resumed)
+    return problems(load(QUICKSTART, ["learner.objective.name=grpo", *overrides]), resumed=resumed)
 
 
 def model(folder: Path, **config: Any) -> str:
@@ -69,6 +70,12 @@ def test_the_recipes_are_right(name: str) -> None:
         (["evaluation.sampling.max_tokens=49"], "together more than 128, which is generators.vllm.max_model_len"),
         (["tasks.max_prompt_tokens=81"], "lower tasks.max_prompt_tokens to 80"),
         (["replay.group_size=1"], "replay.group_size is 1"),
+        (
+            [MAXRL, "rewards.overlong_max_tokens=40", "rewards.overlong_cache_tokens=8", "rewards.weights.overlong=1"],
+            "which rewards.weights.overlong can make negative; set learner.objective.name: grpo",
+        ),
+        ([MAXRL, "rewards.weights.format=-0.1"], "which rewards.weights.format can make negative"),
+        ([MAXRL, "preferences.pairs=/no/such/pairs.jsonl"], "which preferences can make negative"),
         (["rewards.weights={accuracy: 0, format: 0}"], "rewards.weights: all are 0"),
         (["generators.count=0"], "generators.count is 0"),
         (["generators.count=0", "network.joining=[verifier]"], "generators.count is 0"),
