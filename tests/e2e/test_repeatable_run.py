@@ -20,6 +20,7 @@ SMALL = [
     "generators.sampling.max_tokens=24",
     "checkpoint_every_steps=0",
     "rewards={overlong_max_tokens: 20, overlong_cache_tokens: 20, weights: {accuracy: 1, overlong: 1}}",
+    "learner.objective.name=grpo",
 ]
 
 

@@ -26,6 +26,7 @@ LENGTH_PUNISHED = {
     "rewards.overlong_max_tokens": "20",
     "rewards.overlong_cache_tokens": "20",
     "rewards.weights.overlong": "1",
+    "learner.objective.name": "grpo",
 }
 
 
