@@ -142,7 +142,7 @@ def measured(case: Case) -> float:
     return float(jsonlib.loads(done.stdout.splitlines()[-1]))
 
 
-def run(json: Path | None = None, longest: int | None = None, kept: int = LARGEST_KEPT_BYTES) -> bool:
+def run(json: Path | None = None, longest: int | None = None, kept: int | None = None) -> bool:
     """Print the table's figure and the measured one of each case; returns whether all are within the target.
 
     Args:
@@ -151,7 +151,8 @@ def run(json: Path | None = None, longest: int | None = None, kept: int = LARGES
         kept: largest freed block that the C library's heap keeps (bytes), instead of what a learner sets.
     """
     cases: Sequence[Case] = CASES if longest is None else tuple(long_cases(longest))
-    cases = [replace(case, kept=kept) for case in cases]
+    if kept is not None:
+        cases = [replace(case, kept=kept) for case in cases]
     table = Table("", "predicted (GB)", "measured (GB)", "off", box=box.SIMPLE)
     found = []
     for case in cases:

@@ -33,20 +33,8 @@ def problems(recipe: Recipe, *, resumed: bool = False) -> list[str]:
         recipe: with absolute paths, as `actors.config.loading.load` gives it.
         resumed: the run resumes from a checkpoint: it has its folder, and its cold start is behind it.
     """
-    checks = [
-        _bind,
-        _verifiers,
-        _language,
-        _data_files,
-        _model,
-        _lengths,
-        _objective,
-        _success,
-        _signal,
-        _trackers,
-        _judge,
-    ]
-    checks += [_experts, engine_arguments.problems, speculation.problems]
+    checks = [_bind, _verifiers, _language, _data_files, _model, _lengths, _objective, _signal, _trackers, _judge]
+    checks += [_success, _experts, engine_arguments.problems, speculation.problems]
     return [
         problem
         for check in [*checks, *([] if resumed else [_output, _cold_start, _pairs])]

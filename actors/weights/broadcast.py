@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from actors.config.roles import WeightsConfig
 from actors.transport.address import Node, split
 from actors.transport.store import serve_store
 from actors.weights import deltas, gloo, nccl
@@ -179,6 +180,19 @@ class Outgoing:
         sent = send(group, iter(tensors), plan, self.before, kept)
         self.before = kept or []
         return sent
+
+
+def options_of(config: WeightsConfig, node: Node, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """The arguments of an `Outgoing` that are the same in every epoch."""
+    return {
+        "node": node,
+        "backend": config.backend,
+        "device": device,
+        "dtype": dtype,
+        "bucket_bytes": config.bucket_bytes,
+        "deadline_seconds": config.deadline_seconds,
+        "delta": config.delta,
+    }
 
 
 class BroadcastTransport:

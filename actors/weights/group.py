@@ -1,5 +1,6 @@
 """What broadcasts carry bytes over: a group of ranks, of which the first sends."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +26,16 @@ class BroadcastGroup(Protocol):
     def abort(self) -> None:
         """Give the group up, from any thread, whatever it is doing. Returns soon."""
         ...
+
+
+def abort_once_joined(joining: Future[BroadcastGroup]) -> None:
+    """Give up a group that is met in another thread, where that comes to one; returns at once."""
+
+    def abort(joined: Future[BroadcastGroup]) -> None:
+        if joined.exception() is None:
+            joined.result().abort()
+
+    joining.add_done_callback(abort)
 
 
 @dataclass(frozen=True, slots=True)

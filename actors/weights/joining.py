@@ -12,7 +12,7 @@ from actors.transport.store import reach_store
 from actors.weights.background import in_background
 from actors.weights.broadcast import BACKENDS, receive
 from actors.weights.buckets import Parameter, buckets, unpack
-from actors.weights.group import BroadcastGroup, GroupInfo, GroupRank, StripedInfo
+from actors.weights.group import BroadcastGroup, GroupInfo, GroupRank, StripedInfo, abort_once_joined
 from actors.weights.staging import Staging
 
 Received = list[tuple[str, torch.Tensor]]
@@ -110,9 +110,4 @@ class JoiningGroup:
         """Let the group go. A thread that is in a broadcast of Gloo's ends by its deadline, and what it has received
         until then is thrown away."""
         if self._interruptible:
-            self._group.add_done_callback(_abort)
-
-
-def _abort(joined: Future[BroadcastGroup]) -> None:
-    if joined.exception() is None:
-        joined.result().abort()
+            abort_once_joined(self._group)

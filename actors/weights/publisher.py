@@ -35,7 +35,7 @@ from actors.process import Seldom
 from actors.transport.address import Node
 from actors.transport.codec import Message
 from actors.weights.background import Abandoned, in_background
-from actors.weights.broadcast import BroadcastTransport
+from actors.weights.broadcast import BroadcastTransport, options_of
 from actors.weights.participants import IDLE_SECONDS, Participant, Participants
 from actors.weights.retries import Retries
 from actors.weights.session import Epoch, Measured, MembersLostError, SupersededError, Tensors, Transport
@@ -89,16 +89,7 @@ class Publisher:
         senders: Sequence[str] = (),
     ) -> None:
         self._config, self._on_sync = config, on_sync
-        self._connect = partial(
-            transport,
-            node=node,
-            backend=config.backend,
-            device=device or torch.device("cpu"),
-            dtype=dtype,
-            bucket_bytes=config.bucket_bytes,
-            deadline_seconds=config.deadline_seconds,
-            delta=config.delta,
-        )
+        self._connect = partial(transport, **options_of(config, node, dtype, device or torch.device("cpu")))
         self._merging = None if merging is None else asdict(merging)
         self._participants = Participants(node, alive, timeout_seconds, config.deadline_seconds)
         self.endpoint = self._participants.endpoint

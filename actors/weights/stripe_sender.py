@@ -19,9 +19,9 @@ from actors.errors import RunError
 from actors.transport.address import Node
 from actors.weights import messages as m
 from actors.weights.background import Abandoned, in_background
-from actors.weights.broadcast import Outgoing
+from actors.weights.broadcast import Outgoing, options_of
 from actors.weights.buckets import Parameter, listed
-from actors.weights.group import BroadcastGroup
+from actors.weights.group import BroadcastGroup, abort_once_joined
 from actors.weights.session import Tensors
 from actors.weights.subscriber import STEPS, Subscription
 
@@ -56,16 +56,7 @@ class StripeSender:
     def __init__(
         self, endpoint: str, name: str, config: WeightsConfig, node: Node, dtype: torch.dtype, device: torch.device
     ) -> None:
-        connect = partial(
-            Outgoing,
-            node=node,
-            backend=config.backend,
-            device=device,
-            dtype=dtype,
-            bucket_bytes=config.bucket_bytes,
-            deadline_seconds=config.deadline_seconds,
-            delta=config.delta,
-        )
+        connect = partial(Outgoing, **options_of(config, node, dtype, device))
         self._name, self._sending = name, StripeUpdate(connect, config.deadline_seconds)
         self._subscription = StripeSubscription(endpoint, name, self._sending, config.deadline_seconds)
         self._stopping = threading.Event()
@@ -190,14 +181,9 @@ class StripeUpdate:
         group, sent = self._group, self._sent
         self._outgoing = self._group = self._stripe = self._parameters = self._sent = None
         if group is not None:
-            group.add_done_callback(_abort)
+            abort_once_joined(group)
         if sent is not None and not sent.done():
             self.abandoned.add(sent, "the generators", 2 * self._deadline)
-
-
-def _abort(joined: Future[BroadcastGroup]) -> None:
-    if joined.exception() is None:
-        joined.result().abort()
 
 
 class StripeSubscription(Subscription):

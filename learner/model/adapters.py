@@ -87,7 +87,7 @@ def _move(part: Any, name: str, moved: Callable[[Tensor], Tensor]) -> None:
 
 
 def take_weights(model: Any, base: nn.Module) -> None:
-    """Make the weights and buffers of `base` those of `model`, which is sharded alike, and has adapters beside none."""
+    """Give `model`, which has adapters, the weights and buffers of `base`, which has none and is sharded alike."""
     for kind in ("_parameters", "_buffers"):
         for name, module in model.named_modules():
             own = getattr(module, kind)

@@ -84,7 +84,7 @@ class Publishing:
                 recipe.weights,
                 node,
                 dtype,
-                alive=_alive(heartbeat, others),
+                alive=lambda: heartbeat.alive("generator") | heartbeat.alive("learner"),
                 timeout_seconds=recipe.membership.timeout_seconds,
                 on_sync=on_sync,
                 merging=merging,
@@ -114,9 +114,3 @@ class Publishing:
     def close(self) -> None:
         if (sender := self._publisher or self._sender) is not None:
             sender.close()
-
-
-def _alive(heartbeat: Heartbeat, senders: Sequence[str]) -> Callable[[], frozenset[str]]:
-    if not senders:
-        return lambda: heartbeat.alive("generator")
-    return lambda: heartbeat.alive("generator") | heartbeat.alive("learner")
