@@ -26,11 +26,10 @@ from actors.storage.inputs import below, local
 from actors.storage.mirror import Mirror
 from actors.storage.uris import Uri
 from actors.tasks import checks as task_checks
-from learner.extra import checkpoints, damage, described, newest_whole, put_aside
+from learner.extra import CHECKPOINTS, checkpoints, damage, described, newest_whole, put_aside
 from learner.files import sha256_of, staged, tidy, write_atomically
 
 INPUTS = "inputs.json"
-CHECKPOINTS = "checkpoints"
 
 
 class Reopened(NamedTuple):

@@ -14,6 +14,8 @@ from learner.errors import CheckpointError
 from learner.files import sha256_of, write_atomically
 
 META = "learner.json"
+#: The folder of a run that they are in.
+CHECKPOINTS = "checkpoints"
 #: Files that are hashed at a time: one core hashes more slowly than good storage reads.
 READERS = 8
 #: Copies with another ending, staging folders and whatever else stands beside checkpoints are none.

@@ -15,9 +15,9 @@ from actors.deadline import until
 from actors.errors import LeewayError, StorageError
 from actors.events import MIRROR, WriteFailed
 from actors.observability import metrics
-from actors.storage.mirror import CHECKPOINTS, Mirror, mirror_of
+from actors.storage.mirror import Mirror, mirror_of
 from actors.storage.uris import Uri
-from learner.extra import newest_whole
+from learner.extra import CHECKPOINTS, newest_whole
 
 log = logging.getLogger(__name__)
 

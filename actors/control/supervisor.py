@@ -38,7 +38,7 @@ from actors.errors import RunError
 from actors.observability.waits import waiting
 from actors.roles.role import Description, RoleContext, Storage
 from actors.transport.address import endpoints, joined, split
-from learner.extra import checkpoints, newest_whole
+from learner.extra import CHECKPOINTS, checkpoints, newest_whole
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class Supervisor:
 
     def _newest_checkpoint(self) -> Path | None:
         """The newest one that is whole; where the run has written none, what it began from."""
-        found = newest_whole(self._storage.folder / "checkpoints")
+        found = newest_whole(self._storage.folder / CHECKPOINTS)
         return found[1] if found else self._storage.checkpoint
 
     def _never_comes_up(self, role: str, killed: bool) -> bool:
@@ -360,7 +360,7 @@ def what_next(folder: Path) -> str:
         pipeline := next((place for place in (folder, folder.parent) if (place / PIPELINE).is_file()), None)
     ) is not None:
         return f"resume with `leeway run --resume {pipeline}`"
-    if checkpoints(folder / "checkpoints"):
+    if checkpoints(folder / CHECKPOINTS):
         return f"resume with `leeway run --resume {folder}`"
     return f"start again with `leeway run {folder}/recipe.yaml`: there is no checkpoint yet"
 

@@ -14,10 +14,10 @@ from actors.errors import RecipeError, RunError
 from actors.events import EvaluationDone, Event, Phase, StepDone
 from actors.export.card import Provenance, card
 from actors.report.writer import read_back
-from learner.extra import checkpoints, damage
+from learner.extra import CHECKPOINTS, checkpoints, damage
 from learner.files import staged
 
-MODEL, CHECKPOINTS, INPUTS, CARD = "model", "checkpoints", "inputs.json", "README.md"
+MODEL, INPUTS, CARD = "model", "inputs.json", "README.md"
 #: The folder of a pipeline's stage.
 _STAGE = re.compile(r"(\d+)-(.+)")
 #: Settings that name the folder that a model was loaded from.

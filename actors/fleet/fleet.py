@@ -24,7 +24,7 @@ from actors.errors import RunError
 from actors.fleet.desk import serve, serve_controller
 from actors.fleet.learner import Pace
 from actors.fleet.starter import FleetProcess, FleetStarter, Place, spawn
-from learner.extra import checkpoints, read_extra
+from learner.extra import CHECKPOINTS, checkpoints, read_extra
 
 #: Longest start of a fleet (s): its processes are forked from a server that has to import everything once.
 STARTUP_SECONDS = 300.0
@@ -152,7 +152,7 @@ class Fleet:
 
     def snapshot(self) -> dict[str, Any]:
         """The replay's position in the newest checkpoint."""
-        newest = list(checkpoints(self.folder / "checkpoints").values())[-1]
+        newest = list(checkpoints(self.folder / CHECKPOINTS).values())[-1]
         found: dict[str, Any] = read_extra(newest)["replay"]
         return found
 

@@ -34,7 +34,7 @@ from actors.weights.group import GroupInfo
 from actors.weights.publisher import Publisher
 from actors.weights.session import SyncClient, Tensors
 from learner import Group
-from learner.extra import META, checkpoint_name, read_extra
+from learner.extra import CHECKPOINTS, META, checkpoint_name, read_extra
 
 #: The file in the run folder in which it notes what it has done.
 NOTES = "learner.jsonl"
@@ -201,7 +201,7 @@ class SyntheticLearner:
             return
         start = time.monotonic()
         snapshot = self._client.request("snapshot", {"version": self._version}).body["snapshot"]
-        folder = self._folder / "checkpoints" / checkpoint_name(self._version)
+        folder = self._folder / CHECKPOINTS / checkpoint_name(self._version)
         write_checkpoint(folder, {"replay": snapshot, "version": self._version, "weights": self._weights})
         self._durable = self._version
         metrics.CHECKPOINTS.inc()

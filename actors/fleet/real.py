@@ -21,7 +21,7 @@ from actors.fleet.chaos import CALM_STEPS, Aftermath, play
 from actors.fleet.faults import REAL_FAULTS, schedule
 from actors.fleet.laws import broken_in_record
 from actors.replay.journal import Journal
-from learner.extra import checkpoints, read_extra
+from learner.extra import CHECKPOINTS, checkpoints, read_extra
 
 #: How Ray calls the process of each role.
 TITLES = {
@@ -156,7 +156,7 @@ def broken_in_run(folder: Path, events: Sequence[Mapping[str, Any]]) -> list[str
     """
     replay = load(folder / RECIPE).replay
     kept = {version: [head.group_id for head, _ in batch] for version, batch in Journal.read(folder, replay.shards)}
-    newest = list(checkpoints(folder / "checkpoints").values())[-1]
+    newest = list(checkpoints(folder / CHECKPOINTS).values())[-1]
     return broken_in_record(events, kept, read_extra(newest)["replay"], replay.max_staleness)
 
 

@@ -21,11 +21,10 @@ from typing import Any
 from actors.deadline import persistently
 from actors.errors import RecipeError, StorageError
 from actors.storage.uris import Uri, file_system, protocols, told
-from learner.extra import STEP, checkpoint_name, read_meta
+from learner.extra import CHECKPOINTS, STEP, checkpoint_name, read_meta
 from learner.files import sha256_of
 
 MANIFEST = "mirrored.json"
-CHECKPOINTS = "checkpoints"
 #: Where a run folder keeps what is on its way: `learner.files.tidy` knows such names.
 PINNED = ".mirror.tmp"
 #: How long a storage that fails is asked again before that is told (s); it is asked anew later.

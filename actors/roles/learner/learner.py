@@ -38,7 +38,7 @@ from actors.transport.lifeline import REPLY_SECONDS
 from actors.weights.background import in_background
 from learner import CheckpointError, Group, Trainer
 from learner.distributed import ranks
-from learner.extra import checkpoint_name, update_extra
+from learner.extra import CHECKPOINTS, checkpoint_name, update_extra
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
 
@@ -293,7 +293,7 @@ class Learner:
     def _save(self, version: int) -> Future[None]:
         """Begin to save, with the replay's position."""
         snapshot = self._client.request("snapshot", {"version": version}).body["snapshot"]
-        folder = self._folder / "checkpoints" / checkpoint_name(version)
+        folder = self._folder / CHECKPOINTS / checkpoint_name(version)
         return self._trainer.save_async(folder, {"replay": snapshot, EVALUATED: self._evaluated})
 
     def _save_what_is_not_durable(self) -> bool:
@@ -310,7 +310,7 @@ class Learner:
         """Write into the checkpoint, whose weights stay what they are, that the accuracy before training is known."""
         if self._rank != 0:
             return
-        folder = self._folder / "checkpoints" / checkpoint_name(self._trainer.version)
+        folder = self._folder / CHECKPOINTS / checkpoint_name(self._trainer.version)
         try:
             update_extra(folder, {EVALUATED: True})
         except CheckpointError as error:

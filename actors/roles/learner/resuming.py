@@ -15,7 +15,7 @@ from typing import Any
 from actors.errors import ProtocolError
 from learner import CheckpointError, DamagedCheckpointError, Trainer
 from learner.distributed import ranks
-from learner.extra import checkpoints, described, put_aside
+from learner.extra import CHECKPOINTS, checkpoints, described, put_aside
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def resume(
 
 def _newest_first(folder: Path, given: Path | None) -> list[Path]:
     """As the first rank sees them: where two looked for themselves, they might try different ones."""
-    found = [*reversed(checkpoints(folder / "checkpoints").values())]
+    found = [*reversed(checkpoints(folder / CHECKPOINTS).values())]
     seen = json.loads(ranks.gather_texts(json.dumps([str(path) for path in found]))[0])
     paths = [Path(path) for path in seen]
     return paths if given is None or given in paths else [*paths, given]

@@ -18,7 +18,7 @@ from actors.roles.learner.sft import cold_start
 from actors.tasks.stream import TaskStream
 from learner import Trainer
 from learner.checkpoint import Difference
-from learner.extra import checkpoints, damage, read_meta
+from learner.extra import CHECKPOINTS, checkpoints, damage, read_meta
 
 Batch = tuple[int, list[tuple[Head, Payload]]]
 
@@ -53,7 +53,7 @@ class Plan:
     @property
     def recorded(self) -> dict[int, Path]:
         """The whole checkpoints of the run, by step."""
-        found = checkpoints(self.folder / "checkpoints").items()
+        found = checkpoints(self.folder / CHECKPOINTS).items()
         return {step: path for step, path in found if damage(path) is None}
 
     def era(self, step: int) -> Era:
