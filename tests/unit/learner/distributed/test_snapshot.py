@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -64,6 +65,8 @@ def _rank(rank: int, port: int, folder: Path) -> None:
     halves = stripes([t.nbytes for _, t in tensors], [name for name, _ in tensors], 2)
     for name, keepers in (("first", None), ("halves", halves)):
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # or the heap might shrink meanwhile by what earlier copies have left
+        take(tensors, torch.bfloat16, CPU, keepers=keepers)  # buffers of pieces are there from now on
         dist.barrier()
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that of what follows
         before = resident_bytes()
