@@ -1,14 +1,19 @@
 """A learner that dies beside a damaged newest checkpoint: the next one takes an older one, or says what to do."""
 
+import json
 import shutil
 import signal
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from learner.extra import checkpoints
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import SMALL, Run
+from tests.e2e.test_monitoring import status_page
 from tests.e2e.test_run import usable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -22,6 +27,32 @@ def damage(checkpoint: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
+
+
+def committed(run: Run) -> int:
+    """The step up to which the replay has given up its batches, as the controller has last heard."""
+    with urllib.request.urlopen(f"{status_page(run)}/status", timeout=30) as answer:
+        groups = json.loads(answer.read())["replay"]["groups"]
+    return int(groups["committed"]) // int(SMALL["replay.groups_per_batch"])
+
+
+def suspended_once_committed(run: Run) -> tuple[psutil.Process, Path]:
+    """The learner, suspended while the replay knows of its newest checkpoint, and that checkpoint."""
+
+    def suspended() -> tuple[psutil.Process, Path] | None:
+        learner = run.named(LEARNER)
+        learner.send_signal(signal.SIGSTOP)
+        newest = [*checkpoints(run.folder / "checkpoints").values()][-1]
+        heard = time.monotonic() + 2.0  # of what the learner said last; less than its membership lasts
+        while time.monotonic() < heard:
+            if committed(run) == int(newest.name[5:]):
+                return learner, newest
+            time.sleep(0.1)
+        learner.send_signal(signal.SIGCONT)  # it had not told yet
+        return None
+
+    found: tuple[psutil.Process, Path] = run.wait_for("a checkpoint that the replay knows of", suspended)
+    return found
 
 
 def test_a_damaged_newest_checkpoint_costs_nothing_or_is_named_with_what_to_do(start: Callable[..., Run]) -> None:
@@ -43,9 +74,7 @@ def test_a_damaged_newest_checkpoint_costs_nothing_or_is_named_with_what_to_do(s
     run.wait_for_step(int(newest.name[5:]) + 3)
 
     # The newest one, of which the replay knows, whose batches are gone.
-    learner = run.named(LEARNER)
-    learner.send_signal(signal.SIGSTOP)
-    newest = [*checkpoints(place).values()][-1]
+    learner, newest = suspended_once_committed(run)
     damage(newest)
     learner.kill()
     assert run.end() == 1
