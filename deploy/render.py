@@ -133,8 +133,7 @@ def _size(group: Document, recipe: Recipe, role: str, scales: bool) -> None:
     group["resources"][OFFERED.format(role)] = str(each)
     pods = -(-count // each)
     least, most = (pods, pods) if role == "learner" else (min(1, pods), HEADROOM * pods)
-    if recipe.autoscale is not None and role in ("generator", "verifier"):
-        bounds = recipe.autoscale.generators if role == "generator" else recipe.autoscale.verifiers
+    if recipe.autoscale is not None and (bounds := recipe.autoscale.bounds(role)) is not None:
         least, most = -(-bounds.min // each), max(pods, -(-bounds.max // each))
     group |= {"replicas": pods, "minReplicas": least if scales else pods, "maxReplicas": most}
     amounts = group["template"]["spec"]["containers"][0]["resources"]

@@ -65,6 +65,14 @@ class AutoscaleConfig(Section):
 
     generators: PoolBounds = Field(default_factory=PoolBounds, description="how many generators there may be")
     verifiers: PoolBounds = Field(default_factory=PoolBounds, description="how many verifiers there may be")
+    scorers: PoolBounds | None = Field(
+        None, description="how many scorers there may be, in a run that has some; default: as many as scorers.count"
+    )
+
+    def bounds(self, role: str) -> PoolBounds | None:
+        """Of a pool; None where it stays as it is."""
+        return {"generator": self.generators, "verifier": self.verifiers, "scorer": self.scorers}.get(role)
+
     hold_seconds: float = Field(
         60.0, ge=0, description="a pool is changed only where the rule has said so for this long (s)"
     )

@@ -79,7 +79,7 @@ class Recipe(Section):
         "extra of that name; one that fails or hangs has a gap, and costs the run nothing",
     )
     autoscale: AutoscaleConfig | None = Field(
-        None, description="size generators and verifiers while the run goes on; default: as many as count says"
+        None, description="size generators, verifiers and scorers while the run goes on; default: as many as count says"
     )
 
     @property
@@ -142,6 +142,8 @@ class Recipe(Section):
             raise ValueError(
                 "preferences would be a part of no reward, since no entry of tasks.sources has preferences: true"
             )
+        if self.autoscale is not None and self.autoscale.scorers is not None and not self.has_scorers:
+            raise ValueError("autoscale.scorers would be ignored, since this run has no scorers; leave it out")
         if self.learner.shards and self.cold_start is not None and self.cold_start.stop_at_accuracy is not None:
             raise ValueError(
                 "cold_start.stop_at_accuracy generates with the whole model, which learner.ranks above 1 shard, and "

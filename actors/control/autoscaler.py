@@ -1,11 +1,13 @@
-"""How many generators and verifiers a run could use: a pure policy, from what the controller has seen of it.
+"""How many generators, verifiers and scorers a run could use: a pure policy, from what the controller has seen of it.
 
 It balances the pools against the learner, who alone sets the pace: more generators than it needs sit at the staleness
 bound, fewer let it wait. The rule, for an operator to check at night:
 
     verifiers    grow    where groups wait for a verdict: more than one batch of them, and every verifier is busy
                          (>= 85 %); by as much as would bring the busy share to 70 %, but at most to twice as many.
+                         Not while scorers are as busy as that: a verifier that waits for one looks busy, too.
                  shrink  where they are less than 40 % busy and less than a tenth of a batch waits; to 70 % busy.
+    scorers      grow and shrink as verifiers do, by how busy they are themselves.
     generators   grow    where the learner waits more than 10 % of its time, the generators' slots are at least 85 %
                          full, and it is not the verifiers that are behind; to count / (1 - wait), which is as many as
                          would let it wait no more, but at most to twice as many.
@@ -16,11 +18,11 @@ bound, fewer let it wait. The rule, for an operator to check at night:
 A pool changes only if the rule has said so for all of `hold_seconds`, in the same direction, and not within
 `cooldown_seconds` of its last change: engines take minutes to come up, and what is seen meanwhile is of the old count.
 Thresholds for growing and for shrinking are apart, and each aims well between them, so that no count is followed by
-its opposite. The bounds `min` and `max` hold whatever is seen. Verifiers are looked at first; while they change,
-generators do not.
+its opposite. The bounds `min` and `max` hold whatever is seen. Who is waited for is looked at before those who wait:
+scorers, verifiers, generators. Within the cool-down of one, those behind it do not change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -28,7 +30,8 @@ from typing import Any
 from actors.config.cluster import AutoscaleConfig, PoolBounds
 from actors.config.recipe import Recipe
 
-VERIFIERS_BUSY, VERIFIERS_AIM, VERIFIERS_IDLE = 0.85, 0.70, 0.40
+#: Of verifiers and of scorers.
+POOL_BUSY, POOL_AIM, POOL_IDLE = 0.85, 0.70, 0.40
 SLOTS_FULL, SLOTS_AIM, SLOTS_EMPTY = 0.85, 0.80, 0.60
 LEARNER_WAITS, LEARNER_SATISFIED = 0.10, 0.05
 #: Share of the staleness bound below which generators wait for the learner rather than the other way round.
@@ -47,6 +50,7 @@ class Signals:
         learner_waits: share of the interval in which the learner had no batch.
         slots_full: groups that are being generated, as a share of those that all generators could take.
         headroom: share of the staleness bound that is left for new groups.
+        scorers_busy: share of the interval in which scorers worked; 0 in a run that has none.
     """
 
     unverified: float
@@ -54,6 +58,7 @@ class Signals:
     learner_waits: float
     slots_full: float
     headroom: float
+    scorers_busy: float = 0.0
 
 
 def signals_of(
@@ -78,6 +83,7 @@ def signals_of(
         learner_waits=1 - busy["learner"],
         slots_full=sum(report["groups_in_flight"] for report in generators) / slots if slots else 0.0,
         headroom=max(0.0, 1 - untrained / bound),
+        scorers_busy=busy.get("scorer", 0.0),
     )
 
 
@@ -95,8 +101,7 @@ class Autoscaler:
     """See the module's docstring. Times are seconds of one monotonic clock, in order."""
 
     config: AutoscaleConfig
-    _generators: PoolHistory = field(default_factory=PoolHistory)
-    _verifiers: PoolHistory = field(default_factory=PoolHistory)
+    _histories: dict[str, PoolHistory] = field(default_factory=lambda: {pool: PoolHistory() for pool in RULES})
 
     def decide(self, signals: Signals, counts: Mapping[str, int], now: float) -> dict[str, int]:
         """The counts that are to change, by pool.
@@ -106,15 +111,17 @@ class Autoscaler:
             counts: how many there are to be of each pool by now, also of those that have not come up.
             now: the moment.
         """
-        verifiers = verifiers_for(signals, counts["verifier"])
-        decided = self._when_held(self._verifiers, self.config.verifiers, counts["verifier"], verifiers, now)
-        if decided is not None:
-            return {"verifier": decided}
-        generators = generators_for(signals, counts["generator"])
-        if now - self._verifiers.changed < self.config.cooldown_seconds:
-            generators = counts["generator"]  # what is seen of them is still of the verifiers
-        decided = self._when_held(self._generators, self.config.generators, counts["generator"], generators, now)
-        return {} if decided is None else {"generator": decided}
+        changed = float("-inf")  # when one that is looked at before was
+        for pool, rule in RULES.items():
+            if (bounds := self.config.bounds(pool)) is None or pool not in counts:
+                continue
+            # Soon after such a change, what is seen of this pool is still of the old counts.
+            wanted = counts[pool] if now - changed < self.config.cooldown_seconds else rule(signals, counts[pool])
+            history = self._histories[pool]
+            if (decided := self._when_held(history, bounds, counts[pool], wanted, now)) is not None:
+                return {pool: decided}
+            changed = max(changed, history.changed)
+        return {}
 
     def _when_held(self, pool: PoolHistory, bounds: PoolBounds, count: int, wanted: int, now: float) -> int | None:
         """The count that a pool is to have; None where it stays as it is for now."""
@@ -132,13 +139,24 @@ class Autoscaler:
         return wanted
 
 
+def scorers_for(signals: Signals, count: int) -> int:
+    """What the rule says of the scorers."""
+    return _as_busy(signals.scorers_busy, signals.unverified, count)
+
+
 def verifiers_for(signals: Signals, count: int) -> int:
     """What the rule says of the verifiers."""
-    if signals.unverified > 1 and signals.verifiers_busy >= VERIFIERS_BUSY:
+    wanted = _as_busy(signals.verifiers_busy, signals.unverified, count)
+    return min(wanted, count) if signals.scorers_busy >= POOL_BUSY else wanted
+
+
+def _as_busy(busy: float, unverified: float, count: int) -> int:
+    """How many would do, of a pool that is busy for so much of its time while so many batches wait for a verdict."""
+    if unverified > 1 and busy >= POOL_BUSY:
         # All are busy, so how many would do is not to be seen: the queue says that these do not.
-        return _up(count, count * max(signals.verifiers_busy / VERIFIERS_AIM, 1 + min(1.0, signals.unverified / 4)))
-    if signals.verifiers_busy < VERIFIERS_IDLE and signals.unverified < 0.1:
-        return _down(count, count * signals.verifiers_busy / VERIFIERS_AIM)
+        return _up(count, count * max(busy / POOL_AIM, 1 + min(1.0, unverified / 4)))
+    if busy < POOL_IDLE and unverified < 0.1:
+        return _down(count, count * busy / POOL_AIM)
     return count
 
 
@@ -159,3 +177,11 @@ def _up(count: int, wanted: float) -> int:
 
 def _down(count: int, wanted: float) -> int:
     return max(min(count - 1, ceil(wanted)), ceil(count / MOST_AT_ONCE), 1)
+
+
+#: In the order in which pools are looked at.
+RULES: Mapping[str, Callable[[Signals, int], int]] = {
+    "scorer": scorers_for,
+    "verifier": verifiers_for,
+    "generator": generators_for,
+}

@@ -138,6 +138,8 @@ def test_there_is_a_group_of_scorers_where_the_recipe_has_what_they_hold(
     found = rendered("single-node-gpu", asked)
     group = groups(found)["scorer"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (3, 1, 12)
+    bounded = groups(rendered("single-node-gpu", recipe(*held, "autoscale.scorers={min: 2, max: 5}")))["scorer"]
+    assert (bounded["replicas"], bounded["minReplicas"], bounded["maxReplicas"]) == (3, 2, 5)
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert (limits["nvidia.com/gpu"], limits["cpu"]) == ("1", "2")
     nodes, infeasible = launched(named(found, "RayCluster"), asked)

@@ -84,6 +84,8 @@ JUDGE = "{url: http://judge:8000/v1/, model: m}"
         ([f"preferences.judge={JUDGE}", "preferences.dtype=bfloat16"], "judge needs no training, so dtype would be"),
         ([f"preferences.judge={JUDGE}", "preferences.reads=answer"], "judge needs no training, so reads would be"),
         ([f"preferences.judge={JUDGE}", "preferences.judge.timeout_seconds=20"], r"timeout_seconds is 20, and a group"),
+        (["autoscale.scorers.max=2"], r"autoscale\.scorers would be ignored, since this run has no scorers"),
+        ([f"preferences.judge={JUDGE}", "autoscale.scorers.max=2"], r"autoscale\.scorers would be ignored"),
         (["rewards.format=none"], r"rewards: weights\.format needs format"),
         (["rewards.weights.language=1"], r"weights\.language needs language"),
         (["rewards.weights.overlong=1"], r"weights\.overlong needs overlong_max_tokens"),

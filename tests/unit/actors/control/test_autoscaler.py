@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from actors.config.cluster import AutoscaleConfig, PoolBounds
-from actors.control.autoscaler import Autoscaler, Signals, generators_for, verifiers_for
+from actors.control.autoscaler import Autoscaler, Signals, generators_for, scorers_for, verifiers_for
 
 HOLD, COOL_DOWN = 30.0, 120.0
 BATCH, STALENESS = 64, 4
@@ -16,14 +16,16 @@ CALM = Signals(unverified=0.0, verifiers_busy=0.6, learner_waits=0.0, slots_full
 
 @dataclass
 class SimulatedFleet:
-    """Pools as flows of groups a second: each generator `generation`, each verifier `verification`, the learner
-    `learning`. Processes come up after `startup` seconds; groups that are not trained yet are never above the bound.
+    """Pools as flows of groups a second: each generator `generation`, each verifier `verification`, each scorer
+    `scoring`, the learner `learning`. Verifiers wait for scorers. Processes come up after `startup` seconds; groups
+    that are not trained yet are never above the bound.
     """
 
     generation: float
     verification: float
     learning: float
     startup: float = 60.0
+    scoring: float = float("inf")
     unverified: float = 0.0
     ready: float = 0.0
 
@@ -43,24 +45,28 @@ class SimulatedFleet:
         possible = up["generator"] * self.generation
         generated = min(possible, room)
         self.unverified += generated
-        verified = min(up["verifier"] * self.verification, self.unverified)
+        alone, scored = up["verifier"] * self.verification, up.get("scorer", 1) * self.scoring
+        verified = min(alone, scored, self.unverified)
         self.unverified -= verified
         self.ready += verified
         trained = min(self.learning, self.ready)
         self.ready -= trained
         return Signals(
             unverified=self.unverified / BATCH,
-            verifiers_busy=verified / (up["verifier"] * self.verification),
+            verifiers_busy=verified / min(alone, scored),
             learner_waits=1 - trained / self.learning,
             slots_full=generated / possible,
             headroom=max(0.0, 1 - (self.unverified + self.ready) / BOUND),
+            scorers_busy=verified / scored,
         )
 
 
 def autoscaler(most: int = 64) -> Autoscaler:
     bounds = PoolBounds(min=1, max=most)
     return Autoscaler(
-        AutoscaleConfig(generators=bounds, verifiers=bounds, hold_seconds=HOLD, cooldown_seconds=COOL_DOWN)
+        AutoscaleConfig(
+            generators=bounds, verifiers=bounds, scorers=bounds, hold_seconds=HOLD, cooldown_seconds=COOL_DOWN
+        )
     )
 
 
@@ -75,6 +81,26 @@ def test_from_anywhere_it_reaches_what_the_learner_needs_and_stays(generators: i
     assert all(moment < 20 * 60 for moment, _, _ in changes), f"it does not come to rest: {changes}"
     signals = fleet.second(counts)
     assert signals.learner_waits <= 0.1
+
+
+@pytest.mark.parametrize("scorers", [1, 3, 16])
+@pytest.mark.parametrize("verifiers", [3, 16])
+def test_scorers_that_are_too_few_become_more_and_not_those_who_wait_for_them(scorers: int, verifiers: int) -> None:
+    fleet = SimulatedFleet(generation=1.0, verification=8.0, learning=16.0, scoring=4.0)
+    counts = {"generator": 18, "verifier": verifiers, "scorer": scorers}
+    changes = fleet.run(autoscaler(), counts, 60)
+    assert 4 <= counts["scorer"] <= 14, "4 are needed"
+    assert 2 <= counts["verifier"] <= verifiers, "there were enough from the start"
+    assert all(moment < 40 * 60 for moment, _, _ in changes), f"it does not come to rest: {changes}"
+    assert fleet.second(counts).learner_waits <= 0.1
+
+
+def test_scorers_without_bounds_stay_and_nobody_is_added_who_would_wait_for_them() -> None:
+    bounds = PoolBounds(min=1, max=64)
+    scaler = Autoscaler(AutoscaleConfig(generators=bounds, verifiers=bounds, hold_seconds=HOLD))
+    slow = Signals(3.0, verifiers_busy=1.0, learner_waits=0.5, slots_full=1.0, headroom=0.2, scorers_busy=0.97)
+    assert scorers_for(slow, 2) == 4
+    assert decided(scaler, slow, {"generator": 4, "verifier": 2, "scorer": 2}, 0, 1000) == {}
 
 
 @pytest.mark.parametrize("generators", [1, 40])

@@ -47,6 +47,20 @@ def test_a_pool_begins_with_what_the_recipe_says(pools: Pools) -> None:
     assert pools.step(1.0) == ([], [])
 
 
+def test_what_the_controller_sees_changes_the_pools_within_their_bounds(tmp_path: Path) -> None:
+    overrides = ["preferences.reward_model=/reward", "autoscale.scorers.max=2", "autoscale.hold_seconds=0"]
+    recipe = load(QUICKSTART, [*overrides, "replay.groups_per_batch=4"])
+    scaling = Scaling(recipe, tmp_path)
+    groups = {"in_flight": 20, "ready": 0, "delivered": 0}
+    status = {"queues": {"generated": 12, "ready": 0}, "groups": groups}
+    members = [{"role": "generator", "report": {"groups_in_flight": 4}}]
+    busy = {"generator": 1.0, "verifier": 1.0, "learner": 0.1, "scorer": 0.95}
+    scaling.follow(status, busy, members, now=1.0)
+    assert scaling.wanted == {"generator": 1, "verifier": 1, "scorer": 2}
+    scaling.follow(status, busy, members, now=2.0)
+    assert scaling.wanted["scorer"] == 2, "no more than the recipe allows"
+
+
 def test_scorers_are_a_pool_where_there_is_a_reward_model(tmp_path: Path) -> None:
     recipe = load(QUICKSTART, ["preferences.reward_model=/reward", "scorers.count=2"])
     scaling, supervisor = Scaling(recipe, tmp_path), Supervisor(recipe, Storage(tmp_path), FakeStarter())
