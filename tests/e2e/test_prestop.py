@@ -18,7 +18,8 @@ CLUSTER = next(
     if document["kind"] == "RayCluster"
 )
 GROUPS = {"head": CLUSTER["spec"]["headGroupSpec"]} | {g["groupName"]: g for g in CLUSTER["spec"]["workerGroupSpecs"]}
-ROLES = ("Generator", "Verifier")
+#: Whose processes are told to leave before their pod is stopped.
+LEAVING = {"generator": "Generator", "verifier": "Verifier", "scorer": "Scorer"}
 #: A process that takes a while to end in order once it is told to, and says so.
 PROCESS = """
 import signal, sys, time
@@ -76,13 +77,16 @@ def test_the_heads_waits_for_the_driver_to_end_in_order(process: Path, tmp_path:
     assert (tmp_path / "other").read_text() == "at work"
 
 
-def test_a_generators_waits_for_it_to_drain(tmp_path: Path) -> None:
-    titled = {name: f"exec -a ray::{name}.run {sys.executable} -c {shlex.quote(PROCESS)} $0" for name in ROLES}
-    pod(tmp_path, {name: f"bash -c {shlex.quote(start)}" for name, start in titled.items()}, script("generator"))
-    assert (tmp_path / "Generator").read_text() == "ended in order"
-    assert (tmp_path / "Verifier").read_text() == "at work"
+@pytest.mark.parametrize("group", LEAVING)
+def test_a_pools_waits_for_its_own_to_drain(group: str, tmp_path: Path) -> None:
+    title = {
+        name: f"exec -a ray::{name}.run {sys.executable} -c {shlex.quote(PROCESS)} $0" for name in LEAVING.values()
+    }
+    pod(tmp_path, {name: f"bash -c {shlex.quote(start)}" for name, start in title.items()}, script(group))
+    said = {name: (tmp_path / name).read_text() for name in LEAVING.values()}
+    assert said == dict.fromkeys(LEAVING.values(), "at work") | {LEAVING[group]: "ended in order"}
 
 
-@pytest.mark.parametrize("group", ["head", "generator"])
+@pytest.mark.parametrize("group", ["head", *LEAVING])
 def test_where_nobody_is_at_work_the_pod_is_stopped_at_once(group: str, tmp_path: Path) -> None:
     pod(tmp_path, {}, script(group))
