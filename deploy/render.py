@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from actors.config.loading import dump
 from actors.config.recipe import Recipe
 from actors.control.placement import processes, resources
 from actors.errors import RecipeError, RunError
+from deploy import outside
 
 FOLDER = Path(__file__).resolve().parent
 #: The groups of the RayCluster, which are roles of the recipe.
@@ -32,6 +33,13 @@ OVERRIDES = (
     "verifier: {leeway-verifier: 1}, scorer: {leeway-scorer: 1}, learner: {leeway-learner: 1}}",
     f"network.ports={{range: [20000, 20100], status: 8090, replay: {REPLAY_PORT}}}",
 )
+#: How long a process of a pool may take to finish what it has begun (s). Nobody waits for a score longer than a
+#: verifier has for a group.
+LEAVING: Mapping[str, Callable[[Recipe], float]] = {
+    "generator": lambda recipe: recipe.generators.drain_seconds,
+    "verifier": lambda recipe: recipe.verifiers.deadline_seconds,
+    "scorer": lambda recipe: recipe.verifiers.deadline_seconds,
+}
 Document = dict[str, Any]
 
 
@@ -82,7 +90,8 @@ def rendered(overlay: str, recipe: Recipe) -> list[Document]:
                 _open(document["spec"], recipe.replay.shards)
             case "PodDisruptionBudget", "leeway-learner":
                 document["spec"]["minAvailable"] = -(-recipe.learner.ranks // _capacity(_group(found, "learner")))
-    return found
+    namespace = {"namespace": _cluster(found)["metadata"]["namespace"]}
+    return found + [each | {"metadata": namespace | each["metadata"]} for each in outside.policies(recipe)]
 
 
 def measuring(found: list[Document]) -> list[Document]:
@@ -91,8 +100,11 @@ def measuring(found: list[Document]) -> list[Document]:
 
 
 def _group(found: list[Document], name: str) -> Document:
-    cluster = next(document for document in found if document["kind"] == "RayCluster")
-    return next(group for group in cluster["spec"]["workerGroupSpecs"] if group["groupName"] == name)
+    return next(group for group in _cluster(found)["spec"]["workerGroupSpecs"] if group["groupName"] == name)
+
+
+def _cluster(found: list[Document]) -> Document:
+    return next(document for document in found if document["kind"] == "RayCluster")
 
 
 def _capacity(group: Mapping[str, Any]) -> int:
@@ -111,9 +123,11 @@ def _fit(spec: Document, recipe: Recipe) -> None:
             group["resources"][OFFERED.format("replay")] = str(recipe.replay.shards)
         if role in GROUPS:
             _size(group, recipe, role, spec.get("enableInTreeAutoscaling", False))
-            if role == "generator":
-                pod = group["template"]["spec"]
-                pod["terminationGracePeriodSeconds"] = math.ceil(recipe.generators.drain_seconds) + MARGIN_SECONDS
+            pod = group["template"]["spec"]
+            if role in LEAVING:
+                pod["terminationGracePeriodSeconds"] = math.ceil(LEAVING[role](recipe)) + MARGIN_SECONDS
+            if role == "verifier" and (judge := outside.judge_of(recipe)) is not None:
+                pod["containers"][0]["env"] += outside.judge_key(judge)
 
 
 def _open(spec: Document, shards: int) -> None:
