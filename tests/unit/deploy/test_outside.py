@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.check import faults
-from deploy.render import overlays, rendered
+from deploy.render import FOLDER, kustomized, overlays, rendered
 from tests.unit.deploy.test_manifests import named, recipe
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
@@ -49,6 +49,8 @@ def test_everybody_but_verifiers_has_the_storages_credentials_where_there_are_so
     source = {"secretRef": {"name": "leeway-storage", "optional": True}}
     assert {name for name, each in found.items() if each.get("envFrom") == [source]} == found.keys() - {"verifier"}
     assert "envFrom" not in found["verifier"]
+    (elsewhere,) = named(kustomized(FOLDER / "joining"), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert elsewhere["envFrom"] == [source]
 
 
 @pytest.mark.parametrize(
