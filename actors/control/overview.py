@@ -27,9 +27,10 @@ def waits(busy: Mapping[str, float], queues: Mapping[str, int]) -> dict[str, str
     reasons = {
         "generator": "the learner (staleness bound)" if queues["ready"] else "weights or tasks",
         "verifier": "" if queues["generated"] else "completions",
+        "scorer": "groups of verifiers",
         "learner": "a full batch",
     }
-    return {role: reason for role, reason in reasons.items() if reason and busy[role] < IDLE_SHARE}
+    return {role: reason for role, reason in reasons.items() if reason and busy.get(role, 1.0) < IDLE_SHARE}
 
 
 class SeenByWatch(Protocol):

@@ -113,6 +113,11 @@ def test_a_wait_is_counted_from_when_it_began() -> None:
         ({"generator": 0.0, "verifier": 0.9, "learner": 0.9}, {"ready": 3, "generated": 0}, "staleness bound"),
         ({"generator": 0.0, "verifier": 0.9, "learner": 0.9}, {"ready": 0, "generated": 0}, "weights or tasks"),
         ({"generator": 0.9, "verifier": 0.0, "learner": 0.9}, {"ready": 0, "generated": 0}, "completions"),
+        (
+            {"generator": 0.9, "verifier": 0.9, "scorer": 0.0, "learner": 0.9},
+            {"ready": 0, "generated": 0},
+            "groups of verifiers",
+        ),
         ({"generator": 0.9, "verifier": 0.9, "learner": 0.0}, {"ready": 0, "generated": 0}, "a full batch"),
     ],
 )
