@@ -73,11 +73,18 @@ def descriptors() -> dict[str, str]:
     return {fd: what for fd, what in found.items() if what != f"/proc/{os.getpid()}/fd"}
 
 
+def _command(pid: int | str) -> bytes:
+    """The command line of a process; empty for one that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 class Watcher(threading.Thread):
-    """Samples the children of this process, which are leaders of their sessions, until `end`.
+    """Samples the children that this process starts from now on, which are leaders of their sessions, until `end`.
 
     Attributes:
-        sessions: every child seen.
+        sessions: every such child seen.
         worker_bytes, fork_server_bytes, program_bytes: largest resident memory of one process of each kind.
     """
 
@@ -85,7 +92,7 @@ class Watcher(threading.Thread):
         super().__init__(name="watcher", daemon=True)
         self.sessions: set[int] = set()
         self.worker_bytes = self.fork_server_bytes = self.program_bytes = 0
-        self._every = every_seconds
+        self._every, self._others = every_seconds, children(os.getpid())
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -94,15 +101,21 @@ class Watcher(threading.Thread):
 
     def sample(self) -> None:
         """Look once."""
-        for pid in children(os.getpid()):
+        for pid in self.started():
             self.sessions.add(pid)
-            with suppress(OSError):
-                if b"sandbox.grading.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    self.worker_bytes = max(self.worker_bytes, *map(peak_bytes, (pid, *children(pid))))
-                    continue
+            if b"sandbox.grading.worker" in _command(pid):
+                self.worker_bytes = max(self.worker_bytes, *map(peak_bytes, (pid, *children(pid))))
+                continue
             self.fork_server_bytes = max(self.fork_server_bytes, peak_bytes(pid))
             for program in children(pid):
                 self.program_bytes = max(self.program_bytes, peak_bytes(program))
+
+    def started(self) -> set[int]:
+        """The living children that were started since. One that was forked and runs nothing else yet is no child to
+        look at: its memory is a copy of this process's.
+        """
+        own = _command("self")
+        return {pid for pid in children(os.getpid()) - self._others if _command(pid) not in (own, b"")}
 
     def end(self) -> None:
         """Stop sampling."""

@@ -231,7 +231,8 @@ class _Killer(threading.Thread):
                 continue
             seen = self.groups
             self.watcher.sample()
-            victims = sorted(descendants(os.getpid()))
+            pool = self.watcher.started()
+            victims = sorted(pool.union(*map(descendants, pool)))
             if victims:
                 with suppress(OSError):
                     os.kill(self._rng.choice(victims), signal.SIGKILL)
