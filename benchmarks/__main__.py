@@ -150,12 +150,11 @@ def memory(
     longest: Annotated[
         int | None, typer.Option(min=1024, help="Train on one sequence of 1,024 tokens, and twice as many up to this.")
     ] = None,
-    kept: Annotated[int | None, typer.Option(min=0, help="Largest freed block that the heap keeps (MiB).")] = None,
 ) -> None:
     """Peak memory of small learners, beside the table that `leeway check` prints."""
     from benchmarks import memory
 
-    raise typer.Exit(not memory.run(json, longest, None if kept is None else kept << 20))
+    raise typer.Exit(not memory.run(json, longest))
 
 
 @app.command("recovery")

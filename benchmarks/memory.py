@@ -26,7 +26,6 @@ from actors.planning.memory import MicroBatch, checkpoint_beside, learner_rank
 from actors.planning.public import SMOLLM2, sizes
 from benchmarks.terminal import console
 from learner.config import LearnerConfig
-from learner.runtime import LARGEST_KEPT_BYTES, keep_freed
 
 #: How far the table may be off.
 TARGET = 0.1
@@ -47,7 +46,6 @@ class Case:
         longest: tokens of the first completion of each group; the others have `COMPLETION`.
         group_size, groups, steps: completions of a group, groups of a batch, batches.
         checkpoint: whether one is written all through the last step.
-        kept: largest freed block that the C library's heap keeps (bytes).
     """
 
     name: str
@@ -58,7 +56,6 @@ class Case:
     groups: int = GROUPS
     steps: int = 3
     checkpoint: bool = False
-    kept: int = LARGEST_KEPT_BYTES
 
 
 def _model(kind: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocabulary: int) -> dict[str, Any]:
@@ -142,17 +139,14 @@ def measured(case: Case) -> float:
     return float(jsonlib.loads(done.stdout.splitlines()[-1]))
 
 
-def run(json: Path | None = None, longest: int | None = None, kept: int | None = None) -> bool:
+def run(json: Path | None = None, longest: int | None = None) -> bool:
     """Print the table's figure and the measured one of each case; returns whether all are within the target.
 
     Args:
         json: where to write the figures, too.
         longest: take `long_cases` up to so many tokens instead of `CASES`.
-        kept: largest freed block that the C library's heap keeps (bytes), instead of what a learner sets.
     """
     cases: Sequence[Case] = CASES if longest is None else tuple(long_cases(longest))
-    if kept is not None:
-        cases = [replace(case, kept=kept) for case in cases]
     table = Table("", "predicted (GB)", "measured (GB)", "off", box=box.SIMPLE)
     found = []
     for case in cases:
@@ -178,7 +172,6 @@ def main(case: Case, folder: str) -> None:
     config, source = learner_of(case), np.random.default_rng(0)
     before = resident_bytes()
     trainer = Trainer(config, folder, seed=0)
-    keep_freed(case.kept)
     kept = trainer.snapshot()
     for step in range(case.steps):
         with _written(trainer, Path(folder)) if case.checkpoint and step == case.steps - 1 else nullcontext():

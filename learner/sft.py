@@ -15,6 +15,7 @@ from learner.distributed import ranks
 from learner.errors import BatchError, NonFiniteError
 from learner.model.packing import DUMMY, Segment, assign_micro_batches, pack, plan_micro_batches
 from learner.optimizer import build_optimizer, clip_gradients
+from learner.runtime import fit_allocator
 from learner.trainer import Trainer
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -135,7 +136,9 @@ def cross_entropy(trainer: Trainer, examples: Sequence[Example], train: bool) ->
     loss = 0.0
     with torch.set_grad_enabled(train):
         for part in assign_micro_batches(plan, ranks.rank(), ranks.world_size(), trainer.cost):
-            logp, _ = trainer.policy(pack(part or [DUMMY], trainer.device))
+            packed = pack(part or [DUMMY], trainer.device)
+            fit_allocator(packed.tokens, trainer.config.micro_batch_tokens)
+            logp, _ = trainer.policy(packed)
             micro = -logp.sum() / total * bool(part)
             if train:
                 (micro * ranks.world_size()).backward()

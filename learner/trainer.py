@@ -46,7 +46,7 @@ from learner.model.routing import routing_shape
 from learner.model.snapshot import Conversion, Snapshot, take
 from learner.optimizer import build_optimizer, clip_gradients, init_optimizer_state, load_optimizer_state, schedule
 from learner.plan import micro_batches_of, minibatch_order, segments_of, share_of
-from learner.runtime import device_of, tune_allocator
+from learner.runtime import device_of, fit_allocator, tune_allocator
 from learner.staging import stager_of
 from learner.statistics import (
     TokenRecord,
@@ -176,6 +176,7 @@ class Trainer:
         loss, fed, replayed, start = 0.0, 0, 0, len(records)
         for segments in plan:
             packed = pack(segments or [DUMMY], self.device)
+            fit_allocator(packed.tokens, self.config.micro_batch_tokens)
             x = self._score(packed, [samples[i] for i in packed.indices], temperature, trained=bool(segments))
             micro_loss = micro_batch_loss(x, self.config.objective)
             # FSDP averages gradients over ranks; the weights already divide by the whole batch.

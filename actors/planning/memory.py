@@ -23,9 +23,10 @@ PIECE_BYTES = 2**26
 #: Of a device of an engine, what is neither weights nor cache: activations, graphs, the CUDA context (bytes).
 ENGINE_OVERHEAD = 3e9
 
-#: On CPUs: what the C library's heap keeps free between tensors of several sizes, and code that is read on the way, as
-#: a share of the tensors. Taken from the first three cases of `python -m benchmarks memory`; the others test it.
-ALLOCATOR = 0.15
+#: On CPUs: code that is first read in a step (bytes), and what the C library's heap keeps free between the tensors of a
+#: pass, as a share of these; what stays from step to step lies close. Both are taken from the first three cases of
+#: `python -m benchmarks memory`; the others, and longer sequences, test them.
+CODE, HOLES = 60e6, 0.3
 
 Parts = Mapping[str, float]
 
@@ -87,7 +88,7 @@ def learner_rank(a: ModelShape, config: LearnerConfig, batch: MicroBatch, share:
         "output layer": head,
         "staging": _staging(a, config, kept + backward + head, share),
     }
-    return parts | {"allocator": 0.0 if config.gpus else ALLOCATOR * sum(parts.values())}
+    return parts | {"allocator": 0.0 if config.gpus else _allocator(parts)}
 
 
 def learner_host(a: ModelShape, config: LearnerConfig, share: float = 1.0) -> dict[str, float]:
@@ -215,6 +216,10 @@ def _output_layer(a: ModelShape, config: LearnerConfig) -> float:
     return float(rows + narrow * block * a.hidden + whole)
 
 
+def _allocator(parts: Parts) -> float:
+    return CODE + HOLES * (parts["activations"] + parts["output layer"])
+
+
 def generator_device(a: ModelShape, generators: GeneratorsConfig, memory: float) -> dict[str, float]:
     """What one device of a generator holds; the cache gets what the rest leaves of its share of `memory` (bytes).
 
@@ -244,7 +249,7 @@ def scorer_device(a: ModelShape, scorers: ScorersConfig, dtype: str, logit_chunk
         "activations": float(scorers.batch_tokens * layer),
         "output layer": float(logit_chunk_tokens * min(BLOCK, a.vocabulary) * 2 * FLOAT32),
     }
-    return parts | {"allocator": 0.0 if scorers.gpus else ALLOCATOR * sum(parts.values())}
+    return parts | {"allocator": 0.0 if scorers.gpus else _allocator(parts)}
 
 
 def cache_tokens(a: ModelShape, generators: GeneratorsConfig, cache: float) -> int:

@@ -8,8 +8,9 @@ import pytest
 from actors.config.roles import GeneratorsConfig
 from actors.planning.architectures import ModelShape
 from actors.planning.memory import (
-    ALLOCATOR,
     BLOCK,
+    CODE,
+    HOLES,
     MicroBatch,
     activations,
     adapters,
@@ -46,11 +47,10 @@ def test_sixteen_bytes_a_parameter_are_resident_and_shared_by_the_ranks() -> Non
     assert loading(SMALL, learner(ranks=4, lora={"rank": 8})) == loading(SMALL, learner(ranks=4))
 
 
-def test_what_the_allocator_keeps_is_of_cpus_alone() -> None:
+def test_what_the_allocator_keeps_is_of_cpus_and_of_a_pass_alone() -> None:
     on_cpu, on_gpu = (learner_rank(SMALL, learner(gpus=gpus), BATCH) for gpus in (0, 1))
     assert on_gpu["allocator"] == 0
-    parts = sum(size for part, size in on_cpu.items() if part != "allocator")
-    assert on_cpu["allocator"] == pytest.approx(ALLOCATOR * parts)
+    assert on_cpu["allocator"] == pytest.approx(CODE + HOLES * (on_cpu["activations"] + on_cpu["output layer"]))
 
 
 def test_the_head_takes_a_block_of_the_vocabulary() -> None:
