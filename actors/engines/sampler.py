@@ -81,6 +81,11 @@ class RowSampler(LogitsProcessor):
             self._block = np.stack([row.random(BLOCK) for row in self._rows])
         return torch.from_numpy(self._block[:, position : position + 1])
 
+    @property
+    def steps(self) -> int:
+        """Tokens that every row has by now, those after its end included."""
+        return len(self._tokens)
+
     def sampled(self) -> tuple[Int32, Float32]:
         """The tokens of every row and their log-probabilities, those after its end included: [B, T] each."""
         count = len(self._tokens)

@@ -29,6 +29,8 @@ from learner.model.names import conversions, model_tensors
 #: Prompts with a seed are padded to a multiple of so many tokens, and their batch to so many rows at least. What a
 #: model computes of a row depends on how wide its batch is, and, in MKL, on whether it has fewer than a dozen rows.
 WIDTH, MIN_ROWS = 32, 16
+#: How often it is looked whether the batch under way has come to its next token (s).
+PING_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +232,14 @@ class TransformersEngine(StagedReceiver):
         return None if rotary else config.get("max_position_embeddings")
 
     async def ping(self) -> None:
-        if self._loop.done():
-            self._loop.result()
+        """The event loop answers whatever the thread does that samples; so that one is asked for its next token."""
+        batch = self._batch
+        steps = 0 if batch is None else batch.sampler.steps
+        while not self._loop.done():
+            if batch is None or self._batch is not batch or batch.sampler.steps > steps:
+                return
+            await asyncio.sleep(PING_SECONDS)
+        self._loop.result()
 
     async def _serve(self) -> None:
         while True:
@@ -244,7 +252,9 @@ class TransformersEngine(StagedReceiver):
             try:
                 async with self._swap:
                     await asyncio.to_thread(run_batch, self._model, self._batch_of(together), self._pad)
+                    self._batch = None
             except Exception as error:  # noqa: BLE001 - it belongs to those who wait, and they would wait for ever
+                self._batch = None
                 for waiting in together:
                     if not waiting.done.done():
                         waiting.done.set_exception(error)

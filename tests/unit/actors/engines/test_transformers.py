@@ -178,6 +178,43 @@ def test_what_there_is_can_be_seen_while_it_grows_and_the_end_does_not_wait_for_
     asyncio.run(scenario())  # returns although a million tokens were asked for
 
 
+def test_an_engine_whose_model_hangs_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepare(TinyModel(kind="tiny", hidden_size=32, layers=1, heads=1), tmp_path, 0)
+    hung, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(transformers_engine, "PING_SECONDS", 0.001)
+
+    def hang(*_: Any) -> None:
+        if min(job.lengths()) >= 3:
+            hung.set()
+            goes_on.wait(60)
+
+    job = Job(2)
+
+    async def scenario() -> None:
+        engine = TransformersEngine(GeneratorsConfig(), model, AutoTokenizer.from_pretrained(model), seed=0)
+        engine._ends = [10**6]
+        await engine.start()
+        try:
+            await asyncio.wait_for(engine.ping(), 30)  # nothing is asked of it
+            engine._model.register_forward_pre_hook(hang)
+            sampling = SamplingConfig(max_tokens=100)
+            generating = asyncio.create_task(engine.generate([8, 9], 2, sampling, job))
+            assert await asyncio.to_thread(hung.wait, 30)
+            asked = asyncio.create_task(engine.ping())
+            for _ in range(20):
+                await asyncio.sleep(0.001)
+            assert not asked.done(), "the event loop answered for the thread that samples"
+            goes_on.set()
+            await asyncio.wait_for(asked, 30)
+            assert len((await asyncio.wait_for(generating, 30))[0].tokens) == 100
+            await asyncio.wait_for(engine.ping(), 30)
+        finally:
+            goes_on.set()
+            await engine.close()
+
+    asyncio.run(scenario())
+
+
 def received(engine: TransformersEngine, tensors: list[tuple[str, torch.Tensor]]) -> None:
     """As if they had come over the wire."""
     engine._receiving = Future()
