@@ -1,13 +1,13 @@
 """What a check has found, and how all of them are run: each with a deadline, none ends the others."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as LateError
+from concurrent.futures import wait
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 
 from actors.errors import ERRORS
+from actors.weights.background import in_background
 
 #: Longest time of one check (s).
 CHECK_SECONDS = 120.0
@@ -45,16 +45,20 @@ def without(package: str) -> Check | None:
 
 
 def examine(checks: Mapping[str, Check], seconds: float = CHECK_SECONDS) -> dict[str, Finding]:
-    """Run checks one after the other, since some of them measure."""
+    """Run checks one after the other, since some of them measure. One that hangs is left behind, and so is a thread of
+    its own, for which the end of the process does not wait."""
     found = {}
     for name, check in checks.items():
-        threads = ThreadPoolExecutor(1, thread_name_prefix=f"doctor-{name}")
+        checking = in_background(check, f"doctor-{name}")
+        if not wait([checking], seconds).done:
+            late = f"no answer within {seconds:g} s"
+            found[name] = Finding(Fitness.FAILED, late, f"a run would wait for it as well: mend what hangs ({name})")
+            continue
         try:
-            found[name] = threads.submit(check).result(seconds)
-        except LateError:
-            found[name] = Finding(Fitness.FAILED, f"no answer within {seconds:g} s", "look at what it waits for")
+            found[name] = checking.result()
         except (*ERRORS, OSError) as error:
             found[name] = Finding(Fitness.FAILED, str(error), "see docs/operations.md, Before the first run")
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        except Exception as error:  # noqa: BLE001 - whatever breaks one check, the others are made
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            found[name] = Finding(Fitness.FAILED, said, f"see what {name} needs in docs/operations.md")
     return found
