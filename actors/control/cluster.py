@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from actors.config.recipe import Recipe
 from actors.control import environment, reaper
 from actors.control.environment import Environment
 from actors.control.placement import processes, resources
+from actors.deadline import until
 from actors.errors import RunError
 from learner.files import write_atomically
 from sandbox.interrupts import Interrupts
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 NAMESPACE = "namespace"
 #: How often it is looked whether this process has left its cluster, and what it then has to do it in (s).
 LEAVING_SECONDS = 0.3
+#: Longest wait for Ray to let this process go (s): it waits without an end for processes of its own that hang.
+LEAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def guarded(found: Environment, keep: Sequence[int] = ()) -> Iterator[Guard]:
             watcher.wait(reaper.SWEEP_SECONDS + 5)
         except subprocess.TimeoutExpired:
             log.warning("the reaper has not finished; processes of this run may be left")
+        shutil.rmtree(folder, ignore_errors=True)  # a library of this process may have written there since it finished
 
 
 @contextmanager
@@ -186,7 +191,9 @@ def _end_cluster(ray: Any, guard: Guard) -> None:
 
     Ray asks each of them with SIGTERM, which they do not hear (see `Interrupts.deferred`), and waits a second for it.
     """
-    while ray.is_initialized():
-        time.sleep(LEAVING_SECONDS)
+    if not until(lambda: not ray.is_initialized(), LEAVE_SECONDS, LEAVING_SECONDS):
+        log.warning(
+            "Ray has not let this process go within %g s; its own processes, which hang, are killed", LEAVE_SECONDS
+        )
     time.sleep(LEAVING_SECONDS)
     guard.end_processes()
