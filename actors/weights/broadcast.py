@@ -31,7 +31,8 @@ class Backend:
     """What carries the bytes.
 
     Attributes:
-        join: meets the other ranks; raises `torch.distributed.DistError` where one does not come in time.
+        join: meets the other ranks; raises `torch.distributed.DistError` or TimeoutError where one does not come, or
+            goes no further, in time.
         interruptible: whether a receiver can end a broadcast that it waits in. Gloo's ends by its deadline alone.
     """
 

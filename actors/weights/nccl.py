@@ -8,7 +8,7 @@ communicator. vLLM is imported only where it is used.
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.weights.background import in_background
-from actors.weights.group import GroupRank
+from actors.weights.group import GroupRank, abort_once_joined
 
 #: Of a bucket, so much at a time (bytes); two of these are all that a transfer takes of a GPU's memory.
 CHUNK_BYTES = 64 * 2**20
@@ -141,6 +141,7 @@ def join(rank: GroupRank) -> NcclGroup:
 
     Raises:
         torch.distributed.DistError: a rank did not come within the deadline.
+        TimeoutError: all of them came, and one hangs, or has died, since.
         ValueError: what is in the store is no id.
     """
     from vllm.distributed.device_communicators.pynccl_wrapper import NCCLLibrary
@@ -149,9 +150,21 @@ def join(rank: GroupRank) -> NcclGroup:
     made = bytes(NCCLLibrary().ncclGetUniqueId().internal) if rank.number == 0 else None
     met = meet(rank.store, made, rank.world_size, rank.deadline_seconds)
     index = rank.device.index or 0
-    torch.accelerator.set_device_index(index)  # the current device is a thread's own
-    communicator = uid_init_process_group(met, rank.number, rank.world_size, index)
-    return NcclGroup(CudaLine(communicator, rank.device), rank.number == 0, rank.deadline_seconds)
+
+    def form() -> NcclGroup:
+        torch.accelerator.set_device_index(index)  # the current device is a thread's own
+        communicator = uid_init_process_group(met, rank.number, rank.world_size, index)
+        return NcclGroup(CudaLine(communicator, rank.device), rank.number == 0, rank.deadline_seconds)
+
+    forming = in_background(form, "nccl-init")
+    if not wait([forming], rank.deadline_seconds).done:
+        abort_once_joined(forming)
+        raise TimeoutError(
+            f"{rank.world_size} ranks have met, and no NCCL communicator of them came about in "
+            f"{rank.deadline_seconds:g} s: one of them hangs or has died; see logs/generator-*.log, or what "
+            "NCCL_DEBUG=INFO says there"
+        )
+    return forming.result()
 
 
 def meet(store: TCPStore, made: bytes | None, world_size: int, deadline_seconds: float) -> bytes:

@@ -1,6 +1,7 @@
 """Weights over real Gloo groups: who receives what when generators come, go and die. The engine is a stub."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -382,6 +383,29 @@ def test_the_ranks_of_an_nccl_group_find_each_other(address: str, monkeypatch: p
     nccl.join(rank_of(store, 0, address))
     other.result(30)
     assert sorted(met, key=lambda one: one[1]) == [(bytes(made.internal), rank, 2, rank) for rank in (0, 1)]
+
+
+def test_a_rank_that_dies_after_all_have_met_is_not_waited_for_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL itself would wait for ever."""
+    from vllm.distributed.device_communicators import pynccl_wrapper
+    from vllm.distributed.weight_transfer import nccl_common
+
+    made, dies, destroyed = pynccl_wrapper.ncclUniqueId(), threading.Event(), threading.Event()
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
+    monkeypatch.setattr(pynccl_wrapper, "NCCLLibrary", lambda: SimpleNamespace(ncclGetUniqueId=lambda: made))
+    monkeypatch.setattr(nccl, "CudaLine", lambda communicator, _: SimpleNamespace(abort=communicator.destroy))
+
+    def waits(*_: object) -> SimpleNamespace:
+        dies.wait(60)
+        return SimpleNamespace(destroy=destroyed.set)
+
+    monkeypatch.setattr(nccl_common, "uid_init_process_group", waits)
+    store, _ = serve_store(resolve(NetworkConfig(), in_cluster=False), 1, 60)
+    alone = replace(rank_of(store, 0, "127.0.0.1"), world_size=1, deadline_seconds=0.2)
+    with pytest.raises(TimeoutError, match=r"1 ranks have met, .* in 0\.2 s: one of them hangs or has died; see logs"):
+        nccl.join(alone)
+    dies.set()
+    assert destroyed.wait(30), "a communicator that comes about too late is left behind"
 
 
 def rank_of(store: Any, number: int, address: str) -> GroupRank:
