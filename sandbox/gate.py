@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+#: Longest silence of a client in the middle of its request's body (s).
+SILENT_SECONDS = 30.0
 #: Whether a request may pass, from its method, its path and its Authorization header.
 Admits = Callable[[str, str, bytes], bool]
 
@@ -42,17 +45,26 @@ class Gate:
         if not length.isdigit() or int(length[:20]) > self._max_body_bytes:
             await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
             return
-        body = await self._body(receive)
+        try:
+            body = await self._body(receive)
+        except TimeoutError:
+            await _refuse(send, 408, f"nothing of the body came for {SILENT_SECONDS:g} s; send the request again")
+            return
         if body is None:
             await _refuse(send, 413, f"the body may have {self._max_body_bytes} bytes")
             return
         await self._app(scope, _replay(body, receive), send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body, or None if it is too long; a chunked one declares no length."""
+        """The whole body, or None if it is too long; a chunked one declares no length.
+
+        Raises:
+            TimeoutError: the client has fallen silent.
+        """
         body = bytearray()
         while True:
-            message = await receive()
+            async with asyncio.timeout(SILENT_SECONDS):
+                message = await receive()
             if message["type"] != "http.request":
                 return bytes(body)
             body += message.get("body", b"")

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 START_SECONDS = 10.0
 #: Longest wait for the pages under way when it closes (s).
 CLOSE_SECONDS = 1.0
+#: A connection is given up where what it was sent is not read for so long (s): a page that is open in a machine that
+#: sleeps, or in a browser that is suspended, must not keep its place.
+UNREAD_SECONDS = 60.0
 #: Largest body of a request (bytes).
 MAX_BODY_BYTES = 2**20
 #: Beside the policy that the page itself states: no other page may frame it, and no cache keeps it.
@@ -160,6 +163,7 @@ class Server:
         before: str | None = None,
     ) -> None:
         self._listener = _listen(node, before)
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
         port: int = self._listener.getsockname()[1]
         self.address = node.at(port)
         self.url = url(node.advertise, port)

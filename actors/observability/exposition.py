@@ -8,8 +8,9 @@ still count on it, for its heartbeat: it is only not shown.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, cast
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_server
 from prometheus_client.exposition import choose_encoder
@@ -17,6 +18,9 @@ from prometheus_client.registry import Collector
 
 import sandbox.metrics
 from actors.membership import ROLES
+
+#: Longest silence of whoever asks, and longest wait for it to read its answer (s): each has a thread meanwhile.
+SILENT_SECONDS = 30.0
 
 #: What every process exports; what libraries register by themselves is there, too: Python, the process, vLLM.
 EVERY = REGISTRY
@@ -73,6 +77,21 @@ EXPORTED = Exports()
 os.register_at_fork(after_in_child=EXPORTED.disown)
 
 
+class _Asked(WSGIRequestHandler):
+    """One request, which nobody logs."""
+
+    def setup(self) -> None:
+        self.timeout = SILENT_SECONDS
+        super().setup()
+
+    def handle(self) -> None:
+        with suppress(TimeoutError):  # whoever asks nothing, or reads nothing, is hung up on
+            super().handle()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing is worth a line."""
+
+
 def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True) -> WSGIServer:
     """Serve this process's metrics on a port of `bind`; returns the server, for its port and its `shutdown`.
 
@@ -85,6 +104,7 @@ def serve(bind: str, port: int, admits: Callable[[bytes], bool] = lambda _: True
         OSError: where the port is taken.
     """
     server, _ = start_http_server(port, addr=bind, registry=EXPORTED.registry)
+    server.RequestHandlerClass = _Asked
     served: Any = server.get_app()
 
     def gated(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

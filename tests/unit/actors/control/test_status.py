@@ -1,6 +1,8 @@
 """The controller's pages, without a run behind them."""
 
+import itertools
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 
 from actors.config.network import NetworkConfig, PortsConfig
-from actors.control import status
+from actors.control import status, stream
 from actors.control.status import MAX_BODY_BYTES, Server
 from actors.control.stream import MOST_VIEWERS
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
-from actors.transport.address import resolve
+from actors.transport.address import resolve, split
+from sandbox import gate
 
 
 class Source:
@@ -100,6 +103,44 @@ def test_so_many_may_watch_and_whoever_leaves_makes_room(server: Server) -> None
         return True
 
     assert until(again, 30)
+
+
+def test_a_page_that_nobody_reads_any_more_makes_room(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "UNREAD_SECONDS", 1.0)
+    monkeypatch.setattr(stream, "MOST_VIEWERS", 1)
+    monkeypatch.setattr(stream, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "NOTICE_SECONDS", 0.01)
+    numbers = itertools.count()
+    monkeypatch.setattr(source, "parts", lambda: {"part/head": str(next(numbers)) * 2**16})
+    with closing(Server(source, resolve(NetworkConfig(), in_cluster=False))) as server, socket.socket() as suspended:
+        suspended.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        suspended.settimeout(30)
+        suspended.connect(split(server.address))
+        suspended.sendall(b"GET /events HTTP/1.1\r\nhost: here\r\n\r\n")
+        assert suspended.recv(12) == b"HTTP/1.1 200"  # and reads no more
+
+        def room() -> bool:
+            try:
+                urllib.request.urlopen(server.url + "events", timeout=30).close()
+            except urllib.error.HTTPError as error:
+                assert error.code == 503
+                return False
+            return True
+
+        assert not room()
+        assert until(room, 60)
+
+
+def test_whoever_sends_half_a_request_is_answered_and_hung_up_on(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "SILENT_SECONDS", 0.1)
+    server = Server(source, resolve(NetworkConfig(), in_cluster=False), token="secret")
+    request = b"POST /scale HTTP/1.1\r\nhost: here\r\nauthorization: Bearer secret\r\ncontent-length: 30\r\n\r\n{"
+    with closing(server), socket.create_connection(split(server.address), 30) as silent:
+        silent.sendall(request)
+        answer = b"".join(iter(lambda: silent.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408") and b"nothing of the body came for 0.1 s" in answer
 
 
 def test_whoever_watches_is_let_go_when_it_closes(source: Source) -> None:

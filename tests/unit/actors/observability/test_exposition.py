@@ -2,6 +2,7 @@
 
 import ast
 import re
+import socket
 import urllib.error
 import urllib.request
 
@@ -10,7 +11,7 @@ from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.membership import ROLES
-from actors.observability import metrics
+from actors.observability import exposition, metrics
 from actors.observability.exposition import EVERY, OF_ROLE, Exports, serve
 from sandbox.gate import Token
 from tests.sources import ROOT, files
@@ -139,3 +140,19 @@ def test_they_are_shown_to_everybody_or_to_whoever_has_the_token() -> None:
 @pytest.mark.parametrize("header", [b"", b"Bearer ", b"Bearer s3cre", b"bearer s3cret", b"Basic s3cret", b"\xff"])
 def test_only_the_whole_token_matches(header: bytes) -> None:
     assert not Token("s3cret").matches(header)
+
+
+@pytest.mark.parametrize("asked", [b"", b"GET /metrics HT"])
+def test_whoever_connects_and_falls_silent_is_hung_up_on(
+    asked: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exposition, "SILENT_SECONDS", 0.1)
+    server = serve("127.0.0.1", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_port), 30) as silent:
+            silent.sendall(asked)
+            assert silent.recv(1) == b""
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert capfd.readouterr().err == ""
