@@ -1,7 +1,9 @@
 """A model that answers: `transformers`, on whatever device there is, token by token."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from queue import Empty
 from threading import Event, Thread
 from typing import Any, Literal, Protocol
 
@@ -29,7 +31,11 @@ class Speaker(Protocol):
         ...
 
     def answer(self, messages: Messages) -> Iterator[str]:
-        """The answer, piece by piece."""
+        """The answer, piece by piece.
+
+        Raises:
+            EngineError: the model broke, or hangs.
+        """
         ...
 
     def stop(self) -> None:
@@ -80,7 +86,7 @@ class TransformersSpeaker:
         ids = torch.tensor([self._renderer.render(_task(messages))], device=self._model.device)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, timeout=TOKEN_SECONDS)
         streamer.decode_kwargs = {"skip_special_tokens": True}
-        self._stopped.clear()
+        stopped = self._stopped = Event()  # of this answer: one that was stopped, and hangs, stays stopped
         failed: list[Exception] = []
 
         def generate() -> None:
@@ -89,7 +95,7 @@ class TransformersSpeaker:
                     ids,
                     attention_mask=torch.ones_like(ids),
                     streamer=streamer,
-                    stopping_criteria=StoppingCriteriaList([self._stop_asked]),
+                    stopping_criteria=StoppingCriteriaList([partial(_where, stopped)]),
                     do_sample=True,
                     temperature=self._sampling.temperature,
                     top_p=self._sampling.top_p,
@@ -103,20 +109,29 @@ class TransformersSpeaker:
 
         thread = self._thread = Thread(target=generate, name="answer", daemon=True)
         thread.start()
-        yield from streamer
+        try:
+            yield from streamer
+        except Empty as error:
+            stopped.set()
+            raise EngineError(
+                f"the model gave no token for {TOKEN_SECONDS:g} s: it hangs, or is too large for this machine; take a "
+                "smaller one, or a machine with more memory"
+            ) from error
         thread.join(STOP_SECONDS)
         if failed:
             raise EngineError(f"the model broke: {' '.join(str(failed[0]).split())[:200]}") from failed[0]
-
-    def _stop_asked(self, ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002
-        import torch
-
-        return torch.full((len(ids),), self._stopped.is_set(), dtype=torch.bool, device=ids.device)
 
     def stop(self) -> None:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
+
+
+def _where(stopped: Event, ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG001
+    """Which rows are to end: all of them, once that is asked for."""
+    import torch
+
+    return torch.full((len(ids),), stopped.is_set(), dtype=torch.bool, device=ids.device)
 
 
 def _task(messages: Sequence[tuple[str, str]]) -> Task:
