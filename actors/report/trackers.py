@@ -7,7 +7,9 @@ RunFolder ──▶ TensorBoards             files, written at once
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -78,13 +80,16 @@ class Aside:
 
     def close(self) -> None:
         """Give it a last while."""
-        try:
-            self._values.put_nowait(None)
-        except queue.Full:
-            return
-        self._thread.join(CLOSE_SECONDS)
+        due = time.monotonic() + CLOSE_SECONDS
+        with suppress(queue.Full):
+            self._values.put(None, timeout=CLOSE_SECONDS)
+        self._thread.join(max(0.0, due - time.monotonic()))
         if self._thread.is_alive():
-            log.warning("%s was left behind: it took more than %g s to end", self._name, CLOSE_SECONDS)
+            log.warning(
+                "%s was left behind, without its last values: it took more than %g s to end; metrics.jsonl has them",
+                self._name,
+                CLOSE_SECONDS,
+            )
 
     def _run(self) -> None:
         tracker = None

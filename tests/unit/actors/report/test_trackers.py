@@ -90,6 +90,26 @@ def test_one_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, caplog:
     aside.close()
     free.set()
     assert "hanging has a gap: it takes nothing" in caplog.text
+    assert "hanging was left behind, without its last values" in caplog.text
+
+
+def test_one_that_is_only_slow_gets_all_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "WAITING", 2)
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 30.0)
+    told, free = Told(), threading.Event()
+
+    def begin() -> Told:
+        free.wait(30)
+        return told
+
+    aside = Aside("slow", begin)
+    aside.log(Scalars("step", 0, 1.0, {"a": 1.0}))
+    assert until(aside._values.empty, 30)
+    for number in (1, 2):
+        aside.log(Scalars("step", number, 1.0, {"a": 1.0}))
+    threading.Timer(0.1, free.set).start()
+    aside.close()
+    assert [number for _, number, _ in told.values] == [0, 1, 2] and told.closed
 
 
 def test_a_run_hands_its_numbers_to_the_trackers_that_it_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
