@@ -24,6 +24,8 @@ from actors.config import resuming, yaml_core
 from actors.config.loading import RECIPE, load
 from actors.config.pipeline import MODEL, PIPELINE, REWARD_MODEL, Pipeline, Stage, load_pipeline
 from actors.config.recipe import Recipe
+from actors.control import environment
+from actors.control.cluster import guarded
 from actors.errors import LeewayError, RecipeError
 from actors.folder import finished, locked, new_folder, newest_step, require
 from actors.report import stages as report
@@ -170,14 +172,23 @@ def _prepare(pipeline: Pipeline, say: Callable[[str], None]) -> None:
         raise RecipeError(f"prepare.folder: {config.folder} is there, and was made by something else; name another one")
     say(f"making {config.folder} with {config.script}")
     path = os.pathsep.join(filter(None, sys.path))  # what this process can import, the program can
-    try:
-        with staged(config.folder) as folder:
-            command = [sys.executable, str(config.script), str(folder)]
-            environment = os.environ | {"PYTHONPATH": path}
-            subprocess.run(command, cwd=pipeline.config.base, env=environment, check=True, timeout=PREPARE_SECONDS)
+    # However this process ends, the program ends with it: another one may be about to make the same folder.
+    with guarded(environment.describe(None)), staged(config.folder) as folder:
+        command, variables = [sys.executable, str(config.script), str(folder)], os.environ | {"PYTHONPATH": path}
+        try:
+            subprocess.run(command, cwd=pipeline.config.base, env=variables, check=True, timeout=PREPARE_SECONDS)
             (folder / MADE_BY).write_text(program + "\n")
-    except (OSError, subprocess.SubprocessError) as error:
-        raise RecipeError(f"prepare: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise RecipeError(
+                f"prepare.script: {config.script} did not end within {PREPARE_SECONDS:g} s, and was killed; make the "
+                f"data by hand, and name the files in `data` without `prepare`"
+            ) from error
+        except subprocess.CalledProcessError as error:
+            raise RecipeError(
+                f"prepare.script: {config.script} ended with exit code {error.returncode}; what it has printed says why"
+            ) from error
+        except OSError as error:
+            raise RecipeError(f"prepare: {error}") from error
 
 
 # -------------------------------------------------------------------- the folder

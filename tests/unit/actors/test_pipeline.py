@@ -2,6 +2,11 @@
 
 import io
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +14,13 @@ import pytest
 import yaml
 from rich.console import Console
 
+from actors import pipeline as pipelines
 from actors.config.loading import RECIPE, dump
 from actors.config.model import TinyModel
 from actors.config.pipeline import Pipeline, load_pipeline
+from actors.control import reaper
 from actors.control.supervisor import what_next
+from actors.deadline import until
 from actors.errors import RecipeError
 from actors.events import Phase
 from actors.models import tiny
@@ -20,6 +28,7 @@ from actors.pipeline import RECORD, check, open_pipeline, run
 from actors.stages.identity import identities
 from learner.extra import META
 from sandbox.interrupts import Interrupts
+from tests.sources import ROOT
 
 COMMON: dict[str, Any] = {
     "model": {"kind": "tiny"},
@@ -153,6 +162,47 @@ def test_data_is_made_once_and_again_by_another_program(tmp_path: Path) -> None:
             run(pipeline, Console(file=io.StringIO()), interrupts)
         assert before in (None, (tmp_path / "made" / text).read_text())
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["made-by", "two"]
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("import time\ntime.sleep(100)", "make.py did not end within 0.5 s, and was killed; make the data by hand"),
+        ("raise SystemExit(3)", "make.py ended with exit code 3; what it has printed says why"),
+    ],
+)
+def test_a_program_that_makes_no_data_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, says: str
+) -> None:
+    monkeypatch.setattr(pipelines, "PREPARE_SECONDS", 0.5)
+    pipeline = opened(tmp_path, COLD, prepare={"script": "make.py", "folder": "made"})
+    (tmp_path / "make.py").write_text(program)
+    with pytest.raises(RecipeError, match=re.escape(says)), Interrupts() as interrupts:
+        run(pipeline, Console(file=io.StringIO()), interrupts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["make.py", "p.yaml"]
+
+
+def test_the_program_that_makes_data_ends_with_the_pipeline(tmp_path: Path) -> None:
+    """And so does what it has started: by kill -9, too."""
+    opened(tmp_path, COLD, prepare={"script": "make.py", "folder": "made"})
+    program = "import os, pathlib, subprocess, time\nchild = subprocess.Popen(['sleep', '1000'])\n"
+    program += (
+        f"pathlib.Path({str(tmp_path)!r}, 'pids').write_text(f'{{os.getpid()}} {{child.pid}} ')\ntime.sleep(1000)"
+    )
+    (tmp_path / "make.py").write_text(program)
+    pids = tmp_path / "pids"
+    command = [sys.executable, "-m", "actors.cli", "run", str(tmp_path / "p.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as pipeline:
+        try:
+            assert until(lambda: pids.exists() and pids.read_text().endswith(" "), 60)
+        finally:
+            pipeline.kill()
+    made = [int(pid) for pid in pids.read_text().split()]
+    try:
+        assert until(lambda: not any(reaper.alive(pid) for pid in made), 30)
+    finally:
+        for pid in filter(reaper.alive, made):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_data_that_somebody_else_has_made_is_not_replaced(tmp_path: Path) -> None:
