@@ -24,7 +24,7 @@ def measured(node: Node) -> float:
     """Bytes per second, once for the first broadcast to be over.
 
     Raises:
-        RunError: the two do not find each other.
+        RunError: the two do not find each other, or one of them hangs; with the last words of the other one.
     """
     store, address = serve_store(node, 2, SECONDS)
     command = [sys.executable, "-m", __name__, address, split(address)[0]]
@@ -34,13 +34,19 @@ def measured(node: Node) -> float:
         broadcasts(group, 1)
         began = time.monotonic()
         broadcasts(group, TIMES)
-        other.wait(SECONDS)  # it has everything when it ends
+        other.communicate(timeout=SECONDS)  # it has everything when it ends
         return TIMES * MESSAGE_BYTES / (time.monotonic() - began)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
-        raise RunError(f"two processes of this machine cannot broadcast to each other: {error}") from error
+        other.kill()
+        *_, last = ["", *other.communicate()[1].strip().splitlines()]
+        said = last or f"the other one said nothing in {SECONDS:g} s, and was killed"
+        raise RunError(
+            f"two processes of this machine cannot broadcast to each other over {address}: {error}; {said}; see "
+            "whether network.advertise is an address of this machine, and what its firewall lets through"
+        ) from error
     finally:
         other.kill()
-        other.communicate()
+        other.wait()
 
 
 def broadcasts(group: BroadcastGroup, times: int) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from actors.control import environment
+from actors.control.cluster import guarded
 from actors.deadline import until
 from actors.errors import RunError
 
@@ -40,7 +42,8 @@ def launched(program: Sequence[str], ranks: Sequence[Rank], address: str, second
     hosts = ",".join(f"rank-{number}" for number in range(len(ranks)))  # names only: nobody resolves them
     command = ["mpiexec.hydra", "-launcher", "manual", "-localhost", address, "-hosts", hosts, "-ppn", "1"]
     command += ["-n", str(len(ranks)), "-genvnone", *program]
-    with tempfile.TemporaryDirectory() as folder:
+    # However this process ends, mpiexec ends with it, and with mpiexec every rank: they hold the run's GPUs.
+    with guarded(environment.describe(None)), tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         with output.open("wb") as file:
             try:
@@ -55,7 +58,10 @@ def launched(program: Sequence[str], ranks: Sequence[Rank], address: str, second
             for rank, line in zip(ranks, commands, strict=True):
                 rank.start(shlex.split(line.removeprefix(_PREFIX)))
             if not until(lambda: mpiexec.poll() is not None, seconds):
-                raise RunError(f"{program[0]} on {len(ranks)} ranks did not end within {seconds:g} s: {_tail(output)}")
+                raise RunError(
+                    f"{program[0]} on {len(ranks)} ranks did not end within {seconds:g} s: {_tail(output)}; a rank "
+                    f"hangs, or does not reach {address}: set NCCL_DEBUG=INFO, and see what each of them says"
+                )
             if mpiexec.returncode:
                 raise RunError(f"{program[0]} ended with exit code {mpiexec.returncode}: {_tail(output)}")
         finally:

@@ -54,15 +54,30 @@ def environment_of(whole: Mapping[str, str], worker: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRank:
-    """One worker of a place."""
+    """One worker of a place; `name` says whose."""
 
     ray: Any
     place: Any
     worker: int
+    name: str
 
     def start(self, command: Sequence[str]) -> None:
-        """Run a command there, in the background."""
-        self.ray.get(self.place.start.remote(list(command), self.worker), timeout=ANSWER_SECONDS)
+        """Run a command there, in the background. Raises RunError where the place does not answer."""
+        self._answer(self.place.start.remote(list(command), self.worker))
+
+    def report(self) -> bytes:
+        """What the first rank has written. Raises RunError likewise."""
+        found: bytes = self._answer(self.place.report.remote())
+        return found
+
+    def _answer(self, asked: Any) -> Any:
+        try:
+            return self.ray.get(asked, timeout=ANSWER_SECONDS)
+        except self.ray.exceptions.GetTimeoutError as error:
+            raise RunError(
+                f"the place of {self.name} did not answer within {ANSWER_SECONDS:g} s: its process hangs, or its node "
+                "is cut off; see `ray list nodes` and `ray list actors`"
+            ) from error
 
 
 def measured(recipe: Recipe) -> dict[str, bytes]:
@@ -88,9 +103,10 @@ def measured(recipe: Recipe) -> dict[str, bytes]:
         if len(here) < len(places):
             missing = f"{len(places) - len(here)} of {len(places)} places were not to be had"
             raise RunError(f"{missing} within {PLACED_SECONDS:g} s: does a run hold them, or are nodes missing?")
-        ranks = [PlacedRank(ray, places[0], 0)]
+        ranks = [PlacedRank(ray, places[0], 0, "the learner's first rank")]
         workers = range(recipe.generators.vllm.tensor_parallel_size)
-        ranks += [PlacedRank(ray, place, worker) for place in places[1:] for worker in workers]
+        for number, place in enumerate(places[1:], 1):
+            ranks += [PlacedRank(ray, place, worker, f"generator {number}, worker {worker}") for worker in workers]
         return {test: _report(ray, test, ranks, recipe, report) for test in (BROADCAST, ALL_REDUCE)}
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray: {' '.join(str(error).split())[-300:]}") from error
@@ -109,8 +125,7 @@ def _place(ray: Any, recipe: Recipe, role: str, report: str) -> Any:
 def _report(ray: Any, test: str, ranks: Sequence[PlacedRank], recipe: Recipe, report: str) -> bytes:
     size = str(recipe.weights.bucket_bytes)
     launched([test, "-b", size, "-e", size, "-g", "1", "-J", report], ranks, _address(ray), TEST_SECONDS)
-    found: bytes = ray.get(ranks[0].place.report.remote(), timeout=ANSWER_SECONDS)
-    return found
+    return ranks[0].report()
 
 
 def _address(ray: Any) -> str:

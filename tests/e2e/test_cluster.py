@@ -53,3 +53,45 @@ def test_a_run_ends_whose_cluster_hangs_and_leaves_nothing_behind(tmp_path: Path
     finally:
         for pid in reaper.marked(run, folder):
             os.kill(pid, signal.SIGKILL)
+
+
+#: Suspends an actor that holds a place of the preflight, and asks it.
+ASKED = """
+import os, signal, sys
+from pathlib import Path
+from actors.config.loading import load
+from actors.control import cluster, environment, reaper
+from actors.doctor import preflight
+from actors.errors import RunError
+from sandbox.interrupts import Interrupts
+
+preflight.ANSWER_SECONDS = 1.0
+recipe = load(Path(sys.argv[1]), ["ray.num_cpus=2"])
+with Interrupts() as interrupts, cluster.guarded(environment.describe(None)) as guard:
+    with cluster.cluster(recipe, Path(sys.argv[2]), guard, interrupts):
+        import ray
+
+        class Place(preflight.Placeholder):
+            def pid(self):
+                return os.getpid()
+
+        place = ray.remote(Place).options(num_cpus=0).remote("report")
+        pid = ray.get(place.pid.remote(), timeout=60)
+        rank = preflight.PlacedRank(ray, place, 0, "generator 2, worker 0")
+        rank.start(["true"])
+        os.kill(pid, signal.SIGSTOP)
+        for ask in (lambda: rank.start(["true"]), rank.report):
+            try:
+                ask()
+            except RunError as error:
+                print(error, flush=True)
+"""
+
+
+@pytest.mark.e2e
+def test_a_place_that_hangs_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASKED, str(QUICKSTART), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert ended.returncode == 0, ended.stderr
+    said = "the place of generator 2, worker 0 did not answer within 1 s: its process hangs, or its node is cut off"
+    assert [line.partition(";")[0] for line in ended.stdout.splitlines()] == [said] * 2

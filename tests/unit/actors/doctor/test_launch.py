@@ -2,11 +2,15 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
+from actors.control import reaper
+from actors.deadline import until
 from actors.doctor.launch import launched
 from actors.errors import RunError
 
@@ -55,7 +59,7 @@ def test_what_a_program_that_failed_has_said_is_said(mpiexec: Path) -> None:
 
 @pytest.mark.usefixtures("mpiexec")
 def test_ranks_that_do_not_come_up_end_the_wait() -> None:
-    with pytest.raises(RunError, match=r"2 ranks did not end within 0\.2 s"):
+    with pytest.raises(RunError, match=r"2 ranks did not end within 0\.2 s: .*reach 127\.0\.0\.1: set NCCL_DEBUG"):
         launched(["broadcast_perf"], [Here(), Nowhere()], "127.0.0.1", 0.2)
 
 
@@ -63,3 +67,24 @@ def test_a_machine_without_mpiexec_is_told_where_it_is(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match="CUDA image"):
         launched(["broadcast_perf"], [Here()], "127.0.0.1", 1)
+
+
+def test_mpiexec_ends_with_the_program_that_has_started_it(mpiexec: Path) -> None:
+    """By kill -9, too; what it holds are GPUs."""
+    program = (
+        "from actors.doctor.launch import launched\n"
+        "class Nowhere:\n    def start(self, command): print('asked', flush=True)\n"
+        "launched(['broadcast_perf'], [Nowhere()], '127.0.0.1', 600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as doctor:
+        try:
+            assert doctor.stdout is not None and doctor.stdout.readline() == "asked\n"
+            (started,) = [child for child in psutil.Process(doctor.pid).children() if "mpiexec" in child.cmdline()[1]]
+        finally:
+            doctor.kill()
+    try:
+        assert until(lambda: not reaper.alive(started.pid), 30)
+    finally:
+        if started.is_running():
+            started.kill()
+    assert mpiexec.is_dir()
