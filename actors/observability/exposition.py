@@ -81,8 +81,8 @@ class _Asked(WSGIRequestHandler):
     """One request, which nobody logs."""
 
     def setup(self) -> None:
-        self.timeout = SILENT_SECONDS
         super().setup()
+        self.connection.settimeout(SILENT_SECONDS)
 
     def handle(self) -> None:
         with suppress(TimeoutError):  # whoever asks nothing, or reads nothing, is hung up on

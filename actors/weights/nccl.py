@@ -16,7 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.weights.background import in_background
-from actors.weights.group import GroupRank, abort_once_joined
+from actors.weights.group import BroadcastGroup, GroupRank, abort_once_joined
 
 #: Of a bucket, so much at a time (bytes); two of these are all that a transfer takes of a GPU's memory.
 CHUNK_BYTES = 64 * 2**20
@@ -133,7 +133,7 @@ class Carried:
         self._work.result()  # it watches its own deadline
 
 
-def join(rank: GroupRank) -> NcclGroup:
+def join(rank: GroupRank) -> BroadcastGroup:
     """Meet the other ranks, and form a communicator.
 
     The group is formed here and not by vLLM's rendezvous, which binds what it advertises, knows IPv4 alone and has
@@ -151,7 +151,7 @@ def join(rank: GroupRank) -> NcclGroup:
     met = meet(rank.store, made, rank.world_size, rank.deadline_seconds)
     index = rank.device.index or 0
 
-    def form() -> NcclGroup:
+    def form() -> BroadcastGroup:
         torch.accelerator.set_device_index(index)  # the current device is a thread's own
         communicator = uid_init_process_group(met, rank.number, rank.world_size, index)
         return NcclGroup(CudaLine(communicator, rank.device), rank.number == 0, rank.deadline_seconds)
