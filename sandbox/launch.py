@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+_log = logging.getLogger("sandbox")
+#: Longest wait for a process that was killed to be gone (s).
 KILL_SECONDS = 5.0
 
 
@@ -52,8 +55,18 @@ def interpreter(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child interpreter with everything in its session's group, and reap it; harmless if it is dead already."""
+    """Kill a child interpreter with everything in its session's group, and reap it; harmless if it is dead already.
+
+    One that the kernel does not let die, since it is frozen, say, is left behind: what it was used for goes on.
+    """
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait(KILL_SECONDS)
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        _log.warning(
+            "process %d is not gone %g s after it was killed: is it frozen, or does its disk hang? It is left behind",
+            process.pid,
+            KILL_SECONDS,
+        )
