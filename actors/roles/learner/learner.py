@@ -275,7 +275,9 @@ class Learner:
 
     def _all_ranks_have(self, groups: list[Group] | None) -> bool:
         """Whether no rank was told to stop: a rank that went on alone would wait for the others for ever."""
-        return ranks.all_reduce_sum(float(groups is not None), self._trainer.device) == self._recipe.learner.ranks
+        with waiting("the other ranks", "their shares of the batch", counted_as="ranks"):
+            have = ranks.all_reduce_sum(float(groups is not None), self._trainer.device)
+        return have == self._recipe.learner.ranks
 
     def _report(self, version: int, groups: list[Group], statistics: dict[str, float], seconds: float) -> None:
         if self._rank != 0:

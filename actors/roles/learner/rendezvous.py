@@ -8,6 +8,7 @@ from datetime import timedelta
 import psutil
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from actors.deadline import until
 from actors.errors import RunError
@@ -37,7 +38,7 @@ def join(client: AnyClient, rank: int, config: LearnerConfig, node: Node, startu
         startup_seconds: longest wait for another rank to start (s).
 
     Raises:
-        RunError: where the first rank does not turn up in time, or finds no free port.
+        RunError: where another rank does not turn up in time, or the first one finds no free port.
     """
     if rank == 0:
         store, address = serve_store(node, config.ranks, startup_seconds)
@@ -54,6 +55,7 @@ def join(client: AnyClient, rank: int, config: LearnerConfig, node: Node, startu
         if not found_in_time:
             raise RunError(f"rank {rank} waited {startup_seconds:g} s for the first rank; see logs/learner.log")
         store = reach_store(found[0], config.ranks, startup_seconds)
+    _require_all(store, rank, config.ranks, startup_seconds)
     _use_interface_of(node.advertise)
     cuda = config.device != "cpu" and torch.cuda.is_available()
     dist.init_process_group(
@@ -64,6 +66,26 @@ def join(client: AnyClient, rank: int, config: LearnerConfig, node: Node, startu
         timeout=timedelta(seconds=config.collective_seconds),
     )
     log.info("rank %d of %d", rank, config.ranks)
+
+
+def _require_all(store: TCPStore, rank: int, count: int, seconds: float) -> None:
+    """Wait until every rank has reached the store. Torch would wait as long as for a collective, and not say for whom.
+
+    Raises:
+        RunError: naming those that did not come.
+    """
+    store.set(f"here-{rank}", "")
+    missing = [*range(count)]
+
+    def all_here() -> bool:
+        missing[:] = [one for one in missing if not store.check([f"here-{one}"])]
+        return not missing
+
+    with waiting("the other ranks", "to meet", counted_as="ranks"):
+        here = until(all_here, seconds)
+    if not here:
+        names, logs = (", ".join(f"{what}{one}" for one in missing) for what in ("rank ", "learner-rank-"))
+        raise RunError(f"rank {rank} waited {seconds:g} s for {names}; see the logs of {logs}")
 
 
 def _use_interface_of(address: str) -> None:

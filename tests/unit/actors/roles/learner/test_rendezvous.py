@@ -1,17 +1,21 @@
 """Two ranks that know only the replay's directory form one group."""
 
+import os
+import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from actors.config.network import NetworkConfig
+from actors.deadline import until
 from actors.errors import RunError
 from actors.roles.learner.rendezvous import join, leave, wait_on_all_ranks
 from actors.transport.address import resolve, split
@@ -61,3 +65,23 @@ def test_two_ranks_find_each_other(tmp_path: Path, address: str) -> None:
     file = tmp_path / "directory"
     mp.spawn(rank_of_two, (file, address), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     assert split(file.read_text())[0] == address
+
+
+def rank_that_is_suspended(file: Path) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    rank_of_two(1, file, "127.0.0.1")
+
+
+def test_a_rank_that_hangs_while_it_starts_is_named(tmp_path: Path) -> None:
+    other = mp.get_context("spawn").Process(target=rank_that_is_suspended, args=(tmp_path / "directory",))  # type: ignore[attr-defined]
+    other.start()
+    try:
+        assert until(lambda: psutil.Process(other.pid).status() == psutil.STATUS_STOPPED, 60)
+        node = resolve(NetworkConfig(), in_cluster=False)
+        config = LearnerConfig(ranks=2, device="cpu", collective_seconds=600)
+        with pytest.raises(RunError, match=r"rank 0 waited 0\.5 s for rank 1; see the logs of learner-rank-1"):
+            join(FakeClient(tmp_path / "directory"), 0, config, node, startup_seconds=0.5)  # type: ignore[arg-type]
+        assert not dist.is_initialized()
+    finally:
+        other.kill()
+        other.join(30)
