@@ -18,6 +18,8 @@ from actors.transport.address import resolve
 #: Nobody dies here, and nobody is to be taken for dead on a machine with other work (s).
 PATIENCE_SECONDS = 3600.0
 MAX_MESSAGE_BYTES = 2**28
+#: Longest start of the replay's process (s).
+STARTUP_SECONDS = 120.0
 
 
 class Prompts:
@@ -65,6 +67,9 @@ class GenerationReplay:
         self._process.start()
         theirs.close()
         self.pid = self._process.pid
+        if not self._pipe.poll(STARTUP_SECONDS):
+            self._process.kill()
+            raise TimeoutError(f"the replay, process {self.pid}, had no address within {STARTUP_SECONDS:g} s")
         self.address: str = self._pipe.recv()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ answers with as many bytes.
 from __future__ import annotations
 
 import itertools
+import select
 import subprocess
 import sys
 import time
@@ -248,6 +249,9 @@ def served(*arguments: str) -> Iterator[Server]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:
+        if not select.select([process.stdout], [], [], STARTUP_SECONDS)[0]:
+            process.kill()
+            raise TimeoutError(f"{' '.join(arguments[:1])}: the server had no address within {STARTUP_SECONDS:g} s")
         address = process.stdout.readline().strip()
         if not address:
             raise RuntimeError(f"{' '.join(arguments[:1])}: the server ended before it had an address")

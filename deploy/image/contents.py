@@ -74,9 +74,8 @@ def bill(python: dict[str, str], debian: dict[str, str], lock: str) -> dict[str,
 
 def installed_debian() -> dict[str, str]:
     """Package to version, by dpkg."""
-    listed = subprocess.run(
-        ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\n"], check=True, capture_output=True, text=True
-    )
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\n"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return dict(line.split() for line in listed.stdout.splitlines())
 
 
