@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from actors.config.loading import RECIPE, load
-from actors.control import reaper
+from actors.control import environment, reaper
+from actors.control.cluster import guarded
 from actors.deadline import until
 from actors.errors import RunError
 from actors.fleet.chaos import CALM_STEPS, Aftermath, play
@@ -115,7 +116,8 @@ class RealRun:
         if not self._mark:
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 with suppress(psutil.Error):
-                    self._mark = self._mark or child.environ().get(reaper.MARK, "")
+                    mark = child.environ().get(reaper.MARK, "")
+                    self._mark = self._mark or (mark if mark != os.environ.get(reaper.MARK) else "")
         return self._mark
 
     def sleep_until(self, moment: float) -> None:
@@ -174,8 +176,8 @@ def unleash_real(recipe: Path, output: Path, seconds: float, seed: int) -> After
         RunError: the run failed, did not get on after the faults, or did not end.
     """
     aftermath = Aftermath()
-    run = RealRun(recipe, output)
-    try:
+    # However this process ends, the run ends with it: it would train for a million steps.
+    with guarded(environment.describe(None)), closing(RealRun(recipe, output)) as run:
         run.wait_for("its first checkpoint after a step", lambda: run.step >= 2, STARTUP_SECONDS)
         began = time.monotonic()
         play(run, schedule(seed, seconds, REAL_FAULTS), aftermath.faults)
@@ -198,6 +200,4 @@ def unleash_real(recipe: Path, output: Path, seconds: float, seed: int) -> After
         )
         if retrained.returncode:
             aftermath.broken.append(f"weights: {retrained.stderr.strip() or retrained.stdout.strip()[-500:]}")
-    finally:
-        run.close()
     return aftermath
