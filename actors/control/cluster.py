@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: The file of a run folder that has the name of the run's namespace in Ray clusters.
 NAMESPACE = "namespace"
+#: Attempts to reach the head of a named cluster. Each takes Ray 40 s where that hangs, and by itself it makes 20.
+HEAD_ATTEMPTS = 2
 #: How often it is looked whether this process has left its cluster, and what it then has to do it in (s).
 LEAVING_SECONDS = 0.3
 #: Longest wait for Ray to let this process go (s): it waits without an end for processes of its own that hang.
@@ -112,8 +114,7 @@ def cluster(recipe: Recipe, folder: Path, guard: Guard, interrupts: Interrupts) 
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
+    ray = imported_ray(recipe.ray.address)
     from actors.control.starter import end_all
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL", "namespace": _namespace(folder)}
@@ -130,13 +131,14 @@ def cluster(recipe: Recipe, folder: Path, guard: Guard, interrupts: Interrupts) 
     try:
         _join(ray, options, interrupts)
     except Exception as error:  # Ray raises bare exceptions
-        where = f"the cluster at {recipe.ray.address} cannot be joined" if recipe.ray.address else "Ray did not start"
-        raise RunError(f"{where}: {error} Try again when the machine has less to do.") from error
+        if recipe.ray.address:
+            raise not_joined(recipe.ray.address, error) from error
+        raise RunError(f"Ray did not start: {error} Try again when the machine has less to do.") from error
     finally:
         interrupts.take_back()  # Ray handles SIGTERM in ways of its own, one of which prints a stack of C++
     try:
         if not recipe.ray.address:
-            require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+            require_gpus(recipe, ray.cluster_resources().get("GPU", 0.0))
         else:
             end_all()
         yield
@@ -148,6 +150,23 @@ def cluster(recipe: Recipe, folder: Path, guard: Guard, interrupts: Interrupts) 
         ray.shutdown()
 
 
+def imported_ray(address: str | None) -> Any:
+    """Ray, which reads when it is imported how often it is to try to reach the head of a named cluster."""
+    if address:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(HEAD_ATTEMPTS))
+    import ray
+
+    return ray
+
+
+def not_joined(address: str, error: Exception) -> RunError:
+    """Ray says of a head that hangs what it says of one that is not there."""
+    return RunError(
+        f"the cluster at {address} cannot be joined: {error} Its head may hang: see what `ray health-check --address "
+        f"{address}` says there."
+    )
+
+
 def _namespace(folder: Path) -> str:
     """A name that only this run folder has, also where another machine has a folder of the same path."""
     path = folder / NAMESPACE
@@ -157,14 +176,15 @@ def _namespace(folder: Path) -> str:
 
 
 def _join(ray: Any, options: Mapping[str, Any], interrupts: Interrupts) -> None:
-    """`ray.init`, once more where it fails: Ray gives its processes 30 s to start, which a busy machine exceeds."""
+    """`ray.init`; once more for a cluster of our own: Ray gives its processes 30 s to start, which a busy machine
+    exceeds."""
     # Ray's agents import its dashboard, which nobody asked for, unless it seems not to be installed. That takes each of
     # them seconds of CPU time, and Ray gives up where they are not up after 15 s.
     sys.modules["ray.dashboard.optional_deps"] = cast("ModuleType", None)
     try:
         ray.init(**options)
     except Exception as error:
-        if interrupts.received is not None:
+        if interrupts.received is not None or options["address"] != "local":
             raise
         log.warning("Ray did not start, and is started once more: %s", error)
         ray.shutdown()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.config.recipe import Recipe
+from actors.control.cluster import imported_ray, not_joined
 from actors.control.placement import processes, resources
 from actors.doctor.launch import launched
 from actors.errors import RecipeError, RunError
@@ -91,9 +92,11 @@ def measured(recipe: Recipe) -> dict[str, bytes]:
         raise RecipeError("ray.address: is needed, since the ranks are measured in the run's cluster")
     if not (resources(recipe, "learner").gpus and resources(recipe, "generator").gpus):
         raise RecipeError("generators.gpus, learner.gpus: NCCL is measured between GPUs, and the recipe asks for none")
-    import ray
-
-    ray.init(address=recipe.ray.address, log_to_driver=False, configure_logging=False)
+    ray = imported_ray(recipe.ray.address)
+    try:
+        ray.init(address=recipe.ray.address, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray raises bare exceptions
+        raise not_joined(recipe.ray.address, error) from error
     places: list[Any] = []
     try:
         report = f"/tmp/leeway-preflight-{os.getpid()}.json"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,39 @@ def test_a_run_ends_whose_cluster_hangs_and_leaves_nothing_behind(tmp_path: Path
     finally:
         for pid in reaper.marked(run, folder):
             os.kill(pid, signal.SIGKILL)
+
+
+#: Joins a cluster.
+JOINED = """
+import sys
+from pathlib import Path
+from actors.config.loading import load
+from actors.control import cluster, environment
+from actors.errors import RunError
+from sandbox.interrupts import Interrupts
+
+cluster.HEAD_ATTEMPTS = 1
+recipe = load(Path(sys.argv[1]), [f"ray.address={sys.argv[3]}"])
+with Interrupts() as interrupts, cluster.guarded(environment.describe(None)) as guard:
+    try:
+        with cluster.cluster(recipe, Path(sys.argv[2]), guard, interrupts):
+            print("joined")
+    except RunError as error:
+        print(error)
+"""
+
+
+@pytest.mark.e2e
+def test_a_cluster_whose_head_hangs_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    """Whoever is suspended still takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        command = [sys.executable, "-c", JOINED, str(QUICKSTART), str(tmp_path), address]
+        variables = os.environ | {"RAY_AUTH_MODE": "disabled"}  # or Ray leaves a token in the home folder
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=115, check=False, env=variables)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"the cluster at {address} cannot be joined: ")
+    assert f"Its head may hang: see what `ray health-check --address {address}` says there." in ended.stdout
 
 
 #: Suspends an actor that holds a place of the preflight, and asks it.
