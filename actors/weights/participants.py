@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from actors.errors import ForbiddenError, ProtocolError
 from actors.observability import metrics
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 ROLES = {"register": ("generator",), "register_sender": ("learner",)}
 #: Messages are looked for this often while answers are missing (s).
 IDLE_SECONDS = 0.02
+#: Messages that are taken before deadlines are looked at again, at most: one may send them without an end.
+MOST_TAKEN = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +146,7 @@ class Participants:
         """Handle whatever has come, after a wait of `seconds` for the first message."""
         with self._lock:
             self._socket.poll(seconds)
-            while received := self._socket.receive():
+            for received in islice(iter(self._socket.receive, None), MOST_TAKEN):
                 identity, frames = received
                 number = 0
                 try:
