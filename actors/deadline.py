@@ -16,11 +16,13 @@ E = TypeVar("E", bound=Exception)
 def until(condition: Callable[[], bool], seconds: float, interval: float = 0.02) -> bool:
     """Poll until the condition holds; False where it does not within `seconds`."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        late = time.monotonic() > deadline  # as of before it looks: a process that stood still looks once more
+        if condition():
+            return True
+        if late:
             return False
         time.sleep(interval)
-    return True
 
 
 def persistently(
