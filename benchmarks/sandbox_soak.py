@@ -113,7 +113,8 @@ def soak(
     outcomes: Counter[str] = Counter()
     false: list[str] = []
     early = growth = 0
-    config = SandboxConfig(workers=workers, test_seconds=2.0, cpu_seconds=2.0, memory_bytes=64 << 20, cache_entries=64)
+    # What never ends is ended by its CPU time; the wall clock also runs while a busy machine lets a right program wait.
+    config = SandboxConfig(workers=workers, test_seconds=20.0, cpu_seconds=2.0, memory_bytes=64 << 20, cache_entries=64)
     before, threads, started = descriptors(), threading.active_count(), time.monotonic()
     task = progress.add_task("programs", total=programs) if progress else TaskID(0)
     with _own_temporary_directory() as directory:
