@@ -103,13 +103,17 @@ class Fleet:
 
     def wait_for(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
         """Raises RunError where the run ends, or the condition does not come true in time."""
+        over = came_true = False
 
         def settled() -> bool:
-            return condition() or self._ended.is_set()
+            nonlocal over, came_true
+            over = self._ended.is_set()  # before it looks: what has come true by then did so before the end
+            came_true = condition()
+            return came_true or over
 
         if not until(settled, seconds, interval=0.1):
             raise RunError(f"waited {seconds:g} s for {what}; see {self.folder}/logs")
-        if not condition():
+        if not came_true:
             raise RunError(f"the run ended before {what}: {self._outcome or f'see {self.folder}/logs'}")
 
     def wait_for_step(self, step: int, seconds: float) -> None:
