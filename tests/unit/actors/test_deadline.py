@@ -1,9 +1,29 @@
 """Trying again, with an end."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from actors.deadline import persistently
+from actors import deadline
+from actors.deadline import persistently, until
 from actors.errors import RecipeError, StorageError
+
+
+def test_who_stood_still_past_the_deadline_looks_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was waited for may have happened meanwhile."""
+    now, looks = [0.0], []
+
+    def condition() -> bool:
+        looks.append(now[0])
+        now[0] += 1000.0  # suspended right after it looked
+        return len(looks) > 1
+
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    assert until(condition, 10.0, interval=0.0)
+    assert len(looks) == 2
+    looks.clear()
+    assert not until(lambda: bool(looks.append(now[0])), -1.0), "it looks once, however late it is"
+    assert len(looks) == 1
 
 
 def test_what_fails_for_a_while_is_tried_again_and_what_fails_for_good_is_not() -> None:
