@@ -7,12 +7,14 @@ from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from actors.cli import app
+from actors.commands import status
 from actors.commands.page import looked
 from actors.commands.status import follow
 from actors.config.network import NetworkConfig
@@ -148,7 +150,13 @@ def test_who_watches_a_run_that_was_killed_is_told(folder: Path, url: str) -> No
         follow(str(folder), lambda _: Whereabouts(url="http://127.0.0.1:9/").write(folder), interval_seconds=0.0)
 
 
-def test_a_page_that_stays_silent_is_given_up() -> None:
+def test_a_page_that_stays_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     source = Source()
     source.status = lambda: TOLD  # type: ignore[method-assign]
     server = Server(source, resolve(NetworkConfig(), in_cluster=False))
@@ -159,8 +167,8 @@ def test_a_page_that_stays_silent_is_given_up() -> None:
         server.close()
 
     with pytest.raises(RunError, match="no controller answers"):
-        follow(server.url, show, silent_seconds=0.2, interval_seconds=0.05)
-    assert len(shown) > 1, "it is asked again for a while"
+        follow(server.url, show, silent_seconds=10.0, interval_seconds=3.0)
+    assert len(shown) == 1 + 3, "it is asked again for a while"
 
 
 def test_a_run_that_left_nothing_and_what_is_no_run_are_told_apart(asked: Asked, folder: Path) -> None:

@@ -1,9 +1,7 @@
 """Whatever a peer sends, the replay answers or refuses it, and goes on serving the others. See also `tests.fuzz`."""
 
-import math
 import resource
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -86,7 +84,7 @@ def test_a_live_replay_serves_others_whatever_one_peer_sends(replay: ReplayServi
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_peer_that_sends_without_an_end_does_not_keep_others_waiting(replay: ReplayService, reads: bool) -> None:
     """Whether it reads its answers or not; and what it sends piles up with it, not with the replay."""
-    stop = threading.Event()
+    stop, sent = threading.Event(), threading.Semaphore(0)
     frames = encode(Message("notice", 1, {"worker": "rude", "role": "generator", "event": {"kind": "x" * 100_000}}))
 
     def flood() -> None:
@@ -97,6 +95,7 @@ def test_a_peer_that_sends_without_an_end_does_not_keep_others_waiting(replay: R
             while not stop.is_set():
                 if rude.poll(10, zmq.POLLOUT):
                     rude.send_multipart(frames)
+                    sent.release()
                 while reads and rude.poll(0):
                     rude.recv_multipart()
 
@@ -104,17 +103,13 @@ def test_a_peer_that_sends_without_an_end_does_not_keep_others_waiting(replay: R
     threads = [threading.Thread(target=flood) for _ in range(3)]
     for thread in threads:
         thread.start()
-    slowest = 0.0
     try:
         with closing(Client(replay.address, "controller", "controller")) as client:
-            until = time.monotonic() + 1.0
-            while time.monotonic() < until:
-                start = time.monotonic()
-                client.request("status")
-                slowest = max(slowest, time.monotonic() - start)
+            for _ in range(5):  # each is answered within a client's patience, amid the flood
+                assert sent.acquire(timeout=60)
+                assert client.request("status").kind == "reply"
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert slowest < 5 and not math.isclose(slowest, 0)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "KiB"

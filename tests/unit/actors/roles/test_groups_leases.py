@@ -1,7 +1,9 @@
 """A generator's leases: what renews them, what is reported of groups under way, and engines that stand still."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from actors.config.roles import SamplingConfig
 from actors.engines.protocol import Job, SampledCompletion
 from actors.replay.progress import NOTHING, Partial
+from actors.roles import groups as module
 from actors.roles.groups import Groups
 from actors.tasks.templates import Renderer
 from tests.unit.actors.roles.scripted import GOOD, Characters, Replay, ScriptedEngine, lease, recipe
@@ -99,18 +102,22 @@ def test_work_on_a_group_that_somebody_else_has_by_now_is_given_up() -> None:
     assert [body["group_id"] for kind, body in replay.told if kind == "group_arrived"] == [7]
 
 
-def test_a_group_that_is_stuck_makes_room_for_another_when_its_lease_is_over() -> None:
-    replay = Replay()
+def test_a_group_that_is_stuck_makes_room_for_another_when_its_lease_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay, now, reads = Replay(), [0.0], itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: now[0] + 1e-6 * next(reads))
+    monkeypatch.setattr(module, "time", clock)
 
-    async def scenario(_: Groups, engine: GrowingEngine, work: list[asyncio.Task[None]]) -> None:
+    async def scenario(groups: Groups, engine: GrowingEngine, work: list[asyncio.Task[None]]) -> None:
         engine.grown = {0: 1, 1: 1}
-        while not work[1].done():
-            await asyncio.sleep(0.01)
+        await ticks(groups)
+        for now[0] in range(100, 700, 100):
+            assert not any(task.done() for task in work)
             engine.grown[0] += 1
+            await ticks(groups)
         await work[1]
         assert not work[0].done()
 
-    with_groups(replay, scenario, "replay.lease_seconds=0.5")
+    with_groups(replay, scenario, "replay.lease_seconds=599")
     assert [body["group_id"] for kind, body in replay.told if kind == "group_arrived"] == [7]
 
 

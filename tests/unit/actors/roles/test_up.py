@@ -61,9 +61,11 @@ def replay() -> Iterator[ReplayService]:
     started.stop()
 
 
-def alone(monkeypatch: pytest.MonkeyPatch, name: str, address: str, patience: float = 60.0) -> Alone:
+def alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, address: str, patience: float = 60.0, to_end: float = 60.0
+) -> Alone:
     monkeypatch.setitem(roles.CLASSES, "generator", f"{__name__}:Worker")
-    recipe = load(QUICKSTART, ["controller.wind_down_seconds=0.5"])
+    recipe = load(QUICKSTART, [f"controller.wind_down_seconds={to_end}"])
     return Alone("generator", RoleContext(recipe, name, Storage(Path("/nowhere")), address), patience)
 
 
@@ -77,7 +79,7 @@ def test_it_ends_when_it_is_told_to_and_leaves_the_list_of_members(
     thread.start()
     assert until(lambda: "joined" in [m.name for m in members.alive()], 30)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert until(lambda: "joined" not in [m.name for m in (*members.alive(), *members.silent())], 30)
 
@@ -93,7 +95,7 @@ def test_what_breaks_it_is_raised(monkeypatch: pytest.MonkeyPatch, replay: Repla
 
 def test_a_role_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPatch, replay: ReplayService) -> None:
     with pytest.raises(StuckError, match=r"stuck did not end within 0\.5 s"):
-        alone(monkeypatch, "stuck", replay.address).run(lambda: True)
+        alone(monkeypatch, "stuck", replay.address, to_end=0.5).run(lambda: True)
 
 
 def test_where_the_replay_is_gone_for_too_long_it_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

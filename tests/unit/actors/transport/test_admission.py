@@ -6,7 +6,6 @@ A wire that is recorded, cut and made up goes through plain TCP sockets; other c
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -45,6 +44,12 @@ def node() -> Node:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server waits longer for the end of a handshake than any test takes."""
+    monkeypatch.setattr(sockets, "HANDSHAKE_SECONDS", 600.0)
+
+
+@pytest.fixture
 def server(folder: Path) -> Iterator[RouterSocket]:  # noqa: ARG001 - it makes the keys
     """Answers each message with itself."""
     router = open_router(node(), 0, LIMIT, limits=Limits(connections=200, unknown=32))
@@ -63,7 +68,7 @@ def server(folder: Path) -> Iterator[RouterSocket]:  # noqa: ARG001 - it makes t
     router.close()
 
 
-def served(endpoint: str, text: bytes = b"hello", seconds: float = 10) -> bool:
+def served(endpoint: str, text: bytes = b"hello", seconds: float = 60) -> bool:
     with closing(DealerSocket(endpoint, LIMIT)) as client:
         client.send([text])
         return client.poll(seconds) and client.receive() == [text]
@@ -195,9 +200,9 @@ def test_a_conversation_that_was_recorded_opens_nothing(server: RouterSocket) ->
         thread = threading.Thread(target=relay)
         thread.start()
         assert served(f"tcp://127.0.0.1:{between.getsockname()[1]}", b"once")
-        thread.join(10)
+        thread.join(60)
     assert len(recorded) > 500 and b"once" not in recorded
-    told, cut = answers(server.endpoint, bytes(recorded))
+    told, cut = answers(server.endpoint, bytes(recorded), seconds=60)
     assert cut and b"once" not in told
     assert len(told) <= GREETING_BYTES + 170, "more than the greeting and one WELCOME, which anybody may have"
     assert served(server.endpoint)
@@ -228,17 +233,18 @@ def test_garbage_gets_at_most_a_greeting(server: RouterSocket, sent: bytes) -> N
 def test_whoever_says_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "HANDSHAKE_SECONDS", 0.3)
     with closing(open_router(node(), 0, LIMIT)) as router, socket.create_connection(split(router.endpoint)) as silent:
-        silent.settimeout(10)
+        silent.settimeout(60)
         with suppress(ConnectionResetError):
             while silent.recv(100):
                 pass
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_flood_of_half_open_connections_is_bounded_and_keeps_nobody_out(server: RouterSocket) -> None:
     open_before = descriptors()
     steady = DealerSocket(server.endpoint, LIMIT)
     steady.send([b"before"])
-    assert steady.poll(10) and steady.receive() == [b"before"]
+    assert steady.poll(60) and steady.receive() == [b"before"]
     with ExitStack() as flood:
         flood.callback(steady.close)
         mine = 0
@@ -247,11 +253,9 @@ def test_a_flood_of_half_open_connections_is_bounded_and_keeps_nobody_out(server
             connection.sendall(HELLO[: 1 + mine % 64])
             mine += 1
         assert until(lambda: descriptors() - open_before - mine < 60, 30), "the server holds all of them"
-        start = time.monotonic()
         assert served(server.endpoint)
-        assert time.monotonic() - start < sockets.HANDSHAKE_SECONDS
         steady.send([b"still here"])
-        assert steady.poll(10) and steady.receive() == [b"still here"]
+        assert steady.poll(60) and steady.receive() == [b"still here"]
     assert refused("too many") > 0
 
 
@@ -263,14 +267,14 @@ def test_connections_beyond_the_limit_are_cut_and_those_that_are_there_stay() ->
         clients = [stack.enter_context(closing(DealerSocket(router.endpoint, LIMIT))) for _ in range(3)]
         for number, client in enumerate(clients):
             client.send([b"%d" % number])
-            assert router.poll(10) and router.receive()
+            assert router.poll(60) and router.receive()
         before = refused("too many")
         late = stack.enter_context(closing(DealerSocket(router.endpoint, LIMIT)))
         late.send([b"late"])
         assert until(lambda: refused("too many") > before, 30)
         for client in clients:
             client.send([b"again"])
-            assert router.poll(10)
+            assert router.poll(60)
             found = router.receive()
             assert found is not None and found[1] == [b"again"]
 

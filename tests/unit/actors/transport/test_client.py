@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,9 +113,12 @@ def test_a_heartbeat_without_an_answer_is_repeated_within_two_intervals(replay: 
     replay.reply = None
     interval = 0.3
     beating(interval)
-    assert until(lambda: len(replay.moments) >= 4, 30)
-    gaps = [later - earlier for earlier, later in zip(replay.moments, replay.moments[1:], strict=False)]
-    assert min(gaps) < 2 * interval, "the list's timeout may be as short as three intervals"
+
+    def repeated_in_time() -> bool:  # once is enough: a busy machine adds to the time between two, and takes none away
+        moments = list(replay.moments)
+        return any(later - earlier < 2 * interval for earlier, later in pairwise(moments))
+
+    assert until(repeated_in_time, 30), "the list's timeout may be as short as three intervals"
 
 
 def test_what_was_done_last_is_reported_at_the_end(replay: FakeReplay, beating: Beating) -> None:
@@ -177,8 +181,11 @@ def test_a_request_without_an_answer_is_sent_again_until_there_is_one(replay: Fa
 def test_a_poll_is_answered_over_a_wire_that_takes_longer_than_an_answer_may(replay: FakeReplay) -> None:
     replay.reply, replay.delay_seconds = {"groups": []}, 0.5
     with closing(Client(replay.endpoint, "verifier-1", "verifier", patience_seconds=60.0)) as asking:
-        assert until(lambda: asking.poll("lease_verification", wait_seconds=0.0) is not None, 60)
-        assert asking.poll("lease_verification", wait_seconds=0.0) is not None, "it is known by now how long they take"
+
+        def answered() -> bool:
+            return asking.poll("lease_verification", wait_seconds=0.0) is not None
+
+        assert until(lambda: answered() and answered(), 60), "after the first it is known how long they take"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -218,18 +225,19 @@ def test_patience_ends_by_an_error_that_names_the_replay(replay: FakeReplay) -> 
     asking.close()
 
 
-def test_a_replay_that_ended_is_asked_again_as_soon_as_it_is_back() -> None:
+def test_a_replay_that_ended_is_asked_again_as_soon_as_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "REPLY_SECONDS", 1000.0)
     first = FakeReplay()
     first.reply = None
     port = int(first.endpoint.rpartition(":")[2])
     asking = Client(first.endpoint, "learner", "learner", patience_seconds=600.0)
     answers: list[Message] = []
-    thread = threading.Thread(target=lambda: answers.append(asking.request("status")))
+    thread = threading.Thread(target=lambda: answers.append(asking.request("status")), daemon=True)
     thread.start()
     assert until(lambda: len(first.bodies) == 1, 30)
     first.close()
     second = FakeReplay(port)
-    thread.join(client.REPLY_SECONDS - 2)
+    thread.join(60)
     assert len(answers) == 1, "it waited for the answer of the one that is gone"
     asking.close()
     second.close()

@@ -77,7 +77,6 @@ class Learner:
     def __init__(self) -> None:
         self.router: RouterSocket = open_router(resolve(NetworkConfig(), in_cluster=False), 0, MAX_BYTES)
         self.engine = FakeEngine()
-        self.deadline_seconds = NEVER
 
     async def heard(self) -> Message:
         assert await asyncio.to_thread(self.router.poll, PATIENCE)
@@ -98,6 +97,10 @@ class Learner:
             answer = await self.ask(kind, number, body)
             assert (answer.kind, answer.id, answer.body.get("error")) == ("answer", number, None)
 
+    def lose_patience(self, seconds: float) -> None:
+        """The generator has this deadline from now on, and not before all that was asked is answered."""
+        self._subscriber._deadline = seconds
+
     async def until_told(self, what: Any) -> None:
         async with asyncio.timeout(PATIENCE):
             while what not in self.engine.told:
@@ -105,7 +108,8 @@ class Learner:
 
     @asynccontextmanager
     async def subscribed(self) -> AsyncIterator["asyncio.Task[None]"]:
-        task = asyncio.create_task(Subscriber(self.router.endpoint, "g", self.engine, self.deadline_seconds).run())
+        self._subscriber = Subscriber(self.router.endpoint, "g", self.engine, NEVER)
+        task = asyncio.create_task(self._subscriber.run())
         registered = await self.heard()
         assert (registered.kind, registered.body) == ("register", {"name": "g", "workers": 2, "version": None})
         yield task
@@ -248,10 +252,9 @@ def test_a_call_of_an_epoch_that_was_given_up_changes_nothing(learner: Learner, 
 
 @pytest.mark.parametrize("done", [2, 3])
 def test_an_engine_goes_on_by_itself_where_the_learner_falls_silent(learner: Learner, done: int) -> None:
-    learner.deadline_seconds = 1.0
-
     async def scenario() -> None:
         await learner.ask_all(CALLS[:done])
+        learner.lose_patience(0.5)
         await learner.until_told("abort")
         kind, body = CALLS[done]
         assert "none is open here" in (await learner.ask(kind, 9, body)).body["error"]
@@ -260,12 +263,11 @@ def test_an_engine_goes_on_by_itself_where_the_learner_falls_silent(learner: Lea
 
 
 def test_a_transfer_that_takes_longer_than_the_deadline_is_no_silence(learner: Learner) -> None:
-    learner.deadline_seconds = 1.0
-
     async def scenario() -> None:
         learner.engine.bytes_here.clear()
         await learner.ask_all(CALLS[:3])
-        await asyncio.sleep(2 * learner.deadline_seconds)  # in which it must not be given up
+        learner.lose_patience(0.5)
+        await asyncio.sleep(2.0)  # in which it must not be given up
         assert learner.engine.told[-1] == TENSORS
         learner.engine.bytes_here.set()
 
@@ -273,11 +275,10 @@ def test_a_transfer_that_takes_longer_than_the_deadline_is_no_silence(learner: L
 
 
 def test_between_two_updates_a_learner_may_be_silent(learner: Learner) -> None:
-    learner.deadline_seconds = 1.0
-
     async def scenario() -> None:
         await learner.ask_all(CALLS)
-        await asyncio.sleep(2 * learner.deadline_seconds)  # in which nothing must happen
+        learner.lose_patience(0.5)
+        await asyncio.sleep(2.0)  # in which nothing must happen
         assert learner.engine.told[-1] == 3
 
     learner.talk(scenario)
@@ -300,13 +301,14 @@ def test_it_says_again_that_it_is_there(learner: Learner, monkeypatch: pytest.Mo
 # ---------------------------------------------------------------- engines that cannot go on
 
 
-def ends(learner: Learner, calls: list[tuple[str, dict[str, Any]]]) -> str:
+def ends(learner: Learner, calls: list[tuple[str, dict[str, Any]]], deadline_seconds: float = NEVER) -> str:
     """The message of the error that ends the generator after these calls, of which the last is not waited for."""
 
     async def run() -> str:
         with pytest.raises(EngineError) as error:
             async with learner.subscribed() as task:
                 await learner.ask_all(calls[:-1])
+                learner.lose_patience(deadline_seconds)
                 learner.tell(calls[-1][0], 99, calls[-1][1])
                 await asyncio.wait_for(task, PATIENCE)
         return str(error.value)
@@ -325,6 +327,6 @@ def test_an_engine_that_cannot_give_an_update_up_ends_its_generator(learner: Lea
 
 
 def test_an_engine_that_does_not_come_back_ends_its_generator(learner: Learner) -> None:
-    learner.deadline_seconds = 0.5
     learner.engine.hangs = {"abort"}
-    assert "did not give an update up within 0.5 s" in ends(learner, [*CALLS[:2], ("abort", {"epoch": 1})])
+    said = ends(learner, [*CALLS[:2], ("abort", {"epoch": 1})], deadline_seconds=0.5)
+    assert "did not give an update up within 0.5 s" in said
