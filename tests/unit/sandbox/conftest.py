@@ -21,7 +21,7 @@ def uid() -> int:
 
 @pytest.fixture(scope="module")
 def fork_server(uid: int) -> Iterator[ProgramForkServer]:
-    made = ProgramForkServer(SandboxConfig(test_seconds=5.0), uid)
+    made = ProgramForkServer(SandboxConfig(test_seconds=60.0), uid)
     yield made
     made.close()
 
@@ -32,7 +32,7 @@ def output_of(fork_server: ProgramForkServer) -> Callable[[str], str]:
 
     def run_program(source: str) -> str:
         job: dict[str, Any] = {"kind": "stdio", "source": source}
-        with Run(fork_server, job, SandboxConfig(), b"", 5.0, True) as run:
+        with Run(fork_server, job, SandboxConfig(), b"", 60.0, True) as run:
             run.wait()
         return (run.output(run.stdout_fd) + run.output(run.stderr_fd)).decode()
 

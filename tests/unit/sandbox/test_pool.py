@@ -106,7 +106,7 @@ def test_a_worker_killed_from_outside_between_checks_is_replaced() -> None:
 def test_workers_start_only_when_needed_and_all_end() -> None:
     before, threads = _children(), threading.active_count()
     with Pool(SandboxConfig(), RewardConfig()) as made:
-        made.score([Submission("exact", "<answer>1</answer>", {"answer": "1"})], 5)
+        made.score([Submission("exact", "<answer>1</answer>", {"answer": "1"})], 60)
         assert _children() <= before
         made.score([Submission("math", r"\boxed{x+x}", {"answer": "2x"})] * 3, 60)
         assert _children() - before
