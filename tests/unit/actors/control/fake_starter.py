@@ -83,10 +83,9 @@ class FakeStarter:
     def of(self, role: str) -> list[FakeProcess]:
         return [p for p in self.started if p.role == role]
 
-    def wait_for(self, role: str, count: int, seconds: float = 10.0) -> list[FakeProcess]:
+    def wait_for(self, role: str, count: int, seconds: float = 60.0) -> list[FakeProcess]:
         """The processes of a role, once there have been `count`."""
-        deadline = time.monotonic() + seconds
-        assert until(lambda: len(self.of(role)) >= count, seconds), f"{role}: {self.of(role)} at {deadline}"
+        assert until(lambda: len(self.of(role)) >= count, seconds), f"{role}: {self.of(role)}"
         return self.of(role)
 
 

@@ -31,7 +31,7 @@ class Unanswered:
 @impatient
 def test_a_generator_that_falls_silent_is_named_and_replaced(life: Life) -> None:
     with closing(up(life, "generator")):
-        (first,) = life.starter.of("generator")
+        first = life.starter.of("generator")[0]
         said = life.wait_for("unresponsive")
         assert (said["member"], said["state"]) == (first.context.name, "silent")
         restart = life.wait_for("restart")

@@ -18,7 +18,7 @@ def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
     yield started
     for process in started:
         process.kill()
-        process.wait(5)
+        process.wait(60)
 
 
 def sleeper(started: list[subprocess.Popen[bytes]], run: str | None) -> subprocess.Popen[bytes]:
@@ -39,8 +39,8 @@ def test_it_ends_a_run_when_its_pipe_closes(tmp_path: Path, sleepers: list[subpr
     assert until(lambda: marked.pid in reaper.marked("run-a"), 30)
     assert marked.poll() is None
     watcher.stdin.close()
-    assert watcher.wait(15) == 0
-    assert marked.wait(5) < 0
+    assert watcher.wait(60) == 0
+    assert marked.wait(60) < 0
     assert other.poll() is None
     assert plain.poll() is None
     assert not folder.exists()
@@ -67,7 +67,7 @@ def test_it_ends_who_wrote_a_title_over_the_mark(tmp_path: Path, sleepers: list[
     theirs, other = sleepers
     assert reaper.marked("run-c") == []
     assert reaper.sweep("run-c", str(folder)) == []
-    assert theirs.wait(5) < 0
+    assert theirs.wait(60) < 0
     assert other.poll() is None
 
 

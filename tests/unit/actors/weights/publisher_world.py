@@ -21,7 +21,7 @@ from actors.weights.session import SyncClient, Tensors
 
 #: Longer than any test takes: what ends sooner was not ended by it (s).
 NEVER = 300.0
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class FakeTransport:
