@@ -159,7 +159,7 @@ SAID = {"teacher_logprobs": np.full(13, -1, np.float32)}
 
 def taught(teacher: Any, answer: list[Verdict] | None = None) -> Scripted:
     scripted = Scripted(answer or [verdict(Status.OK, 1.0), verdict(Status.WRONG, 0.0)])
-    score_group(scripted, scripted, GROUP, 5.0, OBSERVE, teacher=teacher)
+    score_group(scripted, scripted, GROUP, 60.0, OBSERVE, teacher=teacher)
     return scripted
 
 
@@ -173,7 +173,7 @@ def test_what_the_teacher_says_goes_with_the_verdict() -> None:
 
     told = taught(teacher)
     assert told.arrays == [SAID] and [score["reward"] for score in told.taken[0]["scores"]] == [1.0, 0.0]
-    assert 0 < asked[0] <= 5.0
+    assert 0 < asked[0] <= 60.0
 
 
 @pytest.mark.parametrize(("error", "again"), [(ScorerError("away"), True), (BatchError("too long"), False)])
