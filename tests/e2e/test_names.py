@@ -15,7 +15,8 @@ from benchmarks.families import FAMILIES, family
 from learner import LearnerConfig, Trainer
 from tests.e2e.updates import PROMPT, SAMPLING, logprobs_of, move, publisher_for, subscribed
 
-pytestmark = pytest.mark.e2e
+#: A busy machine takes minutes to start an engine.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CONTEXT = 128
 #: Not these: of weights that it has loaded by itself vLLM 0.32 computes something else on a CPU than `transformers`,
@@ -61,7 +62,7 @@ def test_an_engine_computes_what_the_learner_sent(name: str, tmp_path: Path) -> 
     own_tokenizer = tokenizer(CONTEXT)
     own_tokenizer.save_pretrained(folder)
     learner = changed(folder)
-    before, after = asyncio.run(asyncio.wait_for(served(folder, own_tokenizer, learner), 110))
+    before, after = asyncio.run(asyncio.wait_for(served(folder, own_tokenizer, learner), 800))
     own, original = learner.model, Trainer(CONFIG, folder, seed=0).model
     for model in (own, original):
         model.set_attn_implementation("eager")

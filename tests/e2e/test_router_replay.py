@@ -17,9 +17,10 @@ from actors.replay.progress import NOTHING, End, Partial
 from benchmarks.logprobs import as_trained, measure
 from benchmarks.models import mixture
 from learner import LearnerConfig, Trainer
-from tests.e2e.updates import SAMPLING, publisher_for, subscribed
+from tests.e2e.updates import SAMPLING, generated_across, publisher_for, subscribed
 
-pytestmark = pytest.mark.e2e
+#: A busy machine takes minutes to start an engine.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PROMPTS = [[int(token) for token in np.random.default_rng(i).integers(12, 60, 40)] for i in range(4)]
 LAYERS, TOP_K, EXPERTS = 4, 4, 32
@@ -41,15 +42,18 @@ async def continued(engine: VllmEngine) -> list[SampledCompletion]:
 
 async def across(engine: VllmEngine, learner: Trainer) -> list[SampledCompletion]:
     """A group that is under way while version 1 arrives, whose weights are those of version 0."""
-    publisher, job = publisher_for(2**18, lambda _: None), Job(8)
-    async with subscribed(publisher, [engine]):
-        going = asyncio.create_task(engine.generate(PROMPTS[1], 8, SAMPLING, job))
-        async with asyncio.timeout(60):
-            while max(job.lengths()) < 10:
-                await asyncio.sleep(0.001)
+    publisher, jobs = publisher_for(2**18, lambda _: None), list[Job]()
+
+    async def generate() -> list[SampledCompletion]:
+        jobs.append(Job(1))
+        return await engine.generate(PROMPTS[1], 1, SAMPLING, jobs[-1])
+
+    async def update() -> None:
         publisher.publish(1, learner.snapshot())
         assert await asyncio.to_thread(publisher.wait, 1, 60)
-        return await going
+
+    async with subscribed(publisher, [engine]):
+        return await generated_across(update(), generate, lambda: any(max(job.lengths()) >= 10 for job in jobs))
 
 
 async def scenario(folder: Path) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from actors.engines.tokens import end_tokens
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.models import prepare
-from tests.e2e.updates import policies, published, publisher_for, subscribed
+from tests.e2e.updates import generated_across, policies, published, publisher_for, subscribed
 
-pytestmark = pytest.mark.e2e
+#: A busy machine takes minutes to start an engine.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 GUESSES = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}
 #: Sharper than the model, and from a nucleus: what is reported has to be of this, and not of the model alone.
@@ -52,12 +53,8 @@ async def generate_across(
 ) -> list[SampledCompletion]:
     """Completions that are under way while version 1 arrives."""
     before = accepted()
-    going = [asyncio.create_task(generating.generate(prompt, 4, LONG)) for _ in range(8)]
-    async with asyncio.timeout(60):
-        while accepted() == before:
-            await asyncio.sleep(0.001)
-    await published(publisher, 1, policy)
-    return [d for group in await asyncio.gather(*going) for d in group]
+    update = published(publisher, 1, policy)
+    return await generated_across(update, lambda: generating.generate(prompt, 4, LONG), lambda: accepted() > before)
 
 
 async def scenario(model: Path, guesses: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,20 @@ from learner.config import LoraSettings
 from learner.model.adapters import merged_tensors
 from learner.model.base_weights import BaseWeights
 from learner.model.merging import Merging
-from tests.e2e.updates import PROMPT, SAMPLING, logprobs_of, move, policies, published, publisher_for, subscribed
+from tests.e2e.updates import (
+    PROMPT,
+    SAMPLING,
+    generated_across,
+    logprobs_of,
+    move,
+    policies,
+    published,
+    publisher_for,
+    subscribed,
+)
 
-pytestmark = pytest.mark.e2e
+#: A busy machine takes minutes to start an engine.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def engine(model: Path, tokenizer: Any) -> VllmEngine:
@@ -63,10 +73,16 @@ def adapted(model: Path) -> Trainer:
 
 async def generate_across(publisher: Publisher, generating: VllmEngine, policy: Any) -> list[SampledCompletion]:
     """Completions that are under way while version 1 arrives."""
-    going = [asyncio.create_task(generating.generate(PROMPT, 4, SAMPLING)) for _ in range(8)]
-    await asyncio.sleep(0.15)  # into the middle of the completions; nothing depends on where exactly
-    await published(publisher, 1, policy)
-    return [d for group in await asyncio.gather(*going) for d in group]
+    jobs: list[Job] = []
+
+    async def generate() -> list[SampledCompletion]:
+        jobs.append(Job(4, seed=len(jobs)))
+        return await generating.generate(PROMPT, 4, SAMPLING, jobs[-1])
+
+    def begun() -> bool:
+        return any(max(job.lengths()) > 2 for job in jobs)
+
+    return await generated_across(published(publisher, 1, policy), generate, begun)
 
 
 async def continued(first: VllmEngine, second: VllmEngine) -> dict[str, Any]:
@@ -83,10 +99,12 @@ async def continued(first: VllmEngine, second: VllmEngine) -> dict[str, Any]:
     part, lengths = job.so_far()[longest], job.lengths()
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
-    as_of_version_0 = replace(part, spans=((0, len(part)),))
+    # Its first tokens alone: the engine may have come to its end meanwhile.
+    as_of_version_0 = Partial(part.tokens[:5], part.logprobs[:5], ((0, 5),), End.RUNNING)
     ended = Partial(whole[0].tokens, whole[0].logprobs, whole[0].spans, End.STOPPED)
     rest = await second.generate(PROMPT, 3, SAMPLING, Job(3, 7, [as_of_version_0, ended, NOTHING]))
-    return {"whole": whole, "among": among, "part": part, "of": whole[longest], "lengths": lengths, "rest": rest}
+    seen = {"whole": whole, "among": among, "part": part, "of": whole[longest], "lengths": lengths}
+    return seen | {"begun": as_of_version_0, "rest": rest}
 
 
 async def digests(engines: list[VllmEngine]) -> list[Any]:
@@ -229,7 +247,7 @@ def test_what_there_is_of_a_completion_is_its_beginning(seen: dict[str, Any]) ->
 
 
 def test_another_engine_continues_a_completion_and_keeps_what_there_is(seen: dict[str, Any]) -> None:
-    part, whole = seen["continued"]["part"], seen["continued"]["whole"]
+    part, whole = seen["continued"]["begun"], seen["continued"]["whole"]
     rest, ended, anew = seen["continued"]["rest"]
     assert rest.tokens[: len(part)].tolist() == part.tokens.tolist()
     np.testing.assert_array_equal(rest.logprobs[: len(part)], part.logprobs)

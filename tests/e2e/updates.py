@@ -4,7 +4,7 @@ each version says of a completion.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.config.network import NetworkConfig
 from actors.config.roles import SamplingConfig, WeightsConfig
+from actors.engines.protocol import SampledCompletion
 from actors.engines.vllm import VllmEngine
 from actors.events import WeightSync
 from actors.transport.address import resolve
@@ -69,6 +70,39 @@ def publisher_for(
 async def published(publisher: Publisher, version: int, policy: Any) -> None:
     publisher.publish(version, [(name, p.detach()) for name, p in policy.named_parameters()])
     assert await asyncio.to_thread(publisher.wait, version, 60)
+
+
+async def generated_across(
+    update: Awaitable[None], generate: Callable[[], Awaitable[list[SampledCompletion]]], begun: Callable[[], bool]
+) -> list[SampledCompletion]:
+    """Completions of which some are under way while an update arrives, however quick the engine is.
+
+    Several groups are, at any time; whenever one is finished another is begun, until the update is there.
+
+    Args:
+        update: is begun once completions are.
+        generate: one group of completions.
+        begun: whether an engine has sampled some of the first tokens.
+
+    Returns:
+        The completions of the groups that spanned it.
+    """
+    there = asyncio.Event()
+
+    async def generate_until_there() -> list[SampledCompletion]:
+        spanning: list[SampledCompletion] = []
+        while not there.is_set():
+            group = await generate()
+            spanning += group if any(len(d.spans) > 1 for d in group) else []
+        return spanning
+
+    going = [asyncio.create_task(generate_until_there()) for _ in range(8)]
+    async with asyncio.timeout(60):
+        while not begun():
+            await asyncio.sleep(0.001)
+    await update
+    there.set()
+    return [d for spanning in await asyncio.gather(*going) for d in spanning]
 
 
 @contextlib.asynccontextmanager
