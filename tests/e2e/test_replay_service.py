@@ -74,15 +74,26 @@ def test_a_long_poll_is_answered_when_there_is_something(replay: ReplayService) 
     )
     waiting.start()
     submit(generator, task)
-    waiting.join(10)
+    waiting.join(60)
     assert answers[0].body["groups"][0]["group_id"] == task["group_id"]
 
 
-def test_a_long_poll_without_news_ends_in_time(replay: ReplayService) -> None:
-    start = time.monotonic()
-    reply = client(replay, "verifier").request("lease_verification", {"capacity": 1}, wait_seconds=0.3)
-    assert "groups" not in reply.body
-    assert time.monotonic() - start < 5
+def test_a_long_poll_without_news_ends_in_time() -> None:
+    now = [0.0]
+    replay = service(clock=lambda: now[0])
+    verifier, answers = client(replay, "verifier"), list[Any]()
+    waiting = threading.Thread(
+        target=lambda: answers.append(verifier.request("lease_verification", {"capacity": 1}, wait_seconds=60))
+    )
+    waiting.start()
+    assert until(lambda: len(replay._polls) == 1, 60)
+    for now[0] in (30.0, 59.0):
+        client(replay, "controller").request("status")  # a look at the clock later
+    assert not answers and len(replay._polls) == 1
+    now[0] = 61.0
+    waiting.join(60)
+    assert answers[0].body == {}
+    replay.stop()
 
 
 def test_a_rejection_reaches_the_caller_and_the_replay_goes_on(replay: ReplayService) -> None:
@@ -123,7 +134,7 @@ def test_noise_on_the_socket_is_counted_and_does_no_harm(replay: ReplayService, 
     noise.setsockopt(zmq.LINGER, 0)
     noise.connect(replay.address)
     noise.send_multipart(frames)
-    assert noise.poll(5000), "noise is answered with an error"
+    assert noise.poll(60_000), "noise is answered with an error"
     assert msgpack.unpackb(noise.recv_multipart()[0])["kind"] == "error"
     noise.close()
     context.term()
@@ -233,7 +244,7 @@ def test_every_request_of_a_full_tick_is_answered(replay: ReplayService, monkeyp
     for number in range(1, 9):
         wire.send(encode(Message("status", number, sender)))
     answered = set()
-    while len(answered) < 8 and wire.poll(10):
+    while len(answered) < 8 and wire.poll(60):
         answered.add(decode(wire.receive(), 2**20).id)
     wire.close()
     assert answered == set(range(1, 9))
@@ -259,7 +270,7 @@ def test_no_work_is_leased_to_a_long_poll_of_a_process_that_has_exited(replay: R
     waiting.start()
     controller = client(replay, "controller")
     assert until(lambda: controller.request("remove_member", {"name": "verifier-1"}).body["removed"], 30)
-    waiting.join(10)
+    waiting.join(60)
     assert answers[0].body == {}
     (task,) = generator.request("lease", {"version": 0, "capacity": 1}).body["tasks"]
     submit(generator, task)
@@ -332,9 +343,13 @@ def test_while_the_disk_is_full_whoever_changes_nothing_is_answered_and_the_othe
         events = controller.request("events", {"after": 0}).body.get("events", ())
         return [event["reason"] != "" for event in events][:1] == [True]
 
+    def refused() -> bool:  # with the reason, unless it was given up before there was any answer
+        with pytest.raises(PeerTimeoutError) as raised:
+            controller.request("remove_member", {"name": "generator-9"}, deadline_seconds=0.1)
+        return "full" in str(raised.value)
+
     assert until(told, 30)
-    with pytest.raises(PeerTimeoutError, match="full"):
-        controller.request("remove_member", {"name": "generator-9"}, deadline_seconds=0.1)
+    assert until(refused, 30)
     assert controller.request("status").body["conserved"]
     assert controller.request("members").body["members"]
     assert not answers and working.is_alive()
@@ -366,5 +381,5 @@ def test_the_role_serves_until_it_is_told_to_stop_and_resumes_from_a_checkpoint(
     with urllib.request.urlopen(f"http://{described.metrics}/metrics", timeout=10) as page:
         assert b'leeway_workers{role="generator"} 0.0' in page.read()
     role.stop()
-    running.join(10)
+    running.join(60)
     assert not running.is_alive()
