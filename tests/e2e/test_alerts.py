@@ -22,11 +22,12 @@ from tests.e2e.prometheus import Prometheus
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus, such as Debian's"),
 ]
 
 #: Longest wait for an alert to fire, or to fire no more (s).
-SECONDS = 90.0
+SECONDS = 180.0
 #: Answers that only the algebra system in a grader worker can compare with a number.
 TASKS = [{"prompt": f"{number}+1=", "answer": rf"\sqrt{{{number}}}+x"} for number in range(101, 165)]
 
@@ -62,6 +63,11 @@ def fires(prometheus: Prometheus, alert: str, fault: Callable[[], object]) -> No
         return alert in prometheus.firing()
 
     assert until(fired, SECONDS, 0.5), f"{alert} does not fire; these do: {sorted(prometheus.firing())}"
+
+
+def fires_by_now(prometheus: Prometheus, alert: str) -> None:
+    """An alert comes to fire by the fault that another one fired by: neither has to be the first."""
+    assert until(lambda: alert in prometheus.firing(), SECONDS, 0.5), f"{alert} does not: {prometheus.firing()}"
 
 
 def forked() -> list[psutil.Process]:
@@ -128,10 +134,10 @@ def test_faults_make_their_alerts_fire(
 
     full = small_disk / "full"
     fires(prometheus, "LeewayJournalBlocked", lambda: fill(full))
-    assert "LeewayDiskNearlyFull" in prometheus.firing()
+    fires_by_now(prometheus, "LeewayDiskNearlyFull")
     full.unlink()
 
     (learner,) = fleet.victims("learner")
     fires(prometheus, "LeewayLearnerStuck", lambda: learner.suspend(True))
-    assert until(lambda: "LeewayProcessUnresponsive" in prometheus.firing(), SECONDS), prometheus.firing()
+    fires_by_now(prometheus, "LeewayProcessUnresponsive")
     learner.suspend(False)
