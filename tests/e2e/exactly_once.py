@@ -307,10 +307,18 @@ def log_of(run: Run) -> str:
 
 def check_record(run: Run, seed: int) -> None:
     """Conservation, and every step once; one that was taken again came to the same."""
-    status = run.ask("status")
-    assert status is not None and status["conserved"], f"seed {seed}: {status}"
+    found: list[Mapping[str, Any]] = []
+
+    def answered() -> bool:  # a replay that was killed at the very end is still coming up
+        if (status := run.ask("status")) is not None:
+            found.append(status)
+        return bool(found)
+
+    assert until(answered, PATIENCE), f"seed {seed}: the replay does not answer"
+    status = found[0]
+    assert status["conserved"], f"seed {seed}: {status}"
     assert status["groups"]["committed"] == run.steps * run.recipe.replay.groups_per_batch, f"seed {seed}: {status}"
-    told = run.watcher.request("events", {"after": 0}).body["events"]
+    told = run.watcher.request("events", {"after": 0}, deadline_seconds=PATIENCE).body["events"]
     steps: dict[int, Mapping[str, Any]] = {}
     for event in told:
         if event["kind"] == "step":
