@@ -65,7 +65,7 @@ class World:
         assert until(lambda: self.session.working is not None, 60)
         assert self.session.working is not None
         self.session.working.engine.version = 0
-        assert until(lambda: self.counts()["in_flight"] == 4, 30), self.counts()
+        assert until(lambda: self.counts()["in_flight"] == 4, 60), self.counts()
 
     def counts(self) -> Any:
         return self._client.request("status").body["groups"]
@@ -75,7 +75,7 @@ class World:
 
     def close(self) -> None:
         self.session.stopping = True
-        self._thread.join(30)
+        self._thread.join(60)
         self._client.close()
         self.service.stop()
 
@@ -109,9 +109,9 @@ def test_what_cannot_be_finished_is_handed_in_and_continued(worlds: Any) -> None
     )
     world.works()
     jobs = [held.job for held in world.session.working._held.values()]
-    assert until(lambda: all(min(job.lengths()) > 0 for job in jobs), 30)
+    assert until(lambda: all(min(job.lengths()) > 0 for job in jobs), 60)
     world.session.leaving = True
-    assert until(lambda: bool(world.ended), 30)
+    assert until(lambda: bool(world.ended), 60)
     assert world.ended == [None], "it died instead of leaving"
     assert "generator-1" not in world.members()
     assert world.counts()["dropped"] == {str(Reason.RETURNED): 4}
@@ -130,7 +130,7 @@ def test_what_can_be_finished_is_and_nothing_new_is_begun(worlds: Any) -> None:
     )
     world.works()
     world.session.leaving = True
-    assert until(lambda: bool(world.ended), 30)
+    assert until(lambda: bool(world.ended), 60)
     assert world.ended == [None]
     counts = world.counts()
     assert (counts["issued"], counts["dropped"], counts["in_flight"]) == (4, {}, 4), "in flight: to be verified"
@@ -138,25 +138,26 @@ def test_what_can_be_finished_is_and_nothing_new_is_begun(worlds: Any) -> None:
 
 
 _ACTOR = """
-import os, signal, sys, threading, time
+import os, signal, sys, threading
 from actors import process
 
 signal.pthread_sigmask(signal.SIG_BLOCK, process.SIGNALS)
 drained = threading.Event()
 process.outlive_signals(drained.set)
 process.take_signals()
-forked, told = os.pipe()
+(forked, told), (end, ended) = os.pipe(), os.pipe()
 if child := os.fork():
     os.read(forked, 1)
     os.kill(child, signal.SIGTERM)
+    os.write(ended, b"1")
     os.waitpid(child, 0)
-    print(drained.wait(0.2))
+    print(drained.wait(0.2))  # nothing must happen
     os.kill(os.getpid(), signal.SIGINT)
     print(drained.wait(0.2), flush=True)
     print(drained.wait(60))
 else:
     os.write(told, b"1")
-    time.sleep(0.2)
+    os.read(end, 1)  # by then it has got the signal
     os._exit(0)
 """
 
@@ -217,7 +218,7 @@ def test_a_node_that_is_drained_while_there_is_no_controller_gives_everything_ba
     try:
         assert until(lambda: counts()["in_flight"] == 4, 60)
         os.kill(actor.pid, signal.SIGTERM)
-        assert until(lambda: counts()["dropped"] == {str(Reason.RETURNED): 4}, 30)
+        assert until(lambda: counts()["dropped"] == {str(Reason.RETURNED): 4}, 60)
         reply = client.request("lease", {"version": 0, "capacity": 4})
         assert all((reply.arrays[f"{n}.lengths"] > 0).all() for n in range(4)), "what was sampled is continued"
         assert actor.wait(60) == 1, "nobody is there to end it"

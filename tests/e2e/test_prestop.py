@@ -56,7 +56,7 @@ def pod(folder: Path, processes: dict[str, str], command: list[str]) -> None:
     )
     (folder / "pod.sh").write_text(text)
     inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", str(folder / "pod.sh")]
-    done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(inside, capture_output=True, text=True, timeout=240)
     assert (done.returncode, (folder / "code").read_text()) == (0, "0\n"), done.stderr
 
 
