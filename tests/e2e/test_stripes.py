@@ -16,6 +16,8 @@ from tests.e2e.stripes import DEADLINE_SECONDS, PATIENCE, SENDER, StripedWorld, 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 Begin = Callable[..., StripedWorld]
+#: Longest start of vLLM (s).
+STARTUP_SECONDS = 300.0
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def test_every_version_arrives_bit_for_bit_half_from_each_rank(begin: Begin) -> 
     assert held(first)[2] == [False, True, True]
     second = world.generator("generator-2")
     assert holds(second, 2, halves), "who comes late gets the newest version, of both"
+    assert until(lambda: len(world.synced_bytes()) == 4, PATIENCE), "it is told once all have answered"
     whole, *_, late = world.synced_bytes()
     assert whole == late > 4 * 4096 * 128 * 2, "all stripes are counted"
 
@@ -101,7 +104,7 @@ def test_a_real_engine_takes_both_halves(begin: Begin, tmp_path: Path) -> None:
     engine = EngineProcess(model, "generator-1", DEADLINE_SECONDS)
     try:
         world = begin(model=model)
-        assert until(lambda: engine.take() or engine.up, PATIENCE)
+        assert until(lambda: engine.take() or engine.up, STARTUP_SECONDS)
         world.beat_for("generator-1")
         engine.pipe.send(("subscribe", world.endpoint))
         for version in range(2):
