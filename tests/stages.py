@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tests.e2e.conftest import Run, starting
+from tests.e2e.conftest import Run, events_of, starting
 from tests.e2e.test_pipeline import COMMON, table
 from tests.e2e.test_run import nothing_left
 
@@ -84,9 +84,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def at_work(stage: Path) -> bool:
     """Whether a stage does what it is for by now."""
-    with suppress(OSError, ValueError):
-        events = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
-        return any(e["kind"] == "phase" and e["name"] in AT_WORK for e in events)
+    with suppress(OSError):
+        return any(e["kind"] == "phase" and e["name"] in AT_WORK for e in events_of(stage / "metrics.jsonl"))
     return False
 
 

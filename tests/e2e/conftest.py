@@ -37,6 +37,25 @@ SMALL = {
     "checkpoint_every_steps": "2",
     "membership.timeout_seconds": "5",
 }
+#: Steps of a run that goes on until it is told to end, however fast the machine is.
+ENDLESS = "1000000"
+
+
+def events_of(path: Path) -> list[dict[str, Any]]:
+    """The events on record, without a line of which only a part is written."""
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def suspend(process: psutil.Process) -> None:
+    """Suspend a process, and return once none of its threads does anything any more, such as to write a file."""
+    process.send_signal(signal.SIGSTOP)
+
+    def stands() -> bool:
+        threads = [stat.read_text() for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+        return all(text.rpartition(")")[2].split()[0] == "T" for text in threads)
+
+    assert until(stands, 60)
 
 
 class Run:
@@ -65,19 +84,30 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         files = list(self.output.glob("*/metrics.jsonl"))
-        lines = files[0].read_text().splitlines() if files else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return events_of(files[0]) if files else []
+
+    @property
+    def steps(self) -> int:
+        """How far it is, as far as that is on record."""
+        return max((e["step"] for e in self.events() if e["kind"] == "step"), default=0)
+
+    def happened(self, kind: str, **fields: Any) -> bool:
+        """Whether an event with these fields is on record."""
+        return any(e["kind"] == kind and fields.items() <= e.items() for e in self.events())
 
     def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
         """Poll until the condition is true; fails with the run's output where it ends or takes too long."""
-        while not (found := condition()):
-            assert time.monotonic() < self._deadline, f"{what} did not happen in time:\n{self.text()[-3000:]}"
-            assert self.process.poll() is None, f"the run ended before {what}:\n{self.text()[-3000:]}"
+        while True:
+            # As of before it looks: what happens while it does was there in time, and before the run ended.
+            late, over = time.monotonic() > self._deadline, self.process.poll() is not None
+            if found := condition():
+                return found
+            assert not late, f"{what} did not happen in time:\n{self.text()[-3000:]}"
+            assert not over, f"the run ended before {what}:\n{self.text()[-3000:]}"
             time.sleep(0.1)
-        return found
 
     def wait_for_step(self, step: int) -> None:
-        self.wait_for(f"step {step}", lambda: any(e["kind"] == "step" and e["step"] >= step for e in self.events()))
+        self.wait_for(f"step {step}", lambda: self.steps >= step)
 
     def end(self) -> int:
         """The exit code, once the run has ended by itself."""

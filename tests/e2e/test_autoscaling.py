@@ -185,10 +185,6 @@ def under_way(run: Run, name: str) -> int:
     return int(members[name]["report"]["groups_in_flight"]) if name in members else 0
 
 
-def step(run: Run) -> int:
-    return max(event["step"] for event in run.events() if event["kind"] == "step")
-
-
 def test_generator_nodes_come_and_go_with_the_pool_and_whoever_leaves_loses_nothing(
     cluster: str, start: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -202,11 +198,12 @@ def test_generator_nodes_come_and_go_with_the_pool_and_whoever_leaves_loses_noth
     scaled(run, 3)
     run.wait_for("three nodes of generators", lambda: counts()["generator"] == 3)
     one_to_leave(run, (nodes()["generator"] - before["generator"]).pop())
+    run.wait_for("another in its place", lambda: run.happened("restart", role="generator"))
 
     scaled(run, 1)
     run.wait_for("the nodes of two generators to go", lambda: counts()["generator"] == 1)
     assert nodes() == before, "others have come or gone"
-    run.wait_for_step(step(run) + 2)
+    run.wait_for_step(run.steps + 2)
     run.kill(signal.SIGTERM)
     assert run.end() == 143, run.text()[-3000:]
     assert lost(run) == []

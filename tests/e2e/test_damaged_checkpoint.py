@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from learner.extra import checkpoints
-from tests.e2e.conftest import SMALL, Run
+from tests.e2e.conftest import ENDLESS, SMALL, Run, suspend
 from tests.e2e.test_monitoring import status_page
 from tests.e2e.test_run import usable
 
@@ -41,7 +41,7 @@ def suspended_once_committed(run: Run) -> tuple[psutil.Process, Path]:
 
     def suspended() -> tuple[psutil.Process, Path] | None:
         learner = run.named(LEARNER)
-        learner.send_signal(signal.SIGSTOP)
+        suspend(learner)
         newest = [*checkpoints(run.folder / "checkpoints").values()][-1]
         heard = time.monotonic() + 2.0  # of what the learner said last; less than its membership lasts
         while time.monotonic() < heard:
@@ -56,14 +56,14 @@ def suspended_once_committed(run: Run) -> tuple[psutil.Process, Path]:
 
 
 def test_a_damaged_newest_checkpoint_costs_nothing_or_is_named_with_what_to_do(start: Callable[..., Run]) -> None:
-    run = start(steps="100000", seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
+    run = start(steps=ENDLESS, seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
     run.wait_for_step(2)
     place = run.folder / "checkpoints"
     run.wait_for("a checkpoint", lambda: len(checkpoints(place)) > 1)
 
     # One that the replay never heard of, as of a learner that died before it could tell.
     learner = run.named(LEARNER)
-    learner.send_signal(signal.SIGSTOP)
+    suspend(learner)
     newest = [*checkpoints(place).values()][-1]
     shutil.copytree(newest, place / "step-999998")
     damage(place / "step-999998")
@@ -83,7 +83,7 @@ def test_a_damaged_newest_checkpoint_costs_nothing_or_is_named_with_what_to_do(s
     assert f"{newest.name} (__0_0.distcp holds other bytes than were written) is damaged" in run.text()
     assert f"leeway run --resume {run.folder}" in " ".join(run.text().split())
 
-    steps = max(e["step"] for e in run.events() if e["kind"] == "step")
+    steps = run.steps
     again = start(["--resume", str(run.folder), f"-ssteps={steps + 2}"], seconds=540.0)
     assert again.end() == 0, again.text()
     assert f"{newest.name} is damaged" in " ".join(again.text().split())

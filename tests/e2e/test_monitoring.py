@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from actors.deadline import until
-from tests.e2e.conftest import ROOT, Run
+from tests.e2e.conftest import ENDLESS, ROOT, Run
 from tests.e2e.prometheus import Prometheus
 
 pytestmark = [
@@ -91,7 +91,7 @@ def rules() -> list[str]:
 def test_every_panel_and_rule_can_be_asked_and_shows_what_there_is(
     start: Callable[..., Run], watch: Callable[[str], Prometheus]
 ) -> None:
-    run = start(steps="1000000")  # it goes on for as long as Prometheus takes
+    run = start(steps=ENDLESS)  # it goes on for as long as Prometheus takes
     prometheus = watch(status_page(run))
 
     def scraped() -> set[str]:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.conftest import Run, starting
+from actors.deadline import until
+from learner.extra import checkpoints
+from tests.e2e.conftest import Run, events_of, starting, suspend
 from tests.e2e.test_run import Start, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -50,10 +52,20 @@ def write(folder: Path) -> Path:
 
 
 def steps(folder: Path) -> list[int]:
-    metrics = folder / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    events = [json.loads(line) for line in lines if line.endswith("}")]
-    return [event["step"] for event in events if event["kind"] == "step"]
+    return [event["step"] for event in events_of(folder / "metrics.jsonl") if event["kind"] == "step"]
+
+
+def suspend_once_trained(run: Run, folder: Path) -> None:
+    """Suspend the learner of a stage between its first step and its last, without which the stage does not end.
+
+    The record of the run would be too late on a quick machine; the disk tells at once.
+    """
+    run.wait_for("the second stage", (folder / "logs" / "learner.log").exists)
+    learner = run.named("ray::Learner")
+    saved = folder / "checkpoints"
+    assert until(lambda: max(checkpoints(saved), default=0) > 0, SECONDS, interval=0.001), run.text()[-3000:]
+    suspend(learner)
+    assert max(checkpoints(saved)) < STEPS, "it was over before it could be suspended"
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
@@ -90,7 +102,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resumed]:
     path, folder = write(place), place / "two"
     with starting(place) as start:
         killed = start([str(path)], SECONDS)
-        killed.wait_for("step 1 of the second stage", lambda: steps(folder / "02-rl"))
+        suspend_once_trained(killed, folder / "02-rl")
         processes = killed.processes()
         assert processes
         killed.kill(signal.SIGKILL)

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import ENDLESS, Run
 from tests.e2e.test_run import ends_when_asked, usable
 
 #: A minute and a half on two cores that have nothing else to do.
@@ -24,18 +24,15 @@ VICTIMS = {
 
 def test_whoever_dies_is_replaced_and_nothing_that_was_trained_is_lost(start: Callable[..., Run]) -> None:
     # as many steps as it takes: the run is asked to end once everybody has died and recovered
-    run = start(steps="100000", seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
+    run = start(steps=ENDLESS, seconds=540.0, **{"evaluation.every_steps": "0", "evaluation.samples": "1"})
     run.wait_for_step(2)
     processes = run.processes()
 
-    def happened(kind: str, role: str) -> bool:
-        return any(e["kind"] == kind and e["role"] == role for e in run.events())
-
     for role, (title, kind) in VICTIMS.items():
         run.named(title).kill()
-        run.wait_for(f"{kind}: {role}", partial(happened, kind, role))
+        run.wait_for(f"{kind}: {role}", partial(run.happened, kind, role=role))
     for role in VICTIMS:
-        run.wait_for(f"the recovery of the {role}", partial(happened, "recovered", role))
+        run.wait_for(f"the recovery of the {role}", partial(run.happened, "recovered", role=role))
     ends_when_asked(run, processes)
     summary = usable(run)
     groups = summary["groups"]

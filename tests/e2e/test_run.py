@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load_file
 
 from actors.deadline import until
-from tests.e2e.conftest import ROOT, Run, starting
+from tests.e2e.conftest import ENDLESS, ROOT, Run, starting
 
 pytestmark = pytest.mark.e2e
 
@@ -31,7 +33,13 @@ LENGTH_PUNISHED = {
 
 
 def nothing_left(processes: list[psutil.Process]) -> bool:
-    return until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes), 20)
+    def there(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != "zombie"
+        except psutil.NoSuchProcess:  # since the line before
+            return False
+
+    return until(lambda: not any(map(there, processes)), 60)
 
 
 def ends_when_asked(run: Run, processes: list[psutil.Process]) -> int:
@@ -41,7 +49,7 @@ def ends_when_asked(run: Run, processes: list[psutil.Process]) -> int:
         run: that goes on.
         processes: of it that are known already, dead ones as well.
     """
-    reached: int = max(e["step"] for e in run.events() if e["kind"] == "step")
+    reached = run.steps
     run.wait_for_step(reached + 2)
     processes = processes + run.processes()
     run.kill(signal.SIGINT)
@@ -86,7 +94,7 @@ def test_a_run_with_vllm_from_beginning_to_end(start: Start) -> None:
 def under_way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run of many steps that trains: the first of two tests looks at it, and the second ends it."""
     with starting(tmp_path_factory.mktemp("under-way")) as start:
-        run = start(steps="500")
+        run = start(steps=ENDLESS)
         run.wait_for_step(3)
         yield run
 
@@ -96,18 +104,28 @@ def test_the_controller_serves_what_an_operator_needs(under_way: Run) -> None:
     assert found
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(found[1] + path, timeout=10) as response:
+        with urllib.request.urlopen(found[1] + path, timeout=60) as response:
             return str(response.read().decode())
 
+    def ready() -> bool:  # nobody is silent just now, as somebody may be who stood still for long
+        try:
+            return bool(json.loads(get("/readyz"))["ready"])
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            return False
+
+    def targets() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(get("/targets"))
+        return found if {each["labels"]["role"] for each in found} == everybody else []
+
+    everybody = {"controller", "replay", "learner", "generator", "verifier"}
     assert json.loads(get("/healthz"))["status"] == "ok"
-    assert json.loads(get("/readyz"))["ready"]
+    under_way.wait_for("everybody to be ready", ready)
     status = json.loads(get("/status"))
     assert status["replay"]["conserved"] is True
-    targets = json.loads(get("/targets"))
-    assert {t["labels"]["role"] for t in targets} == {"controller", "replay", "learner", "generator", "verifier"}
     names = set()
-    for target in targets:
-        with urllib.request.urlopen(f"http://{target['targets'][0]}/metrics", timeout=10) as response:
+    for target in under_way.wait_for("everybody to be a target", targets):
+        with urllib.request.urlopen(f"http://{target['targets'][0]}/metrics", timeout=60) as response:
             names |= {family.name for family in text_string_to_metric_families(response.read().decode())}
     assert {"leeway_staleness_versions", "leeway_busy_seconds", "leeway_weight_sync_pause_seconds"} <= names
 
@@ -138,18 +156,20 @@ def test_ctrl_c_ends_everything_and_the_run_can_go_on_with_what_is_changed(under
     # the schedule may lower the rate, which is the highest
     assert all(0 < rates[step] <= 1e-6 for step in range(reached + 1, steps + 1)) and rates[1] > 1e-6
     assert f"steps: {steps}" in (run.folder / "recipe.yaml").read_text()
-    assert "steps: 500" in (run.folder / f"recipe-until-{reached:06d}.yaml").read_text()
+    assert f"steps: {ENDLESS}" in (run.folder / f"recipe-until-{reached:06d}.yaml").read_text()
     third = start(["--resume", str(run.folder)])
     assert third.end() == 2 and "nothing is left to do" in third.text()
 
 
 def test_sigterm_to_every_process_at_once_leaves_a_checkpoint(start: Start) -> None:
     """As from Slurm, systemd or Kubernetes, which do not know which process saves."""
-    run = start(steps="500", **{"generators.engine": "synthetic", "cold_start": "null", "checkpoint_every_steps": "0"})
+    changes = {"generators.engine": "synthetic", "cold_start": "null", "checkpoint_every_steps": "0"}
+    run = start(steps=ENDLESS, **changes)
     run.wait_for_step(3)
     processes = run.processes()
     for process in [*processes, psutil.Process(run.process.pid)]:
-        process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # it has ended with one that was told before
+            process.send_signal(signal.SIGTERM)
     assert run.end() == 143
     assert nothing_left(processes)
     summary = usable(run)
@@ -195,7 +215,7 @@ def test_a_run_in_a_strange_place(start: Start, tmp_path: Path) -> None:
 
 def test_a_killed_driver_leaves_nothing(start: Start) -> None:
     """That of the controller, which is replaced, is among the deaths of `test_recovery`."""
-    run = start(steps="500")
+    run = start(steps=ENDLESS)
     run.wait_for_step(2)
     processes, temporary = run.processes(), run.temporary()
     assert temporary.exists()
@@ -208,29 +228,32 @@ def test_a_killed_driver_leaves_nothing(start: Start) -> None:
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A finished run of three generators, in a network namespace whose only address beside loopback is the one that is
-    advertised.
+    """A run of three generators, in a network namespace whose only address beside loopback is the one that is
+    advertised. It went on until all three took an update together: training begins when the first of them is up.
     """
     enter = f'ip link set lo up && ip address add {ELSEWHERE}/32 dev lo && exec "$@"'
     changes = {"generators.engine": "synthetic", "generators.count": "3", "replay.max_staleness": "1"}
     changes |= {"generators.synthetic.pass_rate": "0.5", "network.advertise": ELSEWHERE}
     changes |= {"network.ports.range": "[30000,30040]", "network.ports.status": "30100"}
     with starting(tmp_path_factory.mktemp("distributed")) as start:
-        run = start(steps="12", inside=("unshare", "--net", "sh", "-c", enter, "sh"), **changes)
-        assert run.end() == 0, run.text()[-3000:]
+        run = start(steps=ENDLESS, inside=("unshare", "--net", "sh", "-c", enter, "sh"), **changes)
+        run.wait_for("an update of all three", lambda: run.happened("weight_sync", members=3))
+        run.wait_for_step(run.steps + 12)
+        run.kill(signal.SIGTERM)
+        assert run.end() == 128 + signal.SIGTERM, run.text()[-3000:]
         yield run
 
 
 def test_several_generators_share_the_work_within_the_bound(distributed: Run) -> None:
     summary = usable(distributed)
-    assert summary["steps"] == 12
+    assert summary["steps"] >= 12
     assert summary["staleness"]["max"] <= 1
     assert max(e["members"] for e in distributed.events() if e["kind"] == "weight_sync") == 3
 
 
 def test_a_run_keeps_to_the_address_and_the_ports_that_it_is_given(distributed: Run) -> None:
     assert f"watch it at http://{ELSEWHERE}:30100/" in distributed.text()
-    assert usable(distributed)["steps"] == 12
+    assert usable(distributed)["steps"] >= 12
     assert [e for e in distributed.events() if e["kind"] == "weight_sync"], "no weights arrived over that address"
 
 

@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from actors.roles.scorer.model import ServedModel
 from actors.tasks import Task
 from actors.transport import keys
 from learner import LearnerConfig, RewardModel
-from tests.e2e.conftest import ROOT, Run
+from tests.e2e.conftest import ENDLESS, ROOT, Run
 from tests.e2e.test_preferences import digits_over_letters
 from tests.e2e.test_run import ends_when_asked, usable
 
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PORT = 39620
 #: A run that goes on until it is told to end, and keeps every verdict.
 GOING_ON = {
-    "steps": "100000",
+    "steps": ENDLESS,
     "cold_start": "null",
     "evaluation.every_steps": "0",
     "evaluation.samples": "1",
@@ -63,7 +64,8 @@ def scored(run: Run) -> dict[str, int]:
 
 def exported(run: Run, role: str) -> str:
     """What Prometheus would see of one process."""
-    return got(f"http://{next(iter(reports(run, role).values()))['metrics']}/metrics")
+    found = run.wait_for(f"a {role} on the list", lambda: reports(run, role))
+    return got(f"http://{next(iter(found.values()))['metrics']}/metrics")
 
 
 def wait_for_both(run: Run) -> dict[str, int]:
@@ -81,8 +83,8 @@ def outlives_a_scorer(run: Run) -> int:
     """Kill one of two scorers of a run, see another one work in its place, and end the run; how far it was before."""
     before, processes = wait_for_both(run), run.processes()
     run.named("ray::Scorer").kill()
-    run.wait_for("a restart", lambda: any(e["kind"] == "restart" and e["role"] == "scorer" for e in run.events()))
-    run.wait_for("a recovery", lambda: any(e["kind"] == "recovered" and e["role"] == "scorer" for e in run.events()))
+    for kind in ("restart", "recovered"):
+        run.wait_for(f"{kind}: scorer", partial(run.happened, kind, role="scorer"))
     assert len(wait_for_both(run).keys() & before.keys()) == 1, "one is another"
     return ends_when_asked(run, processes)
 
@@ -174,8 +176,7 @@ def test_scorers_join_from_elsewhere_with_keys_and_leave_again(
     assert not any(event["kind"] == "step" for event in run.events()), "nobody scores yet"
     for number in (1, 2):  # while nobody is there in between, the verifiers wait
         with joining(run, tmp_path / f"scorer-{number}") as scorer:
-            reached = max((e["step"] for e in run.events() if e["kind"] == "step"), default=0)
-            run.wait_for_step(reached + 2)
+            run.wait_for_step(run.steps + 2)
             scorer.send_signal(signal.SIGTERM)
             assert scorer.wait(120) == 0, (tmp_path / f"scorer-{number}.log").read_text()
     run.kill(signal.SIGINT)
