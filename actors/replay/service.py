@@ -101,7 +101,7 @@ class ReplayService:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, deadline_seconds: float = 5.0) -> None:
+    def stop(self, deadline_seconds: float = 30.0) -> None:
         """End the thread and close the socket.
 
         Raises:
