@@ -343,13 +343,13 @@ def test_while_the_disk_is_full_whoever_changes_nothing_is_answered_and_the_othe
         events = controller.request("events", {"after": 0}).body.get("events", ())
         return [event["reason"] != "" for event in events][:1] == [True]
 
-    def refused() -> bool:  # with the reason, unless it was given up before there was any answer
-        with pytest.raises(PeerTimeoutError) as raised:
-            controller.request("remove_member", {"name": "generator-9"}, deadline_seconds=0.1)
-        return "full" in str(raised.value)
-
     assert until(told, 30)
-    assert until(refused, 30)
+    for seconds in (0.1, 1.0, 10.0, 60.0):  # a busy machine takes longer to say why
+        with pytest.raises(PeerTimeoutError) as refused:
+            controller.request("remove_member", {"name": "generator-9"}, deadline_seconds=seconds)
+        if "full" in str(refused.value):
+            break
+    assert "full" in str(refused.value)
     assert controller.request("status").body["conserved"]
     assert controller.request("members").body["members"]
     assert not answers and working.is_alive()
