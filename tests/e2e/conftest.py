@@ -37,8 +37,16 @@ SMALL = {
     "checkpoint_every_steps": "2",
     "membership.timeout_seconds": "5",
 }
+#: A test ends within two minutes, or within so long on a machine that is starved (s).
+TIMEOUT_SECONDS = 900
 #: Steps of a run that goes on until it is told to end, however fast the machine is.
 ENDLESS = "1000000"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 def events_of(path: Path) -> list[dict[str, Any]]:
@@ -161,7 +169,7 @@ def starting(folder: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     def begin(
-        arguments: list[str] | None = None, seconds: float = 240.0, inside: Sequence[str] = (), **changes: str
+        arguments: list[str] | None = None, seconds: float = 600.0, inside: Sequence[str] = (), **changes: str
     ) -> Run:
         if arguments is None:
             settings = SMALL | {"output": str(folder / "output")} | changes

@@ -22,7 +22,6 @@ from tests.e2e.prometheus import Prometheus
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(900),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus, such as Debian's"),
 ]
 

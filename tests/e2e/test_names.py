@@ -15,8 +15,7 @@ from benchmarks.families import FAMILIES, family
 from learner import LearnerConfig, Trainer
 from tests.e2e.updates import PROMPT, SAMPLING, logprobs_of, move, publisher_for, subscribed
 
-#: A busy machine takes minutes to start an engine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 CONTEXT = 128
 #: Not these: of weights that it has loaded by itself vLLM 0.32 computes something else on a CPU than `transformers`,

@@ -19,8 +19,7 @@ from benchmarks.models import mixture
 from learner import LearnerConfig, Trainer
 from tests.e2e.updates import SAMPLING, generated_across, publisher_for, subscribed
 
-#: A busy machine takes minutes to start an engine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 PROMPTS = [[int(token) for token in np.random.default_rng(i).integers(12, 60, 40)] for i in range(4)]
 LAYERS, TOP_K, EXPERTS = 4, 4, 32

@@ -15,7 +15,7 @@ from actors.fleet.recipe import fleet_recipe
 from actors.transport.address import endpoints
 from actors.transport.client import Client
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 SECONDS = 180.0
 #: Wide enough that there is work to lease while the learner waits for the shard that is away, however far the

@@ -20,8 +20,7 @@ from actors.events import WeightSync
 from actors.models import prepare
 from tests.e2e.updates import generated_across, policies, published, publisher_for, subscribed
 
-#: A busy machine takes minutes to start an engine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 GUESSES = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}
 #: Sharper than the model, and from a nucleus: what is reported has to be of this, and not of the model alone.

@@ -37,8 +37,7 @@ from tests.e2e.updates import (
     subscribed,
 )
 
-#: A busy machine takes minutes to start an engine.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 
 def engine(model: Path, tokenizer: Any) -> VllmEngine:
