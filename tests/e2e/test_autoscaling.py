@@ -26,7 +26,7 @@ from actors.replay.limits import Reason
 from actors.transport.address import listen, resolve
 from deploy.render import FOLDER, RECIPE_FILE, RECIPE_MAP, kustomized
 from deploy.scheduling import autoscaling
-from tests.e2e.conftest import ROOT, Run
+from tests.e2e.conftest import ENDLESS, ROOT, Run
 from tests.e2e.test_monitoring import status_page
 
 #: A busy machine takes long to start a dozen processes that import torch, and five nodes.
@@ -43,7 +43,7 @@ STORE = 80 * 2**20
 #: The base's own recipe, smaller: an engine without a model, whose groups take 8 s, twice as long as who leaves has for
 #: them; and what the laws need.
 SMALL = {
-    "steps": "1000000",
+    "steps": ENDLESS,
     "generators.engine": "synthetic",
     "generators.groups_in_flight": "4",
     "generators.synthetic": "{tokens_per_second: 5, mean_tokens: 40, sigma: 0}",

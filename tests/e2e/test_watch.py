@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Run, suspend
+from tests.e2e.conftest import ENDLESS, Run, suspend
 
 pytestmark = pytest.mark.e2e
 
 #: Every completion is right, so that every group is dropped; eight groups or so a second.
 HOPELESS = {
-    "steps": "500",
+    "steps": ENDLESS,
     "cold_start": "null",
     "generators.engine": "synthetic",
     "generators.synthetic.pass_rate": "1.0",

@@ -134,8 +134,8 @@ def test_a_verifier_cannot_register_for_weights(folder: Path, monkeypatch: pytes
             client = open_.enter_context(closing(DealerSocket(publisher.endpoint, 2**20)))
             client.send(encode(Message("register", 1, {"name": f"{role}-1", "workers": 1})))
             if role == "verifier":
-                assert client.poll(10) and decode(client.receive(), 2**20).kind == "error"
-        assert until(lambda: publisher.registered == {"generator-1"}, 10)
+                assert client.poll(60) and decode(client.receive(), 2**20).kind == "error"
+        assert until(lambda: publisher.registered == {"generator-1"}, 60)
         client.send(encode(Message("register_sender", 2, {"name": "learner-rank-1"})))  # by a generator's key
-        assert client.poll(10) and decode(client.receive(), 2**20).kind == "error"
+        assert client.poll(60) and decode(client.receive(), 2**20).kind == "error"
     assert metrics.FORBIDDEN._value.get() == before + 2

@@ -21,7 +21,7 @@ def on(address: str) -> Node:
 
 
 def received(router: RouterSocket) -> tuple[bytes, list[Frame]]:
-    assert router.poll(10)
+    assert router.poll(60)
     found = router.receive()
     assert found is not None
     return found
@@ -36,7 +36,7 @@ def test_a_client_is_answered(address: str) -> None:
     identity, frames = received(router)
     assert frames == [b"one", b"two"]
     assert router.send(identity, [b"three"])
-    assert client.poll(10)
+    assert client.poll(60)
     assert client.receive() == [b"three"]
     client.close()
     router.close()
@@ -66,7 +66,7 @@ def test_large_frames_arrive_whole_and_cannot_be_changed() -> None:
     assert (small, found) == (b"small", large)
     assert isinstance(found, memoryview) and found.readonly
     assert router.send(identity, [found])
-    assert client.poll(10)
+    assert client.poll(60)
     assert client.receive() == [large]
     client.close()
     router.close()
