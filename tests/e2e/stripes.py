@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,6 +32,7 @@ from actors.weights.staging import Staging
 from actors.weights.subscriber import Subscriber
 from benchmarks.digest import digest
 from learner import LearnerConfig, Trainer
+from learner.config import LoraSettings
 from tests.unit.actors.replay.test_buffer import Sums
 from tests.unit.learner.distributed.two_ranks import join
 
@@ -93,8 +94,12 @@ class KeepingEngine(StagedReceiver):
         await super().receive_update(info)
 
     async def finish_update(self, version: int) -> float:
-        self.digests, self.version = {name: digest(tensor) for name, tensor in self.take()}, version
+        self.digests, self.version = _digests(self.take()), version
         return 0.0
+
+
+def _digests(tensors: Iterable[tuple[str, torch.Tensor]]) -> Digests:
+    return {name: digest(tensor) for name, tensor in tensors}
 
 
 def _alive(replay: str, name: str, role: str) -> Heartbeat:
@@ -125,8 +130,19 @@ def generate(pipe: Connection, replay: str, endpoint: str, name: str) -> None:
         asyncio.run(run())
 
 
-def send(pipe: Connection, replay: str, rank: int, port: int, model: Path, settings: list[str], log: Path) -> None:
-    """A rank of the learner. It is told ("step",), as both are at once; ("publish", signal), ("wait", s), ("end",)."""
+def send(
+    pipe: Connection,
+    replay: str,
+    rank: int,
+    port: int,
+    model: Path,
+    settings: list[str],
+    log: Path,
+    lora: LoraSettings | None,
+) -> None:
+    """A rank of the learner. It is told ("step",) and ("alone",), as both are at once; ("publish", signal), ("wait", s)
+    and ("end",).
+    """
     logging.basicConfig(filename=log, level=logging.INFO, force=True)
     join(rank, port, PATIENCE)
     recipe = load(QUICKSTART, settings)
@@ -135,7 +151,7 @@ def send(pipe: Connection, replay: str, rank: int, port: int, model: Path, setti
     with ExitStack() as open_:
         heartbeat = open_.enter_context(closing(_alive(replay, name, "learner")))
         node = resolve(NetworkConfig(), in_cluster=False)
-        trainer = Trainer(CONFIG, model, seed=0)
+        trainer = Trainer(CONFIG.model_copy(update={"lora": lora}), model, seed=0)
         told = lambda event: syncs.append(event.bytes)  # noqa: E731
         publishing = open_.enter_context(closing(Publishing(recipe, name, node, heartbeat, on_sync=told)))
         pipe.send((publishing.endpoint, publishing.senders))
@@ -146,9 +162,12 @@ def send(pipe: Connection, replay: str, rank: int, port: int, model: Path, setti
                     version += 1
                     with torch.no_grad():
                         for parameter in trainer.model.parameters():
-                            parameter.mul_(1.5)
+                            if parameter.requires_grad:
+                                parameter.mul_(1.5).add_(2.0**-6)  # an adapter's B begins at zero
                     kept = list(trainer.snapshot(publishing.senders))
-                    pipe.send({tensor_name: digest(tensor) for tensor_name, tensor in kept})
+                    pipe.send(_digests(kept))
+                case ("alone",):
+                    pipe.send(_digests(trainer.snapshot([0])))
                 case "publish", number:
                     assert kept is not None
                     publishing.publish(version, kept if number is None else Harmed(kept, number))
@@ -188,9 +207,16 @@ class Child:
 
 
 class StripedWorld:
-    """Both ranks, and the replay. `model` is a folder with a model; `settings` overrides of the recipe."""
+    """Both ranks, and the replay.
 
-    def __init__(self, folder: Path, model: Path, *settings: str) -> None:
+    Args:
+        folder: for logs.
+        model: a folder with one.
+        settings: overrides of the recipe.
+        lora: adapters to train, instead of all weights.
+    """
+
+    def __init__(self, folder: Path, model: Path, *settings: str, lora: LoraSettings | None = None) -> None:
         torch.set_num_threads(1)
         self.log = folder / "learner.log"
         buffer = Buffer(ReplayLimits(max_staleness=0, groups_per_batch=1), 2, Sums())
@@ -204,7 +230,7 @@ class StripedWorld:
         chosen += [f"weights.deadline_seconds={DEADLINE_SECONDS:g}", "weights.bucket_bytes=65536"]
         chosen += [f"membership.timeout_seconds={TIMEOUT_SECONDS:g}", "generators.dtype=float32", *settings]
         logs = self.log, folder / f"{SENDER}.log"
-        self.ranks = [Child(send, self.address, rank, port, model, chosen, logs[rank]) for rank in range(2)]
+        self.ranks = [Child(send, self.address, rank, port, model, chosen, logs[rank], lora) for rank in range(2)]
         self._others: list[Child] = []
         (self.endpoint, self.senders), _ = (rank.answer() for rank in self.ranks)
         self._beats: list[Heartbeat] = []
@@ -223,8 +249,17 @@ class StripedWorld:
 
     def step(self) -> list[Digests]:
         """Make the next version; what each rank has of it."""
+        return self._ask_both("step")
+
+    def from_one_sender(self) -> Digests:
+        """The newest version as the first rank would have it if it sent all of it."""
+        first, second = self._ask_both("alone")
+        assert not second
+        return first
+
+    def _ask_both(self, command: str) -> list[Digests]:
         for rank in self.ranks:
-            rank.pipe.send(("step",))
+            rank.pipe.send((command,))
         return [rank.answer() for rank in self.ranks]
 
     def publish(self, harm: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from actors.deadline import until
 from actors.models import prepare
 from benchmarks.faulty_engine import EngineProcess
 from benchmarks.models import small_llama
+from learner.config import LoraSettings
 from tests.e2e.stripes import DEADLINE_SECONDS, PATIENCE, SENDER, StripedWorld, held, holds, logged
+from tests.unit.learner.mixtures import written
 
 pytestmark = pytest.mark.e2e
 
@@ -22,9 +25,9 @@ Begin = Callable[..., StripedWorld]
 def begin(tmp_path: Path) -> Iterator[Begin]:
     worlds: list[StripedWorld] = []
 
-    def start(*settings: str, model: Path | None = None) -> StripedWorld:
+    def start(*settings: str, model: Path | None = None, lora: LoraSettings | None = None) -> StripedWorld:
         made = model or small_llama(tmp_path / "model", 4096, hidden_size=128, num_hidden_layers=2)
-        worlds.append(StripedWorld(tmp_path, made, *settings))
+        worlds.append(StripedWorld(tmp_path, made, *settings, lora=lora))
         return worlds[-1]
 
     yield start
@@ -49,6 +52,28 @@ def test_every_version_arrives_bit_for_bit_half_from_each_rank(begin: Begin) -> 
     assert until(lambda: len(world.synced_bytes()) == 4, PATIENCE), "it is told once all have answered"
     whole, *_, late = world.synced_bytes()
     assert whole == late > 4 * 4096 * 128 * 2, "all stripes are counted"
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_merged_adapters_arrive_as_from_one_sender(begin: Begin, tmp_path: Path, mixture: bool) -> None:
+    """Frozen weights but for adapters, of linear layers and of an embedding, which are merged on each rank; and beside
+    experts, whose names are converted."""
+    targets = ["q_proj", "v_proj"] if mixture else ["embed_tokens", "q_proj", "down_proj"]
+    lora = LoraSettings(rank=4, broadcast="merged", targets=targets)
+    world = begin("weights.delta=true", model=written(tmp_path / "mixture", "qwen3") if mixture else None, lora=lora)
+    generator = world.generator("generator-1")
+    versions = []
+    for version in range(3):
+        halves = world.step()
+        versions.append(world.from_one_sender())
+        assert all(halves) and not halves[0].keys() & halves[1].keys(), "both send"
+        assert halves[0] | halves[1] == versions[-1]
+        world.publish()
+        assert holds(generator, version, halves)
+    assert held(generator)[2] == [False, True, True]
+    adapted = {name for name in versions[0] if name.endswith(tuple(f".{target}.weight" for target in targets))}
+    for before, after in pairwise(versions):
+        assert {name for name in after if after[name] != before[name]} == adapted
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
