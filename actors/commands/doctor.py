@@ -51,7 +51,9 @@ def doctor(
     if nccl is not None and preflight:
         raise RecipeError("--nccl judges a report, and --preflight makes one: give one of them")
     if nccl is not None:
-        found = examine({"network": partial(_judged, tree, _read(nccl), str(nccl), at_least)})
+        from actors.doctor.network import judged
+
+        found = examine({"network": partial(judged, {str(nccl): _read(nccl)}, tree, at_least)})
     elif preflight:
         found = examine(_preflight(tree, at_least))
     else:
@@ -122,26 +124,14 @@ def _read(file: Path) -> bytes:
 def _preflight(tree: "Recipe", at_least: float) -> "dict[str, Check]":
     if find_spec("ray") is None:
         raise RecipeError("--preflight needs Ray: install leeway-rl with its extra `cuda`")
-    from actors.doctor.preflight import ALL_REDUCE, BROADCAST, measured
+    from actors.doctor.network import judged
+    from actors.doctor.preflight import ALL_REDUCE, measured
 
     reports = measured(tree)
     return {
-        "broadcast": partial(_judged, tree, reports[BROADCAST], BROADCAST, at_least),
-        "all-reduce": partial(_arrived, tree, reports[ALL_REDUCE], ALL_REDUCE),
+        "broadcast": partial(judged, reports.broadcasts, tree, at_least),
+        "all-reduce": partial(_arrived, tree, reports.all_reduce, ALL_REDUCE),
     }
-
-
-def _judged(tree: "Recipe", report: bytes, name: str, at_least: float) -> "Finding":
-    """A report of `broadcast_perf`, kept where it is good enough."""
-    from actors.doctor.findings import Finding, Fitness
-    from actors.weights.bandwidth import of_nccl_tests
-
-    found = of_nccl_tests(report, tree.weights.bucket_bytes, name)
-    if found.bytes_per_second < 1e9 * at_least:
-        advice = f"--at-least {at_least:g}: look at NCCL_DEBUG=INFO for what it chose"
-        return Finding(Fitness.FAILED, found.described(), advice)
-    found.write(tree.output)
-    return Finding(Fitness.OK, found.described())
 
 
 def _arrived(tree: "Recipe", report: bytes, name: str) -> "Finding":

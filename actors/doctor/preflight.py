@@ -1,4 +1,5 @@
-"""nccl-tests over the ranks that broadcast weights: the learner's first, and every worker of every generator.
+"""nccl-tests over the ranks that broadcast weights: each of the learner's that sends some, with every worker of every
+generator.
 
 Actors of Ray take the places that those of a run will take, so it needs a cluster in which no run is under way.
 """
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.config.network import NetworkConfig
 from actors.config.recipe import Recipe
 from actors.control.cluster import imported_ray, not_joined
 from actors.control.placement import processes, resources
 from actors.doctor.launch import launched
 from actors.errors import RecipeError, RunError
+from actors.transport.address import resolve
+from actors.weights.senders import senders_of
 
 #: The one whose bandwidth is judged and kept, and one that shows what is wrong where only the other direction is.
 BROADCAST, ALL_REDUCE = "broadcast_perf", "all_reduce_perf"
@@ -26,13 +30,14 @@ PLACED_SECONDS, TEST_SECONDS, ANSWER_SECONDS = 900.0, 600.0, 60.0
 
 
 class Placeholder:
-    """An actor where the learner's first rank or a generator will be."""
+    """An actor where a rank of the learner or a generator will be."""
 
-    def __init__(self, report: str) -> None:
-        self._report = Path(report)
+    def __init__(self, report: str, network: NetworkConfig) -> None:
+        self._report, self._network = Path(report), network
 
-    def ready(self) -> None:
-        """Returns once the actor has its place."""
+    def ready(self) -> str:
+        """Returns once the actor has its place: the address that tells its node from others."""
+        return resolve(self._network, in_cluster=True).advertise
 
     def start(self, command: Sequence[str], worker: int) -> None:
         """Run a command in the background, which ends with mpiexec; it sees one GPU of this place, a worker's."""
@@ -81,8 +86,21 @@ class PlacedRank:
             ) from error
 
 
-def measured(recipe: Recipe) -> dict[str, bytes]:
-    """The reports of both tests, in the recipe's Ray cluster.
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What nccl-tests has written.
+
+    Attributes:
+        broadcasts: from each rank of the learner that sends, by its name.
+        all_reduce: between the first of them and the generators.
+    """
+
+    broadcasts: Mapping[str, bytes]
+    all_reduce: bytes
+
+
+def measured(recipe: Recipe) -> Reports:
+    """The reports of both tests, in the recipe's Ray cluster. One sender is measured after the other.
 
     Raises:
         RecipeError: the recipe names no cluster, or has no GPUs to measure between.
@@ -100,17 +118,29 @@ def measured(recipe: Recipe) -> dict[str, bytes]:
     places: list[Any] = []
     try:
         report = f"/tmp/leeway-preflight-{os.getpid()}.json"
-        places += [_place(ray, recipe, "learner", report)]
+        ranks = 1 if recipe.learner.sends_adapters or recipe.weights.senders == 1 else recipe.learner.ranks
+        places += [_place(ray, recipe, "learner", report) for _ in range(ranks)]
         places += [_place(ray, recipe, "generator", report) for _ in range(processes(recipe, "generator"))]
-        here, _ = ray.wait([p.ready.remote() for p in places], num_returns=len(places), timeout=PLACED_SECONDS)
+        addresses = [place.ready.remote() for place in places]
+        here, _ = ray.wait(addresses, num_returns=len(places), timeout=PLACED_SECONDS)
         if len(here) < len(places):
             missing = f"{len(places) - len(here)} of {len(places)} places were not to be had"
             raise RunError(f"{missing} within {PLACED_SECONDS:g} s: does a run hold them, or are nodes missing?")
-        ranks = [PlacedRank(ray, places[0], 0, "the learner's first rank")]
+        nodes = ray.get(addresses[:ranks], timeout=ANSWER_SECONDS)
+        senders = {
+            "learner" if rank == 0 else f"learner-rank-{rank}": PlacedRank(ray, places[rank], 0, f"learner rank {rank}")
+            for rank in senders_of(nodes, recipe.weights.senders)
+        }
         workers = range(recipe.generators.vllm.tensor_parallel_size)
-        for number, place in enumerate(places[1:], 1):
-            ranks += [PlacedRank(ray, place, worker, f"generator {number}, worker {worker}") for worker in workers]
-        return {test: _report(ray, test, ranks, recipe, report) for test in (BROADCAST, ALL_REDUCE)}
+        receivers = [
+            PlacedRank(ray, place, worker, f"generator {number}, worker {worker}")
+            for number, place in enumerate(places[ranks:], 1)
+            for worker in workers
+        ]
+        return Reports(
+            {name: _report(ray, BROADCAST, [first, *receivers], recipe, report) for name, first in senders.items()},
+            _report(ray, ALL_REDUCE, [senders["learner"], *receivers], recipe, report),
+        )
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray: {' '.join(str(error).split())[-300:]}") from error
     finally:
@@ -122,7 +152,7 @@ def measured(recipe: Recipe) -> dict[str, bytes]:
 def _place(ray: Any, recipe: Recipe, role: str, report: str) -> Any:
     wanted = resources(recipe, role)
     options = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "resources": dict(wanted.custom)}
-    return ray.remote(Placeholder).options(**options).remote(report)
+    return ray.remote(Placeholder).options(**options).remote(report, recipe.network)
 
 
 def _report(ray: Any, test: str, ranks: Sequence[PlacedRank], recipe: Recipe, report: str) -> bytes:

@@ -60,3 +60,20 @@ def update_bytes(recipe: Recipe, a: ModelShape) -> float:
     if learner.lora is not None and learner.sends_adapters:
         return float(FLOAT32 * adapters(a, learner.lora.rank))
     return float(BYTES[learner.dtype] * a.parameters)
+
+
+def update_seconds(count: float, senders: int, path: float, receiver: float) -> float:
+    """The broadcast of one update.
+
+    Each sender has its share of the bytes, a link and a broadcast group of its own, and all send at once: n of them
+    send n times as fast as one. But whoever receives takes in every byte of every share, over one link: more senders do
+    not make up for that, and where its link is as fast as a sender's they save nothing but memory. How often a byte is
+    passed on between receivers is not counted: in a pipeline it takes no longer for many than for one.
+
+    Args:
+        count: bytes of the update, counted once for all receivers.
+        senders: ranks of the learner that send.
+        path: what one of them sends alone (bytes/s).
+        receiver: what a receiver takes in (bytes/s).
+    """
+    return count / min(senders * path, receiver)

@@ -81,7 +81,7 @@ class Hardware:
         memory: of the device (bytes).
         bandwidth: of that memory (bytes/s).
         host: of its link to the host's memory, one way (bytes/s).
-        network: of the link by which the learner's first rank sends weights (bytes/s).
+        network: of the link by which a rank of the learner sends weights, or a generator receives them (bytes/s).
         step_seconds: least time of one engine step whatever is in it: launches, sampling, reductions (s).
         source: of these figures.
     """

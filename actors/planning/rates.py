@@ -9,7 +9,8 @@ from actors.config.roles import SyntheticConfig
 from actors.engines.distributions import draw_length, task_pass_rate
 from actors.errors import RecipeError
 from actors.planning.architectures import ModelShape
-from actors.planning.costs import decode_seconds, training_flops, update_bytes
+from actors.planning.costs import decode_seconds, training_flops, update_bytes, update_seconds
+from actors.planning.footprint import senders_of
 from actors.planning.memory import cache_tokens, generator_device
 from actors.planning.public import HARDWARE
 from actors.weights.bandwidth import bandwidth
@@ -189,13 +190,17 @@ def _with_updates(found: Rates, recipe: Recipe, a: ModelShape, name: str) -> Rat
     hardware, count = HARDWARE[name], update_bytes(recipe, a)
     measured = bandwidth(recipe.output)
     speed = measured.bytes_per_second if measured else hardware.network
-    seconds = count / speed
-    said = f"weights: one broadcast at {speed / 1e9:.3g} GB/s, " + (
-        f"measured by {measured.measured}" if measured else f"as {hardware.source} says"
-    )
+    senders, receiver = senders_of(recipe), max(speed, hardware.network)  # no slower than what was seen to arrive
+    source = f"measured by {measured.measured}" if measured else f"as {hardware.source} says"
+    said = f"weights: one broadcast at {speed / 1e9:.3g} GB/s, {source}"
+    if senders > 1:
+        said = (
+            f"weights: {senders} senders at once, {speed / 1e9:.3g} GB/s each, {source}; a generator takes in all of "
+            f"it, and no more than {receiver / 1e9:.3g} GB/s: {min(senders, receiver / speed):.3g} times as fast as one"
+        )
     return replace(
         found,
-        transfer_seconds=seconds,
+        transfer_seconds=update_seconds(count, senders, speed, receiver),
         pause_seconds=count / recipe.generators.vllm.tensor_parallel_size / hardware.host,
         origin=(*found.origin, said),
     )

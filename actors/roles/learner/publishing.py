@@ -1,16 +1,6 @@
-"""Which ranks of the learner send the weights, and a rank's part in it.
+"""A rank's part in sending the weights, where `actors.weights.senders` chooses it for one."""
 
-    ranks of        weights.senders    send
-    one node        null               the first one
-    several nodes   null               the first one of each node
-    any             n                  n of them: the first of each node, then the second of each, and so on
-    any             any                the first one, where adapters alone are sent
-
-A node is what has an address: ranks that advertise the same one share its network and its memory. On one machine that
-is loopback, in a cluster the node's or the pod's own.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -20,22 +10,12 @@ from actors.transport.address import Node
 from actors.transport.client import Heartbeat
 from actors.weights.gloo import require_interface
 from actors.weights.publisher import Publisher
+from actors.weights.senders import senders_of
 from actors.weights.session import Tensors
 from actors.weights.stripe_sender import StripeSender
 from learner.distributed import ranks
 from learner.model.merging import Merging
 from learner.runtime import device_of
-
-
-def senders_of(nodes: Sequence[str], count: int | None) -> list[int]:
-    """The ranks that send, in the order of their stripes; the first rank is the first of them.
-
-    Args:
-        nodes: of each rank.
-        count: how many there are to be; None: as many as there are nodes.
-    """
-    places = sorted((nodes[:rank].count(node), rank) for rank, node in enumerate(nodes))
-    return [rank for _, rank in places[: count or len(set(nodes))]]
 
 
 class Publishing:

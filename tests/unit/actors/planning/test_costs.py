@@ -9,7 +9,7 @@ from actors.config.loading import load
 from actors.config.model import FolderModel
 from actors.config.recipe import Recipe
 from actors.planning.architectures import ModelShape, architecture
-from actors.planning.costs import decode_seconds, training_flops, update_bytes
+from actors.planning.costs import decode_seconds, training_flops, update_bytes, update_seconds
 from actors.planning.public import Hardware
 from learner.model.flops import attention_flops
 
@@ -65,3 +65,13 @@ def test_an_update_is_every_parameter_in_the_compute_dtype(name: str, dtype: Any
 def test_adapters_are_sent_alone_in_float32() -> None:
     lora = recipe("learner.lora={rank: 8, broadcast: adapters}")
     assert update_bytes(lora, SMALL) == 4 * 8 * 2 * (4 * 128 + 3 * 192)
+
+
+@pytest.mark.parametrize(
+    ("senders", "path", "receiver", "seconds"),
+    [(1, 10.0, 50.0, 6.0), (2, 10.0, 50.0, 3.0), (4, 10.0, 30.0, 2.0), (4, 30.0, 30.0, 2.0)],
+)
+def test_senders_share_an_update_until_the_link_of_a_receiver_is_full(
+    senders: int, path: float, receiver: float, seconds: float
+) -> None:
+    assert update_seconds(60.0, senders, path, receiver) == seconds
