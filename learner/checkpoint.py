@@ -188,7 +188,7 @@ def _seal(staging: Path, folder: Path, meta: Mapping[str, Any], files: Files, ke
         hashes = {name: digest for name, (_, digest) in files.items()}
         (staging / META).write_text(json.dumps({**meta, "files": sizes, "sha256": hashes}))
         replace_folder(staging, folder)
-        prune(folder.parent, keep_last)
+        prune(folder, keep_last)
 
 
 def _not_written(folder: Path, error: BaseException) -> CheckpointError:
@@ -273,8 +273,15 @@ def _tensors(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, tor
             yield from _tensors(value, f"{name}{key}.")
 
 
-def prune(parent: Path, keep_last: int) -> None:
-    """Delete all but the `keep_last` newest whole checkpoints in `parent`; nothing else counts or is touched."""
-    whole = [folder for folder in checkpoints(parent).values() if damage(folder) is None]
+def prune(written: Path, keep_last: int) -> None:
+    """Delete all but the `keep_last` newest whole checkpoints beside `written`; nothing else counts or is touched.
+
+    Names and sizes decide what is whole: to hash all of them each time would read as much as is written. So one whose
+    bytes have changed counts, and may take the place of an older one that is sound. What stays in any case is
+    `written`, which was hashed just now: the last sound checkpoint is never deleted, even beside newer ones that are
+    damaged and that no learner has set aside yet.
+    """
+    whole = [folder for folder in checkpoints(written.parent).values() if damage(folder) is None]
     for folder in whole[:-keep_last]:
-        shutil.rmtree(folder, ignore_errors=True)  # the new one is durable, whatever becomes of the old ones
+        if folder != written:
+            shutil.rmtree(folder, ignore_errors=True)  # the new one is durable, whatever becomes of the old ones

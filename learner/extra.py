@@ -33,9 +33,15 @@ def checkpoints(parent: Path) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if found[step].is_dir()}
 
 
-def newest_whole(parent: Path) -> tuple[int, Path] | None:
-    """Step and place of the newest checkpoint in `parent` with which nothing is wrong; older ones are not looked at."""
-    return next(((step, path) for step, path in reversed(checkpoints(parent).items()) if damage(path) is None), None)
+def newest_whole(parent: Path, *, contents: bool = False) -> tuple[int, Path] | None:
+    """Step and place of the newest checkpoint in `parent` with which nothing is wrong; older ones are not looked at.
+
+    Args:
+        parent: the folder of a run that they are in.
+        contents: see `damage`.
+    """
+    newest_first = reversed(checkpoints(parent).items())
+    return next(((step, path) for step, path in newest_first if damage(path, contents=contents) is None), None)
 
 
 def damage(folder: Path, *, contents: bool = False, among: Callable[[str], bool] = lambda _: True) -> str | None:

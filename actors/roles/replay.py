@@ -24,9 +24,9 @@ from actors.replay.kept import KeptFiles
 from actors.replay.limits import ReplayLimits
 from actors.replay.service import ReplayService
 from actors.replay.shards import snapshots_of
-from actors.roles.role import Description, RoleContext, Storage, enter
+from actors.roles.role import Description, RoleContext, enter
 from actors.tasks import Task, TaskStream
-from learner.extra import read_extra
+from learner.extra import CHECKPOINTS, newest_whole, read_extra
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def brought_back(context: RoleContext) -> tuple[Buffer, Board, Journal | None]:
         JournalError: the journal is damaged or of something else, or another process has it.
     """
     recipe, folder, now = context.recipe, context.storage.folder, context.clock()
-    snapshot, config = _snapshot(context.storage, context.rank), recipe.replay.journal
+    snapshot, config = _snapshot(context), recipe.replay.journal
     version = snapshot["version"] if snapshot else 0
     identity, place = identity_of(recipe, folder, version, context.rank), place_of(folder, context.rank)
     journal = None if config.durability == "off" else Journal(place, identity, config)
@@ -179,8 +179,14 @@ def identity_of(recipe: Recipe, folder: Path, version: int, shard: int = 0) -> I
     return Identity(folder.name, recipe.replay.group_size, limits, version)
 
 
-def _snapshot(storage: Storage, shard: int) -> Mapping[str, Any] | None:
-    """The ledger's position in the checkpoint that the run resumes from, see `Ledger.snapshot`."""
-    if storage.checkpoint is None:
-        return None
-    return snapshots_of(read_extra(storage.checkpoint)["replay"])[shard]
+def _snapshot(context: RoleContext) -> Mapping[str, Any] | None:
+    """The ledger's position in the checkpoint that the run resumes from, see `Ledger.snapshot`.
+
+    Without a journal nothing else says where the run goes on, so that it has to be the checkpoint which the learner
+    takes: the newest one that holds what was written. Its files are read, as the learner does.
+    """
+    checkpoint = context.storage.checkpoint
+    if context.recipe.replay.journal.durability == "off":
+        sound = newest_whole(context.storage.folder / CHECKPOINTS, contents=True)
+        checkpoint = sound[1] if sound else checkpoint
+    return None if checkpoint is None else snapshots_of(read_extra(checkpoint)["replay"])[context.rank]

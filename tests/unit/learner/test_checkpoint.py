@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from learner import CheckpointError, Group, LearnerConfig, NonFiniteError, Objec
 from learner.batch import load_groups, save_groups
 from learner.checkpoint import prune
 from learner.config import LoraSettings
-from learner.extra import META
+from learner.extra import META, checkpoints, damage
 from learner.optimizer import rate_fraction
 from tests.unit.learner.conftest import GroupFactory
 
@@ -264,9 +265,27 @@ def test_only_whole_checkpoints_count_and_only_they_are_deleted(tmp_path: Path) 
         (tmp_path / name / META).write_text('{"files": {}}')
     (tmp_path / "step-000012").mkdir()
     (tmp_path / "step-000012" / META).write_text('{"files": {"shard": 8}}')
-    prune(tmp_path, keep_last=1)
+    prune(tmp_path / "step-000010", keep_last=1)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"step-000009-good", "step-000010", ".step-000011.tmp", "step-000012"}
+
+
+def test_the_checkpoint_that_was_just_verified_stays_beside_newer_ones_of_other_bytes(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Two that have the sizes of whole ones, as a broken disk leaves them, do not push out the only sound one."""
+    trainer = Trainer(PLAIN.model_copy(update={"checkpoint_keep_last": 2}), tiny_model, seed=0)
+    trainer.save(tmp_path / "step-000010", {})
+    for name in ("step-000020", "step-000030"):
+        shutil.copytree(tmp_path / "step-000010", tmp_path / name)
+        shard = tmp_path / name / "__0_0.distcp"
+        shard.write_bytes(bytes(shard.stat().st_size))
+    trainer.save(tmp_path / "step-000011", {})
+    assert [damage(path, contents=True) for path in checkpoints(tmp_path).values()] == [
+        None,
+        *["__0_0.distcp holds other bytes than were written"] * 2,
+    ]
+    assert trainer.load(tmp_path / "step-000011") == {}
 
 
 SETTINGS = OptimizerConfig(learning_rate=3e-3, betas=(0.8, 0.95), epsilon=1e-6, weight_decay=0.2, gradient_clip=0.5)

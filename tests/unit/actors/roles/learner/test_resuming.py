@@ -14,6 +14,8 @@ from actors.config.loading import dump, load
 from actors.folder import reopen
 from actors.replay.batch import decode_batch
 from actors.roles.learner.resuming import resume
+from actors.roles.replay import brought_back
+from actors.roles.role import RoleContext, Storage
 from benchmarks.models import small_llama
 from learner import CheckpointError, LearnerConfig, OptimizerConfig, Trainer
 from learner.extra import META, checkpoint_name
@@ -123,6 +125,17 @@ def test_what_the_line_says_can_be_done(past: Past) -> None:
     flip(past.place(4) / SHARD)
     (past.folder / "recipe.yaml").write_text(dump(load(QUICKSTART, ["steps=8"])))
     assert reopen(past.folder, []).step == 2
+
+
+def test_a_replay_without_a_journal_begins_where_the_learner_does(past: Past) -> None:
+    """A controller that lets it start again names the newest by size, whose bytes are damaged."""
+    flip(past.place(4) / SHARD)
+    recipe = load(QUICKSTART, ["replay.journal.durability=off"])
+    buffer, _, journal = brought_back(RoleContext(recipe, "replay", Storage(past.folder, checkpoint=past.place(4))))
+    assert journal is None and buffer.ledger.version == 2
+    trainer = Trainer(CONFIG, past.model, seed=1)
+    assert resume(trainer, past.folder, past.place(4), buffer.commit) is not None
+    assert trainer.version == buffer.ledger.version
 
 
 def test_where_all_are_damaged_nothing_is_touched(past: Past) -> None:
