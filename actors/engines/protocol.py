@@ -57,7 +57,7 @@ class SampledCompletion:
         spans: (policy version, number of tokens) in order; the numbers add up to T.
         truncated: whether the token limit ended it.
         text: the tokens decoded, without special tokens.
-        routed_experts: uint8 or uint16 [P + T - 1, L, K], the K experts in each of L layers that every token which the
+        routed_experts: uint8 or uint16 [P + T - 1, L K], the K experts in each of L layers that every token which the
             engine read went to, those of the prompt first; None where the engine does not say.
     """
 
@@ -69,10 +69,10 @@ class SampledCompletion:
     routed_experts: RoutedExperts | None = None
 
     @classmethod
-    def of(cls, part: Partial, tokenizer: Any, routed_experts: RoutedExperts | None = None) -> "SampledCompletion":
+    def of(cls, part: Partial, tokenizer: Any) -> "SampledCompletion":
         """A completion that has ended, with its text."""
         text = tokenizer.decode(part.tokens, skip_special_tokens=True)
-        return cls(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, text, routed_experts)
+        return cls(part.tokens, part.logprobs, part.spans, part.end is End.TRUNCATED, text, part.routed_experts)
 
 
 class Job:

@@ -137,8 +137,7 @@ class VllmEngine:
             lambda: found_in(request.lengths(self._engine.output_processor) for request in requests),
         )
         await all_or_none(self._finish(request, prompt, sampling) for request in requests)
-        routed = found_in(request.routed_experts for request in requests)
-        return [SampledCompletion.of(part, self._tokenizer, routed.get(i)) for i, part in enumerate(job.so_far())]
+        return [SampledCompletion.of(part, self._tokenizer) for part in job.so_far()]
 
     async def _finish(self, request: CompletionRequest, prompt: list[int], sampling: SamplingConfig) -> None:
         """Carry a request out; its completions are then in `done`."""

@@ -8,7 +8,7 @@ request that is under way stands in its output processor, which runs in this pro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,15 +16,13 @@ import numpy as np
 
 from actors.engines.protocol import Job
 from actors.replay.progress import End, Partial
-from learner.batch import RoutedExperts
 
 ENDS = {None: End.RUNNING, "length": End.TRUNCATED}
 
 
 @dataclass(slots=True)
 class CompletionRequest:
-    """`indexes` are the positions of its completions in the group; `done` are those that have ended, `routed_experts`
-    where their tokens went, if vLLM says so.
+    """`indexes` are the positions of its completions in the group; `done` are those that have ended.
 
     A request that continues a completion has its `prefix` after the prompt.
     """
@@ -34,7 +32,6 @@ class CompletionRequest:
     prefix: list[int] = field(default_factory=list)
     seed: int | None = None
     done: dict[int, Partial] = field(default_factory=dict)
-    routed_experts: dict[int, RoutedExperts] = field(default_factory=dict)
 
     def so_far(self, processor: Any) -> dict[int, Partial]:
         """What was sampled by this request, by the completion's position in the group."""
@@ -53,8 +50,6 @@ class CompletionRequest:
         """Keep the completions of vLLM's outputs, which have ended."""
         for output in outputs:
             self.done[self.indexes[output.index]] = partial_of(output)
-            if output.routed_experts is not None:
-                self.routed_experts[self.indexes[output.index]] = output.routed_experts
 
     def lengths(self, processor: Any) -> dict[int, int]:
         """How many tokens were sampled by this request, by the completion's position in the group."""
@@ -94,7 +89,10 @@ def partial_of(output: Any) -> Partial:
     logprobs = output.logprobs.logprobs
     if len(logprobs) != len(output.token_ids):
         raise RuntimeError(f"vLLM returned {len(logprobs)} logprobs for {len(output.token_ids)} tokens")
-    return partial(output.token_ids, logprobs, spans, output.finish_reason)
+    ended = partial(output.token_ids, logprobs, spans, output.finish_reason)
+    if (routed := output.routed_experts) is None:
+        return ended
+    return replace(ended, routed_experts=routed.reshape(len(routed), -1))
 
 
 def partial(tokens: Sequence[int], logprobs: Sequence[float], spans: tuple[tuple[int, int], ...], end: Any) -> Partial:

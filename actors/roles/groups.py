@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -158,6 +158,8 @@ class Groups:
     async def _report(self, groups: Iterable[GroupInFlight]) -> None:
         for held in groups:
             parts = held.job.so_far()
+            if held.lease["purpose"] != "train":
+                parts = [replace(part, routed_experts=None) for part in parts]  # they are replayed in training alone
             held.told = [len(part) for part in parts]
             arrays = encode_progress(parts, held.known)
             if sum(array.nbytes for array in arrays.values()) > self._recipe.replay.max_message_bytes // 2:
@@ -253,15 +255,17 @@ def payload_of(prompt: list[int], sampled: list[SampledCompletion], replayed: bo
 def _routed_experts(prompt: int, sampled: list[SampledCompletion]) -> RoutedExperts | None:
     """Where the tokens of all completions of one prompt went, as in `Payload`.
 
-    None where one of them had ended before another engine took the group over: what was handed on does not say it.
+    Of one that had ended before another engine took the group over it came with what was handed on. None where one of
+    them had not, but is as long as this engine lets it be: nobody has read all of it.
 
     Raises:
-        ProtocolError: the engine says it of other tokens.
+        ProtocolError: an engine says it of other tokens.
     """
     known = [s.routed_experts for s in sampled if s.routed_experts is not None]
     if len(known) < len(sampled):
         return None
-    if [len(own) for own in known] != [prompt + len(s.tokens) - 1 for s in sampled]:
+    rows = [prompt + len(s.tokens) - 1 for s in sampled]
+    if [len(own) for own in known] != rows or len({own.shape[1] for own in known}) > 1:
         raise ProtocolError("the engine does not say of every token that it read which experts it went to")
     whole: RoutedExperts = np.concatenate([known[0][:prompt], *(own[prompt:] for own in known)])
     return whole.reshape(-1)

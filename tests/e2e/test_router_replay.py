@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 from actors.config.roles import GeneratorsConfig, SamplingConfig, VllmConfig
 from actors.engines.protocol import Job, SampledCompletion
 from actors.engines.vllm import VllmEngine
-from actors.replay.progress import NOTHING, End, Partial
+from actors.replay.progress import NOTHING, End, Partial, decode_progress, encode_progress
+from actors.roles.groups import payload_of
 from benchmarks.logprobs import as_trained, measure
 from benchmarks.models import mixture
 from learner import LearnerConfig, Trainer
@@ -25,8 +26,8 @@ PROMPTS = [[int(token) for token in np.random.default_rng(i).integers(12, 60, 40
 LAYERS, TOP_K, EXPERTS = 4, 4, 32
 
 
-async def continued(engine: VllmEngine) -> list[SampledCompletion]:
-    """A group of which one completion is under way when it changes hands, and one has not begun."""
+async def continued(engine: VllmEngine, ended: SampledCompletion) -> list[SampledCompletion]:
+    """A group of which one completion is under way when it changes hands, one has not begun, and one has ended."""
     first = Job(2, seed=7)
     going = asyncio.create_task(engine.generate(PROMPTS[0], 2, SAMPLING, first))
     async with asyncio.timeout(60):
@@ -36,7 +37,9 @@ async def continued(engine: VllmEngine) -> list[SampledCompletion]:
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
     under_way = Partial(begun.tokens[:40], begun.logprobs[:40], ((0, 40),), End.RUNNING)
-    return await engine.generate(PROMPTS[0], 2, SAMPLING, Job(2, 8, [under_way, NOTHING]))
+    over = Partial(ended.tokens, ended.logprobs, ended.spans, End.STOPPED, ended.routed_experts)
+    handed_on, _ = decode_progress(encode_progress([under_way, NOTHING, over], [0, 0, 0]), 3)
+    return await engine.generate(PROMPTS[0], 3, SAMPLING, Job(3, 8, handed_on))
 
 
 async def across(engine: VllmEngine, learner: Trainer) -> list[SampledCompletion]:
@@ -63,7 +66,7 @@ async def scenario(folder: Path) -> dict[str, Any]:
     try:
         sampling = SamplingConfig(max_tokens=48)
         sampled = await asyncio.gather(*(engine.generate(prompt, 8, sampling) for prompt in PROMPTS))
-        rest = await asyncio.wait_for(continued(engine), 120)
+        rest = await asyncio.wait_for(continued(engine, sampled[0][0]), 120)
         learner = Trainer(LearnerConfig(dtype="float32", device="cpu", threads=1), folder, seed=0)
         spanning = await asyncio.wait_for(across(engine, learner), 120)
     finally:
@@ -80,9 +83,9 @@ def require_routes(prompt: Sequence[int], completion: SampledCompletion) -> None
     """Every token that the engine read went to different experts of each layer."""
     routed = completion.routed_experts
     assert routed is not None and routed.dtype == np.uint8
-    assert routed.shape == (len(prompt) + len(completion.tokens) - 1, LAYERS, TOP_K)
+    assert routed.shape == (len(prompt) + len(completion.tokens) - 1, LAYERS * TOP_K)
     assert routed.max() < EXPERTS
-    assert (np.diff(np.sort(routed, axis=-1), axis=-1) > 0).all()
+    assert (np.diff(np.sort(routed.reshape(-1, LAYERS, TOP_K), axis=-1), axis=-1) > 0).all()
 
 
 def test_every_completion_says_where_its_tokens_went(seen: dict[str, Any]) -> None:
@@ -112,7 +115,12 @@ def test_a_completion_that_another_job_continues_says_it_of_all_its_tokens(seen:
     """The tokens that there were before are read again, and go where they went or near it."""
     for completion in seen["continued"]:
         require_routes(PROMPTS[0], completion)
-    assert len(seen["continued"][0].tokens) > 40
+    under_way, _, over = seen["continued"]
+    assert len(under_way.tokens) > 40
+    before = seen["sampled"][0][0]
+    assert over.tokens.tolist() == before.tokens.tolist(), "nothing is sampled after its end"
+    assert np.array_equal(over.routed_experts, before.routed_experts), "they came with it"
+    assert payload_of(PROMPTS[0], seen["continued"], replayed=True).routed_experts is not None
     require_closer(seen, [(PROMPTS[0], seen["continued"])])
 
 

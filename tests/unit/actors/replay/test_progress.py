@@ -1,5 +1,7 @@
 """Reports on unfinished groups: what they say arrives, however they are split, repeated or lost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +39,38 @@ def test_what_is_reported_arrives_with_its_versions() -> None:
     assert offsets == [0, 0, 0]
     assert all(map(same, arrived, parts))
     assert arrived[0].spans == ((3, 2), (4, 1))
+
+
+def test_where_the_tokens_of_an_ended_completion_went_comes_with_it_once() -> None:
+    """Of a prompt of four tokens: 6 rows of 3 layers with 2 experts each; another one is still under way."""
+    routes = np.arange(36, dtype=np.uint16).reshape(6, 6)
+    ended = replace(part(1, 1, 1, end=End.STOPPED), routed_experts=routes)
+    held = Partials(2**20)
+    known = held.report("train", 7, 0, *decode_progress(encode_progress([part(1, 1), part(2)], [0, 0]), 2))
+    arrays = encode_progress([ended, part(2, 2)], known)
+    assert arrays["routed_tokens"].tolist() == [6, 0] and arrays["lengths"].tolist() == [1, 1]
+    known = held.report("train", 7, 0, *decode_progress(arrays, 2))
+    assert held.nbytes == 5 * 8 + routes.nbytes
+    again = encode_progress([ended, part(2, 2, 2)], known)
+    assert not len(again["routed_experts"])
+    held.report("train", 7, 0, *decode_progress(again, 2))
+    held.lost("train", 7)
+    (first, second), _ = decode_progress(encode_progress(held.resume("train", 8, 0, oldest=0), [0, 0]), 2)
+    assert same(first, ended) and first.routed_experts is not None
+    assert first.routed_experts.dtype == np.uint16 and (first.routed_experts == routes).all()
+    assert len(second) == 3 and second.routed_experts is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("routed_tokens", [5, 1]), ("routed_tokens", [-6, 0]), ("routed_tokens", [7, 0]), ("routed_experts", [1] * 35)],
+)
+def test_routes_that_are_out_of_form_are_refused(name: str, value: list[int]) -> None:
+    ended = replace(part(1, 1, end=End.STOPPED), routed_experts=np.zeros((6, 6), np.uint8))
+    good = encode_progress([ended, part(2)], [0, 0])
+    decode_progress(good, 2)
+    with pytest.raises(ProtocolError):
+        decode_progress(good | {name: np.asarray(value, good[name].dtype)}, 2)
 
 
 def test_the_rest_of_a_completion_begins_in_the_middle_of_a_span() -> None:

@@ -27,7 +27,7 @@ def test_a_group_travels_whole_and_every_token_keeps_its_version() -> None:
 def routes(prompt: int, sampled: list[SampledCompletion], seed: int = 0) -> list[SampledCompletion]:
     """As an engine says where the tokens of each went: 3 layers, 2 experts; of the prompt, differently each time."""
     random = np.random.default_rng(seed)
-    shapes = [(prompt + len(s.tokens) - 1, 3, 2) for s in sampled]
+    shapes = [(prompt + len(s.tokens) - 1, 3 * 2) for s in sampled]
     return [
         replace(s, routed_experts=random.integers(0, 256, shape).astype(np.uint8))
         for s, shape in zip(sampled, shapes, strict=True)
@@ -44,15 +44,14 @@ def test_a_group_says_where_its_tokens_went_where_that_is_replayed() -> None:
     assert payload_of([7, 8, 9], sampled).routed_experts is None
 
 
-def test_a_group_of_which_a_completion_ended_elsewhere_says_nothing() -> None:
-    """Progress that is handed on has tokens alone; an engine that goes on reads them again, and says where they go."""
-    ended, continued = completion(((3, 3),)), completion(((3, 2), (4, 3)))
-    sampled = [ended, *routes(3, [continued])]
+def test_a_group_of_which_nobody_has_read_a_completion_to_its_end_says_nothing() -> None:
+    full, continued = completion(((3, 3),)), completion(((3, 2), (4, 3)))
+    sampled = [full, *routes(3, [continued])]
     arrived = Payload.of(payload_of([7, 8, 9], sampled, replayed=True).arrays(), group_size=2)
     assert arrived.routed_experts is None
 
 
-@pytest.mark.parametrize("wrong", [(5, 3, 2), (7, 3, 2)])
+@pytest.mark.parametrize("wrong", [(5, 6), (7, 6)])
 def test_an_engine_that_says_it_of_other_tokens_has_its_group_rejected(wrong: tuple[int, ...]) -> None:
     answer = replace(completion(((0, 3),)), routed_experts=np.zeros(wrong, np.uint8))
     replay = Replay()
