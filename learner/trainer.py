@@ -90,6 +90,7 @@ class Trainer:
         self.device = device_of(config)
         self.policy = build_policy(model_path, config, self.device)
         self.model: Any = self.policy.model
+        self._conversion = conversion_of(self.model)
         self.reference = self._build_reference()
         if self.config.sends_adapters:
             check_base(self.model, BaseWeights(self.model_path))
@@ -287,7 +288,7 @@ class Trainer:
     def _outgoing(self) -> tuple[Iterator[tuple[str, Tensor]], torch.dtype, Conversion | None]:
         if self.config.sends_adapters:
             return adapter_tensors(self.model), torch.float32, None
-        return merged_tensors(self.model), DTYPES[self.config.dtype], conversion_of(self.model)
+        return merged_tensors(self.model), DTYPES[self.config.dtype], self._conversion
 
     def snapshot(self, senders: Sequence[int] = (0,)) -> Snapshot:
         """Copies of `named_tensors` in host memory, which later steps leave alone: sending and training overlap.

@@ -13,13 +13,20 @@ from typing import Any
 from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
+    GroupWeightRename,
+    PrefixChange,
     WeightConverter,
     WeightRenaming,
     rename_source_key,
     revert_weight_conversion,
 )
 
+from learner.errors import ModelError
 from learner.model.snapshot import Conversion
+
+#: The conversions of which it is known that a name depends on the tensor alone, or, in a `GroupWeightRename`, on those
+#: before it only where there are several sources. All that `transformers` 5.19 brings along are of these kinds.
+KNOWN = frozenset({WeightRenaming, WeightConverter, PrefixChange, GroupWeightRename})
 
 
 def checkpoint_tensors(model: Any, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -88,6 +95,17 @@ def persistent_buffers(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def conversions(model: Any) -> list[Any]:
-    """What `transformers` does to the checkpoints of `model` when it loads them; empty for nothing."""
+    """What `transformers` does to the checkpoints of `model` when it loads them; empty for nothing.
+
+    Raises:
+        ModelError: something of a kind that is not known: it might remember the names before, and tensors that are
+            converted one at a time would get wrong ones.
+    """
     own = getattr(model, "_weight_conversions", None)
-    return list(get_model_conversion_mapping(model, add_legacy=False) if own is None else own)
+    found = list(get_model_conversion_mapping(model, add_legacy=False) if own is None else own)
+    if unknown := sorted({type(conversion).__name__ for conversion in found if type(conversion) not in KNOWN}):
+        raise ModelError(
+            f"the checkpoints of {type(model).__name__} are converted by {', '.join(unknown)}, of which it is not "
+            "known whether it can be undone tensor by tensor; train another model, or report this one"
+        )
+    return found

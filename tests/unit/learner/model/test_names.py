@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, conversion_mapping
+from transformers.core_model_loading import GroupWeightRename, WeightRenaming, WeightTransform
 
 from actors.engines.transformers import TransformersEngine
 from benchmarks.families import FAMILIES, family
 from learner import LearnerConfig, RewardModel, Trainer
-from learner.model.names import persistent_buffers
+from learner.errors import ModelError
+from learner.model.names import KNOWN, persistent_buffers
 from tests.unit.learner.conftest import GroupFactory
 
 CONFIG = LearnerConfig(dtype="float32", device="cpu", micro_batch_tokens=200, threads=1)
@@ -79,6 +81,39 @@ def test_an_engine_of_transformers_takes_what_is_sent(name: str, tmp_path: Path)
     _require_same(dict(engine._model.named_parameters()), dict(trainer.model.named_parameters()))
     with pytest.raises(RuntimeError, match="missing"):
         engine._load(sent[:-1])
+
+
+class MayRemember(WeightRenaming):
+    """Of a kind that might give a tensor its name by those before it. It renames nothing here."""
+
+    __slots__ = ()
+
+
+def test_a_conversion_of_a_kind_that_nobody_knows_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = family("llama", tmp_path / "model")
+    changed = conversion_mapping._build_checkpoint_conversion_mapping() | {"llama": [MayRemember("lm_head", "lm_head")]}
+    monkeypatch.setattr(conversion_mapping, "_checkpoint_conversion_mapping_cache", changed)
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM are converted by MayRemember, .* tensor by tensor"):
+        Trainer(CONFIG, folder, seed=0)
+
+
+def test_every_conversion_that_transformers_brings_along_is_known() -> None:
+    """And one that remembers names has several sources, so that all tensors are converted at once."""
+    found = [
+        one
+        for mapping in conversion_mapping._build_checkpoint_conversion_mapping().values()
+        for one in _transforms(mapping)
+    ]
+    assert len(found) > 1000
+    assert {type(one) for one in found} <= KNOWN
+    groups = [one for one in found if isinstance(one, GroupWeightRename)]
+    assert groups and all(len(one.reverse_transform().source_patterns) > 1 for one in groups)
+
+
+def _transforms(mapping: Any) -> list[WeightTransform]:
+    return [one for one in mapping if isinstance(one, WeightTransform)] if isinstance(mapping, list) else []
 
 
 def test_a_reward_model_with_experts_is_exported_as_files_have_it(tmp_path: Path) -> None:
