@@ -246,8 +246,13 @@ class VllmEngine:
         return answers
 
     async def close(self) -> None:
-        """Take the engine down; one that is stuck is left to the end of the process."""
+        """Take the engine down; one that is stuck is left to the end of the process.
+
+        Whatever holds on to this object, the engine is gone: one that lives until the interpreter ends would go down
+        once more then, without the modules that it needs.
+        """
         down = in_background(self._engine.shutdown, "engine-shutdown")
+        del self._engine
         ended, _ = await asyncio.wait({asyncio.wrap_future(down)}, timeout=CLOSE_SECONDS)
         for task in ended:
             task.result()

@@ -2,6 +2,8 @@
 
 import asyncio
 import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +156,13 @@ async def scenario(model: Path) -> dict[str, Any]:
         seen["adapter_syncs"] = await send_adapters(model, engines, learner)
         seen["adapter_digests"] = await digests(engines)
     finally:
+        held = [weakref.ref(e._engine) for e in engines]
         for e in engines:
             await e.close()
     seen["syncs"] = syncs
+    gc.collect()
+    seen["left"] = [one() for one in held]
+    assert len(engines) == 2, "who holds on to these does not hold on to vLLM's"
     return seen
 
 
@@ -170,6 +176,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_prompt_that_an_engine_cannot_answer_is_rejected_and_the_engine_goes_on(seen: dict[str, Any]) -> None:
     assert seen["rejections"] == ["overlong", "malformed", "malformed", "malformed"]
     assert seen["completions"]
+
+
+def test_of_an_engine_that_was_closed_nothing_is_left_for_the_end_of_the_interpreter(seen: dict[str, Any]) -> None:
+    assert seen["left"] == [None, None]
 
 
 def test_an_engine_loads_what_a_learner_has_exported(seen: dict[str, Any]) -> None:
