@@ -66,7 +66,7 @@ def fleet(generators: int, pace: float, max_staleness: int) -> Compared:
     recipe = overlap.recipe_for(Path(tempfile.gettempdir()), changes)
     a = architecture(recipe.model)
     rates = rates_of(recipe, a, Assumptions(step_seconds=seconds, verify_seconds=0.001))
-    predicted = forecast(recipe, a, rates, generators, prefetch=False)
+    predicted = forecast(recipe, a, rates, generators)
     measured = overlap.measure("", Pace(seconds), changes, steps_that_tell(generators))
     name = f"{generators} generators, bound {max_staleness}, a step takes {seconds:.1f} s"
     return Compared(name, "groups/s", predicted.groups_per_second, measured.groups_per_second).said()

@@ -9,7 +9,8 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,13 @@ class SyntheticLearner:
     def run(self) -> None:
         recipe = self._recipe
         with ExitStack() as open_:
-            self._client, notices = (
+            self._client, self._batches, notices = (
                 open_.enter_context(closing(connect(self._replay, self._name, "learner", seconds)))
-                for seconds in (None, REPLY_SECONDS)
+                for seconds in (None, None, REPLY_SECONDS)
             )
+            self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="batch-fetcher")
+            open_.callback(self._fetcher.shutdown, wait=False, cancel_futures=True)
+            open_.callback(self.stop)  # also where the run broke: the fetcher would ask on
             self._telling = Telling(self._client, notices, recipe.evaluation.stall_seconds, lambda: self._stopping)
             interval = recipe.membership.heartbeat_seconds
             self._heartbeat = Heartbeat(self._replay, self._name, "learner", interval, self._report_self)
@@ -140,10 +144,11 @@ class SyntheticLearner:
     def _train(self) -> None:
         recipe = self._recipe
         self._telling.phase("training", f"{recipe.steps} steps")
+        coming = self._fetcher.submit(self._take, self._version)
         while not self._stopping and self._version < recipe.steps:
-            batch = self._take()
-            if batch is None:
+            if (batch := self._wait(coming)) is None:
                 break
+            coming = self._fetcher.submit(self._take, self._version + 1)
             with metrics.busy("learner"), metrics.STEP.time():
                 start = time.monotonic()
                 groups = decode_batch(batch.body, batch.arrays, recipe.replay.group_size)
@@ -160,10 +165,19 @@ class SyntheticLearner:
         if not self._stopping:
             self._telling.evaluate("after", self._version, recipe.evaluation.samples, wait=True)
 
-    def _take(self) -> Message | None:
+    def _take(self, version: int) -> Message | None:
+        """A batch, in the thread that fetches; None once the learner is to stop, or where it is the end."""
+        while not self._stopping and version < self._recipe.steps:
+            if batch := self._batches.poll("take_batch", {"version": version}):
+                return batch
+        return None
+
+    def _wait(self, coming: "Future[Message | None]") -> Message | None:
+        """The batch that was begun to be fetched, however long it takes; None once the learner is to stop."""
         start = time.monotonic()
         while not self._stopping:
-            if batch := self._client.poll("take_batch", {"version": self._version}):
+            with suppress(TimeoutError):
+                batch = coming.result(POLL_SECONDS)
                 metrics.BATCH_WAIT.inc(time.monotonic() - start)
                 return batch
         return None

@@ -53,7 +53,7 @@ class Forecast:
     device_hours: float
 
 
-def fleet_of(recipe: Recipe, rates: Rates, generators: int, prefetch: bool = True) -> SimulatedFleet:
+def fleet_of(recipe: Recipe, rates: Rates, generators: int) -> SimulatedFleet:
     """What is simulated of a recipe."""
     r, size = recipe.replay, recipe.replay.group_size
     if not generators or not recipe.verifiers.count:
@@ -77,7 +77,6 @@ def fleet_of(recipe: Recipe, rates: Rates, generators: int, prefetch: bool = Tru
             drop_zero_variance=r.drop_zero_variance,
             stragglers=r.stragglers,
         ),
-        prefetch=prefetch,
         checkpoint_every=max(1, recipe.checkpoint_every_steps),
     )
 
@@ -112,9 +111,7 @@ def _simulated_steps(recipe: Recipe) -> int:
     return told if recipe.replay.max_staleness else max(told, min(SYNCHRONOUS_STEPS, SYNCHRONOUS_GROUPS // batch))
 
 
-def forecast(
-    recipe: Recipe, a: ModelShape, rates: Rates, generators: int, seed: int = 0, prefetch: bool = True
-) -> Forecast:
+def forecast(recipe: Recipe, a: ModelShape, rates: Rates, generators: int, seed: int = 0) -> Forecast:
     """Simulate the fleet, and say what it does once it is filled.
 
     Args:
@@ -123,12 +120,11 @@ def forecast(
         rates: how fast the parts are.
         generators: how many.
         seed: of lengths and pass rates.
-        prefetch: see `SimulatedFleet`.
 
     Raises:
         RecipeError: hardly a batch comes together.
     """
-    fleet, warm_up = fleet_of(recipe, rates, generators, prefetch), recipe.replay.max_staleness + 2
+    fleet, warm_up = fleet_of(recipe, rates, generators), recipe.replay.max_staleness + 2
     total = warm_up + _simulated_steps(recipe)
     part, k = scaled(fleet, total) if recipe.replay.max_staleness else (fleet, 1)
     outcome = simulate(part, total, seed)

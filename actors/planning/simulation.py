@@ -33,7 +33,6 @@ class SimulatedFleet:
         group_size: completions of a group.
         verifiers, verify_seconds: how many there are, and how long one takes for a group (s).
         step_seconds: how long the learner takes for a batch of so many tokens (s).
-        prefetch: whether the next batch is asked for while one is trained, as the real learner does.
         transfer_seconds, pause_seconds: of a weight update; generation stands still in the latter (s).
         checkpoint_every: steps.
         limits: of the ledger.
@@ -52,7 +51,6 @@ class SimulatedFleet:
     transfer_seconds: float
     pause_seconds: float
     limits: ReplayLimits
-    prefetch: bool = True
     checkpoint_every: int = 1
 
 
@@ -252,10 +250,10 @@ class _Simulation:
     # ---------------------------------------------------------------- learner
 
     def _take(self) -> None:
-        """Train the next batch, where there is one; the one after it is asked for at once with `prefetch`."""
+        """Train the next batch, where there is one; the one after it is asked for at once."""
         if not self.training and self._batch(self.version):
             self._train()
-        if self.training and self.fleet.prefetch:
+        if self.training:
             self.fetched = self.fetched or self._batch(self.version + 1)
 
     def _batch(self, version: int) -> bool:

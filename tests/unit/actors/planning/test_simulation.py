@@ -54,7 +54,6 @@ def fleet(
     transfer=st.floats(0.0, 3.0),
     pause=st.floats(0.0, 0.5),
     stragglers=st.sampled_from(["drop", "wait", "mask"]),
-    prefetch=st.booleans(),
     mixed=st.sampled_from([1.0, 0.6]),
     seed=st.integers(0, 100),
 )
@@ -67,7 +66,6 @@ def test_nothing_is_over_the_bound_and_nothing_faster_than_its_parts(
     transfer: float,
     pause: float,
     stragglers: Any,
-    prefetch: bool,
     mixed: float,
     seed: int,
 ) -> None:
@@ -81,7 +79,6 @@ def test_nothing_is_over_the_bound_and_nothing_faster_than_its_parts(
         groups_in_flight=in_flight,
         transfer_seconds=transfer,
         pause_seconds=pause,
-        prefetch=prefetch,
         sequences=3,
     )
     outcome = simulate(made, 6, seed)
