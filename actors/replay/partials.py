@@ -27,7 +27,7 @@ class Partials:
     """See the module's docstring. Keys are a purpose and a group_id, or a purpose and the number of a task.
 
     Attributes:
-        max_bytes: most that is kept of tokens and log-probabilities.
+        max_bytes: most that is kept of tokens, log-probabilities and routed experts.
         nbytes: what is kept of them now.
     """
 
