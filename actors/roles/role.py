@@ -41,8 +41,8 @@ class Storage:
     Attributes:
         folder: the run folder.
         model: the folder, or URI, of the model that training starts from; None for a role that needs none.
-        checkpoint: the checkpoint that the run resumes from, if it does. It says where a replay with a journal begins; a
-            learner, and a replay without one, look for themselves which of those in `folder` holds what was written.
+        checkpoint: the checkpoint that the run resumes from, if it does. It says where a replay with a journal begins;
+            a learner, and a replay without one, look for themselves which of those in `folder` holds what was written.
         mark: by which another node knows the run folder, see `actors.storage.mark`; empty where there is none.
     """
 
