@@ -109,7 +109,7 @@ with Interrupts() as interrupts, cluster.guarded(environment.describe(None)) as 
             def pid(self):
                 return os.getpid()
 
-        place = ray.remote(Place).options(num_cpus=0).remote("report")
+        place = ray.remote(Place).options(num_cpus=0).remote("report", recipe.network)
         pid = ray.get(place.pid.remote(), timeout=60)
         rank = preflight.PlacedRank(ray, place, 0, "generator 2, worker 0")
         rank.start(["true"])
