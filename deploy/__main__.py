@@ -24,9 +24,10 @@ def render(
     overrides: Overrides = None,
 ) -> None:
     """Print the manifests of an overlay, with sizes, counts and resources from the recipe."""
-    found = rendered(overlay, load(recipe, (*OVERRIDES, *(overrides or ()))))
+    tree = load(recipe, (*OVERRIDES, *(overrides or ())))
+    found = rendered(overlay, tree)
     if preflight:
-        found = measuring(found)
+        found = measuring(found, tree)
     typer.echo(yaml.safe_dump_all(found, sort_keys=False, width=120), nl=False)
 
 

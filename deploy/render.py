@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import yaml
 
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
-from actors.control.placement import processes, resources
+from actors.control.placement import leave_seconds, processes, resources
+from actors.doctor.preflight import longest
 from actors.errors import RecipeError, RunError
 from deploy import outside
 
@@ -33,13 +34,8 @@ OVERRIDES = (
     "verifier: {leeway-verifier: 1}, scorer: {leeway-scorer: 1}, learner: {leeway-learner: 1}}",
     f"network.ports={{range: [20000, 20100], status: 8090, replay: {REPLAY_PORT}}}",
 )
-#: How long a process of a pool may take to finish what it has begun (s). Nobody waits for a score longer than a
-#: verifier has for a group.
-LEAVING: Mapping[str, Callable[[Recipe], float]] = {
-    "generator": lambda recipe: recipe.generators.drain_seconds,
-    "verifier": lambda recipe: recipe.verifiers.deadline_seconds,
-    "scorer": lambda recipe: recipe.verifiers.deadline_seconds,
-}
+#: Whose processes are told to leave before their pod is stopped.
+LEAVING = ("generator", "verifier", "scorer")
 Document = dict[str, Any]
 
 
@@ -94,9 +90,13 @@ def rendered(overlay: str, recipe: Recipe) -> list[Document]:
     return found + [each | {"metadata": namespace | each["metadata"]} for each in outside.policies(recipe)]
 
 
-def measuring(found: list[Document]) -> list[Document]:
-    """A rendered overlay that measures its network in the place of running its recipe."""
-    return [document for document in found if document["kind"] != "RayJob"] + kustomized(FOLDER / "preflight")
+def measuring(found: list[Document], recipe: Recipe) -> list[Document]:
+    """An overlay rendered for a recipe that measures its network in the place of running it."""
+    job = kustomized(FOLDER / "preflight")
+    for document in job:
+        if document["kind"] == "Job":
+            document["spec"]["activeDeadlineSeconds"] = math.ceil(longest(recipe)) + MARGIN_SECONDS
+    return [document for document in found if document["kind"] != "RayJob"] + job
 
 
 def _group(found: list[Document], name: str) -> Document:
@@ -125,7 +125,7 @@ def _fit(spec: Document, recipe: Recipe) -> None:
             _size(group, recipe, role, spec.get("enableInTreeAutoscaling", False))
             pod = group["template"]["spec"]
             if role in LEAVING:
-                pod["terminationGracePeriodSeconds"] = math.ceil(LEAVING[role](recipe)) + MARGIN_SECONDS
+                pod["terminationGracePeriodSeconds"] = math.ceil(leave_seconds(recipe, role)) + MARGIN_SECONDS
             if role == "verifier" and (judge := outside.judge_of(recipe)) is not None:
                 pod["containers"][0]["env"] += outside.judge_key(judge)
 

@@ -111,7 +111,9 @@ def _gloo(tree: "Recipe") -> "Finding":
         found = Bandwidth(bytes_per_second=rate, message_bytes=broadcast.MESSAGE_BYTES, measured="Gloo, one machine")
         found.write(tree.output)
         return Finding(Fitness.OK, measured)
-    return Finding(Fitness.WARNING, measured, "the recipe's weights go by NCCL: run deploy/preflight")
+    return Finding(
+        Fitness.WARNING, measured, "the recipe's weights go by NCCL: measure that in its cluster with --preflight"
+    )
 
 
 def _read(file: Path) -> bytes:

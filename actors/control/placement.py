@@ -1,4 +1,4 @@
-"""What each role asks of the cluster."""
+"""What each role asks of the cluster: places, and time to leave them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,3 +45,9 @@ def processes(recipe: Recipe, role: str) -> int:
         "replay": recipe.replay.shards,
     }
     return counts.get(role, 1)
+
+
+def leave_seconds(recipe: Recipe, role: str) -> float:
+    """How long a process of a pool may take to finish what it has begun, once it is told to leave (s). Nobody waits
+    for a score longer than a verifier has for a group."""
+    return recipe.generators.drain_seconds if role == "generator" else recipe.verifiers.deadline_seconds

@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from actors.config.recipe import Recipe
 from actors.control.autoscaler import Autoscaler, signals_of
-from actors.control.placement import processes
+from actors.control.placement import leave_seconds, processes
 from actors.control.supervisor import Supervised
 from actors.errors import RecipeError
 from actors.observability import metrics
@@ -175,7 +175,7 @@ class Scaling:
         return started, [name for name, due in self._leaving.items() if now > due]
 
     def _let_go(self, process: Supervised, up: bool, now: float) -> None:
-        seconds = self._recipe.generators.drain_seconds + GRACE_SECONDS if up else 0.0
+        seconds = leave_seconds(self._recipe, process.role) + GRACE_SECONDS if up else 0.0
         log.info("%s is told to leave, within %g s", process.name, seconds)
         with self._lock:
             self._leaving[process.name] = now + seconds

@@ -118,7 +118,7 @@ def measured(recipe: Recipe) -> Reports:
     places: list[Any] = []
     try:
         report = f"/tmp/leeway-preflight-{os.getpid()}.json"
-        ranks = 1 if recipe.learner.sends_adapters or recipe.weights.senders == 1 else recipe.learner.ranks
+        ranks = _candidates(recipe)
         places += [_place(ray, recipe, "learner", report) for _ in range(ranks)]
         places += [_place(ray, recipe, "generator", report) for _ in range(processes(recipe, "generator"))]
         addresses = [place.ready.remote() for place in places]
@@ -147,6 +147,18 @@ def measured(recipe: Recipe) -> Reports:
         for place in places:
             ray.kill(place)
         ray.shutdown()
+
+
+def longest(recipe: Recipe) -> float:
+    """How long it may take at the most (s): places, a broadcast from each rank that may send, and an all-reduce."""
+    return PLACED_SECONDS + TEST_SECONDS * (
+        min(_candidates(recipe), recipe.weights.senders or recipe.learner.ranks) + 1
+    )
+
+
+def _candidates(recipe: Recipe) -> int:
+    """Ranks of the learner among which those that send are chosen, by their nodes."""
+    return 1 if recipe.learner.sends_adapters or recipe.weights.senders == 1 else recipe.learner.ranks
 
 
 def _place(ray: Any, recipe: Recipe, role: str, report: str) -> Any:

@@ -13,11 +13,23 @@ from typer.testing import CliRunner
 from actors.cli import app as cli
 from actors.config.loading import load
 from actors.config.recipe import Recipe
+from actors.doctor.preflight import PLACED_SECONDS, TEST_SECONDS
 from actors.errors import RecipeError, RunError
 from deploy.__main__ import app
 from deploy.check import faults
 from deploy.pod_security import pods
-from deploy.render import FOLDER, OVERRIDES, RECIPE_FILE, built, documents, kustomized, measuring, overlays, rendered
+from deploy.render import (
+    FOLDER,
+    MARGIN_SECONDS,
+    OVERRIDES,
+    RECIPE_FILE,
+    built,
+    documents,
+    kustomized,
+    measuring,
+    overlays,
+    rendered,
+)
 from deploy.scheduling import autoscaling, launched
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the overlays")
@@ -70,13 +82,13 @@ def test_nothing_would_refuse_an_overlay_with_a_recipe(overlay: str) -> None:
 
 
 def test_nothing_would_refuse_the_preflight_which_takes_the_place_of_the_run() -> None:
-    found = measuring(rendered("multi-node-rdma", recipe()))
+    found = measuring(rendered("multi-node-rdma", recipe()), recipe())
     assert list(faults(found)) == []
     assert {"Job", "RayCluster"} <= {d["kind"] for d in found} and "RayJob" not in {d["kind"] for d in found}
 
 
 def test_the_preflight_calls_a_command_that_exists_on_the_recipe_of_the_head(whole: list[dict[str, Any]]) -> None:
-    ((_, pod),) = pods(named(measuring(whole), "Job", "leeway-preflight"))
+    ((_, pod),) = pods(named(measuring(whole, recipe()), "Job", "leeway-preflight"))
     command = pod["containers"][0]["command"]
     entry = command[command.index("--") + 1 :]
     head = named(whole, "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
@@ -87,10 +99,21 @@ def test_the_preflight_calls_a_command_that_exists_on_the_recipe_of_the_head(who
     assert isinstance(refused.exception, RecipeError) and "asks for none" in str(refused.exception)
 
 
+def test_the_preflight_has_time_for_every_rank_that_may_send() -> None:
+    ranks = ("cold_start=null", "learner.ranks=8", "learner.gpus=1")
+    given = [
+        named(measuring(built("multi-node-rdma"), recipe(*ranks, f"weights.senders={senders}")), "Job")["spec"]
+        for senders in (1, 8)
+    ]
+    assert [spec["activeDeadlineSeconds"] for spec in given] == [
+        PLACED_SECONDS + (senders + 1) * TEST_SECONDS + MARGIN_SECONDS for senders in (1, 8)
+    ]
+
+
 def test_what_runs_once_is_deleted_before_it_is_applied_again(whole: list[dict[str, Any]]) -> None:
     """An API server leaves a Job of the same name as it is, or refuses its new pods."""
     lines = (FOLDER / "README.md").read_text().splitlines()
-    runs = {"--preflight": measuring(whole), "render --overlay multi-node-rdma": whole}
+    runs = {"--preflight": measuring(whole, recipe()), "render --overlay multi-node-rdma": whole}
     for said, found in runs.items():
         ((kind, name),) = [(d["kind"], d["metadata"]["name"]) for d in found if d["kind"] in ("Job", "RayJob")]
         applied = [n for n, line in enumerate(lines) if said in line and line.endswith(("apply -f -", "adds the run"))]

@@ -119,6 +119,22 @@ def test_who_does_not_leave_in_time_is_named(pools: Pools) -> None:
     assert pools.step(due + 0.1) == ([], ["generator-3"])
 
 
+def test_a_verifier_and_a_scorer_may_take_as_long_as_a_group_may(tmp_path: Path) -> None:
+    overrides = ["preferences.reward_model=/reward", "verifiers.count=2", "scorers.count=2"]
+    recipe = load(QUICKSTART, [*overrides, "verifiers.deadline_seconds=70", "replay.verify_lease_seconds=90"])
+    scaling, starter = Scaling(recipe, tmp_path), FakeStarter()
+    supervisor = Supervisor(recipe, Storage(tmp_path), starter)
+    for process in scaling.step(supervisor, 0.0)[0]:
+        supervisor.came_up(process.name)
+    for pool in ("verifier", "scorer"):
+        starter.of(pool)[1].obedient = False
+        scaling.want(pool, 1)
+    assert scaling.step(supervisor, 1.0) == ([], [])
+    due = 1.0 + 70.0 + GRACE_SECONDS
+    assert scaling.step(supervisor, due) == ([], [])
+    assert {name.partition("-")[0] for name in scaling.step(supervisor, due + 0.1)[1]} == {"verifier", "scorer"}
+
+
 def test_one_that_is_wanted_again_while_another_leaves_is_started(pools: Pools) -> None:
     pools.starter.of("generator")[0].obedient = False
     pools.scaling.want("generator", 0)
