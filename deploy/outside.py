@@ -18,9 +18,8 @@ from actors.config.judge import JudgeConfig
 from actors.config.recipe import Recipe
 from actors.storage.uris import is_uri
 
-#: Of a URI that names none; object stores are asked by HTTPS.
-PORTS = {"http": 80, "https": 443}
-HTTPS = 443
+#: Of an address that names none; object stores are asked by HTTPS.
+HTTP, HTTPS = 80, 443
 #: Protocols of what is on the machine itself.
 HERE = ("file", "local", "memory")
 #: Who fetches inputs, and sends checkpoints to a mirror.
@@ -35,14 +34,9 @@ def policies(recipe: Recipe) -> list[Document]:
     found = []
     if ports := sorted({_port(uri) for uri in _uris(recipe)}):
         found.append(_policy("storage", FETCHING, {"ports": [{"port": port} for port in ports]}))
-    if (judge := judge_of(recipe)) is not None:
+    if (judge := recipe.judge) is not None:
         found.append(_policy("judge", ("verifier",), _to(judge.url)))
     return found
-
-
-def judge_of(recipe: Recipe) -> JudgeConfig | None:
-    """The judge that a recipe's verifiers ask; None where there is none."""
-    return None if recipe.preferences is None else recipe.preferences.judge
 
 
 def judge_key(judge: JudgeConfig) -> list[Document]:
@@ -68,7 +62,9 @@ def _uris(section: Section) -> Iterator[str]:
 
 def _port(uri: str) -> int:
     found = urlsplit(uri)
-    return (found.port if found.scheme in PORTS else None) or PORTS.get(found.scheme, HTTPS)
+    if found.scheme not in ("http", "https"):
+        return HTTPS
+    return found.port or (HTTP if found.scheme == "http" else HTTPS)
 
 
 def _policy(name: str, components: tuple[str, ...], rule: Document) -> Document:
@@ -93,7 +89,7 @@ def _to(url: str) -> Document:
     are not known here, by its port.
     """
     host = urlsplit(url).hostname or ""
-    ports = [{"port": urlsplit(url).port or PORTS.get(urlsplit(url).scheme, HTTPS)}]
+    ports = [{"port": _port(url)}]
     with suppress(ValueError):
         address = ipaddress.ip_address(host)
         return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": ports}

@@ -10,7 +10,7 @@ import yaml
 
 from actors.config.loading import dump
 from actors.config.recipe import Recipe
-from actors.control.placement import leave_seconds, processes, resources
+from actors.control.placement import POOLS, leave_seconds, processes, resources
 from actors.doctor.preflight import longest
 from actors.errors import RecipeError, RunError
 from deploy import outside
@@ -34,8 +34,6 @@ OVERRIDES = (
     "verifier: {leeway-verifier: 1}, scorer: {leeway-scorer: 1}, learner: {leeway-learner: 1}}",
     f"network.ports={{range: [20000, 20100], status: 8090, replay: {REPLAY_PORT}}}",
 )
-#: Whose processes are told to leave before their pod is stopped.
-LEAVING = ("generator", "verifier", "scorer")
 Document = dict[str, Any]
 
 
@@ -124,9 +122,9 @@ def _fit(spec: Document, recipe: Recipe) -> None:
         if role in GROUPS:
             _size(group, recipe, role, spec.get("enableInTreeAutoscaling", False))
             pod = group["template"]["spec"]
-            if role in LEAVING:
+            if role in POOLS:  # they are told to leave before their pod is stopped
                 pod["terminationGracePeriodSeconds"] = math.ceil(leave_seconds(recipe, role)) + MARGIN_SECONDS
-            if role == "verifier" and (judge := outside.judge_of(recipe)) is not None:
+            if role == "verifier" and (judge := recipe.judge) is not None:
                 pod["containers"][0]["env"] += outside.judge_key(judge)
 
 

@@ -139,7 +139,7 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
 
 def _judge(recipe: Recipe) -> Iterator[str]:
     """The key is the verifiers': in a cluster, and where they join, it is on other machines."""
-    judge = recipe.preferences.judge if recipe.preferences is not None else None
+    judge = recipe.judge
     if judge is None or not recipe.verifiers.count or recipe.ray.address is not None:
         return
     try:

@@ -68,11 +68,6 @@ class AutoscaleConfig(Section):
     scorers: PoolBounds | None = Field(
         None, description="how many scorers there may be, in a run that has some; default: as many as scorers.count"
     )
-
-    def bounds(self, role: str) -> PoolBounds | None:
-        """Of a pool; None where it stays as it is."""
-        return {"generator": self.generators, "verifier": self.verifiers, "scorer": self.scorers}.get(role)
-
     hold_seconds: float = Field(
         60.0, ge=0, description="a pool is changed only where the rule has said so for this long (s)"
     )
@@ -81,3 +76,7 @@ class AutoscaleConfig(Section):
         ge=0,
         description="time after a change in which a pool is left alone; longer than a process takes to come up (s)",
     )
+
+    def bounds(self, role: str) -> PoolBounds | None:
+        """Of a pool; None where it stays as it is."""
+        return {"generator": self.generators, "verifier": self.verifiers, "scorer": self.scorers}.get(role)

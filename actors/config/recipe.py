@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from actors.config.base import Section
 from actors.config.cluster import AutoscaleConfig, MembershipConfig, RayConfig
+from actors.config.judge import JudgeConfig
 from actors.config.model import ModelConfig
 from actors.config.network import NetworkConfig
 from actors.config.observables import ObservablesConfig
@@ -97,7 +98,7 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if self.replay.verify_lease_seconds <= self.verifiers.deadline_seconds:
             raise ValueError("replay.verify_lease_seconds must be longer than verifiers.deadline_seconds")
-        judge = self.preferences.judge if self.preferences is not None else None
+        judge = self.judge
         if judge is not None and judge.timeout_seconds >= self.verifiers.deadline_seconds:
             raise ValueError(
                 f"preferences.judge.timeout_seconds is {judge.timeout_seconds:g}, and a group has "
@@ -178,6 +179,11 @@ class Recipe(Section):
         chosen = self.generators.seeded
         fixed = self.replay.max_staleness == 0 or self.steps == 0
         return fixed if chosen is None else chosen
+
+    @property
+    def judge(self) -> JudgeConfig | None:
+        """The generative judge that verifiers ask; None where there is none."""
+        return None if self.preferences is None else self.preferences.judge
 
     @property
     def has_scorers(self) -> bool:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast, get_args
 
 from actors.config.cluster import PlacedRole
 from actors.config.recipe import Recipe
+
+#: The roles whose number of processes may change in a run, and whose processes may leave it.
+Pool = Literal["generator", "verifier", "scorer"]
+POOLS: tuple[Pool, ...] = get_args(Pool)
 
 
 @dataclass(frozen=True, slots=True)

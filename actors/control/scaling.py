@@ -18,11 +18,11 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from actors.config.recipe import Recipe
 from actors.control.autoscaler import Autoscaler, signals_of
-from actors.control.placement import leave_seconds, processes
+from actors.control.placement import POOLS, leave_seconds, processes
 from actors.control.supervisor import Supervised
 from actors.errors import RecipeError
 from actors.observability import metrics
@@ -30,8 +30,6 @@ from learner.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-Pool = Literal["generator", "verifier", "scorer"]
-POOLS: tuple[Pool, ...] = get_args(Pool)
 #: In the run folder: counts, and who is leaving.
 FILE, LEAVING = "pools.json", "leaving"
 #: Most processes of a pool: a slip of the finger must not ask a cluster for a million nodes.

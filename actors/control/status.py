@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from actors.config.base import Section
-from actors.control.scaling import Pool
+from actors.control.placement import Pool
 from actors.control.stream import Stream
 from actors.deadline import until
 from actors.errors import RecipeError, RunError
