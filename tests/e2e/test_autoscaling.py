@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from actors.transport.address import listen, resolve
 from deploy.render import FOLDER, RECIPE_FILE, RECIPE_MAP, kustomized
 from deploy.scheduling import autoscaling
 from tests.e2e.conftest import ENDLESS, ROOT, Run
-from tests.e2e.test_monitoring import status_page
+from tests.e2e.test_monitoring import status
 
 #: A busy machine takes long to start a dozen processes that import torch, and five nodes.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
@@ -180,8 +179,7 @@ def member(run: Run, process: psutil.Process) -> str:
 
 def under_way(run: Run, name: str) -> int:
     """How many groups a generator works on."""
-    with urllib.request.urlopen(f"{status_page(run)}/status", timeout=30) as answer:
-        members = json.load(answer)["members"]
+    members = status(run)["members"]
     return int(members[name]["report"]["groups_in_flight"]) if name in members else 0
 
 

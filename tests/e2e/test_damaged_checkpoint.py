@@ -1,10 +1,8 @@
 """A learner that dies beside a damaged newest checkpoint: the next one takes an older one, or says what to do."""
 
-import json
 import shutil
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from learner.extra import checkpoints
 from tests.e2e.conftest import ENDLESS, SMALL, Run, suspend
-from tests.e2e.test_monitoring import status_page
+from tests.e2e.test_monitoring import status
 from tests.e2e.test_run import usable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -31,9 +29,7 @@ def damage(checkpoint: Path) -> None:
 
 def committed(run: Run) -> int:
     """The step up to which the replay has given up its batches, as the controller has last heard."""
-    with urllib.request.urlopen(f"{status_page(run)}/status", timeout=30) as answer:
-        groups = json.loads(answer.read())["replay"]["groups"]
-    return int(groups["committed"]) // int(SMALL["replay.groups_per_batch"])
+    return int(status(run)["replay"]["groups"]["committed"]) // int(SMALL["replay.groups_per_batch"])
 
 
 def suspended_once_committed(run: Run) -> tuple[psutil.Process, Path]:

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import signal
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,13 @@ EMPTY = {
 def status_page(run: Run) -> str:
     found = run.wait_for("the status page", lambda: re.search(r"watch it at (http://[\d.:]+)", run.text()))
     return str(found[1])
+
+
+def status(run: Run) -> dict[str, Any]:
+    """What the status page says of a run, as JSON."""
+    with urllib.request.urlopen(f"{status_page(run)}/status", timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 def has_data(series: list[dict[str, Any]]) -> bool:
